@@ -1,0 +1,102 @@
+"""A chip: a model placed on the devices of a profile."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from noisylearn.crossbar import Crossbar, Digital, StraightThrough
+from noisylearn.draws import Draws
+from noisylearn.errors import UserError
+from noisylearn.layers import weight_layers
+from noisylearn.passes import PassRunner, Plan, Readings
+from noisylearn.profiles import HardwareProfile, load_profile
+
+
+class Chip:
+    """A model on simulated hardware, programmed with the model's present weights.
+
+    model: any nn.Module of Linear and Conv layers with element-wise functions, pooling and flatten; it stays a plain
+    module, and its parameters are the digital copy that `program` writes to the devices.
+    profile: name, path of a TOML file, or a profile.  seed: of every random number of the devices.
+
+    The clock stands still during passes and runs by `advance`; `program` writes every device anew.
+    Raises UserError for a layer that cannot be placed or an unknown or malformed profile.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        profile: str | Path | HardwareProfile = "ideal",
+        seed: int = 0,
+        draws: Draws | None = None,
+    ) -> None:
+        self.model = model
+        self.profile = load_profile(profile)
+        self.layers = weight_layers(model)
+        self.device = next(model.parameters()).device
+        self.draws = draws or Draws(seed, self.device)
+        self._placed = {n: Crossbar(n, layer, self.profile, self.draws) for n, layer in self.layers.items()}
+        self._digital = {n: Digital(layer) for n, layer in self.layers.items()}
+        self._runner = PassRunner(model, self.draws)
+
+    @torch.no_grad()
+    def __call__(self, x: Tensor) -> Tensor:
+        """One read of the chip: output (batch, ...) with all noise that the devices have of their own."""
+        return self._runner.run(self._placed, self._on_device(x), self._one_pass(), "look").output[0]
+
+    @torch.no_grad()
+    def passes(self, x: Tensor, plan: Plan) -> Readings:
+        """All passes of a plan over the samples x (batch, ...), with what the profile shows of them."""
+        if "clean_pass" not in self.profile.observable:
+            plan = Plan(((True,) * len(self.layers),) * plan.n_passes)
+        readings = self._runner.run(self._placed, self._on_device(x), plan, "pass")
+        for reading in readings.layers.values():
+            if "injected_noise" not in self.profile.observable:
+                reading.noise = None
+            if "injected_weight_noise" not in self.profile.observable:
+                reading.weight_noise = []
+        return readings
+
+    def digital_pass(self, x: Tensor, on_devices: bool = False) -> Readings:
+        """One pass that autograd can go back through, to the digital parameters.
+
+        on_devices: the forward values are those read from the devices, with the weights' gradients going to the
+        digital copy as if programming and reading were the identity.
+        """
+        placed = self._digital if not on_devices else {n: StraightThrough(c) for n, c in self._placed.items()}
+        return self._runner.run(placed, self._on_device(x), self._one_pass(), "digital")
+
+    def program(self) -> None:
+        """Write the model's present weights to the devices, with their programming noise."""
+        for crossbar in self._placed.values():
+            crossbar.program()
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass: drift, and slow noise that changes. Raises UserError for a negative time."""
+        if not seconds >= 0:
+            raise UserError(f"chip.advance({seconds}): time runs forward; give seconds >= 0")
+        for crossbar in self._placed.values():
+            crossbar.elapse(seconds)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Layer name -> effective weight on the devices at this moment."""
+        return {name: crossbar.weight().clone() for name, crossbar in self._placed.items()}
+
+    def state(self) -> dict[str, dict[str, Tensor]]:
+        """Devices and random streams, for a checkpoint; `load_state` continues bit for bit."""
+        return {"draws": self.draws.state()} | {f"layer/{n}": c.state() for n, c in self._placed.items()}
+
+    def load_state(self, state: dict[str, dict[str, Tensor]]) -> None:
+        self.draws.load_state(state.get("draws", {}))
+        for name, crossbar in self._placed.items():
+            crossbar.load_state(state[f"layer/{name}"])
+
+    def _one_pass(self) -> Plan:
+        """A pass without noise that can be switched off."""
+        return Plan((("clean_pass" not in self.profile.observable,) * len(self.layers),))
+
+    def _on_device(self, x: Tensor) -> Tensor:
+        if x.dim() < 2 or x.shape[0] == 0:
+            raise UserError(f"input of shape {tuple(x.shape)}: give samples as (batch, ...), at least one")
+        return x.to(self.device)

@@ -1,0 +1,40 @@
+"""The command line: `noisylearn train`, `compare`, `profiles`, `rules`, `tasks`."""
+
+import sys
+
+import typer
+from rich.console import Console
+
+from noisylearn.cli.compare import compare_command
+from noisylearn.cli.profiles import app as profiles_app
+from noisylearn.cli.rules import app as rules_app
+from noisylearn.cli.tasks import app as tasks_app
+from noisylearn.cli.train import train_command
+from noisylearn.errors import UserError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Train networks on noisy chips with forward passes only, and compare honestly with backprop.",
+)
+app.command("train")(train_command)
+app.command("compare")(compare_command)
+app.add_typer(profiles_app, name="profiles")
+app.add_typer(rules_app, name="rules")
+app.add_typer(tasks_app, name="tasks")
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one line on standard error and exit status 1."""
+    errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    try:
+        app()
+    except UserError as error:
+        errors.print(f"error: {error}", style="red" if errors.is_terminal else None)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        errors.print("interrupted; --resume continues from the last checkpoint")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(1)

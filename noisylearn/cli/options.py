@@ -1,0 +1,62 @@
+"""Options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from noisylearn.errors import UserError
+
+TASK_HELP = "Task to learn; see 'noisylearn tasks list'."
+RECIPE = "Default: from the recipe of task, rule and profile."
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on standard output.")]
+Task = Annotated[str, typer.Option(help=TASK_HELP)]
+DataDir = Annotated[
+    str | None,
+    typer.Option(help="Folder with the data files; else $NOISYLEARN_DATA, else ~/.cache/noisylearn."),
+]
+Out = Annotated[Path, typer.Option(help="Folder for run files and plots.")]
+Baseline = Annotated[
+    str | None,
+    typer.Option(help="What a pass is compared with: clean, noisy, or mean (of all noisy passes)."),
+]
+Draws = Annotated[int | None, typer.Option(help=f"Noise draws per sample and step. {RECIPE}")]
+Scale = Annotated[str | None, typer.Option(help="ANP's norm: network, layer or rnn-paper.")]
+Forward = Annotated[str | None, typer.Option(help="BP's forward pass: digital, or chip (hardware-aware).")]
+Readout = Annotated[str | None, typer.Option(help="same (as the rule), or delta: the exact delta rule at the readout.")]
+Network = Annotated[str | None, typer.Option(help="mlp or convnet.")]
+Hidden = Annotated[str | None, typer.Option(help=f"Hidden units of the mlp, e.g. 300 or 300,100. {RECIPE}")]
+Optimizer = Annotated[str | None, typer.Option(help="Any optimizer of torch.optim, in lower case, with its defaults.")]
+Lr = Annotated[float | None, typer.Option(help=f"Learning rate. {RECIPE}")]
+Schedule = Annotated[str | None, typer.Option(help="Of the learning rate: constant or cosine (to zero).")]
+Epochs = Annotated[int | None, typer.Option(help=RECIPE)]
+Batch = Annotated[int | None, typer.Option(help=f"Samples per step. {RECIPE}")]
+DecorrelationRate = Annotated[float | None, typer.Option(help=f"Of the d... rules. {RECIPE}")]
+WeightNormalisation = Annotated[
+    bool | None,
+    typer.Option("--weight-normalisation", help="Hold the norm of every neuron's incoming weights."),
+]
+HeldOut = Annotated[str | None, typer.Option(help="Part to measure on: test, or validation (for tuning).")]
+Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda.")]
+
+
+def hidden_units(text: str | None) -> tuple[int, ...] | None:
+    """Sizes of the hidden layers; "" or "0" for none. Raises UserError for anything but positive numbers."""
+    if text is None:
+        return None
+    if text.strip() in ("", "0"):
+        return ()
+    try:
+        sizes = tuple(int(item) for item in text.split(","))
+    except ValueError:
+        sizes = (0,)
+    if min(sizes) < 1:
+        raise UserError(f"--hidden '{text}': give numbers of units separated by commas, for example 300,100")
+    return sizes
+
+
+def stated(**options: Any) -> dict[str, Any]:
+    """The options of a training configuration that were given."""
+    options["hidden"] = hidden_units(options.get("hidden"))
+    return {key: value for key, value in options.items() if value is not None}

@@ -1,0 +1,103 @@
+"""What commands print: tables for people, one JSON document for machines, progress on standard error."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from noisylearn.errors import UserError
+from noisylearn.train import OnStep
+
+
+def print_json(document: Any) -> None:
+    """One JSON document and nothing else on standard output; numbers that are not finite become null."""
+    print(json.dumps(_finite(document), indent=2, allow_nan=False))
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], numbers: int = 0) -> None:
+    """A table; the last `numbers` columns are right-aligned. Not cut to a width where output is piped."""
+    console = Console()
+    table = Table(title=title, title_justify="left")
+    for i, column in enumerate(columns):
+        right = i >= len(columns) - numbers
+        table.add_column(column, justify="right" if right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    if console.is_terminal:
+        console.print(table)
+    else:
+        Console(width=200).print(table)
+
+
+def print_text(text: str) -> None:
+    """Plain text, wrapped by the terminal alone."""
+    Console(soft_wrap=True, highlight=False, markup=False).print(text)
+
+
+@contextmanager
+def progress() -> "Iterator[ProgressLine]":
+    """Progress with the time left, on standard error; silent without a terminal."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        MofNCompleteColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        yield ProgressLine(bar)
+
+
+class ProgressLine:
+    """Makes the step callback of one run after another."""
+
+    def __init__(self, bar: Progress) -> None:
+        self._bar = bar
+
+    def run(self, label: str) -> OnStep:
+        line = self._bar.add_task(label, total=None, note="")
+
+        def on_step(step: int, total: int, loss: float) -> None:
+            self._bar.update(line, completed=step, total=total, note=f"loss {loss:.4f}")
+
+        return on_step
+
+
+def split_list(text: str, option: str) -> list[str]:
+    """Items of a comma-separated option. Raises UserError for an empty one."""
+    items = [item.strip() for item in text.split(",")]
+    if not all(items):
+        raise UserError(f"{option} '{text}': give names separated by commas, for example a,b")
+    return items
+
+
+def split_integers(text: str, option: str) -> list[int]:
+    """Integers of a comma-separated option. Raises UserError for anything else."""
+    try:
+        return [int(item) for item in split_list(text, option)]
+    except ValueError:
+        raise UserError(f"{option} '{text}': give whole numbers separated by commas, for example 0,1,2") from None
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not float("-inf") < value < float("inf"):
+        return None
+    return value

@@ -1,0 +1,82 @@
+"""`noisylearn profiles`: list, show, check."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from noisylearn.cli.options import Json
+from noisylearn.cli.output import print_json, print_table, print_text
+from noisylearn.effects import Curve
+from noisylearn.profiles import HardwareProfile, load_profile, profile_files
+from noisylearn.records import CitedRecord
+from noisylearn.rules import rules_for
+
+app = typer.Typer(no_args_is_help=True, help="Hardware profiles: what a machine does and what can be seen of it.")
+
+
+@app.command("list")
+def list_command(json: Json = False) -> None:
+    """Profiles that come with the package."""
+    found = [load_profile(name) for name in profile_files()]
+    if json:
+        print_json([{"name": p.name, "title": p.title, "observable": p.observable} for p in found])
+    else:
+        rows = [[p.name, p.title, ", ".join(rules_for(p))] for p in found]
+        print_table("hardware profiles", ["name", "what it is", "rules that can learn on it"], rows)
+
+
+@app.command("show")
+def show_command(
+    name: Annotated[str, typer.Argument(help="A name, or a TOML file.")],
+    plot: Annotated[Path | None, typer.Option(help="Also draw its noise against conductance into this file.")] = None,
+    json: Json = False,
+) -> None:
+    """One profile: every number with its status and source."""
+    profile = load_profile(name)
+    if plot is not None:
+        from noisylearn.report.plots import device_noise
+
+        device_noise(profile, plot)
+    if json:
+        print_json(profile.model_dump(mode="json") | {"rules": rules_for(profile)})
+        return
+    print_text(f"{profile.name}: {profile.title}\n{profile.description.strip()}")
+    print_text(
+        f"observable: {', '.join(profile.observable)}\nrules that can learn on it: {', '.join(rules_for(profile))}"
+    )
+    rows = [row for place, table in profile.cited_tables() for row in _numbers(place, table)]
+    print_table("numbers", ["where", "key", "value", "status", "source"], rows)
+    for key, source in profile.sources.items():
+        print_text(f"[{key}] {source.citation} {source.url}".rstrip())
+
+
+@app.command("check")
+def check_command(
+    file: Annotated[Path, typer.Argument(help="TOML file to check.")],
+    json: Json = False,
+) -> None:
+    """Check a profile of your own; exit status 1 and one line that says what to mend, if it is wrong."""
+    profile = _load_file(file)
+    if json:
+        print_json({"file": str(file), "name": profile.name, "valid": True, "rules": rules_for(profile)})
+    else:
+        print_text(f"{file}: valid; rules that can learn on it: {', '.join(rules_for(profile))}")
+
+
+def _load_file(file: Path) -> HardwareProfile:
+    from noisylearn.errors import UserError
+
+    if file.suffix != ".toml":
+        raise UserError(f"{file}: give a file that ends in .toml")
+    return load_profile(file)
+
+
+def _numbers(place: str, table: CitedRecord) -> list[list[str]]:
+    return [[place, key, _shown(value), origin.status, origin.source] for key, value, origin in table.numbers()]
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Curve):
+        return ", ".join(f"{key} {list(term)}" for key, term in value.model_dump(exclude_defaults=True).items())
+    return str(value)

@@ -1,0 +1,55 @@
+"""`noisylearn rules`: list, show."""
+
+import inspect
+from dataclasses import fields
+from typing import Annotated, Any
+
+import typer
+
+from noisylearn.cli.options import Json
+from noisylearn.cli.output import print_json, print_table, print_text
+from noisylearn.profiles import load_profile, profile_files
+from noisylearn.rules import REGISTRY, Rule, rule_class, rules_for
+
+app = typer.Typer(no_args_is_help=True, help="Learning rules: what they compute and what they must observe.")
+
+
+@app.command("list")
+def list_command(json: Json = False) -> None:
+    """All rules. With a leading d (danp, dbp, ...) the inputs of every layer are decorrelated as well."""
+    if json:
+        print_json([_document(rule) for rule in REGISTRY.values()])
+    else:
+        rows = [
+            [r.name, r.title, r.equation, ", ".join(sorted(r.observes)) or "-", r.source] for r in REGISTRY.values()
+        ]
+        print_table("learning rules", ["name", "what it is", "equation", "must observe", "source"], rows)
+        print_text("A leading d (danp, dbp, ...) decorrelates the inputs of every layer as well.")
+
+
+@app.command("show")
+def show_command(name: Annotated[str, typer.Argument(help="Name of the rule.")], json: Json = False) -> None:
+    """One rule: equation, options, source, and the profiles it can learn on."""
+    rule = rule_class(name)
+    if json:
+        print_json(_document(rule))
+        return
+    print_text(f"{rule.name}: {rule.title}\n{rule.equation}   {rule.source}\n\n{inspect.getdoc(rule)}\n")
+    print_text("options: " + (", ".join(f"{f.name} = {f.default!r}" for f in fields(rule)) or "none"))
+    print_text(f"profiles it can learn on: {', '.join(_profiles(rule)) or 'none'}")
+
+
+def _document(rule: type[Rule]) -> dict[str, Any]:
+    return {
+        "name": rule.name,
+        "title": rule.title,
+        "equation": rule.equation,
+        "source": rule.source,
+        "observes": sorted(rule.observes),
+        "options": {f.name: f.default for f in fields(rule)},
+        "profiles": _profiles(rule),
+    }
+
+
+def _profiles(rule: type[Rule]) -> list[str]:
+    return [n for n in profile_files() if any(r.startswith(f"{rule.__name__}(") for r in rules_for(load_profile(n)))]

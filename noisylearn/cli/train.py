@@ -1,0 +1,91 @@
+"""`noisylearn train`: one run."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from noisylearn.cli import options as o
+from noisylearn.cli.output import print_json, print_table, print_text, progress
+from noisylearn.config import TrainConfig, resolve
+from noisylearn.profiles import load_profile
+from noisylearn.runs import RunFile, Tree
+from noisylearn.train import train
+
+
+def train_command(
+    task: o.Task,
+    rule: Annotated[str, typer.Option(help="np, inp, anp, wp, reinforce, bp; with a leading d: decorrelated.")],
+    profile: Annotated[
+        str, typer.Option(help="Hardware profile: a name, or a TOML file of your own.")
+    ] = "gaussian-node",
+    baseline: o.Baseline = None,
+    draws: o.Draws = None,
+    epochs: o.Epochs = None,
+    batch: o.Batch = None,
+    lr: o.Lr = None,
+    decorrelation_rate: o.DecorrelationRate = None,
+    hidden: o.Hidden = None,
+    seed: Annotated[int, typer.Option(help="Of every random number of the run.")] = 0,
+    device: o.Device = None,
+    scale: o.Scale = None,
+    forward: o.Forward = None,
+    readout: o.Readout = None,
+    network: o.Network = None,
+    optimizer: o.Optimizer = None,
+    schedule: o.Schedule = None,
+    weight_normalisation: o.WeightNormalisation = None,
+    held_out: o.HeldOut = None,
+    data_dir: o.DataDir = None,
+    out: o.Out = Path("runs"),
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished run bit for bit.")] = False,
+    json: o.Json = False,
+) -> None:
+    """Train a network on a chip and leave one HDF5 file.
+
+    What is not stated comes from the recipe of task, rule and profile; the output says which. A finished run is not
+    run again.
+
+    Example: noisylearn train --task mnist-sample --rule danp --profile pcm-nandakumar-2019
+    """
+    chosen = load_profile(profile)
+    config, recipes = resolve(
+        task, rule, chosen,
+        o.stated(
+            baseline=baseline, draws=draws, epochs=epochs, batch=batch, lr=lr, decorrelation_rate=decorrelation_rate,
+            hidden=hidden, seed=seed, device=device, scale=scale, forward=forward, readout=readout, network=network,
+            optimizer=optimizer, schedule=schedule, weight_normalisation=weight_normalisation, held_out=held_out,
+        ),
+    )  # fmt: skip
+    with progress() as bar:
+        file = train(config, chosen, out, data_dir, resume, bar.run(f"{config.label} on {chosen.name}"))
+    run = file.read()
+    if json:
+        print_json(_document(config, recipes, file, run))
+    else:
+        _print(config, recipes, file, run)
+
+
+def _document(config: TrainConfig, recipes: list[str], file: RunFile, run: Tree) -> dict[str, Any]:
+    epochs = {key: values.tolist() for key, values in run["metrics"]["epoch"].items()}
+    return {
+        "id": run["id"],
+        "file": str(file.path),
+        "config": config.model_dump(mode="json"),
+        "recipes": recipes,
+        "final": run["final"],
+        "baselines": run["baselines"],
+        "epochs": epochs,
+        "wall_s": run["wall_s"],
+    }
+
+
+def _print(config: TrainConfig, recipes: list[str], file: RunFile, run: Tree) -> None:
+    print_text(f"recipes: {', '.join(recipes)}")
+    stated = config.model_dump(exclude={"task", "rule", "profile"})
+    print_text("settings: " + ", ".join(f"{key}={value}" for key, value in stated.items()))
+    rows = [[key.replace("_", " "), f"{value:.4g}"] for key, value in run["final"].items()]
+    rows += [[f"trivial baseline: {name}", f"{value:.4g}"] for name, value in run["baselines"].items()]
+    rows.append(["wall time (s)", f"{run['wall_s']:.1f}"])
+    print_table(f"{config.label} on {config.profile}, task {config.task}", ["measured", "value"], rows, numbers=1)
+    print_text(f"run file: {file.path}")

@@ -1,0 +1,112 @@
+"""Rules x profiles x seeds -> runs, one table, plots."""
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from noisylearn.config import TrainConfig, resolve
+from noisylearn.errors import UserError
+from noisylearn.profiles import HardwareProfile
+from noisylearn.runs import RunFile, Tree
+from noisylearn.train import OnStep, TrainingStopped, train
+
+
+@dataclass
+class Row:
+    """One rule on one profile: what its runs over the seeds gave, or why there are none."""
+
+    rule: str
+    profile: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    recipes: list[str] = field(default_factory=list)
+    runs: list[Tree] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+    refused: str = ""
+
+    def finals(self, key: str) -> list[float]:
+        """One final figure of every seed that has it."""
+        return [run["final"][key] for run in self.runs if key in run["final"]]
+
+    def summary(self) -> dict[str, dict[str, float]]:
+        """Median, mean and standard deviation over the seeds of every final figure and of the wall time."""
+        keys = dict.fromkeys(key for run in self.runs for key in run["final"])
+        values = {key: self.finals(key) for key in keys} | {"wall_s": [run["wall_s"] for run in self.runs]}
+        return {key: _spread(found) for key, found in values.items() if found}
+
+
+def compare(
+    task: str,
+    rules: Sequence[str],
+    profiles: Sequence[HardwareProfile],
+    seeds: Sequence[int],
+    options: Mapping[str, Any],
+    out: Path,
+    data_dir: str | None = None,
+    resume: bool = True,
+    on_run: Callable[[str], OnStep] = lambda label: lambda step, total, loss: None,
+) -> list[Row]:
+    """Run every rule on every profile for every seed, all with the recipes of `train` or the options stated.
+
+    Runs that finished earlier are read, unfinished ones continued. A rule that a profile refuses, or a run that
+    runs away, is a row with its reason. Raises UserError for what is wrong with the request itself.
+    """
+    rows = []
+    for profile in profiles:
+        for label in rules:
+            configs = [resolve(task, label, profile, {**options, "seed": seed}) for seed in seeds]
+            row = Row(label, profile.name, configs[0][0].model_dump(mode="json", exclude={"seed"}), configs[0][1])
+            rows.append(row)
+            lacking = configs[0][0].build_rule().missing(profile)
+            if lacking:
+                row.refused = f"refused: needs {' and '.join(lacking)}"
+                continue
+            for config, _ in configs:
+                _run_into(
+                    row,
+                    config,
+                    profile,
+                    out,
+                    data_dir,
+                    resume,
+                    on_run(f"{label} on {profile.name}, seed {config.seed}"),
+                )
+    return rows
+
+
+def _run_into(
+    row: Row,
+    config: TrainConfig,
+    profile: HardwareProfile,
+    out: Path,
+    data_dir: str | None,
+    resume: bool,
+    on_step: OnStep,
+) -> None:
+    try:
+        file: RunFile = train(config, profile, out, data_dir, resume, on_step)
+    except TrainingStopped as stop:
+        row.refused = f"stopped: {stop}"
+        return
+    row.runs.append(file.read())
+    row.files.append(str(file.path))
+
+
+def _spread(values: list[float]) -> dict[str, float]:
+    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+    return {
+        "median": statistics.median(values),
+        "mean": statistics.fmean(values),
+        "sd": deviation,
+        "n": len(values),
+    }
+
+
+def check_request(rules: Sequence[str], profiles: Sequence[str], seeds: Sequence[int]) -> None:
+    """Raises UserError for an empty or repeating list."""
+    for what, given in (("--rules", rules), ("--profiles", profiles), ("--seeds", seeds)):
+        if not given:
+            raise UserError(f"{what} is empty; give at least one, separated by commas")
+        if len(set(given)) != len(given):
+            raise UserError(f"{what} names something twice: {', '.join(map(str, given))}")

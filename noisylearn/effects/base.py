@@ -1,0 +1,80 @@
+"""What an effect is: a frozen record with a site, a lifetime, `apply` and `moments`.
+
+Site says what it acts on: the conductances of the devices ("weight"), what enters a layer ("input"), its
+pre-activations ("node"), what leaves the converter ("output") or an update on its way to the devices ("write").
+
+Lifetime says when its randomness is drawn anew: once per device ("device"), at every programming ("write"),
+at every read ("read"), once for a whole pass over a batch ("pass"), or along the chip's clock ("memory").
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, NamedTuple
+
+from torch import Tensor
+
+from noisylearn.draws import StreamOf
+from noisylearn.records import CitedRecord
+
+Site = Literal["weight", "input", "node", "output", "write"]
+Lifetime = Literal["device", "write", "read", "pass", "memory"]
+State = dict[str, Tensor]
+
+
+class Moments(NamedTuple):
+    """Expected mean and variance, elementwise."""
+
+    mean: Tensor
+    variance: Tensor
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What an effect may know of the chip around it.
+
+    g_max_us: largest conductance, microsiemens.  since_write_s: seconds since the devices were programmed.
+    t0_s: the moment after programming from which a profile counts drift.  pass_interval_s: time between two
+    passes of the same sample.
+    """
+
+    g_max_us: float = 1.0
+    since_write_s: float = 0.0
+    t0_s: float = 1.0
+    pass_interval_s: float = 1e-6
+
+    @property
+    def age_s(self) -> float:
+        """t = since_write_s + t0_s, the time that published drift and 1/f formulas use."""
+        return self.since_write_s + self.t0_s
+
+
+class Effect(CitedRecord):
+    """One non-ideality. Subclasses state `kind`, `site` and `lifetime` and override what they need.
+
+    `apply(value, setting, draw, state)` gives the value after the effect, drawing what is random from `draw`.
+    `state` is a dict that the chip keeps with the device: an effect with lifetime "memory" finds there what it
+    put there since the last programming, one with lifetime "device" what it put there at all.
+    `moments(value, setting)` gives the mean and variance of what one read sees, given the true value.
+    """
+
+    site: ClassVar[Site]
+    lifetime: ClassVar[Lifetime]
+
+    kind: str
+
+    @property
+    def can_be_off(self) -> bool:
+        """Whether a machine may run a pass without it: so for noise that a circuit adds, not for a device's own."""
+        return self.site == "node" or self.lifetime == "pass"
+
+    def apply(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> Tensor:
+        raise TypeError(f"effect '{type(self).__name__}' has no apply")
+
+    def moments(self, value: Tensor, setting: Setting) -> Moments:
+        raise TypeError(f"effect '{type(self).__name__}' has no moments")
+
+    def read_variance(self, value: Tensor, setting: Setting) -> Tensor | None:
+        """Variance that is Gaussian and independent at every read: the chip lumps it at the output."""
+        return None
+
+    def elapse(self, state: State, setting: Setting, seconds: float, draw: StreamOf) -> None:
+        """Carry `state` forward by `seconds`; `setting` is that of the moment reached."""

@@ -1,0 +1,26 @@
+"""Gaussian noise injected into the weights, one draw for a whole pass: what weight perturbation learns from."""
+
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from noisylearn.draws import StreamOf
+from noisylearn.effects.base import Effect, Lifetime, Moments, Setting, Site, State
+
+
+class GaussianWeight(Effect):
+    """w -> w + sigma z, z ~ N(0, 1) independent for every weight and bias, the same for all samples of a pass."""
+
+    site: ClassVar[Site] = "weight"
+    lifetime: ClassVar[Lifetime] = "pass"
+
+    kind: Literal["gaussian-weight"] = "gaussian-weight"
+    sigma: float = Field(gt=0, description="standard deviation, in units of the weight")
+
+    def apply(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> Tensor:
+        return value + self.sigma * draw.normal("pass", tuple(value.shape)).to(value.dtype)
+
+    def moments(self, value: Tensor, setting: Setting) -> Moments:
+        return Moments(value, torch.full_like(value, self.sigma**2))

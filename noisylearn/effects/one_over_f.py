@@ -1,0 +1,80 @@
+"""1/f read noise, split into what two nearby passes share and what differs between them."""
+
+import math
+from typing import ClassVar, Literal
+
+from pydantic import Field
+from scipy.special import sici
+from torch import Tensor
+
+from noisylearn.draws import StreamOf
+from noisylearn.effects.base import Effect, Lifetime, Moments, Setting, Site, State
+from noisylearn.effects.curves import Curve
+
+
+class OneOverFReadNoise(Effect):
+    """Noise of density K / f between f0 = 1 / (t + t_read) and f1 = 1 / (2 t_read), K = (G Q(r))^2.
+
+    One read:        variance K ln(f1 / f0)
+    Two reads a time D apart: covariance R(D) = K [Ci(2 pi f1 D) - Ci(2 pi f0 D)]
+
+    With D the profile's pass interval, R(D) is the slow part, common to passes this close: a Gaussian offset
+    per device, drawn at the first read after programming and carried along the chip's clock with the
+    autocorrelation R(lag) / R(D). The rest, K ln(f1/f0) - R(D), is fresh at every read and lumped at the output.
+    Reads are not clipped at zero. The slow part is common to all passes over a batch; passes further apart than D
+    differ by a little more than that in truth.
+    """
+
+    site: ClassVar[Site] = "weight"
+    lifetime: ClassVar[Lifetime] = "memory"
+
+    kind: Literal["one-over-f-read-noise"] = "one-over-f-read-noise"
+    t_read_ns: float = Field(gt=0)
+    relative_amplitude: Curve
+
+    def log_bandwidth(self, setting: Setting) -> float:
+        """ln(f1 / f0): variance of one read in units of K."""
+        f0, f1 = self._band(setting)
+        return math.log(f1 / f0)
+
+    def covariance(self, lag_s: float, setting: Setting) -> float:
+        """R(lag) in units of K, between 0 and that of one read; lag 0 gives the variance of one read."""
+        if lag_s == 0:
+            return self.log_bandwidth(setting)
+        f0, f1 = self._band(setting)
+        cosine_integral = sici([2 * math.pi * f1 * lag_s, 2 * math.pi * f0 * lag_s])[1]
+        return min(max(float(cosine_integral[0] - cosine_integral[1]), 0.0), self.log_bandwidth(setting))
+
+    def difference_ratio(self, lag_s: float, setting: Setting) -> float:
+        """Standard deviation of the difference of two reads a lag apart, over that of two independent reads."""
+        return math.sqrt(1 - self.covariance(lag_s, setting) / self.log_bandwidth(setting))
+
+    def apply(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> Tensor:
+        if "slow" not in state:
+            state["slow"] = draw.normal("slow", tuple(value.shape)).to(value.dtype)
+        slow = math.sqrt(self.covariance(setting.pass_interval_s, setting))
+        return value.addcmul(self._amplitude(value, setting), state["slow"], value=slow)
+
+    def read_variance(self, value: Tensor, setting: Setting) -> Tensor:
+        fresh = self.log_bandwidth(setting) - self.covariance(setting.pass_interval_s, setting)
+        return self._amplitude(value, setting).square_().mul_(fresh)
+
+    def moments(self, value: Tensor, setting: Setting) -> Moments:
+        return Moments(value, self._amplitude(value, setting).square_().mul_(self.log_bandwidth(setting)))
+
+    def elapse(self, state: State, setting: Setting, seconds: float, draw: StreamOf) -> None:
+        if "slow" not in state or seconds == 0:
+            return
+        shared = self.covariance(setting.pass_interval_s, setting)
+        rho = min(self.covariance(seconds, setting) / shared, 1.0) if shared else 0.0
+        fresh = draw.normal("slow", tuple(state["slow"].shape)).to(state["slow"].dtype)
+        state["slow"] = rho * state["slow"] + math.sqrt(1 - rho**2) * fresh
+
+    def _amplitude(self, value: Tensor, setting: Setting) -> Tensor:
+        """sqrt(K) = G Q(G / g_max), microsiemens; zero at zero conductance."""
+        r = value.clamp(min=0) / setting.g_max_us
+        return self.relative_amplitude(r).mul_(r).mul_(setting.g_max_us)
+
+    def _band(self, setting: Setting) -> tuple[float, float]:
+        t_read_s = self.t_read_ns * 1e-9
+        return 1 / (setting.age_s + t_read_s), 1 / (2 * t_read_s)

@@ -1,0 +1,52 @@
+"""Conductance drift of phase-change memory."""
+
+import math
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from noisylearn.draws import StreamOf
+from noisylearn.effects.base import Effect, Lifetime, Moments, Setting, Site, State
+from noisylearn.effects.curves import Curve
+
+
+class PowerLawDrift(Effect):
+    """G(t) = G (t / t0)^-nu, nu = |N(mu(r), s(r))| drawn per device at every programming, r = G / g_max.
+
+    t = seconds since programming + t0, so that a read right after programming sees no drift.
+    """
+
+    site: ClassVar[Site] = "weight"
+    lifetime: ClassVar[Lifetime] = "memory"
+
+    kind: Literal["power-law-drift"] = "power-law-drift"
+    exponent_mean: Curve
+    exponent_spread: Curve
+
+    def apply(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> Tensor:
+        if setting.since_write_s == 0:
+            return value
+        if "exponent" not in state:
+            r = value / setting.g_max_us
+            z = draw.normal("exponent", tuple(value.shape)).to(value.dtype)
+            state["exponent"] = torch.addcmul(self.exponent_mean(r), self.exponent_spread(r), z).abs_()
+        return value * torch.exp(-state["exponent"] * self._log_time(setting))
+
+    def moments(self, value: Tensor, setting: Setting) -> Moments:
+        """With a = ln(t / t0): E[e^(-k a nu)] of the folded normal nu, for k = 1 and 2."""
+        r = value / setting.g_max_us
+        mu, s = self.exponent_mean(r), self.exponent_spread(r)
+        first, second = (_folded_normal_laplace(k * self._log_time(setting), mu, s) for k in (1, 2))
+        return Moments(value * first, value**2 * (second - first**2))
+
+    @staticmethod
+    def _log_time(setting: Setting) -> float:
+        return math.log(setting.age_s / setting.t0_s)
+
+
+def _folded_normal_laplace(a: float, mu: Tensor, s: Tensor) -> Tensor:
+    """E[exp(-a |X|)], X ~ N(mu, s^2)."""
+    cdf = torch.special.ndtr
+    gain = math.e ** (0.5 * (a * s) ** 2)
+    return gain * (torch.exp(-a * mu) * cdf(mu / s - a * s) + torch.exp(a * mu) * cdf(-mu / s - a * s))

@@ -1,0 +1,42 @@
+"""Programming (write) noise of a device: its conductance lands around the target."""
+
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from noisylearn.draws import StreamOf
+from noisylearn.effects.base import Effect, Lifetime, Moments, Setting, Site, State
+from noisylearn.effects.curves import Curve
+
+
+class ProgrammingNoise(Effect):
+    """G = max(G_target + (g_max / reference_g_max_us) sigma(r) z, 0), z ~ N(0, 1), r = G_target / g_max.
+
+    sigma in microsiemens at the g_max it was fitted at. A conductance cannot be negative: near zero the floor
+    makes a bias, not only noise; the moments are those of the rectified normal.
+    """
+
+    site: ClassVar[Site] = "weight"
+    lifetime: ClassVar[Lifetime] = "write"
+
+    kind: Literal["programming-noise"] = "programming-noise"
+    reference_g_max_us: float = Field(gt=0)
+    sigma_us: Curve
+
+    def deviation_us(self, target: Tensor, g_max_us: float) -> Tensor:
+        """Standard deviation before the floor, microsiemens, at target conductance."""
+        return self.sigma_us(target / g_max_us).mul_(g_max_us / self.reference_g_max_us)
+
+    def apply(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> Tensor:
+        z = draw.normal("write", tuple(value.shape)).to(value.dtype)
+        return torch.addcmul(value, self.deviation_us(value, setting.g_max_us), z).clamp_(min=0)
+
+    def moments(self, value: Tensor, setting: Setting) -> Moments:
+        sigma = self.deviation_us(value, setting.g_max_us)
+        normal = torch.distributions.Normal(torch.zeros_like(value), torch.ones_like(value))
+        cdf, pdf = normal.cdf(value / sigma), normal.log_prob(value / sigma).exp()
+        mean = value * cdf + sigma * pdf
+        second = (value**2 + sigma**2) * cdf + value * sigma * pdf
+        return Moments(mean, second - mean**2)

@@ -1,0 +1,120 @@
+"""From the readings of a rule's passes to estimates of the gradient."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from noisylearn.chip import Chip
+from noisylearn.errors import UserError
+from noisylearn.layers import parameter_gradients
+from noisylearn.passes import LayerReading, Plan, Readings
+
+Baseline = Literal["clean", "noisy", "mean"]
+LossFn = Callable[[Tensor], Tensor]
+
+
+class NodeRule(Protocol):
+    """What a rule that perturbs nodes states: see `noisylearn.rules.base.NodePerturbation`."""
+
+    @property
+    def baseline(self) -> Baseline: ...
+    @property
+    def draws(self) -> int: ...
+    def post(self, activity: Tensor, reference: Tensor, noise: Tensor | None) -> Tensor: ...
+    def scales(self, norms: list[Tensor], sizes: list[int], variances: list[float]) -> list[Tensor | float]: ...
+
+
+@dataclass
+class Estimate:
+    """Loss of the batch (mean over samples), gradients by layer and parameter, and the input of every layer."""
+
+    loss: Tensor
+    gradients: dict[str, dict[str, Tensor]]
+    inputs: dict[str, Tensor]
+
+
+@dataclass
+class Observation:
+    """The passes of one batch: readings and per-sample losses (passes, batch) by plan, each run once."""
+
+    chip: Chip
+    x: Tensor
+    loss_fn: LossFn
+    _seen: dict[Plan, tuple[Readings, Tensor]] = field(default_factory=dict)
+
+    def of(self, plan: Plan) -> tuple[Readings, Tensor]:
+        """Readings and losses of the passes of a plan."""
+        if plan not in self._seen:
+            readings = self.chip.passes(self.x, plan)
+            self._seen[plan] = readings, sample_losses(self.loss_fn, readings.output)
+        return self._seen[plan]
+
+    def of_any(self) -> tuple[Readings, Tensor]:
+        """Passes that were run already, or else one single pass."""
+        if not self._seen:
+            return self.of(Plan(((False,) * len(self.chip.layers),)))
+        return next(iter(self._seen.values()))
+
+
+def sample_losses(loss_fn: LossFn, outputs: Tensor) -> Tensor:
+    """Losses (passes, batch) of outputs (passes, batch, ...).
+
+    Raises UserError if loss_fn does not give one loss per sample.
+    """
+    losses = torch.stack([loss_fn(output) for output in outputs])
+    if losses.shape != outputs.shape[:2]:
+        raise UserError(
+            f"loss_fn gave shape {tuple(losses.shape[1:])} for a batch of {outputs.shape[1]}: a perturbation rule "
+            'needs one loss per sample, shape (batch,); for torch losses say reduction="none"'
+        )
+    return losses
+
+
+def reference(passes: Tensor, baseline: Baseline) -> Tensor:
+    """What passes (passes, ...) are compared with: the first of them, or their mean."""
+    return passes.mean(0) if baseline == "mean" else passes[0]
+
+
+def estimate_nodes(rule: NodeRule, plan: Plan, readings: Readings, losses: Tensor, layers: Collection[str]) -> Estimate:
+    """Gradients of the named layers by a rule that perturbs nodes: dW = g pre^T, pre = the reference input."""
+    signals = node_signals(rule, plan, readings, losses)
+    inputs = {name: reference(r.input, rule.baseline) for name, r in readings.layers.items()}
+    gradients = {n: parameter_gradients(readings.layers[n].layer, inputs[n], signals[n]) for n in layers}
+    return Estimate(reference(losses, rule.baseline).mean(), gradients, inputs)
+
+
+def node_signals(rule: NodeRule, plan: Plan, readings: Readings, losses: Tensor) -> dict[str, Tensor]:
+    """Estimate g_l of dL/da for every perturbed layer and sample, (batch, ...), averaged over the draws.
+
+    g_l = (1/draws) sum over passes of  modulator x scale x post,  modulator = L(pass) - L(reference) per sample.
+    With the mean of the draws + 1 passes as reference all of them are summed and the norms that the scale uses
+    are pooled over them; for one draw that equals a noisy baseline.
+    """
+    every_pass = rule.baseline == "mean"
+    modulator = losses - reference(losses, rule.baseline)
+    rows = {n: list(range(plan.n_passes)) if every_pass else plan.passes_of(i) for i, n in enumerate(readings.layers)}
+    perturbed = {name: _index(passes) for name, passes in rows.items() if passes}
+    posts = [_post(rule, readings.layers[name], index) for name, index in perturbed.items()]
+    norms = [post.flatten(2).square().sum(2) for post in posts]
+    if every_pass:
+        norms = [norm.sum(0, keepdim=True) / rule.draws for norm in norms]
+    sizes = [post[0, 0].numel() for post in posts]
+    scales = rule.scales(norms, sizes, [readings.layers[name].noise_variance for name in perturbed])
+    return {
+        name: torch.einsum("pb,pbn->bn", modulator[index] * scale / rule.draws, post.flatten(2)).reshape(post.shape[1:])
+        for (name, index), scale, post in zip(perturbed.items(), scales, posts, strict=True)
+    }
+
+
+def _post(rule: NodeRule, reading: LayerReading, passes: slice | list[int]) -> Tensor:
+    noise = None if reading.noise is None else reading.noise[passes]
+    return rule.post(reading.activity[passes], reference(reading.activity, rule.baseline), noise)
+
+
+def _index(rows: list[int]) -> slice | list[int]:
+    """Index of the passes, as a slice (which copies nothing) where they are consecutive."""
+    consecutive = rows == list(range(rows[0], rows[0] + len(rows)))
+    return slice(rows[0], rows[-1] + 1) if consecutive else rows

@@ -1,0 +1,5 @@
+"""Plain torch modules to start from."""
+
+from noisylearn.networks.feedforward import convnet, mlp
+
+__all__ = ["convnet", "mlp"]

@@ -1,0 +1,49 @@
+"""Feed-forward networks with leaky ReLU."""
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+
+def mlp(n_in: int, hidden: Sequence[int], n_out: int, seed: int = 0) -> nn.Sequential:
+    """Flatten, Linear layers hidden1, hidden2, ... with leaky ReLU, and a Linear readout.
+
+    Initialised by torch's defaults from `seed`; the global random state is left alone.
+    """
+    sizes = [n_in, *hidden]
+    with _seeded(seed):
+        modules: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
+        for i, (fan_in, fan_out) in enumerate(zip(sizes, hidden, strict=False), start=1):
+            modules[f"hidden{i}"] = nn.Linear(fan_in, fan_out)
+            modules[f"activation{i}"] = nn.LeakyReLU()
+        modules["readout"] = nn.Linear(sizes[-1], n_out)
+        return nn.Sequential(modules)
+
+
+def convnet(input_shape: tuple[int, int, int], n_out: int, seed: int = 0) -> nn.Sequential:
+    """The ConvNet of [ANP] table 1: convolutions 3 x 3 of 16, 32 and 64 channels (stride 2, 2, 1), 1024 units, readout.
+
+    input_shape: (channels, height, width).
+    """
+    with _seeded(seed):
+        channels = [input_shape[0], 16, 32, 64]
+        modules: OrderedDict[str, nn.Module] = OrderedDict()
+        for i, stride in enumerate((2, 2, 1)):
+            modules[f"conv{i + 1}"] = nn.Conv2d(channels[i], channels[i + 1], 3, stride)
+            modules[f"activation{i + 1}"] = nn.LeakyReLU()
+        modules["flatten"] = nn.Flatten()
+        features = nn.Sequential(modules)(torch.zeros(1, *input_shape)).shape[1]
+        modules |= {"hidden": nn.Linear(features, 1024), "activation4": nn.LeakyReLU()}
+        modules["readout"] = nn.Linear(1024, n_out)
+        return nn.Sequential(modules)
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seeds torch's global generator inside a with block and puts its state back after it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,207 @@
+"""Forward passes over a placed network, and the record of what was observed in them."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from noisylearn.crossbar import Crossbar, Digital, StraightThrough
+from noisylearn.draws import Draws, StreamOf
+from noisylearn.effects import Setting
+from noisylearn.errors import UserError
+from noisylearn.layers import WeightLayer, apply_weights
+
+PlacedLayer = Crossbar | Digital | StraightThrough
+Placed = Mapping[str, PlacedLayer]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which passes to run: perturbed[p][l] says whether pass p has injected noise in layer l; pass 0 is the baseline.
+
+    Noise that cannot be switched off is in every pass, whatever the plan says.
+    """
+
+    perturbed: tuple[tuple[bool, ...], ...]
+
+    @property
+    def n_passes(self) -> int:
+        return len(self.perturbed)
+
+    def passes_of(self, layer: int) -> list[int]:
+        """The passes that perturb a layer, the baseline apart."""
+        return [p for p in range(1, self.n_passes) if self.perturbed[p][layer]]
+
+
+@dataclass
+class LayerReading:
+    """What was observed of one layer (`layer`: the module itself).
+
+    input: (1 or passes, batch, ...), 1 where every pass sees the same.  activity: pre-activations (passes, batch,
+    ...).  noise: injected into them, same shape, or None where it cannot be read out.  weight_noise: one dict of
+    parameter name -> noise per pass (empty where the pass had none).  noise_variance: of the injected noise.
+    """
+
+    layer: WeightLayer
+    input: Tensor
+    activity: Tensor
+    noise: Tensor | None = None
+    weight_noise: list[dict[str, Tensor]] = field(default_factory=list)
+    noise_variance: float = 0.0
+
+
+@dataclass
+class Readings:
+    """Output (passes, batch, ...) and the readings of every layer, by name, in order of definition."""
+
+    output: Tensor
+    layers: dict[str, LayerReading]
+
+
+class PassRunner:
+    """Runs all passes of a plan over a model at once, stacked along the batch.
+
+    Up to the first weight layer all passes are the same, so its products are computed once and the passes part
+    there ("fork"); for models where that is not so (a probe finds out) the input itself is stacked.
+    """
+
+    def __init__(self, model: nn.Module, draws: Draws) -> None:
+        self._model = model
+        self._draws = draws
+        self._forks: bool | None = None
+
+    def run(self, placed: Placed, x: Tensor, plan: Plan, purpose: str) -> Readings:
+        """One forward of `model` for all passes of `plan` over the samples x (batch, ...).
+
+        `purpose` names the random streams, so that looking at the chip draws other numbers than training on it.
+        """
+        if self._forks is None:
+            self._forks = self._probe_fork(placed, x)
+        return self._run(placed, x, plan, purpose, fork=self._forks)
+
+    def _run(self, placed: Placed, x: Tensor, plan: Plan, purpose: str, fork: bool) -> Readings:
+        batch = x.shape[0]
+        forward = _Forward(placed, plan, batch, self._draws, purpose, forked=not fork or plan.n_passes == 1)
+        stacked = x.repeat(plan.n_passes, *[1] * (x.dim() - 1)) if forward.forked else x
+        weights = {f"{name}.weight".lstrip("."): layer.weight() for name, layer in placed.items()}
+        weights |= {f"{n}.bias".lstrip("."): b for n, layer in placed.items() if (b := layer.bias()) is not None}
+        with _hooked({layer.layer: forward.hook(name) for name, layer in placed.items()}):
+            output = functional_call(self._model, weights, (stacked,))
+        unused = [name for name in placed if name not in forward.readings]
+        if unused:
+            raise UserError(f"layer '{unused[0]}' was not used in the forward pass; remove it from the model")
+        readings = {name: forward.readings[name] for name in placed}
+        return Readings(output.reshape(plan.n_passes, batch, *output.shape[1:]), readings)
+
+    def _probe_fork(self, placed: Placed, x: Tensor) -> bool:
+        """Whether passes may part at the first weight layer: both ways must give the same without noise."""
+        digital = {name: Digital(layer.layer) for name, layer in placed.items()}
+        plan = Plan(((False,) * len(placed),) * 3)
+        with torch.no_grad():
+            stacked = self._run(digital, x[:2], plan, "probe", fork=False).output
+            try:
+                forked = self._run(digital, x[:2], plan, "probe", fork=True).output
+            except RuntimeError:
+                return False
+        return forked.shape == stacked.shape and torch.allclose(forked, stacked, rtol=1e-3, atol=1e-5)
+
+
+class _Forward:
+    """State of one stacked forward: has it forked yet, and what was read so far."""
+
+    def __init__(self, placed: Placed, plan: Plan, batch: int, draws: Draws, purpose: str, forked: bool) -> None:
+        self.forked = forked
+        self.readings: dict[str, LayerReading] = {}
+        self._placed, self._plan, self._batch = placed, plan, batch
+        self._draws, self._purpose = draws, purpose
+        self._index = {name: i for i, name in enumerate(placed)}
+
+    def hook(self, name: str) -> Callable[[nn.Module, tuple[Any, ...], Tensor], Tensor]:
+        def after_layer(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+            return self._read(name, args[0], output)
+
+        return after_layer
+
+    def _read(self, name: str, inputs: Tensor, output: Tensor) -> Tensor:
+        if name in self.readings:
+            raise UserError(f"layer '{name}' is used twice in one forward pass; give each use a layer of its own")
+        seen = self._plan.n_passes if self.forked else 1
+        inputs = inputs.reshape(seen, self._batch, *inputs.shape[1:])
+        activity = output.reshape(seen, self._batch, *output.shape[1:])
+        self.forked = True
+        activity = self._add_read_noise(name, inputs, activity)
+        if activity.shape[0] != self._plan.n_passes:
+            activity = activity.expand(self._plan.n_passes, *activity.shape[1:])
+        activity, weight_noise = self._add_weight_noise(name, inputs, activity)
+        activity, noise = self._add_node_noise(name, activity)
+        variance = _injected_variance(self._placed[name])
+        self.readings[name] = LayerReading(self._placed[name].layer, inputs, activity, noise, weight_noise, variance)
+        return activity.flatten(0, 1)
+
+    def _add_read_noise(self, name: str, inputs: Tensor, activity: Tensor) -> Tensor:
+        """Independent Gaussian weight noise, lumped: variance sum_j var(w_ij) x_j^2 at every output, exactly."""
+        placed = self._placed[name]
+        weight_variance = placed.read_variance()
+        if weight_variance is None:
+            return activity
+        with torch.no_grad():
+            squares = inputs.flatten(0, 1).square()
+            variance = apply_weights(placed.layer, weight_variance, None, squares)
+            deviation = variance.clamp_(min=0).sqrt_().reshape(activity.shape)
+            z = self._draws.normal((name, "read", self._purpose), (self._plan.n_passes, *activity.shape[1:]))
+        return torch.addcmul(activity, deviation, z)
+
+    def _add_weight_noise(self, name: str, inputs: Tensor, activity: Tensor) -> tuple[Tensor, list[dict[str, Tensor]]]:
+        """Noise on the weights that is the same for all samples of a pass."""
+        placed = self._placed[name]
+        if not placed.pass_effects:
+            return activity, []
+        drawn: list[dict[str, Tensor]] = []
+        rows = []
+        for p in range(self._plan.n_passes):
+            drawn.append({})
+            row = activity[p]
+            if self._plan.perturbed[p][self._index[name]]:
+                for key, parameter in placed.layer.named_parameters():
+                    for effect in placed.pass_effects:
+                        draw = StreamOf(self._draws, name, effect.kind, key, self._purpose)
+                        noise = effect.apply(torch.zeros_like(parameter.detach()), Setting(), draw, {})
+                        drawn[p][key] = drawn[p][key] + noise if key in drawn[p] else noise
+                x = inputs[min(p, inputs.shape[0] - 1)]
+                row = row + apply_weights(placed.layer, drawn[p]["weight"], drawn[p].get("bias"), x)
+            rows.append(row)
+        return torch.stack(rows), drawn
+
+    def _add_node_noise(self, name: str, activity: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Additive noise on the pre-activations of the passes that the plan perturbs."""
+        effects = self._placed[name].node_effects
+        on = [p for p in range(self._plan.n_passes) if self._plan.perturbed[p][self._index[name]]]
+        if not effects or not on:
+            return activity, None
+        noise = activity.new_zeros(len(on), *activity.shape[1:])
+        for effect in effects:
+            draw = StreamOf(self._draws, name, effect.kind, self._purpose)
+            noise = effect.apply(noise, Setting(), draw, {})
+        if len(on) < self._plan.n_passes:
+            perturbed_only, noise = noise, torch.zeros_like(activity)
+            noise[on] = perturbed_only
+        return activity + noise, noise
+
+
+def _injected_variance(placed: PlacedLayer) -> float:
+    zero = torch.zeros(())
+    return sum(float(e.moments(zero, Setting()).variance) for e in (*placed.node_effects, *placed.pass_effects))
+
+
+@contextmanager
+def _hooked(hooks: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
+    handles = [module.register_forward_hook(hook) for module, hook in hooks.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

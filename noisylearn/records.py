@@ -1,0 +1,74 @@
+"""Base of everything read from a profile: frozen records whose numbers carry their status and source."""
+
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+Status = Literal["measured", "fitted", "assumed"]
+
+
+class Provenance(NamedTuple):
+    """Where a number comes from: how it was obtained and the key of its source in the profile."""
+
+    status: Status
+    source: str
+
+
+class Record(BaseModel):
+    """A frozen table of a profile; unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CitedRecord(Record):
+    """A table whose numbers are cited.
+
+    `status` and `source` hold for every number of the table; a number that differs is written
+    `key = { value = 1.0, status = "assumed", source = "..." }` and then kept in `exceptions`.
+    """
+
+    status: Status
+    source: str
+    exceptions: dict[str, Provenance] = Field(default_factory=dict, repr=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lift_cited_values(cls, table: Any) -> Any:
+        if not isinstance(table, dict):
+            return table
+        plain, exceptions = {}, {}
+        for key, value in table.items():
+            if isinstance(value, dict) and "value" in value:
+                missing = {"value", "status", "source"} ^ set(value)
+                if missing:
+                    raise ValueError(f"{key}: a cited value has value, status and source; check {sorted(missing)}")
+                exceptions[key] = Provenance(value["status"], value["source"])
+                value = value["value"]
+            plain[key] = value
+        return {**plain, "exceptions": exceptions} if exceptions else plain
+
+    def provenance(self, key: str) -> Provenance:
+        """Status and source of one number of this table."""
+        return self.exceptions.get(key, Provenance(self.status, self.source))
+
+    def sources(self) -> set[str]:
+        """Keys of all sources this table refers to."""
+        return {self.source} | {p.source for p in self.exceptions.values()}
+
+    def numbers(self) -> Iterator[tuple[str, Any, Provenance]]:
+        """(key, value, provenance) of everything the table states besides its bookkeeping."""
+        for key in type(self).model_fields:
+            if key not in ("kind", "status", "source", "exceptions"):
+                yield key, getattr(self, key), self.provenance(key)
+
+
+def one_line(error: ValidationError, limit: int = 3) -> str:
+    """A pydantic error in one line: key, what is wrong, the value found."""
+    parts = []
+    for item in error.errors()[:limit]:
+        key = ".".join(str(step) for step in item["loc"]) or "(whole file)"
+        found = "" if isinstance(item["input"], dict) else f" (found {item['input']!r})"
+        parts.append(f"{key}: {item['msg']}{found}")
+    left = error.error_count() - limit
+    return "; ".join(parts) + (f"; and {left} more" if left > 0 else "")

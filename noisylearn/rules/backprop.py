@@ -1,0 +1,58 @@
+"""Backpropagation: the reference that every table shows."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from noisylearn.chip import Chip
+from noisylearn.errors import UserError
+from noisylearn.estimate import Estimate, Observation, sample_losses
+from noisylearn.passes import Readings
+from noisylearn.rules.base import Rule
+
+Forward = Literal["digital", "chip"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BP(Rule):
+    """Exact gradients by autograd, off the chip.
+
+    forward: "digital" trains the digital model, to be programmed onto the chip afterwards; "chip" takes the forward
+    pass from the devices with their noise and the backward pass through the weights that were read there, as if
+    the noise were constant (hardware-aware training with the chip in the loop).
+    """
+
+    name = "bp"
+    title = "backpropagation (autograd, off the chip)"
+    equation = "g_l = dL/da_l"
+    source = "[ANP] eq. 1"
+    perturbs = False
+
+    forward: Forward = "digital"
+
+    def __post_init__(self) -> None:
+        if self.forward not in get_args(Forward):
+            raise UserError(f"rule bp: forward '{self.forward}'; choose {', '.join(get_args(Forward))}")
+
+    def gradients(self, seen: Observation, layers: Collection[str]) -> Estimate:
+        with torch.enable_grad():
+            readings = seen.chip.digital_pass(seen.x, on_devices=self.forward == "chip")
+            losses = sample_losses(seen.loss_fn, readings.output)[0]
+            return autograd_estimate(seen.chip, readings, losses, layers)
+
+    def forward_passes(self, n_layers: int) -> int:
+        return 1
+
+
+def autograd_estimate(chip: Chip, readings: Readings, losses: Tensor, layers: Collection[str]) -> Estimate:
+    """Gradients of the mean of `losses` (batch,) with respect to the digital parameters of the named layers."""
+    parameters = {(name, key): p for name in layers for key, p in chip.layers[name].named_parameters()}
+    found = torch.autograd.grad(losses.mean(), list(parameters.values()), materialize_grads=True)
+    gradients: dict[str, dict[str, Tensor]] = {name: {} for name in layers}
+    for (name, key), gradient in zip(parameters, found, strict=True):
+        gradients[name][key] = gradient
+    inputs = {name: reading.input[0].detach() for name, reading in readings.layers.items()}
+    return Estimate(losses.detach().mean(), gradients, inputs)

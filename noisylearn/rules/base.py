@@ -1,0 +1,155 @@
+"""What a rule is: a record of four factors, what it must observe, and where it comes from.
+
+Every perturbation rule replaces the gradient at the pre-activation of a layer by
+
+    g_l = modulator (per sample) x scale (per sample) x post (per neuron),   dW_l = g_l pre^T
+
+with modulator = L(pass) - L(reference) and pre = the layer's own input. `post` and `scales` use operators alone, so
+that they run on torch tensors and numpy arrays alike.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass, fields
+from typing import ClassVar, get_args
+
+from torch import Tensor
+
+from noisylearn.chip import Chip
+from noisylearn.decorrelate import update_decorrelations
+from noisylearn.errors import UserError
+from noisylearn.estimate import Baseline, Estimate, LossFn, Observation, estimate_nodes
+from noisylearn.passes import Plan
+from noisylearn.profiles import HardwareProfile
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """A way to fill `.grad`. Subclasses state what they are and give `gradients`."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    equation: ClassVar[str]
+    source: ClassVar[str]
+    observes: ClassVar[frozenset[str]] = frozenset()
+    perturbs: ClassVar[bool] = True
+
+    def estimate(self, chip: Chip, x: Tensor, loss_fn: LossFn) -> Tensor:
+        """Run the rule's passes over samples x (batch, ...) and fill `.grad` of the model's parameters.
+
+        loss_fn(output) gives the loss of every sample, shape (batch,). Returns the mean loss of the reference.
+        Decorrelations of the model take their step as well. To be followed by `optimizer.step()`.
+        Raises UserError where the chip's profile does not show what the rule needs.
+        """
+        self.check(chip.profile)
+        found = self.gradients(Observation(chip, x, loss_fn), list(chip.layers))
+        for name, gradients in found.gradients.items():
+            for key, gradient in gradients.items():
+                chip.layers[name].get_parameter(key).grad = gradient
+        update_decorrelations(chip.model, found.inputs)
+        return found.loss
+
+    def gradients(self, seen: Observation, layers: Collection[str]) -> Estimate:
+        """Estimate for the named layers."""
+        raise TypeError(f"rule {type(self).__name__} has no gradients")
+
+    def forward_passes(self, n_layers: int) -> int:
+        """Forward passes over a batch that one estimate takes."""
+        raise TypeError(f"rule {type(self).__name__} does not count its passes")
+
+    def needs(self) -> frozenset[str]:
+        """What a profile must show for these options."""
+        return self.observes
+
+    def missing(self, profile: HardwareProfile) -> list[str]:
+        """What this profile lacks, in words; empty if the rule can learn on it."""
+        if self.perturbs and not profile.is_noisy:
+            return ["noise that perturbs the network"]
+        return [_MEANING[need] for need in sorted(self.needs() - set(profile.observable))]
+
+    def check(self, profile: HardwareProfile) -> None:
+        """Raises UserError if the rule cannot learn on this profile, with the reason and what would work."""
+        lacking = self.missing(profile)
+        if not lacking:
+            return
+        from noisylearn.rules import rules_for  # the registry imports every rule
+
+        raise UserError(
+            f"rule {self.describe()} cannot learn on profile '{profile.name}': it needs {' and '.join(lacking)}, which "
+            f"this machine does not offer; rules that work there: {', '.join(rules_for(profile))}"
+        )
+
+    def describe(self) -> str:
+        """The rule with its options, as one would write it."""
+        options = ", ".join(f"{f.name}={getattr(self, f.name)!r}" for f in fields(self))
+        return f"{type(self).__name__}({options})"
+
+
+_MEANING = {
+    "loss": "the loss of every sample",
+    "input": "the input of every layer",
+    "activity": "the pre-activations",
+    "injected_noise": "the injected node noise itself (noise of the device's own cannot be read out)",
+    "injected_weight_noise": "the injected weight noise itself (noise of the device's own cannot be read out)",
+    "clean_pass": "a clean pass (noise that can be switched off)",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Perturbation(Rule):
+    """A rule that compares noisy passes.
+
+    baseline: what a pass is compared with: "clean", a pass without noise; "noisy", one more noisy pass; "mean", the
+    mean of all draws + 1 noisy passes, which for many draws varies less than one noisy pass does.
+    draws: noise draws per sample, averaged.
+    """
+
+    baseline: Baseline = "clean"
+    draws: int = 1
+
+    def __post_init__(self) -> None:
+        if self.baseline not in get_args(Baseline):
+            raise UserError(f"rule {self.name}: baseline '{self.baseline}'; choose {', '.join(get_args(Baseline))}")
+        if self.draws < 1:
+            raise UserError(f"rule {self.name}: draws = {self.draws}; give at least 1")
+
+    def draw_passes(self, n_layers: int) -> list[tuple[bool, ...]]:
+        """The noisy passes of one draw: which layers each of them perturbs."""
+        return [(True,) * n_layers]
+
+    def plan(self, n_layers: int) -> Plan:
+        """The baseline, then the passes of every draw."""
+        passes = self.draw_passes(n_layers)
+        baseline = tuple(self.baseline != "clean" and any(layer) for layer in zip(*passes, strict=True))
+        return Plan((baseline, *passes * self.draws))
+
+    def forward_passes(self, n_layers: int) -> int:
+        return self.plan(n_layers).n_passes
+
+    def needs(self) -> frozenset[str]:
+        return self.observes | ({"clean_pass"} if self.baseline == "clean" else set())
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodePerturbation(Perturbation):
+    """A rule that learns from what happens at the nodes: states `post` and `scales`."""
+
+    def post(self, activity: Tensor, reference: Tensor, noise: Tensor | None) -> Tensor:
+        """Per-neuron factor (passes, batch, ...), from pre-activations, their reference and the injected noise."""
+        raise TypeError(f"rule {type(self).__name__} has no post factor")
+
+    def scales(self, norms: list[Tensor], sizes: list[int], variances: list[float]) -> list[Tensor | float]:
+        """Factor per layer (passes, batch) or a number.
+
+        norms: ||post||^2 per layer, (passes, batch).  sizes: units per layer.  variances: of the injected noise.
+        """
+        raise TypeError(f"rule {type(self).__name__} has no scale")
+
+    def gradients(self, seen: Observation, layers: Collection[str]) -> Estimate:
+        plan = self.plan(len(seen.chip.layers))
+        readings, losses = seen.of(plan)
+        return estimate_nodes(self, plan, readings, losses, layers)
+
+
+def guarded(norm: Tensor) -> Tensor:
+    """A norm to divide by: where nothing moved it is zero, and so is what it divides."""
+    return norm + (norm == 0)

@@ -1,0 +1,45 @@
+"""The delta rule at the readout, whose error is local."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import torch
+
+from noisylearn.errors import UserError
+from noisylearn.estimate import Estimate, Observation
+from noisylearn.layers import parameter_gradients
+from noisylearn.rules.base import Rule
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delta(Rule):
+    """g_K = dL/dy at the output y = a_K: exact, and known there without any backward pass.
+
+    For the readout alone, inside `PerLayer`; nothing may follow that layer.
+    """
+
+    name = "delta"
+    title = "delta rule (exact error at the readout)"
+    equation = "g_K = dL/da_K"
+    source = "Widrow and Hoff 1960"
+    observes = frozenset({"loss", "input", "activity"})
+    perturbs = False
+
+    def gradients(self, seen: Observation, layers: Collection[str]) -> Estimate:
+        readings, losses = seen.of_any()
+        output_layer = next(reversed(readings.layers))
+        reading = readings.layers[output_layer]
+        if list(layers) != [output_layer] or not torch.equal(reading.activity, readings.output):
+            raise UserError(
+                f"rule delta knows the error of the readout alone, given to {', '.join(layers)}; give it to the last "
+                "layer with nothing after it, in PerLayer, and another rule to the others"
+            )
+        with torch.enable_grad():
+            output = readings.output[0].detach().requires_grad_()
+            signal = torch.autograd.grad(seen.loss_fn(output).sum(), output)[0]
+        inputs = {name: r.input[0] for name, r in readings.layers.items()}
+        gradients = {output_layer: parameter_gradients(reading.layer, inputs[output_layer], signal)}
+        return Estimate(losses[0].mean(), gradients, inputs)
+
+    def forward_passes(self, n_layers: int) -> int:
+        return 1

@@ -1,0 +1,56 @@
+"""Different rules for different layers."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from noisylearn.errors import UserError
+from noisylearn.estimate import Estimate, Observation
+from noisylearn.profiles import HardwareProfile
+from noisylearn.rules.base import Perturbation, Rule
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerLayer(Rule):
+    """A rule for each layer by its name; "*" stands for all layers not named, a name for all layers inside it too.
+
+    Rules that ask for the same passes share them. For example the exact delta rule at the readout, whose error is
+    local, and ANP inside: PerLayer(rules={"readout": Delta(), "*": ANP(baseline="noisy")}).
+    """
+
+    name = "per-layer"
+    title = "a rule for each layer"
+    equation = "each layer by its own rule"
+    source = "-"
+
+    rules: Mapping[str, Rule]
+
+    def gradients(self, seen: Observation, layers: Collection[str]) -> Estimate:
+        given: dict[str, list[str]] = {}
+        for layer in layers:
+            given.setdefault(self._key(layer), []).append(layer)
+        unused = set(self.rules) - set(given) - {"*"}
+        if unused:
+            raise UserError(
+                f"rule per-layer: no layer is named {', '.join(sorted(unused))}; there are {', '.join(layers)}"
+            )
+        # Perturbation rules first: the others can then look at passes that were run already.
+        order = sorted(given, key=lambda key: not isinstance(self.rules[key], Perturbation))
+        estimates = [self.rules[key].gradients(seen, given[key]) for key in order]
+        merged = {layer: g for estimate in estimates for layer, g in estimate.gradients.items()}
+        return Estimate(estimates[0].loss, merged, estimates[0].inputs)
+
+    def forward_passes(self, n_layers: int) -> int:
+        perturbing = {rule for rule in self.rules.values() if isinstance(rule, Perturbation)}
+        return sum({rule.plan(n_layers): rule.forward_passes(n_layers) for rule in perturbing}.values()) or 1
+
+    def missing(self, profile: HardwareProfile) -> list[str]:
+        return list(dict.fromkeys(reason for rule in self.rules.values() for reason in rule.missing(profile)))
+
+    def _key(self, layer: str) -> str:
+        parts = layer.split(".")
+        for i in range(len(parts), 0, -1):
+            if ".".join(parts[:i]) in self.rules:
+                return ".".join(parts[:i])
+        if "*" not in self.rules:
+            raise UserError(f"rule per-layer: no rule for layer '{layer}'; name it, or give a rule for '*'")
+        return "*"

@@ -1,0 +1,47 @@
+"""REINFORCE at the output, back-propagated through the digital model."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from noisylearn.estimate import Estimate, Observation, node_signals, reference
+from noisylearn.rules.backprop import autograd_estimate
+from noisylearn.rules.base import NodePerturbation
+
+
+@dataclass(frozen=True, kw_only=True)
+class REINFORCE(NodePerturbation):
+    """g_K = dL xi / sigma^2 with noise at the output layer alone, then back-propagated from there.
+
+    Forward passes find the error at the output; the way down needs the weights and slopes of the digital model,
+    so this is a reference, not a rule for a chip without a backward pass.
+    """
+
+    name = "reinforce"
+    title = "REINFORCE at the output layer, then backpropagation"
+    equation = "g_K = dL xi / sigma^2,  g_l by the chain rule"
+    source = "[STAB] eq. 15"
+    observes = frozenset({"loss", "input", "injected_noise", "clean_pass"})
+
+    def draw_passes(self, n_layers: int) -> list[tuple[bool, ...]]:
+        return [(False,) * (n_layers - 1) + (True,)]
+
+    def post(self, activity: Tensor, reference: Tensor, noise: Tensor | None) -> Tensor:
+        assert noise is not None
+        return noise
+
+    def scales(self, norms: list[Tensor], sizes: list[int], variances: list[float]) -> list[Tensor | float]:
+        return [1 / variance for variance in variances]
+
+    def gradients(self, seen: Observation, layers: Collection[str]) -> Estimate:
+        plan = self.plan(len(seen.chip.layers))
+        readings, losses = seen.of(plan)
+        output_layer = next(reversed(readings.layers))
+        signal = node_signals(self, plan, readings, losses)[output_layer]
+        with torch.enable_grad():
+            digital = seen.chip.digital_pass(seen.x)
+            activity = digital.layers[output_layer].activity[0]
+            found = autograd_estimate(seen.chip, digital, (activity * signal).flatten(1).sum(1), layers)
+        return replace(found, loss=reference(losses, self.baseline).mean())

@@ -1,0 +1,202 @@
+"""What a task is: data, a loss per sample, a metric per sample, and the trivial scores to stand beside."""
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from noisylearn.errors import unknown_name
+from noisylearn.tasks.files import DataFile
+from noisylearn.tasks.ridge import ridge_predictions
+
+HELD_OUT_PARTS = ("test", "validation")
+
+Samples = tuple[Tensor, Tensor]  # inputs (n, ...), targets (n,) or (n, outputs)
+
+
+@dataclass(frozen=True)
+class Description:
+    """What can be said of a task before its data is read.
+
+    Args:
+        name: as given to `load`.
+        title: a few words.
+        notes: source, split, scaling, terms of use; one to three sentences.
+        files: what has to lie in the data folder (nothing for generated and packaged tasks).
+    """
+
+    name: str
+    title: str
+    notes: str
+    files: tuple[DataFile, ...] = ()
+
+    def __str__(self) -> str:
+        """Text of a few lines to print."""
+        lines = [f"{self.name}: {self.title}", self.notes]
+        lines += [f"needs {file.path} ({file.size} bytes) from {file.origin}" for file in self.files]
+        return "\n".join(lines)
+
+
+class TaskModule(Protocol):
+    """A file of this package that defines a task."""
+
+    DESCRIPTION: Description
+
+    def load(self, data_dir: str | os.PathLike[str] | None = None, held_out: str = "test", seed: int = 0) -> "Task":
+        """Read or generate the task."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Task(ABC):
+    """A training part, a held-out part and how outputs are judged.
+
+    Args:
+        description: name, title and notes.
+        held_out: which part `test_inputs` is: "test", or "validation" (the last block of the training part).
+        train_inputs: (n, *input_shape), float32.
+        train_targets: (n,) int64 class labels, or (n, n_outputs) float32.
+        test_inputs: (m, *input_shape), float32.
+        test_targets: as `train_targets`.
+        n_outputs: outputs that a network for this task must have.
+    """
+
+    metric_name: ClassVar[str]
+    higher_is_better: ClassVar[bool]
+
+    description: Description
+    held_out: str
+    train_inputs: Tensor
+    train_targets: Tensor
+    test_inputs: Tensor
+    test_targets: Tensor
+    n_outputs: int
+
+    @property
+    def name(self) -> str:
+        """Name in the registry."""
+        return self.description.name
+
+    @property
+    def title(self) -> str:
+        """The task in a few words."""
+        return self.description.title
+
+    @property
+    def notes(self) -> str:
+        """Source, split, scaling and terms of use."""
+        return self.description.notes
+
+    @property
+    def input_shape(self) -> torch.Size:
+        """Shape of one input, without the batch dimension."""
+        return self.train_inputs.shape[1:]
+
+    @cached_property
+    def baselines(self) -> dict[str, float]:
+        """The metric of trivial predictors on the held-out part, fitted on the training part at first use."""
+        return self.measure_baselines()
+
+    @abstractmethod
+    def loss_fn(self, output: Tensor, target: Tensor) -> Tensor:
+        """Loss of each sample, (batch,), of outputs (batch, n_outputs)."""
+
+    @abstractmethod
+    def metric(self, output: Tensor, target: Tensor) -> Tensor:
+        """Score of each sample, (batch,) float; its mean over the held-out part is `metric_name`."""
+
+    @abstractmethod
+    def measure_baselines(self) -> dict[str, float]:
+        """Compute what `baselines` keeps."""
+
+    def held_out_score(self, output: Tensor) -> float:
+        """Mean metric of `output` (m or 1, n_outputs) against the held-out targets."""
+        outputs = output.expand(len(self.test_targets), -1)
+        return float(self.metric(outputs, self.test_targets).double().mean())
+
+
+@dataclass(frozen=True, eq=False)
+class ClassificationTask(Task):
+    """Labels 0..n_outputs-1; cross entropy (nats) for the loss, accuracy for the metric."""
+
+    metric_name: ClassVar[str] = "accuracy"
+    higher_is_better: ClassVar[bool] = True
+
+    def loss_fn(self, output: Tensor, target: Tensor) -> Tensor:
+        """-log softmax(output)[target], (batch,)."""
+        return F.cross_entropy(output, target, reduction="none")
+
+    def metric(self, output: Tensor, target: Tensor) -> Tensor:
+        """1 where the largest output is the target's, else 0; (batch,)."""
+        return (output.argmax(dim=1) == target).to(output.dtype)
+
+    def measure_baselines(self) -> dict[str, float]:
+        """Accuracy of uniform guessing, of the commonest training class, of a ridge fit to one-hot labels."""
+        one_hot = F.one_hot(self.train_targets, self.n_outputs).float()
+        counts = one_hot.sum(dim=0, keepdim=True)
+        ridge = ridge_predictions(self.train_inputs, one_hot, self.test_inputs)
+        return {
+            "chance": 1.0 / self.n_outputs,
+            "majority class": self.held_out_score(counts),
+            "ridge readout": self.held_out_score(ridge),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class RegressionTask(Task):
+    """Targets (n, n_outputs); squared error, averaged over outputs, for both the loss and the metric."""
+
+    metric_name: ClassVar[str] = "mse"
+    higher_is_better: ClassVar[bool] = False
+
+    def loss_fn(self, output: Tensor, target: Tensor) -> Tensor:
+        """Mean over outputs of (output - target)^2, (batch,)."""
+        return self.metric(output, target)
+
+    def metric(self, output: Tensor, target: Tensor) -> Tensor:
+        """Mean over outputs of (output - target)^2, (batch,)."""
+        return F.mse_loss(output, target, reduction="none").mean(dim=1)
+
+    def measure_baselines(self) -> dict[str, float]:
+        """Squared error of the outputs 0, of the training mean, and of a ridge fit."""
+        mean = self.train_targets.mean(dim=0, keepdim=True)
+        ridge = ridge_predictions(self.train_inputs, self.train_targets, self.test_inputs)
+        return {
+            "zero": self.held_out_score(torch.zeros_like(mean)),
+            "mean": self.held_out_score(mean),
+            "ridge readout": self.held_out_score(ridge),
+        }
+
+
+def split_parts(
+    held_out: str, read_train: Callable[[], Samples], read_test: Callable[[], Samples], n_validation: int
+) -> tuple[Samples, Samples]:
+    """Training and held-out samples.
+
+    For "test" they are what the two functions return. For "validation" the last `n_validation` training
+    samples are held out of the training part and the test part is not even read.
+
+    Raises:
+        UserError: `held_out` is neither.
+    """
+    if held_out not in HELD_OUT_PARTS:
+        raise unknown_name("held-out part", held_out, HELD_OUT_PARTS)
+    train = read_train()
+    if held_out == "test":
+        return train, read_test()
+    inputs, targets = train
+    fitted = inputs[:-n_validation], targets[:-n_validation]
+    return fitted, (inputs[-n_validation:], targets[-n_validation:])
+
+
+def standardise_(train: Tensor, held_out: Tensor, dim: tuple[int, ...]) -> None:
+    """Shift and scale both in place, so that the *training* part has mean 0 and variance 1 over `dim`."""
+    std, mean = torch.std_mean(train, dim=dim, correction=0, keepdim=True)
+    for values in (train, held_out):
+        values.sub_(mean).div_(std)

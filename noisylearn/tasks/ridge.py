@@ -1,0 +1,60 @@
+"""Ridge regression on the raw input: the linear baseline that a trained network has to beat."""
+
+import torch
+from torch import Tensor
+
+CHUNK_ROWS = 5_000
+PENALTIES = tuple(10.0**k for k in range(-7, 1))  # relative to the mean squared input
+
+
+def ridge_predictions(train_inputs: Tensor, train_targets: Tensor, inputs: Tensor) -> Tensor:
+    """Predictions for `inputs` of y = W x + b fitted to the training rows by penalised least squares.
+
+    The penalty (of W, not of b) is the one of `PENALTIES` with the smallest squared error on the last fifth
+    of the training rows after a fit to the rest; the final fit uses all training rows. Float64 throughout.
+
+    Args:
+        train_inputs: (n, ...), flattened to (n, features).
+        train_targets: (n, outputs).
+        inputs: (m, ...), with the same features.
+
+    Returns:
+        (m, outputs), in the dtype of `inputs`.
+    """
+    n_fit = len(train_inputs) - len(train_inputs) // 5
+    fit = _moments(train_inputs[:n_fit], train_targets[:n_fit])
+    check = _moments(train_inputs[n_fit:], train_targets[n_fit:])
+    penalty = min(PENALTIES, key=lambda candidate: _error(_solve(*fit, candidate), *check))
+    weights = _solve(fit[0] + check[0], fit[1] + check[1], penalty)
+    return torch.cat([_augmented(rows) @ weights for rows in inputs.split(CHUNK_ROWS)]).to(inputs.dtype)
+
+
+def _augmented(inputs: Tensor) -> Tensor:
+    """Rows [x, 1], float64, so that the last weight is the bias."""
+    flat = inputs.flatten(1).double()
+    return torch.cat([flat, flat.new_ones(len(flat), 1)], dim=1)
+
+
+def _moments(inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums over rows of x x^T and x y^T with x augmented, in chunks that bound the memory."""
+    features = inputs[0].numel() + 1
+    xx = torch.zeros(features, features, dtype=torch.float64)
+    xy = torch.zeros(features, targets.shape[1], dtype=torch.float64)
+    for x_rows, y_rows in zip(inputs.split(CHUNK_ROWS), targets.split(CHUNK_ROWS), strict=True):
+        x = _augmented(x_rows)
+        xx.addmm_(x.T, x)
+        xy.addmm_(x.T, y_rows.double())
+    return xx, xy
+
+
+def _solve(xx: Tensor, xy: Tensor, penalty: float) -> Tensor:
+    """Weights (features + 1, outputs) of the penalised normal equations."""
+    diagonal = xx.diagonal()[:-1]
+    ridge = torch.full_like(xx.diagonal(), penalty * float(diagonal.mean()))
+    ridge[-1] = 0.0
+    return torch.linalg.solve(xx + ridge.diag(), xy)
+
+
+def _error(weights: Tensor, xx: Tensor, xy: Tensor) -> float:
+    """Summed squared error of `weights` on rows with these moments, up to the constant sum of y^2."""
+    return float((weights * (xx @ weights - 2.0 * xy)).sum())

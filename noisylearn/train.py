@@ -1,0 +1,330 @@
+"""The training loop: data order, optimizer, guards, checkpoints."""
+
+import json
+import math
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from noisylearn import networks, tasks
+from noisylearn.chip import Chip
+from noisylearn.config import TrainConfig
+from noisylearn.decorrelate import decorrelate, decorrelations
+from noisylearn.draws import Draws
+from noisylearn.errors import UserError, unknown_name
+from noisylearn.estimate import Observation
+from noisylearn.normalize import NeuronNorms
+from noisylearn.profiles import HardwareProfile
+from noisylearn.rules import BP
+from noisylearn.runs import RunFile, Tree, prepare_folder, tensors
+from noisylearn.version import __version__
+
+DAY_S = 86_400.0
+CHECKPOINT_EVERY_S = 10.0
+RUNAWAY_FACTOR = 100.0
+OnStep = Callable[[int, int, float], None]
+
+
+class TrainingStopped(UserError):
+    """Training ran away; the last good state is in the run file."""
+
+
+def train(
+    config: TrainConfig,
+    profile: HardwareProfile,
+    out: Path,
+    data_dir: str | None = None,
+    resume: bool = False,
+    on_step: OnStep = lambda step, total, loss: None,
+    checkpoint_every_s: float = CHECKPOINT_EVERY_S,
+) -> RunFile:
+    """Train as configured and leave one HDF5 file in `out`; a finished run is not run again.
+
+    on_step(steps done, steps in all, loss) is called after every step. A kill at any moment leaves the last
+    checkpoint, at most `checkpoint_every_s` seconds (and one step) old; with `resume` the run continues from
+    there and ends bit for bit like an uninterrupted one.
+    Raises UserError for a refused rule, bad data, an unwritable folder or an unfinished run without `resume`;
+    TrainingStopped where the loss is not finite or a weight norm runs away.
+    """
+    config.build_rule().check(profile)
+    prepare_folder(out)
+    run_id = config.identity(profile, __version__)
+    file = RunFile(out / f"{config.task}-{config.label}-{profile.name}-seed{config.seed}-{run_id}.h5")
+    earlier = file.read() if file.exists() else None
+    if earlier is not None and earlier["status"] == "finished":
+        return file
+    if earlier is not None and not resume:
+        raise UserError(f"run file {file.path} holds an unfinished run: continue with --resume, or remove it")
+    training = Training(config, profile, load_data(config, data_dir))
+    facts = _facts(config, profile, run_id)
+    if earlier is not None:
+        training.load(earlier)
+    _loop(training, file, facts, on_step, checkpoint_every_s)
+    file.write(facts | training.finish() | {"status": "finished"})
+    return file
+
+
+def load_data(config: TrainConfig, data_dir: str | None) -> tasks.Task:
+    """The task's data, checked. Raises UserError for data that is not finite or smaller than one batch."""
+    task = tasks.load(config.task, data_dir, config.held_out, config.seed)
+    for part in ("train_inputs", "train_targets", "test_inputs", "test_targets"):
+        if not torch.isfinite(getattr(task, part)).all():
+            raise UserError(f"task {config.task}: {part} holds values that are not finite; mend the data")
+    if len(task.train_inputs) < config.batch:
+        raise UserError(f"--batch {config.batch} is more than the {len(task.train_inputs)} training samples")
+    return task
+
+
+def build_model(config: TrainConfig, task: tasks.Task) -> nn.Module:
+    """The network of a configuration, initialised from its seed. Raises UserError if it does not fit the data."""
+    shape = tuple(task.input_shape)
+    if config.network == "convnet":
+        if len(shape) != 3:
+            raise UserError(f"network convnet takes images (channels, height, width); {task.name} has shape {shape}")
+        model = networks.convnet(shape, task.n_outputs, config.seed)
+    else:
+        model = networks.mlp(math.prod(shape), config.hidden, task.n_outputs, config.seed)
+    return decorrelate(model, config.decorrelation_rate) if config.decorrelation_rate else model
+
+
+def build_optimizer(config: TrainConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """Any optimizer of torch.optim by its name in lower case, with its defaults. Raises UserError if unknown."""
+    known = {name.lower(): kind for name, kind in vars(torch.optim).items() if _is_optimizer(kind)}
+    if config.optimizer not in known:
+        raise unknown_name("optimizer", config.optimizer, known)
+    return known[config.optimizer](parameters, lr=config.lr)
+
+
+def _is_optimizer(kind: Any) -> bool:
+    base = torch.optim.Optimizer
+    return isinstance(kind, type) and issubclass(kind, base) and kind not in (base, torch.optim.LBFGS)
+
+
+@dataclass
+class Progress:
+    """Where a run is, and what it measured so far."""
+
+    step: int = 0
+    wall_s: float = 0.0
+    step_loss: list[float] = field(default_factory=list)
+    epoch: dict[str, list[float]] = field(default_factory=dict)
+
+    def record_epoch(self, measured: dict[str, float]) -> None:
+        for key, value in measured.items():
+            self.epoch.setdefault(key, []).append(value)
+
+
+class Training:
+    """A network in training on a chip: one step at a time, with all its state."""
+
+    def __init__(self, config: TrainConfig, profile: HardwareProfile, task: tasks.Task) -> None:
+        self.config, self.task = config, task
+        self.rule = config.build_rule()
+        self.model = build_model(config, task).to(config.device)
+        self.chip = Chip(self.model, profile, config.seed)
+        self.optimizer = build_optimizer(config, list(self.model.parameters()))
+        self.norms = NeuronNorms(self.model) if config.weight_normalisation else None
+        self.initial_norms = {name: float(layer.weight.detach().norm()) for name, layer in self.chip.layers.items()}
+        self.progress = Progress()
+        self.steps_per_epoch = len(task.train_inputs) // config.batch
+        self.total_steps = self.steps_per_epoch * config.epochs
+        device = config.device
+        self._train = task.train_inputs.to(device), task.train_targets.to(device)
+        self._order: tuple[int, Tensor] | None = None
+
+    def step(self) -> float:
+        """One batch: estimate, optimizer, programming. Returns the loss. Raises TrainingStopped."""
+        config, number = self.config, self.progress.step
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._rate(number)
+        inputs, targets = (part[self._batch(number)] for part in self._train)
+        loss = float(self.rule.estimate(self.chip, inputs, lambda output: self.task.loss_fn(output, targets)))
+        self._guard(math.isfinite(loss), "the loss is not finite")
+        self.optimizer.step()
+        if self.norms is not None:
+            self.norms.restore()
+        self._guard_norms()
+        if config.programs_every_step:
+            self.chip.program()
+        self.progress.step += 1
+        self.progress.step_loss.append(loss)
+        return loss
+
+    def end_epoch(self) -> None:
+        """Measure: held-out metric read on the chip, mean loss, alignment, noise, decorrelation loss."""
+        if not self.config.programs_every_step:
+            self.chip.program()
+        losses = self.progress.step_loss[-self.steps_per_epoch :]
+        measured = {
+            "train_loss": sum(losses) / len(losses),
+            f"held_out_{self.task.metric_name}": self.evaluate(),
+        }
+        measured |= self._alignment() if self.rule.perturbs else {}
+        for name, layer in decorrelations(self.model).items():
+            measured[f"decorrelation_loss_{name}"] = float(layer.covariance_loss)
+        self.progress.record_epoch(measured)
+
+    def evaluate(self) -> float:
+        """Mean metric over the held-out part, one read of the chip per sample."""
+        total = 0.0
+        for inputs, targets in zip(self.task.test_inputs.split(1000), self.task.test_targets.split(1000), strict=True):
+            output = self.chip(inputs)
+            total += float(self.task.metric(output, targets.to(output.device)).double().sum())
+        return total / len(self.task.test_inputs)
+
+    def checkpoint(self) -> Tree:
+        """All state, as numpy copies, so that later steps leave it alone."""
+        optimizer = {str(i): state for i, state in self.optimizer.state_dict()["state"].items()}
+        state = {
+            "model": self.model.state_dict(),
+            "optimizer": {i: {k: v for k, v in s.items() if isinstance(v, Tensor)} for i, s in optimizer.items()},
+            "chip": {key.replace("/", "|"): value for key, value in self.chip.state().items()},
+            "norms": self.norms.norms if self.norms is not None else {},
+        }
+        return {"checkpoint": _copied(state), **self._measured()}
+
+    def load(self, tree: Tree) -> None:
+        """Continue from a checkpoint. Raises UserError for one that does not fit."""
+        try:
+            state = tensors(tree["checkpoint"])
+            self.model.load_state_dict(state["model"])
+            full = self.optimizer.state_dict()
+            full["state"] = {int(i): values for i, values in state["optimizer"].items()}
+            self.optimizer.load_state_dict(full)
+            self.chip.load_state({key.replace("|", "/", 1): value for key, value in state["chip"].items()})
+            if self.norms is not None:
+                self.norms.norms = {name: norm.to(self.config.device) for name, norm in state["norms"].items()}
+            metrics = tree["metrics"]
+            self.progress = Progress(
+                int(tree["step"]),
+                float(tree["wall_s"]),
+                list(metrics["step"]["loss"]),
+                {key: list(values) for key, values in metrics["epoch"].items()},
+            )
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise UserError(f"checkpoint does not fit this run ({error}); remove the run file to start anew") from None
+
+    def finish(self) -> Tree:
+        """What a finished run keeps: metrics, weights, and readings at once and after a day of drift."""
+        name = self.task.metric_name
+        final = {f"{name}_at_once": self.progress.epoch[f"held_out_{name}"][-1]}
+        if any(e.lifetime == "memory" for e in self.chip.profile.calibration.effects):
+            on_chip = self.chip.weights()
+            self.chip.advance(DAY_S)
+            final[f"{name}_after_1_day"] = self.evaluate()
+        else:
+            on_chip = self.chip.weights()
+        passes = self.rule.forward_passes(len(self.chip.layers)) * self.config.epochs
+        final |= {
+            "forward_passes_over_data": passes,
+            "backward_passes_over_data": 0 if self.rule.perturbs else passes,
+        }
+        weights = {"digital": self.model.state_dict(), "on_chip": on_chip}
+        return {
+            "final": final,
+            "weights": _copied(weights),
+            "baselines": self.task.baselines,
+            **self._measured(),
+        }
+
+    def _measured(self) -> Tree:
+        done = self.progress
+        metrics = {
+            "step": {"loss": list(done.step_loss)},
+            "epoch": {k: list(v) for k, v in done.epoch.items()},
+        }
+        return {"metrics": metrics, "step": done.step, "wall_s": done.wall_s}
+
+    def _batch(self, step: int) -> Tensor:
+        """Indices of one batch; the order of an epoch depends on the seed and the epoch alone."""
+        epoch, index = divmod(step, self.steps_per_epoch)
+        if self._order is None or self._order[0] != epoch:
+            stream = Draws(self.config.seed).stream("data", "order", str(epoch))
+            order = torch.randperm(len(self._train[0]), generator=stream).to(self.config.device)
+            self._order = epoch, order
+        return self._order[1][index * self.config.batch : (index + 1) * self.config.batch]
+
+    def _rate(self, step: int) -> float:
+        if self.config.schedule == "constant":
+            return self.config.lr
+        return self.config.lr * 0.5 * (1 + math.cos(math.pi * step / self.total_steps))
+
+    def _alignment(self) -> dict[str, float]:
+        """Per layer, on a fixed batch: cosine with the true gradient, and noise over signal of the pre-activations."""
+        inputs, targets = (part[: self.config.batch] for part in self._train)
+        layers = list(self.chip.layers)
+        seen = Observation(self.chip, inputs, lambda output: self.task.loss_fn(output, targets))
+        estimate = self.rule.gradients(seen, layers).gradients
+        true = BP().gradients(seen, layers).gradients
+        measured = {}
+        for name in layers:
+            found, exact = (g[name]["weight"].flatten() for g in (estimate, true))
+            measured[f"alignment_{name}"] = float(F.cosine_similarity(found, exact, dim=0))
+            activity = seen.of_any()[0].layers[name].activity
+            measured[f"noise_to_signal_{name}"] = float((activity - activity.mean(0)).norm() / activity.norm())
+        return measured
+
+    def _guard_norms(self) -> None:
+        for name, layer in self.chip.layers.items():
+            norm = float(layer.weight.detach().norm())
+            limit = RUNAWAY_FACTOR * max(self.initial_norms[name], 1.0)
+            self._guard(norm <= limit, f"the weight norm of layer '{name}' ran away ({norm:.3g}, limit {limit:.3g})")
+
+    def _guard(self, good: bool, what: str) -> None:
+        if not good:
+            raise TrainingStopped(f"{what} at step {self.progress.step + 1} of {self.total_steps}")
+
+
+def _loop(training: Training, file: RunFile, facts: Tree, on_step: OnStep, checkpoint_every_s: float) -> None:
+    """Steps to the end, with checkpoints by the clock; a run that goes astray leaves its last good state."""
+
+    def save() -> Tree:
+        good = facts | training.checkpoint() | {"status": "running"}
+        file.write(good)
+        return good
+
+    progress = training.progress
+    good = save()
+    started, saved = time.monotonic() - progress.wall_s, time.monotonic()
+    try:
+        while progress.step < training.total_steps:
+            loss = training.step()
+            if progress.step % training.steps_per_epoch == 0:
+                training.end_epoch()
+            progress.wall_s = time.monotonic() - started
+            on_step(progress.step, training.total_steps, loss)
+            if time.monotonic() - saved >= checkpoint_every_s:
+                good, saved = save(), time.monotonic()
+    except TrainingStopped as stop:
+        file.write(good | {"status": "stopped", "reason": str(stop)})
+        raise TrainingStopped(
+            f"{stop}; the state of step {good['step']} is kept in {file.path}; lower --lr (now {training.config.lr:g}) "
+            "or add --weight-normalisation"
+        ) from None
+
+
+def _facts(config: TrainConfig, profile: HardwareProfile, run_id: str) -> Tree:
+    """What a run file says of itself."""
+    versions = {"noisylearn": __version__, "torch": torch.__version__, "python": platform.python_version()}
+    return {
+        "id": run_id,
+        "config": config.model_dump_json(),
+        "profile": profile.text,
+        "versions": json.dumps(versions),
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} of {os.cpu_count()} cores, {config.device}",
+        "citations": json.dumps({key: source.citation for key, source in profile.sources.items()}),
+    }
+
+
+def _copied(tree: Any) -> Any:
+    if isinstance(tree, Tensor):
+        return tree.detach().cpu().numpy().copy()
+    return {key: _copied(value) for key, value in tree.items()}
