@@ -10,7 +10,7 @@ from noisylearn.config import TrainConfig, resolve
 from noisylearn.errors import UserError
 from noisylearn.profiles import HardwareProfile
 from noisylearn.runs import RunFile, Tree
-from noisylearn.train import OnStep, TrainingStopped, train
+from noisylearn.train import OnStep, RunawayError, train
 
 
 @dataclass
@@ -86,7 +86,7 @@ def _run_into(
 ) -> None:
     try:
         file: RunFile = train(config, profile, out, data_dir, resume, on_step)
-    except TrainingStopped as stop:
+    except RunawayError as stop:
         row.refused = f"stopped: {stop}"
         return
     row.runs.append(file.read())

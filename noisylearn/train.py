@@ -33,7 +33,7 @@ RUNAWAY_FACTOR = 100.0
 OnStep = Callable[[int, int, float], None]
 
 
-class TrainingStopped(UserError):
+class RunawayError(UserError):
     """Training ran away; the last good state is in the run file."""
 
 
@@ -52,7 +52,7 @@ def train(
     checkpoint, at most `checkpoint_every_s` seconds (and one step) old; with `resume` the run continues from
     there and ends bit for bit like an uninterrupted one.
     Raises UserError for a refused rule, bad data, an unwritable folder or an unfinished run without `resume`;
-    TrainingStopped where the loss is not finite or a weight norm runs away.
+    RunawayError where the loss is not finite or a weight norm runs away.
     """
     config.build_rule().check(profile)
     prepare_folder(out)
@@ -141,7 +141,7 @@ class Training:
         self._order: tuple[int, Tensor] | None = None
 
     def step(self) -> float:
-        """One batch: estimate, optimizer, programming. Returns the loss. Raises TrainingStopped."""
+        """One batch: estimate, optimizer, programming. Returns the loss. Raises RunawayError."""
         config, number = self.config, self.progress.step
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate(number)
@@ -280,7 +280,7 @@ class Training:
 
     def _guard(self, good: bool, what: str) -> None:
         if not good:
-            raise TrainingStopped(f"{what} at step {self.progress.step + 1} of {self.total_steps}")
+            raise RunawayError(f"{what} at step {self.progress.step + 1} of {self.total_steps}")
 
 
 def _loop(training: Training, file: RunFile, facts: Tree, on_step: OnStep, checkpoint_every_s: float) -> None:
@@ -303,9 +303,9 @@ def _loop(training: Training, file: RunFile, facts: Tree, on_step: OnStep, check
             on_step(progress.step, training.total_steps, loss)
             if time.monotonic() - saved >= checkpoint_every_s:
                 good, saved = save(), time.monotonic()
-    except TrainingStopped as stop:
+    except RunawayError as stop:
         file.write(good | {"status": "stopped", "reason": str(stop)})
-        raise TrainingStopped(
+        raise RunawayError(
             f"{stop}; the state of step {good['step']} is kept in {file.path}; lower --lr (now {training.config.lr:g}) "
             "or add --weight-normalisation"
         ) from None

@@ -111,10 +111,9 @@ def table_rows(rows: list[Row]) -> list[list[str]]:
         passes = f"{found['forward_passes_over_data']['median']:.0f}"
         if back := found["backward_passes_over_data"]["median"]:
             passes += f" + {back:.0f} backward"
-        cells.append([
-            row.rule, row.profile, _settings(row), _figure(found[f"{metric}_at_once"]), _figure(later) if later else "-",
-            passes, f"{found['wall_s']['median']:.0f}",
-        ])  # fmt: skip
+        at_once = _figure(found[f"{metric}_at_once"])
+        wall = f"{found['wall_s']['median']:.0f}"
+        cells.append([row.rule, row.profile, _settings(row), at_once, _figure(later) if later else "-", passes, wall])
     return cells + [
         [name, "(trivial baseline)", "", f"{value:.4f}", "", "", ""] for name, value in _baselines(rows).items()
     ]
