@@ -1,5 +1,6 @@
 """A chip: a model placed on the devices of a profile."""
 
+import warnings
 from pathlib import Path
 
 import torch
@@ -7,10 +8,19 @@ from torch import Tensor, nn
 
 from noisylearn.crossbar import Crossbar, Digital, StraightThrough
 from noisylearn.draws import Draws
+from noisylearn.effects import Setting
 from noisylearn.errors import UserError
 from noisylearn.layers import weight_layers
 from noisylearn.passes import PassRunner, Plan, Readings
 from noisylearn.profiles import HardwareProfile, load_profile
+
+# Of injected noise, for pre-activations of order one in float32: below, differences of losses drown in rounding;
+# above, the network's nonlinearity shows ([ANP] appendix H).
+NOISE_VARIANCES = (1e-7, 1e-3)
+
+
+class NoiseLevelWarning(UserWarning):
+    """Injected noise so small or so large that estimates of the gradient suffer."""
 
 
 class Chip:
@@ -39,6 +49,7 @@ class Chip:
         self._placed = {n: Crossbar(n, layer, self.profile, self.draws) for n, layer in self.layers.items()}
         self._digital = {n: Digital(layer) for n, layer in self.layers.items()}
         self._runner = PassRunner(model, self.draws)
+        _warn_of_noise_level(self.profile)
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
@@ -100,3 +111,19 @@ class Chip:
         if x.dim() < 2 or x.shape[0] == 0:
             raise UserError(f"input of shape {tuple(x.shape)}: give samples as (batch, ...), at least one")
         return x.to(self.device)
+
+
+def _warn_of_noise_level(profile: HardwareProfile) -> None:
+    low, high = NOISE_VARIANCES
+    for effect in profile.calibration.effects:
+        if not effect.can_be_off:
+            continue
+        variance = float(effect.moments(torch.zeros(()), Setting()).variance)
+        if not low <= variance <= high:
+            what = "rounding of float32 losses" if variance < low else "the nonlinearity of the network"
+            warnings.warn(
+                f"profile {profile.name}: {effect.kind} has variance {variance:.1e}, outside {low:.0e} to {high:.0e}; "
+                f"{what} will spoil gradient estimates where pre-activations are of order one",
+                NoiseLevelWarning,
+                stacklevel=3,
+            )

@@ -25,6 +25,20 @@ class Row:
     files: list[str] = field(default_factory=list)
     refused: str = ""
 
+    @property
+    def label(self) -> str:
+        """The rule with what tells its rows apart: number of draws, or where backprop trains."""
+        if self.settings["rule"] == "bp":
+            return f"{self.rule}, " + ("chip in the loop" if self.settings["forward"] == "chip" else "then programmed")
+        draws = self.settings["draws"]
+        readout = ", delta readout" if self.settings["readout"] == "delta" else ""
+        return f"{self.rule}, {draws} draw{'s' if draws > 1 else ''}{readout}"
+
+    @property
+    def metric(self) -> str:
+        """Name of the task's metric; needs a run."""
+        return next(key for key in self.runs[0]["final"] if key.endswith("_at_once")).removesuffix("_at_once")
+
     def finals(self, key: str) -> list[float]:
         """One final figure of every seed that has it."""
         return [run["final"][key] for run in self.runs if key in run["final"]]

@@ -82,7 +82,8 @@ def resolve(
 ) -> tuple[TrainConfig, list[str]]:
     """Configuration from the recipes and what the user stated; also the names of the recipes that were used.
 
-    Without a stated baseline: clean where the profile has a clean pass, else the mean of the noisy passes.
+    Without a stated baseline: clean where the profile has a clean pass; else one more noisy pass, or for several
+    draws the mean of all noisy passes.
     Raises UserError, in one line, for a value that is not allowed.
     """
     rule, decorrelated = split_label(label)
@@ -93,7 +94,10 @@ def resolve(
         if fnmatch.fnmatchcase(f"{task}/{label}/{profile.name}", pattern):
             settings |= recipe
             used.append(pattern)
-    settings |= {"baseline": "clean" if "clean_pass" in profile.observable else "mean"} | stated
+    settings |= stated
+    if "baseline" not in settings:
+        noisy = "mean" if int(settings.get("draws", 1)) > 1 else "noisy"
+        settings["baseline"] = "clean" if "clean_pass" in profile.observable else noisy
     if not decorrelated and settings.get("decorrelation_rate"):
         raise UserError(f"--decorrelation-rate goes with a decorrelated rule: say --rule d{rule}")
     if decorrelated and not settings.get("decorrelation_rate"):

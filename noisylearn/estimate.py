@@ -95,7 +95,9 @@ def node_signals(rule: NodeRule, plan: Plan, readings: Readings, losses: Tensor)
     """
     every_pass = rule.baseline == "mean"
     modulator = losses - reference(losses, rule.baseline)
-    rows = {n: list(range(plan.n_passes)) if every_pass else plan.passes_of(i) for i, n in enumerate(readings.layers)}
+    rows = {name: plan.passes_of(i) for i, name in enumerate(readings.layers)}
+    if every_pass:
+        rows = {name: list(range(plan.n_passes)) if passes else [] for name, passes in rows.items()}
     perturbed = {name: _index(passes) for name, passes in rows.items() if passes}
     posts = [_post(rule, readings.layers[name], index) for name, index in perturbed.items()]
     norms = [post.flatten(2).square().sum(2) for post in posts]

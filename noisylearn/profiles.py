@@ -103,7 +103,7 @@ class HardwareProfile(Record):
     @property
     def is_noisy(self) -> bool:
         """Whether two passes over this machine differ at all."""
-        return any(e.lifetime in ("read", "pass", "memory") for e in self.calibration.effects)
+        return any(effect.differs_between_passes for effect in self.calibration.effects)
 
 
 def profile_files() -> dict[str, Path]:

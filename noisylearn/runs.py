@@ -1,5 +1,7 @@
 """One HDF5 file per run: written beside and renamed, so that a kill at any moment leaves the last whole one."""
 
+import glob
+import hashlib
 import os
 import tempfile
 from collections.abc import Mapping
@@ -14,6 +16,8 @@ from torch import Tensor
 from noisylearn.errors import UserError
 
 FORMAT_VERSION = 1
+ALWAYS = {"id", "config", "status", "metrics", "step", "wall_s"}
+FINISHED, UNFINISHED = {"final", "weights", "baselines"}, {"checkpoint"}
 Tree = dict[str, Any]  # of numbers, strings, tensors, numpy arrays and further trees
 
 
@@ -25,37 +29,51 @@ class RunFile:
 
     def write(self, tree: Tree) -> None:
         """Replace the file by one that holds `tree`. Raises UserError where it cannot be written."""
+        part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
         try:
-            handle, name = tempfile.mkstemp(prefix=f".{self.path.name}.", suffix=".part", dir=self.path.parent)
-            os.close(handle)
             try:
-                with h5py.File(name, "w") as file:
+                with h5py.File(part, "w") as file:
                     file.attrs["format_version"] = FORMAT_VERSION
                     _write_group(file, tree)
-                with open(name, "rb") as written:
+                    file.attrs["checksum"] = _checksum(file)
+                with open(part, "rb") as written:
                     os.fsync(written.fileno())
-                os.replace(name, self.path)
+                os.replace(part, self.path)
             except BaseException:
-                Path(name).unlink(missing_ok=True)
+                part.unlink(missing_ok=True)
                 raise
-        except OSError as error:
-            reason = error.strerror or error
+        except (OSError, RuntimeError) as error:  # HDF5 may report a full disk as either
+            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
             raise UserError(f"run file {self.path}: cannot be written: {reason}; choose another --out") from None
 
     def read(self) -> Tree:
         """Everything the file holds. Raises UserError for a damaged file or one of another format."""
         try:
             with h5py.File(self.path, "r") as file:
-                version = file.attrs.get("format_version")
+                version = file.attrs["format_version"]
                 if version != FORMAT_VERSION:
-                    raise UserError(f"run file {self.path}: format {version}, this version reads {FORMAT_VERSION}")
-                return _read_group(file)
-        except (OSError, RuntimeError, KeyError, ValueError) as error:
-            if isinstance(error, UserError):
-                raise
+                    raise UserError(
+                        f"run file {self.path}: format {version}, this version of noisylearn reads {FORMAT_VERSION}; "
+                        "use the version that wrote it, or another --out"
+                    )
+                tree = _read_group(file)
+                missing = (ALWAYS | (FINISHED if tree["status"] == "finished" else UNFINISHED)) - set(tree)
+                if missing or file.attrs["checksum"] != _checksum(file):
+                    raise ValueError("incomplete or altered")
+                return tree
+        except UserError:
+            raise
+        except PermissionError as error:
+            raise UserError(f"run file {self.path}: cannot be read: {error.strerror}") from None
+        except Exception:  # whatever HDF5 makes of damaged bytes
             raise UserError(
                 f"run file {self.path}: damaged or not a run file; remove it to start this run anew"
             ) from None
+
+    def remove_leftovers(self) -> None:
+        """Remove what writers that were killed left beside the file."""
+        for part in self.path.parent.glob(f".{glob.escape(self.path.name)}.*.part"):
+            part.unlink(missing_ok=True)
 
     def exists(self) -> bool:
         return self.path.exists()
@@ -88,6 +106,19 @@ def _read_group(group: h5py.Group) -> Tree:
     for key, item in group.items():
         tree[key] = _read_group(item) if isinstance(item, h5py.Group) else item[()]
     return tree
+
+
+def _checksum(file: h5py.File) -> str:
+    """Digest of every array in the file, with its place, shape and type."""
+    digest = hashlib.sha256()
+
+    def add(name: str, item: h5py.Group | h5py.Dataset) -> None:
+        if isinstance(item, h5py.Dataset):
+            digest.update(f"{name} {item.shape} {item.dtype.str}".encode())
+            digest.update(item[()].tobytes())
+
+    file.visititems(add)
+    return digest.hexdigest()
 
 
 def tensors(tree: Mapping[str, Any]) -> dict[str, Any]:

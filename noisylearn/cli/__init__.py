@@ -1,6 +1,7 @@
 """The command line: `noisylearn train`, `compare`, `profiles`, `rules`, `tasks`."""
 
 import sys
+import warnings
 
 import typer
 from rich.console import Console
@@ -28,6 +29,7 @@ app.add_typer(tasks_app, name="tasks")
 def main() -> None:
     """Entry point: a user's mistake is one line on standard error and exit status 1."""
     errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    warnings.showwarning = lambda message, *_, **__: errors.print(f"warning: {message}")
     try:
         app()
     except UserError as error:

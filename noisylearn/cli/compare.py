@@ -9,6 +9,7 @@ from noisylearn.cli import options as o
 from noisylearn.cli.output import print_json, print_table, print_text, progress, split_integers, split_list
 from noisylearn.compare import Row, check_request, compare
 from noisylearn.profiles import load_profile
+from noisylearn.report.tables import COLUMNS, N_NUMBERS, table_rows, trivial_baselines
 
 
 def compare_command(
@@ -60,20 +61,12 @@ def compare_command(
             {
                 "task": task,
                 "rows": [_document(row) for row in rows],
-                "baselines": _baselines(rows),
+                "baselines": trivial_baselines(rows),
                 "plot": plot,
             }
         )
     else:
         _print(task, rows, plot)
-
-
-def _baselines(rows: list[Row]) -> dict[str, float]:
-    return next((row.runs[0]["baselines"] for row in rows if row.runs), {})
-
-
-def _metric(row: Row) -> str:
-    return next(key for key in row.runs[0]["final"] if key.endswith("_at_once")).removesuffix("_at_once")
 
 
 def _plot(task: str, rows: list[Row], out: Path) -> str | None:
@@ -83,7 +76,7 @@ def _plot(task: str, rows: list[Row], out: Path) -> str | None:
     if not drawn:
         return None
     file = out / f"compare-{task}.png"
-    accuracy_curves(drawn, _metric(drawn[0]), _baselines(rows), file)
+    accuracy_curves(drawn, drawn[0].metric, trivial_baselines(rows), file)
     return str(file)
 
 
@@ -99,46 +92,7 @@ def _document(row: Row) -> dict[str, Any]:
     }
 
 
-def table_rows(rows: list[Row]) -> list[list[str]]:
-    """Cells of the table: one line a row, then the trivial baselines."""
-    cells = []
-    for row in rows:
-        if not row.runs:
-            cells.append([row.rule, row.profile, row.refused, "", "", "", ""])
-            continue
-        found, metric = row.summary(), _metric(row)
-        later = found.get(f"{metric}_after_1_day")
-        passes = f"{found['forward_passes_over_data']['median']:.0f}"
-        if back := found["backward_passes_over_data"]["median"]:
-            passes += f" + {back:.0f} backward"
-        at_once = _figure(found[f"{metric}_at_once"])
-        wall = f"{found['wall_s']['median']:.0f}"
-        cells.append([row.rule, row.profile, _settings(row), at_once, _figure(later) if later else "-", passes, wall])
-    return cells + [
-        [name, "(trivial baseline)", "", f"{value:.4f}", "", "", ""] for name, value in _baselines(rows).items()
-    ]
-
-
-def _settings(row: Row) -> str:
-    s = row.settings
-    return f"baseline {s['baseline']}, draws {s['draws']}, lr {s['lr']:g}, epochs {s['epochs']}, batch {s['batch']}"
-
-
-def _figure(spread: dict[str, float]) -> str:
-    sd = f" ± {spread['sd']:.4f}" if spread["n"] > 1 else ""
-    return f"{spread['median']:.4f}{sd}"
-
-
 def _print(task: str, rows: list[Row], plot: str | None) -> None:
-    columns = [
-        "rule",
-        "profile",
-        "settings",
-        "on chip, at once",
-        "after 1 day",
-        "passes over data",
-        "wall (s)",
-    ]
-    print_table(f"task {task}: median (± sd over the seeds)", columns, table_rows(rows), numbers=4)
+    print_table(f"task {task}: median (± sd over the seeds)", COLUMNS, table_rows(rows), N_NUMBERS)
     if plot:
         print_text(f"plot: {plot}")

@@ -66,6 +66,11 @@ class Effect(CitedRecord):
         """Whether a machine may run a pass without it: so for noise that a circuit adds, not for a device's own."""
         return self.site == "node" or self.lifetime == "pass"
 
+    @property
+    def differs_between_passes(self) -> bool:
+        """Whether two passes of one step see different noise: only that can be learned from."""
+        return self.lifetime in ("read", "pass") or type(self).read_variance is not Effect.read_variance
+
     def apply(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> Tensor:
         raise TypeError(f"effect '{type(self).__name__}' has no apply")
 

@@ -25,7 +25,7 @@ def accuracy_curves(rows: Sequence[Row], metric: str, baselines: dict[str, float
     for row in (r for r in rows if r.runs):
         curves = torch.tensor([list(run["metrics"]["epoch"][f"held_out_{metric}"]) for run in row.runs])
         epochs = range(1, curves.shape[1] + 1)
-        label = f"{row.rule} on {row.profile}" if several else row.rule
+        label = f"{row.label} on {row.profile}" if several else row.label
         (line,) = ax.plot(epochs, curves.median(0).values, marker=".", label=f"{label} ({len(curves)} seeds)")
         ax.fill_between(epochs, curves.amin(0), curves.amax(0), alpha=0.2, color=line.get_color(), linewidth=0)
     for (name, value), style in zip(baselines.items(), (":", "-.", "--"), strict=False):

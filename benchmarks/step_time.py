@@ -1,0 +1,133 @@
+"""Time and peak memory of a training step, against backprop written in plain torch on the same net and batch.
+
+A step is the estimate, `optimizer.step()` and, for rules that run on the chip, `chip.program()`.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import timing
+import torch
+from torch import Tensor, nn
+
+import noisylearn as nl
+from noisylearn.rules import Rule
+
+PCM = "pcm-nandakumar-2019"
+NODE = "gaussian-node"
+REFERENCE = "BP, plain torch"
+
+
+@dataclass(frozen=True)
+class Net:
+    make: Callable[[], nn.Module]
+    shape: tuple[int, ...]
+    batch: int
+
+
+@dataclass(frozen=True)
+class Contender:
+    """rule None: plain torch."""
+
+    rule: Rule | None = None
+    profile: str = "ideal"
+    decorrelated: bool = False
+    programs: bool = True
+
+
+NETS = {
+    "784-300-10": Net(partial(nl.networks.mlp, 784, [300], 10), (784,), 200),
+    "784-1024x3-10": Net(partial(nl.networks.mlp, 784, [1024] * 3, 10), (784,), 1000),
+    "convnet": Net(partial(nl.networks.convnet, (3, 32, 32), 10), (3, 32, 32), 100),
+}
+CLEAN, NOISY = nl.rules.ANP(baseline="clean"), nl.rules.ANP(baseline="noisy")
+CONTENDERS = {
+    REFERENCE: Contender(),
+    "BP": Contender(nl.rules.BP(), programs=False),
+    "DBP": Contender(nl.rules.BP(), decorrelated=True, programs=False),
+    "ANP clean, gaussian-node": Contender(CLEAN, NODE),
+    "ANP noisy, gaussian-node": Contender(NOISY, NODE),
+    "DANP clean, gaussian-node": Contender(CLEAN, NODE, decorrelated=True),
+    "DANP noisy, gaussian-node": Contender(NOISY, NODE, decorrelated=True),
+    "ANP noisy, pcm, not programmed": Contender(NOISY, PCM, programs=False),
+    "ANP noisy, pcm": Contender(NOISY, PCM),
+    "DANP noisy, pcm": Contender(NOISY, PCM, decorrelated=True),
+}
+
+
+def make_step(net: str, contender: str, device: torch.device) -> timing.Step:
+    """A training step on random data; the learning rate is small, so that a thousand steps change nothing much."""
+    chosen = CONTENDERS[contender]
+    batch = NETS[net].batch
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(batch, *NETS[net].shape, generator=generator).to(device)
+    y = torch.randint(10, (batch,), generator=generator).to(device)
+    model = NETS[net].make()
+    if chosen.decorrelated:
+        model = nl.decorrelate(model, rate=1e-6)
+    model = model.to(device)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-6)
+    if chosen.rule is None:
+        return partial(_plain_step, model, optimizer, x, y)
+    return partial(_chip_step, chosen, nl.Chip(model, chosen.profile, seed=0), optimizer, x, y)
+
+
+def _plain_step(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor) -> None:
+    optimizer.zero_grad()
+    nn.functional.cross_entropy(model(x), y).backward()
+    optimizer.step()
+
+
+def _chip_step(
+    contender: Contender, chip: nl.Chip, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor
+) -> None:
+    assert contender.rule is not None
+    contender.rule.estimate(chip, x, lambda output: nn.functional.cross_entropy(output, y, reduction="none"))
+    optimizer.step()
+    if contender.programs:
+        chip.program()
+
+
+def measure(net: str, device: torch.device, seconds: float) -> list[timing.Row]:
+    """All contenders on one net. Peak memory counts the gradients, and not what else is held between steps."""
+    steps = {name: make_step(net, name, device) for name in CONTENDERS}
+    flops = {name: timing.matrix_flops(step) for name, step in steps.items()}
+    times = timing.interleaved(steps, REFERENCE, device, seconds)
+    gradients = sum(p.nbytes for p in NETS[net].make().parameters())
+    peaks = {name: timing.peak_bytes(step, device) + gradients for name, step in steps.items()}
+    least = peaks[REFERENCE]
+    return [
+        timing.Row(
+            f"{net}, batch {NETS[net].batch}",
+            name,
+            flops[name] / flops[REFERENCE],
+            times[name],
+            peak / 2**20,
+            peak / least,
+        )
+        for name, peak in peaks.items()
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--net", choices=NETS, action="append", help="one net; may be repeated (default: all)")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    parser.add_argument("--seconds", type=float, default=60.0, help="time for each net")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    device = torch.device(options.device)
+    rows: list[timing.Row] = []
+    for net in options.net or NETS:
+        print(f"measuring {net} ...", file=sys.stderr)
+        rows += measure(net, device, options.seconds)
+    timing.report(f"Training step, relative to {REFERENCE}", rows, device, options.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""The main job in one go: train on a noisy chip with forward passes only, beside backprop programmed onto it.
+
+    python examples/demo.py --out demo-out
+
+A network 784-300-10 on a packaged sample of MNIST and a simulated chip of phase-change memory, whose noise can be
+neither read out nor switched off. Takes about two minutes on two cores; needs no download.
+"""
+
+import argparse
+from pathlib import Path
+
+import noisylearn as nl
+from noisylearn.cli.output import print_table, print_text, progress
+from noisylearn.compare import Row, compare
+from noisylearn.report.plots import accuracy_curves, device_noise
+from noisylearn.report.tables import COLUMNS, N_NUMBERS, table_rows, trivial_baselines
+
+TASK = "mnist-sample"
+PCM = "pcm-nandakumar-2019"
+
+# rule, profile, what differs from its recipe
+CONTENDERS = [
+    ("danp", PCM, {}),
+    ("danp", PCM, {"draws": 1}),  # two noisy passes and nothing else
+    ("anp", PCM, {}),
+    ("anp", PCM, {"draws": 1}),
+    ("bp", PCM, {}),
+    ("bp", PCM, {"forward": "chip"}),
+    ("np", PCM, {}),  # refused: the noise of this chip cannot be read out
+    ("np", "gaussian-node", {}),
+]
+
+
+def run(out: Path, epochs: int | None = None) -> list[Row]:
+    """Train every contender; finished runs in `out` are read again."""
+    rows: list[Row] = []
+    with progress() as bar:
+        for rule, profile, options in CONTENDERS:
+            stated = options if epochs is None else {**options, "epochs": epochs}
+            rows += compare(TASK, [rule], [nl.load_profile(profile)], [0], stated, out, on_run=bar.run)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("demo-out"), help="folder for run files and plots")
+    parser.add_argument("--epochs", type=int, help="fewer epochs, for a quick look")
+    arguments = parser.parse_args()
+    rows = run(arguments.out, arguments.epochs)
+
+    print_table("784-300-10 on a sample of MNIST: accuracy read on the chip", COLUMNS, table_rows(rows), N_NUMBERS)
+    curves, noise = arguments.out / "accuracy.png", arguments.out / f"noise-{PCM}.png"
+    accuracy_curves([row for row in rows if row.runs], "accuracy", trivial_baselines(rows), curves)
+    device_noise(nl.load_profile(PCM), noise)
+    print_text(f"plots: {curves}, {noise}")
+
+
+if __name__ == "__main__":
+    main()

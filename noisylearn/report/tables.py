@@ -1,0 +1,44 @@
+"""The table of a comparison, as cells for any printer."""
+
+from collections.abc import Sequence
+
+from noisylearn.compare import Row
+
+COLUMNS = ("rule", "profile", "settings", "on chip, at once", "after 1 day", "passes over the data", "wall (s)")
+N_NUMBERS = 4  # columns at the right that hold numbers
+
+
+def table_rows(rows: Sequence[Row]) -> list[list[str]]:
+    """One line of cells a row, then one for every trivial baseline."""
+    baselines = trivial_baselines(rows)
+    return [_cells(row) for row in rows] + [
+        [name, "(trivial baseline)", "", f"{value:.4f}", "", "", ""] for name, value in baselines.items()
+    ]
+
+
+def trivial_baselines(rows: Sequence[Row]) -> dict[str, float]:
+    """Name -> metric of the task's trivial predictors, from any run."""
+    return next((row.runs[0]["baselines"] for row in rows if row.runs), {})
+
+
+def _cells(row: Row) -> list[str]:
+    if not row.runs:
+        return [row.label, row.profile, row.refused, "", "", "", ""]
+    found, metric = row.summary(), row.metric
+    later = found.get(f"{metric}_after_1_day")
+    passes = f"{found['forward_passes_over_data']['median']:.0f}"
+    if back := found["backward_passes_over_data"]["median"]:
+        passes += f" + {back:.0f} backward"
+    at_once, wall = _figure(found[f"{metric}_at_once"]), f"{found['wall_s']['median']:.0f}"
+    return [row.label, row.profile, _settings(row), at_once, _figure(later) if later else "-", passes, wall]
+
+
+def _settings(row: Row) -> str:
+    s = row.settings
+    baseline = f"baseline {s['baseline']}, " if s["rule"] != "bp" else ""
+    return f"{baseline}lr {s['lr']:g}, {s['epochs']} epochs, batch {s['batch']}"
+
+
+def _figure(spread: dict[str, float]) -> str:
+    sd = f" ± {spread['sd']:.4f}" if spread["n"] > 1 else ""
+    return f"{spread['median']:.4f}{sd}"

@@ -1,0 +1,55 @@
+"""What importing the package costs, and which way its modules may import."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import noisylearn
+
+PACKAGE = Path(noisylearn.__file__).parent
+
+# From the ground up; a module imports only what stands in an earlier layer, or its own package's siblings above it.
+LAYERS = [
+    {"version", "errors", "draws", "records"},
+    {"effects"},
+    {"profiles", "layers"},
+    {"crossbar", "decorrelate", "normalize"},
+    {"passes"},
+    {"chip"},
+    {"estimate"},
+    {"rules"},
+    {"networks", "tasks"},
+    {"config", "runs"},
+    {"train"},
+    {"compare"},
+    {"report"},
+    {"cli"},
+]
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+
+
+def test_import_is_light() -> None:
+    code = "import sys, noisylearn; print([m for m in ('lava', 'matplotlib', 'snntorch', 'rich', 'h5py') if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def imported_units(file: Path) -> set[str]:
+    """Names of the package's units (modules or sub-packages) that a file imports anywhere in it."""
+    units = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "noisylearn":
+            parts = node.module.split(".")
+            units |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+    return units
+
+
+def test_imports_point_one_way() -> None:
+    for file in PACKAGE.rglob("*.py"):
+        unit = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if unit == "__init__":
+            continue
+        assert unit in LEVEL, f"{unit} has no layer yet: add it to LAYERS"
+        for other in imported_units(file) - {unit}:
+            assert LEVEL[other] < LEVEL[unit], f"{file.relative_to(PACKAGE)} imports {other}"
