@@ -81,9 +81,7 @@ def _plain_step(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y
     optimizer.step()
 
 
-def _chip_step(
-    contender: Contender, chip: nl.Chip, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor
-) -> None:
+def _chip_step(contender: Contender, chip: nl.Chip, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor) -> None:
     assert contender.rule is not None
     contender.rule.estimate(chip, x, lambda output: nn.functional.cross_entropy(output, y, reduction="none"))
     optimizer.step()

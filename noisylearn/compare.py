@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from noisylearn.config import TrainConfig, resolve
+from noisylearn import tasks
+from noisylearn.config import TrainConfig, idle_options, resolve
 from noisylearn.errors import UserError
 from noisylearn.profiles import HardwareProfile
 from noisylearn.runs import RunFile, Tree
@@ -66,27 +67,30 @@ def compare(
     Runs that finished earlier are read, unfinished ones continued. A rule that a profile refuses, or a run that
     runs away, is a row with its reason. Raises UserError for what is wrong with the request itself.
     """
-    rows = []
+    tasks.describe(task)
+    rows, runs = [], []
     for profile in profiles:
         for label in rules:
-            configs = [resolve(task, label, profile, {**options, "seed": seed}) for seed in seeds]
+            configs = [resolve(task, label, profile, {**options, "seed": seed}, lenient=True) for seed in seeds]
             row = Row(label, profile.name, configs[0][0].model_dump(mode="json", exclude={"seed"}), configs[0][1])
             rows.append(row)
             lacking = configs[0][0].build_rule().missing(profile)
             if lacking:
                 row.refused = f"refused: needs {' and '.join(lacking)}"
-                continue
-            for config, _ in configs:
-                _run_into(
-                    row,
-                    config,
-                    profile,
-                    out,
-                    data_dir,
-                    resume,
-                    on_run(f"{label} on {profile.name}, seed {config.seed}"),
-                )
+            else:
+                runs += [(row, config, profile) for config, _ in configs]
+    _check_options(rows, options)
+    for row, config, profile in runs:  # nothing has run before every request was found to be in order
+        on_step = on_run(f"{row.rule} on {profile.name}, seed {config.seed}")
+        _run_into(row, config, profile, out, data_dir, resume, on_step)
     return rows
+
+
+def _check_options(rows: Sequence[Row], options: Mapping[str, Any]) -> None:
+    """Raises UserError for a stated option that none of the rows has a use for."""
+    idle = set.intersection(*(idle_options(row.rule, row.settings["network"]) for row in rows))
+    for key in (key for key, value in options.items() if value and key in idle):
+        raise UserError(f"--{key.replace('_', '-')} has no effect on {', '.join(dict.fromkeys(r.rule for r in rows))}")
 
 
 def _run_into(
@@ -101,7 +105,7 @@ def _run_into(
     try:
         file: RunFile = train(config, profile, out, data_dir, resume, on_step)
     except RunawayError as stop:
-        row.refused = f"stopped: {stop}"
+        row.refused = f"{row.refused}; " * bool(row.refused) + f"seed {config.seed} stopped: {stop}"
         return
     row.runs.append(file.read())
     row.files.append(str(file.path))

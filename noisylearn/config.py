@@ -35,14 +35,14 @@ class TrainConfig(Record):
     network: Literal["mlp", "convnet"] = "mlp"
     hidden: tuple[int, ...] = (300,)
     optimizer: str = "adam"
-    lr: float = Field(default=1e-3, gt=0)
+    lr: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
     schedule: Literal["constant", "cosine"] = "cosine"
     epochs: int = Field(default=10, ge=1)
     batch: int = Field(default=100, ge=1)
-    decorrelation_rate: float = Field(default=0.0, ge=0)
+    decorrelation_rate: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     weight_normalisation: bool = False
     held_out: Literal["test", "validation"] = "test"
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     device: str = "cpu"
 
     @property
@@ -64,7 +64,7 @@ class TrainConfig(Record):
 
     def identity(self, profile: HardwareProfile, version: str) -> str:
         """Hash of everything that affects the result: this configuration, the profile's text, the version."""
-        text = json.dumps([self.model_dump(mode="json"), profile.text, version, torch.__version__], sort_keys=True)
+        text = json.dumps([self.model_dump(mode="json"), profile.full_text, version, torch.__version__], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -78,28 +78,32 @@ def split_label(label: str) -> tuple[str, bool]:
 
 
 def resolve(
-    task: str, label: str, profile: HardwareProfile, options: Mapping[str, Any]
+    task: str, label: str, profile: HardwareProfile, options: Mapping[str, Any], lenient: bool = False
 ) -> tuple[TrainConfig, list[str]]:
     """Configuration from the recipes and what the user stated; also the names of the recipes that were used.
 
     Without a stated baseline: clean where the profile has a clean pass; else one more noisy pass, or for several
     draws the mean of all noisy passes.
-    Raises UserError, in one line, for a value that is not allowed.
+    Raises UserError, in one line, for a value that is not allowed, and for a stated option without any effect; with
+    `lenient`, for options that several rules share, the latter keeps its default.
     """
     rule, decorrelated = split_label(label)
     stated = {key: value for key, value in options.items() if value is not None}
     settings: dict[str, Any] = {}
     used = []
     for pattern, recipe in recipes().items():
-        if fnmatch.fnmatchcase(f"{task}/{label}/{profile.name}", pattern):
+        if _matches(pattern, (task, label, profile.name)):
             settings |= recipe
             used.append(pattern)
     settings |= stated
-    if "baseline" not in settings:
+    idle = idle_options(label, settings.get("network", "mlp"))
+    for key in idle & set(settings):
+        if stated.get(key) and not lenient:
+            raise UserError(f"--{key.replace('_', '-')} {_no_effect(key, label)}")
+        del settings[key]
+    if "baseline" not in settings and "baseline" not in idle:
         noisy = "mean" if int(settings.get("draws", 1)) > 1 else "noisy"
         settings["baseline"] = "clean" if "clean_pass" in profile.observable else noisy
-    if not decorrelated and settings.get("decorrelation_rate"):
-        raise UserError(f"--decorrelation-rate goes with a decorrelated rule: say --rule d{rule}")
     if decorrelated and not settings.get("decorrelation_rate"):
         raise UserError(f"rule {label} decorrelates: give --decorrelation-rate a positive number")
     if settings.get("device", "auto") == "auto":
@@ -108,9 +112,27 @@ def resolve(
         config = TrainConfig(task=task, rule=rule, profile=profile.name, **settings)
     except ValidationError as error:
         raise UserError(f"configuration: {one_line(error)}") from None
-    if config.readout == "delta" and config.rule == "bp":
-        raise UserError("readout 'delta' goes with a perturbation rule; bp has the exact error everywhere")
     return config, used
+
+
+def idle_options(label: str, network: str) -> set[str]:
+    """Options that a rule and a network have no use for."""
+    rule, decorrelated = split_label(label)
+    idle = {"baseline", "draws", "scale", "forward"} - {f.name for f in fields(rule_class(rule))}
+    idle |= {"readout"} if rule == "bp" else set()
+    idle |= {"decorrelation_rate"} if not decorrelated else set()
+    return idle | ({"hidden"} if network == "convnet" else set())
+
+
+def _no_effect(option: str, label: str) -> str:
+    if option == "decorrelation_rate":
+        return f"goes with a decorrelated rule: say --rule d{label}"
+    return "goes with --network mlp" if option == "hidden" else f"has no effect on rule {label}"
+
+
+def _matches(pattern: str, place: tuple[str, ...]) -> bool:
+    """Whether every part of task/rule/profile that the pattern states matches."""
+    return all(fnmatch.fnmatchcase(part, wanted) for part, wanted in zip(place, pattern.split("/"), strict=False))
 
 
 def recipes() -> dict[str, dict[str, Any]]:

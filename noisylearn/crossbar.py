@@ -16,6 +16,7 @@ class Digital:
 
     node_effects: tuple[Effect, ...] = ()
     pass_effects: tuple[Effect, ...] = ()
+    injected_variance = 0.0
 
     def __init__(self, layer: WeightLayer) -> None:
         self.layer = layer
@@ -46,6 +47,7 @@ class Crossbar:
         self.setting = _setting(profile)
         self.node_effects = tuple(profile.effects("node"))
         self.pass_effects = tuple(e for e in profile.effects("weight") if e.lifetime == "pass")
+        self.injected_variance = _variance((*self.node_effects, *self.pass_effects))
         self._effects = [e for e in profile.effects("weight") if e.lifetime != "pass"]
         self._draws = draws
         self._memory: list[State] = [{} for _ in self._effects]
@@ -141,6 +143,7 @@ class StraightThrough:
     def __init__(self, crossbar: Crossbar) -> None:
         self.layer = crossbar.layer
         self.node_effects, self.pass_effects = crossbar.node_effects, crossbar.pass_effects
+        self.injected_variance = crossbar.injected_variance
         self._crossbar = crossbar
 
     def weight(self) -> Tensor:
@@ -157,6 +160,12 @@ class StraightThrough:
 def _through(parameter: Tensor, value: Tensor) -> Tensor:
     """The value, with the gradient of the parameter."""
     return value + (parameter - parameter.detach())
+
+
+def _variance(effects: tuple[Effect, ...]) -> float:
+    """Variance that additive effects have together."""
+    zero = torch.zeros((), dtype=torch.float64)
+    return sum(float(effect.moments(zero, Setting()).variance) for effect in effects)
 
 
 def _setting(profile: HardwareProfile) -> Setting:

@@ -38,24 +38,25 @@ class Decorrelation(nn.Module):
     def update(self, decorrelated: Tensor) -> None:
         """One step of R from outputs x* of `forward`; also records the decorrelation loss.
 
-        Formed as mean x* (x*^T R) - diag(mean x*^2) R, of cost O(samples n^2). The loss is the mean squared
-        off-diagonal covariance of x*.
+        Formed from whichever is smaller, the samples (mean x* (x*^T R) - diag(mean x*^2) R, of cost O(samples n^2)) or
+        the covariance. The loss is the mean squared off-diagonal covariance of x*.
         """
         if self.channels_first:
             decorrelated = decorrelated.movedim(1, -1)
         x = decorrelated.reshape(-1, self.matrix.shape[0])
+        n_samples, n_features = x.shape
         squares = x.square().mean(0)
-        step = torch.addmm(squares[:, None] * self.matrix, x.T, x @ self.matrix, beta=-1, alpha=1 / len(x))
-        self.covariance_loss = _mean_squared_off_diagonal(x)
-        self.matrix.sub_(step, alpha=self.rate)
-
-
-def _mean_squared_off_diagonal(x: Tensor) -> Tensor:
-    """Mean of the squared off-diagonal entries of x^T x / samples, without forming it where samples are few."""
-    n_samples, n_features = x.shape
-    gram = x @ x.T if n_samples < n_features else x.T @ x
-    off_diagonal = gram.square().sum() - x.square().sum(0).square().sum()
-    return off_diagonal / n_samples**2 / max(n_features * (n_features - 1), 1)
+        if 2 * n_samples < n_features * 3:
+            gram = x @ x.T / n_samples  # has the squared norm of the covariance
+            step = x @ self.matrix
+            self.matrix.mul_(1 + self.rate * squares[:, None]).addmm_(x.T, step, alpha=-self.rate / n_samples)
+            total = gram.square().sum() - squares.square().sum()
+        else:
+            covariance = (x / n_samples).T @ x
+            covariance.fill_diagonal_(0)
+            self.matrix.sub_(covariance @ self.matrix, alpha=self.rate)
+            total = covariance.square().sum()
+        self.covariance_loss = total / max(n_features * (n_features - 1), 1)
 
 
 def decorrelate(model: nn.Module, rate: float) -> nn.Module:
@@ -107,7 +108,7 @@ def _decorrelated(name: str, layer: nn.Module, rate: float) -> nn.Sequential:
             f"layer '{name}' ({type(layer).__name__}) cannot be decorrelated: only Linear and ungrouped, zero-padded "
             "Conv2d can"
         )
-    return block.to(layer.weight.device)
+    return block.to(layer.weight.device, layer.weight.dtype)
 
 
 def _zero_padded(layer: nn.Conv2d) -> bool:

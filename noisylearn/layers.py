@@ -62,17 +62,17 @@ def parameter_gradients(layer: WeightLayer, inputs: Tensor, signal: Tensor) -> d
     inputs: what entered the layer, (batch, ...).  signal: the estimate of dL/da, (batch, ...) in the shape of the
     layer's output.
     """
-    batch = inputs.shape[0]
+    signal = signal / inputs.shape[0]
     gradients: dict[str, Tensor] = {}
     if isinstance(layer, nn.Linear):
         inputs, signal = inputs.reshape(-1, inputs.shape[-1]), signal.reshape(-1, signal.shape[-1])
-        gradients["weight"] = signal.T @ inputs / batch
+        gradients["weight"] = signal.T @ inputs
         summed = signal.sum(0)
     else:
-        gradients["weight"] = _weight_vjp(layer, inputs, signal) / batch
+        gradients["weight"] = _weight_vjp(layer, inputs, signal)
         summed = signal.sum([d for d in range(signal.dim()) if d != 1])
     if layer.bias is not None:
-        gradients["bias"] = summed / batch
+        gradients["bias"] = summed
     return gradients
 
 

@@ -56,10 +56,11 @@ class LayerReading:
 
 @dataclass
 class Readings:
-    """Output (passes, batch, ...) and the readings of every layer, by name, in order of definition."""
+    """Output (passes, batch, ...), the readings of every layer, by name, in order of definition, and who ran last."""
 
     output: Tensor
     layers: dict[str, LayerReading]
+    last: str
 
 
 class PassRunner:
@@ -95,17 +96,19 @@ class PassRunner:
         if unused:
             raise UserError(f"layer '{unused[0]}' was not used in the forward pass; remove it from the model")
         readings = {name: forward.readings[name] for name in placed}
-        return Readings(output.reshape(plan.n_passes, batch, *output.shape[1:]), readings)
+        output = output.reshape(plan.n_passes, batch, *output.shape[1:])
+        return Readings(output, readings, last=next(reversed(forward.readings)))
 
     def _probe_fork(self, placed: Placed, x: Tensor) -> bool:
         """Whether passes may part at the first weight layer: both ways must give the same without noise."""
         digital = {name: Digital(layer.layer) for name, layer in placed.items()}
         plan = Plan(((False,) * len(placed),) * 3)
+        probe = x[:2] if len(x) > 1 else torch.cat([x, x])  # a single sample would broadcast where more do not
         with torch.no_grad():
-            stacked = self._run(digital, x[:2], plan, "probe", fork=False).output
+            stacked = self._run(digital, probe, plan, "probe", fork=False).output
             try:
-                forked = self._run(digital, x[:2], plan, "probe", fork=True).output
-            except RuntimeError:
+                forked = self._run(digital, probe, plan, "probe", fork=True).output
+            except Exception:  # whatever the model says of rows that do not match: stacked, it ran
                 return False
         return forked.shape == stacked.shape and torch.allclose(forked, stacked, rtol=1e-3, atol=1e-5)
 
@@ -138,7 +141,7 @@ class _Forward:
             activity = activity.expand(self._plan.n_passes, *activity.shape[1:])
         activity, weight_noise = self._add_weight_noise(name, inputs, activity)
         activity, noise = self._add_node_noise(name, activity)
-        variance = _injected_variance(self._placed[name])
+        variance = self._placed[name].injected_variance
         self.readings[name] = LayerReading(self._placed[name].layer, inputs, activity, noise, weight_noise, variance)
         return activity.flatten(0, 1)
 
@@ -190,11 +193,6 @@ class _Forward:
             perturbed_only, noise = noise, torch.zeros_like(activity)
             noise[on] = perturbed_only
         return activity + noise, noise
-
-
-def _injected_variance(placed: PlacedLayer) -> float:
-    zero = torch.zeros(())
-    return sum(float(e.moments(zero, Setting()).variance) for e in (*placed.node_effects, *placed.pass_effects))
 
 
 @contextmanager

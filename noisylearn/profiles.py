@@ -101,6 +101,13 @@ class HardwareProfile(Record):
             yield f"calibration.effects.{i} ({effect.kind})", effect
 
     @property
+    def full_text(self) -> str:
+        """The TOML text, or JSON of what it states for a profile that was made or changed in Python."""
+        if self.text and parse_profile(self.text) == self:
+            return self.text
+        return self.model_dump_json()
+
+    @property
     def is_noisy(self) -> bool:
         """Whether two passes over this machine differ at all."""
         return any(effect.differs_between_passes for effect in self.calibration.effects)

@@ -5,6 +5,8 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from noisylearn.errors import unknown_name
+
 Status = Literal["measured", "fitted", "assumed"]
 
 
@@ -20,6 +22,14 @@ class Record(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _unknown_keys(cls, table: Any) -> Any:
+        for key in table if isinstance(table, dict) else ():
+            if key not in cls.model_fields:
+                raise ValueError(str(unknown_name("key", str(key), cls.model_fields)))
+        return table
+
 
 class CitedRecord(Record):
     """A table whose numbers are cited.
@@ -27,6 +37,8 @@ class CitedRecord(Record):
     `status` and `source` hold for every number of the table; a number that differs is written
     `key = { value = 1.0, status = "assumed", source = "..." }` and then kept in `exceptions`.
     """
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     status: Status
     source: str
@@ -67,8 +79,12 @@ def one_line(error: ValidationError, limit: int = 3) -> str:
     """A pydantic error in one line: key, what is wrong, the value found."""
     parts = []
     for item in error.errors()[:limit]:
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"].startswith("union_tag"):
+            known = item["ctx"].get("expected_tags")
+            message = f"unknown kind; known: {known}" if known else "no kind is stated"
         key = ".".join(str(step) for step in item["loc"]) or "(whole file)"
-        found = "" if isinstance(item["input"], dict) else f" (found {item['input']!r})"
-        parts.append(f"{key}: {item['msg']}{found}")
+        found = "" if isinstance(item["input"], BaseModel | dict) else f" (found {item['input']!r:.80})"
+        parts.append(f"{key}: {message}{found}")
     left = error.error_count() - limit
     return "; ".join(parts) + (f"; and {left} more" if left > 0 else "")

@@ -2,6 +2,7 @@
 
 import glob
 import hashlib
+import io
 import os
 import tempfile
 from collections.abc import Mapping
@@ -31,19 +32,22 @@ class RunFile:
         """Replace the file by one that holds `tree`. Raises UserError where it cannot be written."""
         part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
         try:
+            content = io.BytesIO()  # in memory first: HDF5 handles a full disk badly
+            with h5py.File(content, "w") as file:
+                file.attrs["format_version"] = FORMAT_VERSION
+                _write_group(file, tree)
+                file.attrs["checksum"] = _checksum(file)
             try:
-                with h5py.File(part, "w") as file:
-                    file.attrs["format_version"] = FORMAT_VERSION
-                    _write_group(file, tree)
-                    file.attrs["checksum"] = _checksum(file)
-                with open(part, "rb") as written:
+                with open(part, "wb") as written:
+                    written.write(content.getbuffer())
+                    written.flush()
                     os.fsync(written.fileno())
                 os.replace(part, self.path)
             except BaseException:
                 part.unlink(missing_ok=True)
                 raise
-        except (OSError, RuntimeError) as error:  # HDF5 may report a full disk as either
-            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        except OSError as error:
+            reason = error.strerror or error
             raise UserError(f"run file {self.path}: cannot be written: {reason}; choose another --out") from None
 
     def read(self) -> Tree:
@@ -57,8 +61,10 @@ class RunFile:
                         "use the version that wrote it, or another --out"
                     )
                 tree = _read_group(file)
+                checksum = tree.pop("checksum", None)
+                del tree["format_version"]
                 missing = (ALWAYS | (FINISHED if tree["status"] == "finished" else UNFINISHED)) - set(tree)
-                if missing or file.attrs["checksum"] != _checksum(file):
+                if missing or checksum not in (None, _checksum(file)):
                     raise ValueError("incomplete or altered")
                 return tree
         except UserError:
@@ -104,7 +110,7 @@ def _write_group(group: h5py.Group, tree: Mapping[str, Any]) -> None:
 def _read_group(group: h5py.Group) -> Tree:
     tree: Tree = {key: value.item() if isinstance(value, np.generic) else value for key, value in group.attrs.items()}
     for key, item in group.items():
-        tree[key] = _read_group(item) if isinstance(item, h5py.Group) else item[()]
+        tree[key] = _read_group(item) if isinstance(item, h5py.Group) else np.asarray(item[()])
     return tree
 
 
@@ -127,6 +133,6 @@ def tensors(tree: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in tree.items():
         if isinstance(value, Mapping):
             found[key] = tensors(value)
-        elif isinstance(value, np.ndarray | np.generic):
-            found[key] = torch.from_numpy(np.array(value))
+        elif isinstance(value, np.ndarray):
+            found[key] = torch.from_numpy(value)
     return found

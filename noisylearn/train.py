@@ -5,11 +5,13 @@ import math
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -28,6 +30,11 @@ from noisylearn.runs import RunFile, Tree, prepare_folder, tensors
 from noisylearn.version import __version__
 
 DAY_S = 86_400.0
+UNFIT_OPTIMIZERS = {
+    "lbfgs": "evaluates the loss several times a step",
+    "sparseadam": "takes sparse gradients alone",
+    "muon": "takes matrices alone, no biases",
+}
 CHECKPOINT_EVERY_S = 10.0
 RUNAWAY_FACTOR = 100.0
 OnStep = Callable[[int, int, float], None]
@@ -55,21 +62,54 @@ def train(
     RunawayError where the loss is not finite or a weight norm runs away.
     """
     config.build_rule().check(profile)
+    tasks.describe(config.task)
+    optimizer_class(config.optimizer)
     prepare_folder(out)
     run_id = config.identity(profile, __version__)
     file = RunFile(out / f"{config.task}-{config.label}-{profile.name}-seed{config.seed}-{run_id}.h5")
     earlier = file.read() if file.exists() else None
+    if earlier is not None and earlier["id"] != run_id:
+        raise UserError(f"run file {file.path} holds another run, {earlier['id']}; give it back its name, or remove it")
     if earlier is not None and earlier["status"] == "finished":
         return file
+    if earlier is not None and earlier["status"] == "stopped":
+        raise RunawayError(f"{earlier['reason']} (it stopped earlier and would again; remove the file to see it anew)")
     if earlier is not None and not resume:
         raise UserError(f"run file {file.path} holds an unfinished run: continue with --resume, or remove it")
-    training = Training(config, profile, load_data(config, data_dir))
+    check_device(config.device)
+    file.remove_leftovers()
+    data = load_data(config, data_dir)
     facts = _facts(config, profile, run_id)
-    if earlier is not None:
-        training.load(earlier)
-    _loop(training, file, facts, on_step, checkpoint_every_s)
-    file.write(facts | training.finish() | {"status": "finished"})
+    with _out_of_memory():
+        training = Training(config, profile, data)
+        if earlier is not None:
+            training.load(earlier)
+        _loop(training, file, facts, on_step, checkpoint_every_s)
+        file.write(facts | training.finish() | {"status": "finished"})
     return file
+
+
+def check_device(name: str) -> None:
+    """Raises UserError for a device that torch does not have here."""
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"device '{name}': choose auto, cpu or cuda")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"device '{name}': torch sees {torch.cuda.device_count()} CUDA devices; choose auto or cpu")
+
+
+@contextmanager
+def _out_of_memory() -> Iterator[None]:
+    """Turns torch's complaint about memory into a UserError."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "memory" in str(error):
+            raise UserError("not enough memory: lower --draws, --batch or --hidden") from None
+        raise
 
 
 def load_data(config: TrainConfig, data_dir: str | None) -> tasks.Task:
@@ -97,15 +137,21 @@ def build_model(config: TrainConfig, task: tasks.Task) -> nn.Module:
 
 def build_optimizer(config: TrainConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
     """Any optimizer of torch.optim by its name in lower case, with its defaults. Raises UserError if unknown."""
-    known = {name.lower(): kind for name, kind in vars(torch.optim).items() if _is_optimizer(kind)}
-    if config.optimizer not in known:
-        raise unknown_name("optimizer", config.optimizer, known)
-    return known[config.optimizer](parameters, lr=config.lr)
+    return optimizer_class(config.optimizer)(parameters, lr=config.lr)
+
+
+def optimizer_class(name: str) -> Callable[..., torch.optim.Optimizer]:
+    """Optimizer of a name in lower case. Raises UserError if unknown, or if it cannot take these updates."""
+    known = {key.lower(): kind for key, kind in vars(torch.optim).items() if _is_optimizer(kind)}
+    if name in UNFIT_OPTIMIZERS:
+        raise UserError(f"optimizer '{name}' {UNFIT_OPTIMIZERS[name]}; choose another, for example adam")
+    if name not in known:
+        raise unknown_name("optimizer", name, known.keys() - UNFIT_OPTIMIZERS.keys())
+    return known[name]
 
 
 def _is_optimizer(kind: Any) -> bool:
-    base = torch.optim.Optimizer
-    return isinstance(kind, type) and issubclass(kind, base) and kind not in (base, torch.optim.LBFGS)
+    return isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer) and kind is not torch.optim.Optimizer
 
 
 @dataclass
@@ -132,7 +178,7 @@ class Training:
         self.chip = Chip(self.model, profile, config.seed)
         self.optimizer = build_optimizer(config, list(self.model.parameters()))
         self.norms = NeuronNorms(self.model) if config.weight_normalisation else None
-        self.initial_norms = {name: float(layer.weight.detach().norm()) for name, layer in self.chip.layers.items()}
+        self.initial_norms = self._norms()
         self.progress = Progress()
         self.steps_per_epoch = len(task.train_inputs) // config.batch
         self.total_steps = self.steps_per_epoch * config.epochs
@@ -147,7 +193,7 @@ class Training:
             group["lr"] = self._rate(number)
         inputs, targets = (part[self._batch(number)] for part in self._train)
         loss = float(self.rule.estimate(self.chip, inputs, lambda output: self.task.loss_fn(output, targets)))
-        self._guard(math.isfinite(loss), "the loss is not finite")
+        self._guard_loss(loss)
         self.optimizer.step()
         if self.norms is not None:
             self.norms.restore()
@@ -162,6 +208,7 @@ class Training:
         """Measure: held-out metric read on the chip, mean loss, alignment, noise, decorrelation loss."""
         if not self.config.programs_every_step:
             self.chip.program()
+        self._guard_state(_copied(self._state()))
         losses = self.progress.step_loss[-self.steps_per_epoch :]
         measured = {
             "train_loss": sum(losses) / len(losses),
@@ -181,20 +228,25 @@ class Training:
         return total / len(self.task.test_inputs)
 
     def checkpoint(self) -> Tree:
-        """All state, as numpy copies, so that later steps leave it alone."""
+        """All state, as numpy copies, so that later steps leave it alone. Raises RunawayError if it is not finite."""
+        state = _copied(self._state())
+        self._guard_state(state)
+        return {"checkpoint": state, **self._measured()}
+
+    def _state(self) -> Tree:
         optimizer = {str(i): state for i, state in self.optimizer.state_dict()["state"].items()}
-        state = {
+        return {
             "model": self.model.state_dict(),
             "optimizer": {i: {k: v for k, v in s.items() if isinstance(v, Tensor)} for i, s in optimizer.items()},
             "chip": {key.replace("/", "|"): value for key, value in self.chip.state().items()},
             "norms": self.norms.norms if self.norms is not None else {},
         }
-        return {"checkpoint": _copied(state), **self._measured()}
 
     def load(self, tree: Tree) -> None:
         """Continue from a checkpoint. Raises UserError for one that does not fit."""
         try:
             state = tensors(tree["checkpoint"])
+            self._check_shapes(state)
             self.model.load_state_dict(state["model"])
             full = self.optimizer.state_dict()
             full["state"] = {int(i): values for i, values in state["optimizer"].items()}
@@ -206,11 +258,25 @@ class Training:
             self.progress = Progress(
                 int(tree["step"]),
                 float(tree["wall_s"]),
-                list(metrics["step"]["loss"]),
-                {key: list(values) for key, values in metrics["epoch"].items()},
+                metrics["step"]["loss"].tolist(),
+                {key: values.tolist() for key, values in metrics["epoch"].items()},
             )
-        except (KeyError, RuntimeError, ValueError) as error:
-            raise UserError(f"checkpoint does not fit this run ({error}); remove the run file to start anew") from None
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"checkpoint does not fit this run ({reason}); remove the run file to start anew") from None
+
+    def _check_shapes(self, state: Tree) -> None:
+        """Raises ValueError for a checkpoint of another network, mapping or optimizer."""
+        self.chip.weights()  # so that the devices hold all that they can hold
+        given = {place: tuple(tensor.shape) for place, tensor in _leaves(state)}
+        for place, tensor in _leaves(self._state()):
+            may_lack = place[0] == "optimizer" or ("." in place[-1] and place[0] == "chip") or "draws" in place
+            found, expected = given.get(place), tuple(tensor.shape)
+            if found != expected and not (found is None and may_lack):
+                raise ValueError(f"{' '.join(place)} has shape {found}, not {expected}")
+        parameters = list(self.model.parameters())
+        for place, tensor in _leaves(state["optimizer"]):
+            torch.broadcast_to(tensor, parameters[int(place[0])].shape)
 
     def finish(self) -> Tree:
         """What a finished run keeps: metrics, weights, and readings at once and after a day of drift."""
@@ -272,9 +338,28 @@ class Training:
             measured[f"noise_to_signal_{name}"] = float((activity - activity.mean(0)).norm() / activity.norm())
         return measured
 
+    def _guard_state(self, state: Tree) -> None:
+        """After a step: parameters, decorrelations, devices and optimizer must be finite."""
+        names = [name for name, _ in self.model.named_parameters()]
+        for place, array in _leaves(state):
+            if place[-1].endswith("covariance_loss") or np.isfinite(array).all():
+                continue
+            what = f"the optimizer's {place[2]} of {names[int(place[1])]}" if place[0] == "optimizer" else place[-1]
+            raise RunawayError(f"{what} is not finite after step {self.progress.step} of {self.total_steps}")
+
+    def _guard_loss(self, loss: float) -> None:
+        if math.isfinite(loss):
+            return
+        growth = {name: norm / (self.initial_norms[name] or 1.0) for name, norm in self._norms().items()}
+        name = max(growth, key=lambda n: growth[n])
+        most = f"layer '{name}' has grown most, its weight norm {growth[name]:.3g} times that of the start"
+        self._guard(False, f"the loss is not finite ({most})")
+
+    def _norms(self) -> dict[str, float]:
+        return {name: float(layer.weight.detach().norm()) for name, layer in self.chip.layers.items()}
+
     def _guard_norms(self) -> None:
-        for name, layer in self.chip.layers.items():
-            norm = float(layer.weight.detach().norm())
+        for name, norm in self._norms().items():
             limit = RUNAWAY_FACTOR * max(self.initial_norms[name], 1.0)
             self._guard(norm <= limit, f"the weight norm of layer '{name}' ran away ({norm:.3g}, limit {limit:.3g})")
 
@@ -304,11 +389,18 @@ def _loop(training: Training, file: RunFile, facts: Tree, on_step: OnStep, check
             if time.monotonic() - saved >= checkpoint_every_s:
                 good, saved = save(), time.monotonic()
     except RunawayError as stop:
-        file.write(good | {"status": "stopped", "reason": str(stop)})
-        raise RunawayError(
-            f"{stop}; the state of step {good['step']} is kept in {file.path}; lower --lr (now {training.config.lr:g}) "
-            "or add --weight-normalisation"
-        ) from None
+        reason = f"{stop}; the state of step {good['step']} is kept in {file.path}; {_remedies(training.config)}"
+        file.write(good | {"status": "stopped", "reason": reason})
+        raise RunawayError(reason) from None
+
+
+def _remedies(config: TrainConfig) -> str:
+    found = [f"lower --lr (now {config.lr:g})"]
+    if config.decorrelation_rate:
+        found.append(f"lower --decorrelation-rate (now {config.decorrelation_rate:g})")
+    if not config.weight_normalisation:
+        found.append("add --weight-normalisation")
+    return " or ".join(found)
 
 
 def _facts(config: TrainConfig, profile: HardwareProfile, run_id: str) -> Tree:
@@ -317,11 +409,20 @@ def _facts(config: TrainConfig, profile: HardwareProfile, run_id: str) -> Tree:
     return {
         "id": run_id,
         "config": config.model_dump_json(),
-        "profile": profile.text,
+        "profile": profile.full_text,
         "versions": json.dumps(versions),
         "machine": f"{platform.machine()}, {torch.get_num_threads()} of {os.cpu_count()} cores, {config.device}",
         "citations": json.dumps({key: source.citation for key, source in profile.sources.items()}),
     }
+
+
+def _leaves(tree: Mapping[str, Any], *place: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """(place, array) of everything in a tree of arrays."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, *place, key)
+        else:
+            yield (*place, key), value
 
 
 def _copied(tree: Any) -> Any:

@@ -4,6 +4,8 @@ Every criterion takes the false-alarm probability it may spend. Seeds are fixed,
 always; the budget says how surprising a failure after a change of the random numbers would be.
 """
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -99,7 +101,7 @@ def tanh_net(*sizes: int, seed: int = 0) -> nn.Sequential:
     """Linear layers "0", "2", ... with tanh between them, in float64."""
     generator = torch.Generator().manual_seed(seed)
     modules: list[nn.Module] = []
-    for fan_in, fan_out in zip(sizes, sizes[1:], strict=False):
+    for fan_in, fan_out in pairwise(sizes):
         layer = nn.Linear(fan_in, fan_out, dtype=torch.float64)
         with torch.no_grad():
             layer.weight.copy_(torch.randn(layer.weight.shape, generator=generator) / fan_in**0.5)

@@ -21,7 +21,7 @@ def test_same_seed_and_name_give_the_same_numbers() -> None:
 
 
 @given(seed=st.integers(0, 2**31), other=st.integers(0, 2**31), name=NAME, another=NAME)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, derandomize=True)
 def test_seed_and_name_both_choose_the_stream(
     seed: int, other: int, name: tuple[str, ...], another: tuple[str, ...]
 ) -> None:
@@ -97,6 +97,23 @@ def test_adding_an_effect_does_not_shift_the_numbers_of_another() -> None:
     assert set(few) < set(many)
     for name, tensors in few.items():
         assert all(torch.equal(a, b) for a, b in zip(tensors, many[name], strict=True)), name
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="slow noise and drift exponents are drawn at the first read: a look before chip.advance, or between two "
+    "programmings without passes, moves their streams on",
+)
+def test_a_look_before_time_passes_does_not_shift_later_numbers() -> None:
+    found = []
+    for look in (False, True):
+        chip = Chip(tanh_net(3, 4, 2), machine(PROGRAMMING, DRIFT, ONE_OVER_F, devices=True), seed=0)
+        if look:
+            chip(torch.ones(2, 3, dtype=torch.float64))
+        chip.advance(10.0)
+        chip.program()
+        found.append(chip.weights()["0"])
+    assert torch.equal(*found)
 
 
 def test_looking_at_the_chip_does_not_shift_the_numbers_of_training() -> None:

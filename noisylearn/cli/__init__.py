@@ -1,5 +1,6 @@
 """The command line: `noisylearn train`, `compare`, `profiles`, `rules`, `tasks`."""
 
+import io
 import sys
 import warnings
 
@@ -7,6 +8,7 @@ import typer
 from rich.console import Console
 
 from noisylearn.cli.compare import compare_command
+from noisylearn.cli.output import InterruptedRunError
 from noisylearn.cli.profiles import app as profiles_app
 from noisylearn.cli.rules import app as rules_app
 from noisylearn.cli.tasks import app as tasks_app
@@ -28,15 +30,18 @@ app.add_typer(tasks_app, name="tasks")
 
 def main() -> None:
     """Entry point: a user's mistake is one line on standard error and exit status 1."""
-    errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without Unicode gets question marks
     warnings.showwarning = lambda message, *_, **__: errors.print(f"warning: {message}")
     try:
-        app()
+        app(prog_name="noisylearn")
     except UserError as error:
         errors.print(f"error: {error}", style="red" if errors.is_terminal else None)
         sys.exit(1)
-    except KeyboardInterrupt:
-        errors.print("interrupted; --resume continues from the last checkpoint")
+    except InterruptedRunError:
+        errors.print("interrupted; compare, or train with --resume, continues from the last checkpoint")
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(1)

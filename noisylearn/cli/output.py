@@ -27,27 +27,30 @@ def print_json(document: Any) -> None:
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], numbers: int = 0) -> None:
     """A table; the last `numbers` columns are right-aligned. Not cut to a width where output is piped."""
-    console = Console()
+    console = Console(markup=False, emoji=False)
+    if not console.is_terminal:
+        console = Console(width=200, markup=False, emoji=False)
     table = Table(title=title, title_justify="left")
     for i, column in enumerate(columns):
         right = i >= len(columns) - numbers
         table.add_column(column, justify="right" if right else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    if console.is_terminal:
-        console.print(table)
-    else:
-        Console(width=200).print(table)
+    console.print(table)
 
 
 def print_text(text: str) -> None:
     """Plain text, wrapped by the terminal alone."""
-    Console(soft_wrap=True, highlight=False, markup=False).print(text)
+    Console(soft_wrap=True, highlight=False, markup=False, emoji=False).print(text)
+
+
+class InterruptedRunError(Exception):
+    """The user pressed Ctrl-C during a run."""
 
 
 @contextmanager
 def progress() -> "Iterator[ProgressLine]":
-    """Progress with the time left, on standard error; silent without a terminal."""
+    """Progress with the time left, on standard error; silent without a terminal. Ctrl-C becomes InterruptedRunError."""
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
@@ -59,7 +62,10 @@ def progress() -> "Iterator[ProgressLine]":
         TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        yield ProgressLine(bar)
+        try:
+            yield ProgressLine(bar)
+        except KeyboardInterrupt:  # which typer would swallow
+            raise InterruptedRunError from None
 
 
 class ProgressLine:

@@ -8,6 +8,7 @@ import typer
 
 from noisylearn.cli.options import Json
 from noisylearn.cli.output import print_json, print_table, print_text
+from noisylearn.config import split_label
 from noisylearn.profiles import load_profile, profile_files
 from noisylearn.rules import REGISTRY, Rule, rule_class, rules_for
 
@@ -30,11 +31,14 @@ def list_command(json: Json = False) -> None:
 @app.command("show")
 def show_command(name: Annotated[str, typer.Argument(help="Name of the rule.")], json: Json = False) -> None:
     """One rule: equation, options, source, and the profiles it can learn on."""
-    rule = rule_class(name)
+    label, decorrelated = split_label(name)
+    rule = rule_class(label)
     if json:
         print_json(_document(rule))
         return
     print_text(f"{rule.name}: {rule.title}\n{rule.equation}   {rule.source}\n\n{inspect.getdoc(rule)}\n")
+    if decorrelated:
+        print_text(f"{name} decorrelates the inputs of every layer as well; see --decorrelation-rate.\n")
     print_text("options: " + (", ".join(f"{f.name} = {f.default!r}" for f in fields(rule)) or "none"))
     print_text(f"profiles it can learn on: {', '.join(_profiles(rule)) or 'none'}")
 

@@ -31,15 +31,19 @@ class Curve(Record):
         return self
 
     def __call__(self, r: Tensor) -> Tensor:
-        """Value at r >= 0, elementwise; r = 0 is allowed where the clip bounds the result."""
+        """Value at r >= 0, elementwise; r = 0 counts as 1e-30, so that ln and powers stay finite (and fast)."""
         total: Tensor | None = None
         for c in reversed(self.polynomial):
             total = torch.full_like(r, c) if total is None else total.mul_(r).add_(c)
         if self.log is not None:
-            term = r.log().mul_(self.log[0]).add_(self.log[1])
+            term = _finite_log(r).mul_(self.log[0]).add_(self.log[1])
             total = term if total is None else total.add_(term)
         if self.power is not None:
-            term = r.log().mul_(self.power[1]).exp_().mul_(self.power[0])  # several times faster than pow
+            term = _finite_log(r).mul_(self.power[1]).exp_().mul_(self.power[0])  # several times faster than pow
             total = term if total is None else total.add_(term)
         assert total is not None
         return total if self.clip == (-math.inf, math.inf) else total.clamp_(*self.clip)
+
+
+def _finite_log(r: Tensor) -> Tensor:
+    return r.clamp(min=1e-30).log_()

@@ -31,7 +31,7 @@ class ProgrammingNoise(Effect):
 
     def apply(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> Tensor:
         z = draw.normal("write", tuple(value.shape)).to(value.dtype)
-        return torch.addcmul(value, self.deviation_us(value, setting.g_max_us), z).clamp_(min=0)
+        return self.deviation_us(value, setting.g_max_us).mul_(z).add_(value).clamp_(min=0)
 
     def moments(self, value: Tensor, setting: Setting) -> Moments:
         sigma = self.deviation_us(value, setting.g_max_us)

@@ -1,6 +1,7 @@
 """Plots, written as files; matplotlib is imported only here."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,7 @@ def accuracy_curves(rows: Sequence[Row], metric: str, baselines: dict[str, float
         curves = torch.tensor([list(run["metrics"]["epoch"][f"held_out_{metric}"]) for run in row.runs])
         epochs = range(1, curves.shape[1] + 1)
         label = f"{row.label} on {row.profile}" if several else row.label
-        (line,) = ax.plot(epochs, curves.median(0).values, marker=".", label=f"{label} ({len(curves)} seeds)")
+        (line,) = ax.plot(epochs, curves.quantile(0.5, dim=0), marker=".", label=f"{label} ({len(curves)} seeds)")
         ax.fill_between(epochs, curves.amin(0), curves.amax(0), alpha=0.2, color=line.get_color(), linewidth=0)
     for (name, value), style in zip(baselines.items(), (":", "-.", "--"), strict=False):
         ax.axhline(value, color="grey", linestyle=style, linewidth=1, label=name)
@@ -76,10 +77,14 @@ def _figure(columns: int) -> "tuple[Figure, list]":
 
 
 def _save(figure: "Figure", file: Path) -> None:
+    if not file.name:
+        raise UserError(f"plot {file}: cannot be written: that is a folder")
     beside = file.with_name(f".{file.name}.part")
     try:
         figure.savefig(beside, dpi=120, format=file.suffix.lstrip(".") or "png")
         beside.replace(file)
     except (OSError, ValueError) as error:
-        beside.unlink(missing_ok=True)
-        raise UserError(f"plot {file}: cannot be written: {error}") from None
+        with suppress(OSError):
+            beside.unlink()
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
+        raise UserError(f"plot {file}: cannot be written: {reason}") from None

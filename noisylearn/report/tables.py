@@ -30,7 +30,8 @@ def _cells(row: Row) -> list[str]:
     if back := found["backward_passes_over_data"]["median"]:
         passes += f" + {back:.0f} backward"
     at_once, wall = _figure(found[f"{metric}_at_once"]), f"{found['wall_s']['median']:.0f}"
-    return [row.label, row.profile, _settings(row), at_once, _figure(later) if later else "-", passes, wall]
+    settings = _settings(row) + (f"; {row.refused}" if row.refused else "")
+    return [row.label, row.profile, settings, at_once, _figure(later) if later else "-", passes, wall]
 
 
 def _settings(row: Row) -> str:

@@ -48,8 +48,12 @@ class BP(Rule):
 
 
 def autograd_estimate(chip: Chip, readings: Readings, losses: Tensor, layers: Collection[str]) -> Estimate:
-    """Gradients of the mean of `losses` (batch,) with respect to the digital parameters of the named layers."""
-    parameters = {(name, key): p for name in layers for key, p in chip.layers[name].named_parameters()}
+    """Gradients of the mean of `losses` (batch,) with respect to the digital parameters of the named layers.
+
+    Frozen parameters have none.
+    """
+    named = ((name, key, p) for name in layers for key, p in chip.layers[name].named_parameters())
+    parameters = {(name, key): p for name, key, p in named if p.requires_grad}
     found = torch.autograd.grad(losses.mean(), list(parameters.values()), materialize_grads=True)
     gradients: dict[str, dict[str, Tensor]] = {name: {} for name in layers}
     for (name, key), gradient in zip(parameters, found, strict=True):

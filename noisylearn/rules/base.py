@@ -44,7 +44,9 @@ class Rule:
         found = self.gradients(Observation(chip, x, loss_fn), list(chip.layers))
         for name, gradients in found.gradients.items():
             for key, gradient in gradients.items():
-                chip.layers[name].get_parameter(key).grad = gradient
+                parameter = chip.layers[name].get_parameter(key)
+                if parameter.requires_grad:
+                    parameter.grad = gradient
         update_decorrelations(chip.model, found.inputs)
         return found.loss
 

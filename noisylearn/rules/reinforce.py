@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from noisylearn.errors import UserError
 from noisylearn.estimate import Estimate, Observation, node_signals, reference
 from noisylearn.rules.backprop import autograd_estimate
 from noisylearn.rules.base import NodePerturbation
@@ -39,6 +40,11 @@ class REINFORCE(NodePerturbation):
         plan = self.plan(len(seen.chip.layers))
         readings, losses = seen.of(plan)
         output_layer = next(reversed(readings.layers))
+        if readings.last != output_layer:
+            raise UserError(
+                f"rule reinforce perturbs the layer defined last, '{output_layer}', but '{readings.last}' runs last; "
+                "define the output layer last"
+            )
         signal = node_signals(self, plan, readings, losses)[output_layer]
         with torch.enable_grad():
             digital = seen.chip.digital_pass(seen.x)

@@ -1,0 +1,172 @@
+"""Resolution of a run's configuration, and its identity."""
+
+import pytest
+from pydantic import ValidationError
+from small_runs import PCM, profile_text
+
+from noisylearn import config as config_module
+from noisylearn.config import TrainConfig, idle_options, resolve, split_label
+from noisylearn.errors import UserError
+from noisylearn.profiles import load_profile, parse_profile
+from noisylearn.rules import PerLayer
+
+GAUSSIAN = load_profile("gaussian-node")
+ON_PCM = load_profile(PCM)
+RECIPES = {
+    "*": {"lr": 1.0, "epochs": 5, "batch": 10, "draws": 3},
+    "*/d*": {"decorrelation_rate": 0.5, "lr": 2.0},
+    "mnist/*/pcm*": {"lr": 3.0},
+    "mnist/danp/pcm*": {"lr": 4.0, "baseline": "noisy"},
+    "sarcos": {"hidden": [7]},
+}
+
+# a value other than the default for every field
+OTHER = {
+    "task": "mnist", "rule": "np", "profile": "b", "baseline": "noisy", "draws": 2, "scale": "layer",
+    "forward": "chip", "readout": "delta", "network": "convnet", "hidden": (3,), "optimizer": "sgd", "lr": 2e-3,
+    "schedule": "constant", "epochs": 11, "batch": 7, "decorrelation_rate": 0.1, "weight_normalisation": True,
+    "held_out": "validation", "seed": 1, "device": "cuda",
+}  # fmt: skip
+BASE = TrainConfig(task="sarcos", rule="anp", profile="a")
+
+
+@pytest.fixture(autouse=True)
+def _recipes(monkeypatch):
+    monkeypatch.setattr(config_module, "recipes", lambda: RECIPES)
+
+
+def lr(*arguments, **options):
+    return resolve(*arguments, options)[0].lr
+
+
+def test_later_recipes_override_and_the_output_says_which():
+    config, used = resolve("mnist", "danp", ON_PCM, {})
+    assert used == ["*", "*/d*", "mnist/*/pcm*", "mnist/danp/pcm*"]
+    assert (config.lr, config.epochs, config.baseline, config.decorrelation_rate) == (4.0, 5, "noisy", 0.5)
+    assert (config.rule, config.label, config.profile) == ("anp", "danp", PCM)
+    assert resolve("mnist", "anp", GAUSSIAN, {})[1] == ["*"]
+
+
+def test_what_is_stated_overrides_recipes():
+    assert lr("mnist", "danp", ON_PCM, lr=9.0) == 9.0
+    assert lr("mnist", "danp", ON_PCM, lr=None) == 4.0
+
+
+def test_a_pattern_matches_part_by_part():
+    profile = parse_profile(profile_text().replace('name = "gaussian-node"', 'name = "dark-chip"'))
+    config, used = resolve("mnist", "anp", profile, {})
+    assert used == ["*"]
+    assert config.decorrelation_rate == 0
+    assert resolve("sarcos", "np", profile, {})[0].hidden == (7,)
+
+
+def test_baseline_by_profile():
+    assert resolve("mnist", "anp", GAUSSIAN, {})[0].baseline == "clean"
+    assert resolve("mnist", "anp", ON_PCM, {})[0].baseline == "mean"
+    assert resolve("mnist", "anp", ON_PCM, {"draws": 1})[0].baseline == "noisy"
+    assert resolve("mnist", "anp", GAUSSIAN, {"baseline": "noisy"})[0].baseline == "noisy"
+
+
+def test_labels():
+    assert split_label("danp") == ("anp", True)
+    assert split_label("anp") == ("anp", False)
+    assert split_label("dbp") == ("bp", True)
+    with pytest.raises(UserError, match=r"unknown rule 'anq'; did you mean anp"):
+        split_label("anq")
+    assert resolve("mnist", "dbp", ON_PCM, {})[0].label == "dbp"
+
+
+def test_delta_at_the_readout():
+    rule = resolve("mnist", "anp", GAUSSIAN, {"readout": "delta"})[0].build_rule()
+    assert isinstance(rule, PerLayer)
+
+
+@pytest.mark.parametrize(
+    ("label", "options", "named"),
+    [
+        ("bp", {"draws": 2}, "--draws has no effect on rule bp"),
+        ("bp", {"baseline": "noisy"}, "--baseline has no effect"),
+        ("bp", {"readout": "delta"}, "--readout has no effect"),
+        ("np", {"scale": "layer"}, "--scale has no effect"),
+        ("anp", {"forward": "chip"}, "--forward has no effect"),
+        ("anp", {"decorrelation_rate": 0.1}, "say --rule danp"),
+        ("anp", {"network": "convnet", "hidden": (3,)}, "--hidden goes with --network mlp"),
+        ("danp", {"decorrelation_rate": 0.0}, "positive"),
+    ],
+)
+def test_option_without_effect(label, options, named):
+    with pytest.raises(UserError, match=named):
+        resolve("mnist", label, GAUSSIAN, options)
+
+
+def test_shared_options_keep_their_default_where_they_have_no_effect():
+    stated = {"draws": 8, "baseline": "noisy", "decorrelation_rate": 0.1}
+    config = resolve("mnist", "bp", GAUSSIAN, stated, lenient=True)[0]
+    assert (config.draws, config.baseline, config.decorrelation_rate) == (1, "clean", 0.0)
+    assert config == resolve("mnist", "bp", GAUSSIAN, {})[0]
+
+
+def test_idle_options():
+    assert idle_options("danp", "mlp") == {"forward"}
+    assert idle_options("bp", "convnet") == {
+        "baseline", "draws", "scale", "readout", "decorrelation_rate", "hidden",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"lr": -1.0}, "lr: "),
+        ({"lr": 0.0}, "lr: "),
+        ({"lr": float("nan")}, "lr: "),
+        ({"lr": float("inf")}, "lr: "),
+        ({"epochs": 0}, "epochs: "),
+        ({"batch": 0}, "batch: "),
+        ({"draws": 0}, "draws: "),
+        ({"seed": -1}, "seed: "),
+        ({"seed": 2**64}, "seed: "),
+        ({"decorrelation_rate": float("inf")}, "decorrelation_rate: "),
+        ({"baseline": "quiet"}, "'clean', 'noisy' or 'mean' (found 'quiet')"),
+        ({"schedule": "linear"}, "'constant' or 'cosine'"),
+        ({"held_out": "train"}, "held_out: "),
+        ({"lrr": 1.0}, "unknown key 'lrr'; did you mean lr"),
+    ],
+    ids=str,
+)
+def test_value_that_is_not_allowed(options, named):
+    with pytest.raises(UserError) as caught:
+        resolve("mnist", "danp", GAUSSIAN, options)
+    assert str(caught.value).startswith("configuration: ")
+    assert named in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_round_trip():
+    config = TrainConfig(**OTHER)
+    assert TrainConfig.model_validate_json(config.model_dump_json()) == config
+    assert TrainConfig(**config.model_dump()) == config
+
+
+def test_frozen():
+    with pytest.raises(ValidationError):
+        BASE.lr = 1.0
+
+
+@pytest.mark.parametrize("name", TrainConfig.model_fields)
+def test_identity_changes_with_every_field(name):
+    changed = BASE.model_copy(update={name: OTHER[name]})
+    assert getattr(BASE, name) != OTHER[name]
+    assert changed.identity(GAUSSIAN, "1") != BASE.identity(GAUSSIAN, "1")
+
+
+def test_identity_is_of_what_affects_the_result():
+    same = parse_profile(profile_text())
+    commented = parse_profile("# a comment\n" + profile_text())
+    louder = parse_profile(profile_text().replace("1e-3", "2e-3"))
+    calibration = louder.calibration
+    changed = GAUSSIAN.model_copy(update={"calibration": calibration})
+    ids = [BASE.identity(profile, "1") for profile in (GAUSSIAN, same, commented, louder, changed)]
+    assert ids[0] == ids[1]
+    assert len(set(ids)) == 4
+    assert BASE.identity(GAUSSIAN, "2") != ids[0]
+    assert len(ids[0]) == 12
