@@ -73,13 +73,15 @@ class Crossbar:
             if effect.lifetime == "write":
                 written = effect.apply(written, self.setting, self._draw(effect), state)
         self._written = written
+        for effect, state in zip(self._effects, self._memory, strict=True):
+            effect.start(written, self.setting, self._draw(effect), state)
 
     def elapse(self, seconds: float) -> None:
         """Let the chip's clock run: drift, and 1/f noise that forgets."""
         self._cache.clear()
         self.setting = replace(self.setting, since_write_s=self.setting.since_write_s + seconds)
         for effect, state in zip(self._effects, self._memory, strict=True):
-            effect.elapse(state, self.setting, seconds, self._draw(effect))
+            effect.elapse(self._written, self.setting, self._draw(effect), state)
 
     def weight(self) -> Tensor:
         """Effective weight now, with programming errors, drift and slow noise."""
@@ -109,7 +111,7 @@ class Crossbar:
     def load_state(self, state: dict[str, Tensor]) -> None:
         self._cache.clear()
         device = self.layer.weight.device
-        state = {key: value if key == "since_write_s" else value.to(device) for key, value in state.items()}
+        state = {key: value if key.endswith("_s") else value.to(device) for key, value in state.items()}
         self._written, self._scale, self._bias = state["written"], state["scale"], state.get("bias")
         self.setting = replace(self.setting, since_write_s=float(state["since_write_s"]))
         self._memory = [

@@ -61,7 +61,7 @@ def same(one, other, place=""):
 def in_child(function, *arguments):
     """Run a function in a process of its own; its exit status, negative for a signal."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["noisylearn.cli", "small_runs"])
+    context.set_forkserver_preload(["noisylearn.cli", "torch._dynamo", "pytest"])  # what takes long to import
     process = context.Process(target=_child, args=(function, arguments))
     process.start()
     process.join(120)

@@ -99,11 +99,6 @@ def test_adding_an_effect_does_not_shift_the_numbers_of_another() -> None:
         assert all(torch.equal(a, b) for a, b in zip(tensors, many[name], strict=True)), name
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="slow noise and drift exponents are drawn at the first read: a look before chip.advance, or between two "
-    "programmings without passes, moves their streams on",
-)
 def test_a_look_before_time_passes_does_not_shift_later_numbers() -> None:
     found = []
     for look in (False, True):

@@ -81,5 +81,8 @@ class Effect(CitedRecord):
         """Variance that is Gaussian and independent at every read: the chip lumps it at the output."""
         return None
 
-    def elapse(self, state: State, setting: Setting, seconds: float, draw: StreamOf) -> None:
-        """Carry `state` forward by `seconds`; `setting` is that of the moment reached."""
+    def start(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> None:
+        """Put into the empty `state` what every programming draws anew; `value` is what was written."""
+
+    def elapse(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> None:
+        """Carry `state` to the moment of `setting`, at every tick of the clock, whether anybody reads or not."""

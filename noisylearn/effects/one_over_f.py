@@ -3,6 +3,7 @@
 import math
 from typing import ClassVar, Literal
 
+import torch
 from pydantic import Field
 from scipy.special import sici
 from torch import Tensor
@@ -10,6 +11,8 @@ from torch import Tensor
 from noisylearn.draws import StreamOf
 from noisylearn.effects.base import Effect, Lifetime, Moments, Setting, Site, State
 from noisylearn.effects.curves import Curve
+
+MEMORY = 12  # values of the slow part that are remembered
 
 
 class OneOverFReadNoise(Effect):
@@ -19,8 +22,8 @@ class OneOverFReadNoise(Effect):
     Two reads a time D apart: covariance R(D) = K [Ci(2 pi f1 D) - Ci(2 pi f0 D)]
 
     With D the profile's pass interval, R(D) is the slow part, common to passes this close: a Gaussian offset
-    per device, drawn at the first read after programming and carried along the chip's clock with the
-    autocorrelation R(lag) / R(D). The rest, K ln(f1/f0) - R(D), is fresh at every read and lumped at the output.
+    per device, drawn at every programming and carried along the chip's clock with the autocorrelation
+    R(lag) / R(D), as a Gaussian process that remembers its last dozen values. The rest, K ln(f1/f0) - R(D), is fresh at every read and lumped at the output.
     Reads are not clipped at zero. The slow part is common to all passes over a batch; passes further apart than D
     differ by a little more than that in truth.
     """
@@ -50,10 +53,8 @@ class OneOverFReadNoise(Effect):
         return math.sqrt(1 - self.covariance(lag_s, setting) / self.log_bandwidth(setting))
 
     def apply(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> Tensor:
-        if "slow" not in state:
-            state["slow"] = draw.normal("slow", tuple(value.shape)).to(value.dtype)
         slow = math.sqrt(self.covariance(setting.pass_interval_s, setting))
-        return value.addcmul(self._amplitude(value, setting), state["slow"], value=slow)
+        return value.addcmul(self._amplitude(value, setting), state["slow"][-1], value=slow)
 
     def read_variance(self, value: Tensor, setting: Setting) -> Tensor:
         fresh = self.log_bandwidth(setting) - self.covariance(setting.pass_interval_s, setting)
@@ -62,13 +63,31 @@ class OneOverFReadNoise(Effect):
     def moments(self, value: Tensor, setting: Setting) -> Moments:
         return Moments(value, self._amplitude(value, setting).square_().mul_(self.log_bandwidth(setting)))
 
-    def elapse(self, state: State, setting: Setting, seconds: float, draw: StreamOf) -> None:
-        if "slow" not in state or seconds == 0:
+    def start(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> None:
+        state["slow"] = draw.normal("slow", (1, *value.shape)).to(value.dtype)
+        state["seen_s"] = torch.zeros(1, dtype=torch.float64)
+
+    def elapse(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> None:
+        """The slow part now, given all its remembered values: exact for a Gaussian process of this covariance."""
+        seen_s = state["seen_s"].tolist()
+        if setting.since_write_s <= seen_s[-1]:
             return
+        times_s = [*seen_s, setting.since_write_s]
+        rows = [[self._slow_correlation(abs(a - b), setting) for a in times_s] for b in times_s]
+        correlation = torch.tensor(rows, dtype=torch.float64)
+        known, cross = correlation[:-1, :-1], correlation[:-1, -1]
+        weights = torch.linalg.solve(known, cross)
+        fresh = math.sqrt(max(1 - float(weights @ cross), 0.0))
+        now = fresh * draw.normal("slow", (1, *value.shape)).to(value.dtype)
+        now += torch.einsum("n,n...->...", weights.to(now), state["slow"])
+        keep = _spread_in_age(times_s, MEMORY)
+        state["slow"] = torch.cat([state["slow"], now])[keep]
+        state["seen_s"] = torch.tensor([times_s[i] for i in keep], dtype=torch.float64)
+
+    def _slow_correlation(self, lag_s: float, setting: Setting) -> float:
+        """Autocorrelation of the slow part: 1 within the pass interval."""
         shared = self.covariance(setting.pass_interval_s, setting)
-        rho = min(self.covariance(seconds, setting) / shared, 1.0) if shared else 0.0
-        fresh = draw.normal("slow", tuple(state["slow"].shape)).to(state["slow"].dtype)
-        state["slow"] = rho * state["slow"] + math.sqrt(1 - rho**2) * fresh
+        return min(self.covariance(max(lag_s, setting.pass_interval_s), setting) / shared, 1.0) if shared else 0.0
 
     def _amplitude(self, value: Tensor, setting: Setting) -> Tensor:
         """sqrt(K) = G Q(G / g_max), microsiemens; zero at zero conductance."""
@@ -78,3 +97,13 @@ class OneOverFReadNoise(Effect):
     def _band(self, setting: Setting) -> tuple[float, float]:
         t_read_s = self.t_read_ns * 1e-9
         return 1 / (setting.age_s + t_read_s), 1 / (2 * t_read_s)
+
+
+def _spread_in_age(times_s: list[float], most: int) -> list[int]:
+    """Indices of at most that many times, spread evenly in the logarithm of their age; the latest is kept."""
+    keep = list(range(len(times_s)))
+    while len(keep) > most:
+        ages = [times_s[-1] - times_s[i] for i in keep[:-1]]
+        nearest = min(range(1, len(ages)), key=lambda i: ages[i - 1] / ages[i])
+        del keep[nearest]
+    return keep

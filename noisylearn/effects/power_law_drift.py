@@ -27,11 +27,13 @@ class PowerLawDrift(Effect):
     def apply(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> Tensor:
         if setting.since_write_s == 0:
             return value
-        if "exponent" not in state:
-            r = value / setting.g_max_us
-            z = draw.normal("exponent", tuple(value.shape)).to(value.dtype)
-            state["exponent"] = torch.addcmul(self.exponent_mean(r), self.exponent_spread(r), z).abs_()
-        return value * torch.exp(-state["exponent"] * self._log_time(setting))
+        r = value / setting.g_max_us
+        exponent = self.exponent_spread(r).mul_(state["exponent"]).add_(self.exponent_mean(r)).abs_()
+        return exponent.mul_(-self._log_time(setting)).exp_().mul_(value)
+
+    def elapse(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> None:
+        if "exponent" not in state:  # drawn when time first passes: training that stands still needs none
+            state["exponent"] = draw.normal("exponent", tuple(value.shape)).to(value.dtype)
 
     def moments(self, value: Tensor, setting: Setting) -> Moments:
         """With a = ln(t / t0): E[e^(-k a nu)] of the folded normal nu, for k = 1 and 2."""
