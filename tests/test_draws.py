@@ -111,6 +111,22 @@ def test_a_look_before_time_passes_does_not_shift_later_numbers() -> None:
     assert torch.equal(*found)
 
 
+def test_adding_a_layer_does_not_shift_the_numbers_of_another() -> None:
+    short, long = tanh_net(3, 4, 2), tanh_net(3, 4, 2, 5)
+    chips = [Chip(model, machine(PROGRAMMING, DRIFT, ONE_OVER_F, devices=True), seed=0) for model in (short, long)]
+    for chip in chips:
+        chip.program()
+        chip.advance(10.0)
+    for layer in ("0", "2"):
+        assert torch.equal(*(chip.weights()[layer] for chip in chips)), layer
+
+
+def test_streams_are_named_by_layer_effect_and_purpose() -> None:
+    kinds = {("programming-noise", "write"), ("power-law-drift", "exponent"), ("one-over-f-read-noise", "slow")}
+    expected = {(layer, *kind) for layer in ("0", "2") for kind in kinds}
+    assert set(_numbers_of(PROGRAMMING, DRIFT, ONE_OVER_F)) == expected | {(n, "read", "pass") for n in ("0", "2")}
+
+
 def test_looking_at_the_chip_does_not_shift_the_numbers_of_training() -> None:
     def train(look: bool) -> torch.Tensor:
         chip = Chip(tanh_net(3, 4, 2), machine(PROGRAMMING, DRIFT, ONE_OVER_F, devices=True), seed=0)

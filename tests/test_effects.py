@@ -459,6 +459,32 @@ def test_many_short_steps_of_the_clock_equal_a_long_one() -> None:
     assert abs(math.atanh(found) - math.atanh(rho)) < stats.norm.ppf(1 - ALARM / 2) / math.sqrt(20_000 - 3)
 
 
+@pytest.mark.parametrize("step_s", [1e-9, 1e-7, 1e-6, 1e-5])
+def test_steps_of_the_clock_near_the_pass_interval_keep_the_variance(step_s: float) -> None:
+    layer = nn.Linear(20_000, 1, bias=False).double()
+    with torch.no_grad():
+        layer.weight.fill_(1.0)
+    chip = Chip(layer, machine(ONE_OVER_F, devices=True), seed=0)
+    for _ in range(40):
+        chip.advance(step_s)
+    offsets = chip.weights()[""][0].numpy() - 1.0
+    slow = _spectrum_covariance(1e-6, 20.0, 250e-9)
+    assert moments_agree(offsets, 0.0, 0.0088**2 * slow, ALARM)
+
+
+def test_steps_of_all_sizes_keep_the_variance() -> None:
+    layer = nn.Linear(20_000, 1, bias=False).double()
+    with torch.no_grad():
+        layer.weight.fill_(1.0)
+    chip = Chip(layer, machine(ONE_OVER_F, devices=True), seed=0)
+    steps = np.random.default_rng(0).permutation(np.logspace(-6, 3, 60))
+    for step_s in steps:
+        chip.advance(float(step_s))
+    offsets = chip.weights()[""][0].numpy() - 1.0
+    slow = _spectrum_covariance(1e-6, 20.0 + steps.sum(), 250e-9)
+    assert moments_agree(offsets, 0.0, 0.0088**2 * slow, ALARM)
+
+
 def test_the_slow_part_is_common_to_all_passes_and_looks() -> None:
     layer = _linear()
     chip = Chip(layer, machine(ONE_OVER_F, devices=True), seed=0)

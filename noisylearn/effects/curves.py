@@ -3,7 +3,7 @@
 import math
 
 import torch
-from pydantic import model_validator
+from pydantic import FiniteFloat, model_validator
 from torch import Tensor
 
 from noisylearn.records import Record
@@ -17,16 +17,16 @@ class Curve(Record):
     power [c, p]:              c r^p
     """
 
-    polynomial: tuple[float, ...] = ()
-    log: tuple[float, float] | None = None
-    power: tuple[float, float] | None = None
+    polynomial: tuple[FiniteFloat, ...] = ()
+    log: tuple[FiniteFloat, FiniteFloat] | None = None
+    power: tuple[FiniteFloat, FiniteFloat] | None = None
     clip: tuple[float, float] = (-math.inf, math.inf)
 
     @model_validator(mode="after")
     def _states_something(self) -> "Curve":
         if not self.polynomial and self.log is None and self.power is None:
             raise ValueError("a curve needs at least one of polynomial, log, power")
-        if self.clip[0] > self.clip[1]:
+        if not self.clip[0] <= self.clip[1]:
             raise ValueError(f"clip = [lo, hi] needs lo <= hi, found {list(self.clip)}")
         return self
 

@@ -23,7 +23,8 @@ class OneOverFReadNoise(Effect):
 
     With D the profile's pass interval, R(D) is the slow part, common to passes this close: a Gaussian offset
     per device, drawn at every programming and carried along the chip's clock with the autocorrelation
-    R(lag) / R(D), as a Gaussian process that remembers its last dozen values. The rest, K ln(f1/f0) - R(D), is fresh at every read and lumped at the output.
+    R(lag) / R(D), as a Gaussian process that remembers its last dozen values. The rest, K ln(f1/f0) - R(D), is
+    fresh at every read and lumped at the output.
     Reads are not clipped at zero. The slow part is common to all passes over a batch; passes further apart than D
     differ by a little more than that in truth.
     """
@@ -70,7 +71,7 @@ class OneOverFReadNoise(Effect):
     def elapse(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> None:
         """The slow part now, given all its remembered values: exact for a Gaussian process of this covariance."""
         seen_s = state["seen_s"].tolist()
-        if setting.since_write_s <= seen_s[-1]:
+        if setting.since_write_s - seen_s[-1] < setting.pass_interval_s:  # too near for the slow part to move
             return
         times_s = [*seen_s, setting.since_write_s]
         rows = [[self._slow_correlation(abs(a - b), setting) for a in times_s] for b in times_s]
@@ -85,9 +86,9 @@ class OneOverFReadNoise(Effect):
         state["seen_s"] = torch.tensor([times_s[i] for i in keep], dtype=torch.float64)
 
     def _slow_correlation(self, lag_s: float, setting: Setting) -> float:
-        """Autocorrelation of the slow part: 1 within the pass interval."""
+        """Autocorrelation R(lag + D) / R(D) of the slow part: convex, as that of a process; R cut off at D is not."""
         shared = self.covariance(setting.pass_interval_s, setting)
-        return min(self.covariance(max(lag_s, setting.pass_interval_s), setting) / shared, 1.0) if shared else 0.0
+        return min(self.covariance(lag_s + setting.pass_interval_s, setting) / shared, 1.0) if shared else 0.0
 
     def _amplitude(self, value: Tensor, setting: Setting) -> Tensor:
         """sqrt(K) = G Q(G / g_max), microsiemens; zero at zero conductance."""

@@ -1,10 +1,9 @@
 """Learning rules, one file each. The registry below is the list that drives commands and generic tests."""
 
 from noisylearn.errors import unknown_name
-from noisylearn.profiles import HardwareProfile
 from noisylearn.rules.anp import ANP
 from noisylearn.rules.backprop import BP
-from noisylearn.rules.base import NodePerturbation, Perturbation, Rule
+from noisylearn.rules.base import NodePerturbation, Perturbation, Rule, rules_for
 from noisylearn.rules.delta import Delta
 from noisylearn.rules.inp import INP
 from noisylearn.rules.np import NP
@@ -20,19 +19,6 @@ def rule_class(name: str) -> type[Rule]:
     if name not in REGISTRY:
         raise unknown_name("rule", name, REGISTRY)
     return REGISTRY[name]
-
-
-def rules_for(profile: HardwareProfile) -> list[str]:
-    """Rules, as one would write them, that can learn on a profile; the noisy baseline where the clean one cannot."""
-    found = []
-    for rule in REGISTRY.values():
-        choices = [rule(baseline=b) for b in ("clean", "noisy")] if issubclass(rule, Perturbation) else [rule()]
-        works = next((choice for choice in choices if not choice.missing(profile)), None)
-        if isinstance(works, Perturbation):
-            found.append(f"{rule.__name__}(baseline='{works.baseline}')")
-        elif works is not None:
-            found.append(f"{rule.__name__}()")
-    return found
 
 
 __all__ = [

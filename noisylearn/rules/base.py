@@ -32,6 +32,7 @@ class Rule:
     source: ClassVar[str]
     observes: ClassVar[frozenset[str]] = frozenset()
     perturbs: ClassVar[bool] = True
+    stands_alone: ClassVar[bool] = True
 
     def estimate(self, chip: Chip, x: Tensor, loss_fn: LossFn) -> Tensor:
         """Run the rule's passes over samples x (batch, ...) and fill `.grad` of the model's parameters.
@@ -73,8 +74,6 @@ class Rule:
         lacking = self.missing(profile)
         if not lacking:
             return
-        from noisylearn.rules import rules_for  # the registry imports every rule
-
         raise UserError(
             f"rule {self.describe()} cannot learn on profile '{profile.name}': it needs {' and '.join(lacking)}, which "
             f"this machine does not offer; rules that work there: {', '.join(rules_for(profile))}"
@@ -155,3 +154,22 @@ class NodePerturbation(Perturbation):
 def guarded(norm: Tensor) -> Tensor:
     """A norm to divide by: where nothing moved it is zero, and so is what it divides."""
     return norm + (norm == 0)
+
+
+def rules_for(profile: HardwareProfile) -> list[str]:
+    """Rules, as one would write them, that can learn on a profile; the noisy baseline where the clean one cannot."""
+    found = []
+    for rule in _complete_rules(Rule):
+        choices = [rule(baseline=b) for b in ("clean", "noisy")] if issubclass(rule, Perturbation) else [rule()]
+        works = next((choice for choice in choices if not choice.missing(profile)), None)
+        if isinstance(works, Perturbation):
+            found.append(f"{rule.__name__}(baseline='{works.baseline}')")
+        elif works is not None:
+            found.append(f"{rule.__name__}()")
+    return found
+
+
+def _complete_rules(kind: type[Rule]) -> list[type[Rule]]:
+    """All rules that were defined and can train a network alone, those of the user included."""
+    own = [kind] if "name" in vars(kind) and kind.stands_alone else []
+    return own + [rule for child in kind.__subclasses__() for rule in _complete_rules(child)]

@@ -24,6 +24,7 @@ class Delta(Rule):
     source = "Widrow and Hoff 1960"
     observes = frozenset({"loss", "input", "activity"})
     perturbs = False
+    stands_alone = False
 
     def gradients(self, seen: Observation, layers: Collection[str]) -> Estimate:
         readings, losses = seen.of_any()

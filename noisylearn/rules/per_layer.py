@@ -21,6 +21,7 @@ class PerLayer(Rule):
     title = "a rule for each layer"
     equation = "each layer by its own rule"
     source = "-"
+    stands_alone = False
 
     rules: Mapping[str, Rule]
 
