@@ -10,7 +10,7 @@ from noisylearn.crossbar import Crossbar, Digital, StraightThrough
 from noisylearn.draws import Draws
 from noisylearn.effects import Setting
 from noisylearn.errors import UserError
-from noisylearn.layers import weight_layers
+from noisylearn.layers import WeightLayer, weight_layers
 from noisylearn.passes import PassRunner, Plan, Readings
 from noisylearn.profiles import HardwareProfile, load_profile
 
@@ -21,6 +21,10 @@ NOISE_VARIANCES = (1e-7, 1e-3)
 
 class NoiseLevelWarning(UserWarning):
     """Injected noise so small or so large that estimates of the gradient suffer."""
+
+
+class ZeroLayerWarning(UserWarning):
+    """A layer without any weight to map onto conductances."""
 
 
 class Chip:
@@ -50,6 +54,8 @@ class Chip:
         self._digital = {n: Digital(layer) for n, layer in self.layers.items()}
         self._runner = PassRunner(model, self.draws)
         _warn_of_noise_level(self.profile)
+        if self.profile.specification.mapping is not None:
+            _warn_of_zero_layers(self.layers)
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
@@ -111,6 +117,17 @@ class Chip:
         if x.dim() < 2 or x.shape[0] == 0:
             raise UserError(f"input of shape {tuple(x.shape)}: give samples as (batch, ...), at least one")
         return x.to(self.device)
+
+
+def _warn_of_zero_layers(layers: dict[str, WeightLayer]) -> None:
+    for name, layer in layers.items():
+        if not layer.weight.any():
+            warnings.warn(
+                f"layer '{name}' has no weight other than zero: nothing of it is on the devices, it has no noise, and "
+                "no perturbation rule can learn there; initialise it at random",
+                ZeroLayerWarning,
+                stacklevel=3,
+            )
 
 
 def _warn_of_noise_level(profile: HardwareProfile) -> None:

@@ -11,7 +11,8 @@ from noisylearn.config import TrainConfig, idle_options, resolve
 from noisylearn.errors import UserError
 from noisylearn.profiles import HardwareProfile
 from noisylearn.runs import RunFile, Tree
-from noisylearn.train import OnStep, RunawayError, train
+from noisylearn.train import OnStep, train
+from noisylearn.training import RunawayError
 
 
 @dataclass

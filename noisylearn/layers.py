@@ -11,7 +11,7 @@ WeightLayer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
 PLACEABLE: tuple[type[WeightLayer], ...] = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 FUSED = (nn.RNNBase, nn.MultiheadAttention, nn.Transformer, nn.TransformerEncoderLayer)
 MIXES_SAMPLES = (nn.modules.batchnorm._BatchNorm,)
-OWN_RANDOMNESS = (nn.modules.dropout._DropoutNd,)
+OWN_RANDOMNESS = (nn.modules.dropout._DropoutNd, nn.RReLU)
 
 
 def weight_layers(model: nn.Module) -> dict[str, WeightLayer]:
@@ -31,8 +31,8 @@ def weight_layers(model: nn.Module) -> dict[str, WeightLayer]:
             )
         if isinstance(module, MIXES_SAMPLES):
             raise UserError(f"{label} mixes the samples of a batch, so one sample has no loss of its own; remove it")
-        if isinstance(module, OWN_RANDOMNESS) and module.p > 0:
-            raise UserError(f"{label} draws noise that the rule cannot see; remove it or set p=0")
+        if isinstance(module, OWN_RANDOMNESS) and getattr(module, "p", 1) > 0:
+            raise UserError(f"{label} draws noise that the rule cannot see; remove it (or set the p of a dropout to 0)")
         own = dict(module.named_parameters(recurse=False))
         if not own:
             continue

@@ -75,6 +75,9 @@ class HardwareProfile(Record):
         needs_pair = [e.kind for e in self.effects("weight") if e.lifetime != "pass"]
         if needs_pair and (self.specification.mapping is None or self.specification.timing is None):
             raise ValueError(f"effect {needs_pair[0]} acts on conductances: state specification.mapping and .timing")
+        kinds = [e.kind for e in self.calibration.effects]
+        if twice := [kind for kind in kinds if kinds.count(kind) > 1]:
+            raise ValueError(f"effect {twice[0]} is stated twice; state each kind once")
         if "injected_noise" in self.observable and not self.effects("node"):
             raise ValueError("observable 'injected_noise', but no effect injects noise at the nodes")
         if "injected_weight_noise" in self.observable and not any(e.lifetime == "pass" for e in self.effects("weight")):

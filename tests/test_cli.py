@@ -13,7 +13,7 @@ from small_runs import PCM, in_child, profile_text, small_task
 
 from noisylearn import cli, tasks
 from noisylearn.runs import RunFile
-from noisylearn.train import Training
+from noisylearn.training import Training
 
 TRAIN = ["train", "--task", "mnist-sample", "--rule", "anp", "--hidden", "8", "--batch", "40", "--epochs", "1",
          "--draws", "1", "--lr", "1e-3"]  # fmt: skip

@@ -22,6 +22,8 @@ LAYERS = [
     {"rules"},
     {"networks", "tasks"},
     {"config", "runs"},
+    {"build"},
+    {"training"},
     {"train"},
     {"compare"},
     {"report"},

@@ -15,10 +15,11 @@ import torch
 from small_runs import FULL, GAUSSIAN, in_child, same, small_task, small_train
 
 from noisylearn import cli, runs, tasks
-from noisylearn import train as train_module
+from noisylearn import training as training_module
+from noisylearn.build import UNFIT_OPTIMIZERS
 from noisylearn.errors import UserError
 from noisylearn.runs import RunFile
-from noisylearn.train import UNFIT_OPTIMIZERS, RunawayError
+from noisylearn.training import RunawayError
 
 N_STEPS = 10
 WHOLE_TASK = tasks.load
@@ -92,8 +93,8 @@ def killed(out, point, number, sent):
     tapped(runs, "_checksum", before=True)
     tapped(runs.os, "fsync", before=True)
     tapped(runs.os, "replace", before=False)
-    tapped(train_module.Training, "finish", before=False)
-    tapped(train_module.Training, "end_epoch", before=True)
+    tapped(training_module.Training, "finish", before=False)
+    tapped(training_module.Training, "end_epoch", before=True)
     every = 1e9 if point == "rarely" else 0
     small_train(out, FULL, on_step=lambda *_: reach("step" if every == 0 else "rarely"), checkpoint_every_s=every)
 
@@ -412,7 +413,7 @@ def test_runaway_keeps_the_last_good_state(changes, named, tmp_path):
     tree = file.read()
     assert (tree["status"], tree["reason"]) == ("stopped", message)
     assert f"state of step {tree['step']} is kept" in message
-    for place, array in train_module._leaves(tree["checkpoint"]):
+    for place, array in training_module._leaves(tree["checkpoint"]):
         assert place[-1].endswith("covariance_loss") or np.isfinite(array).all(), place
     assert len(tree["metrics"]["step"]["loss"]) == tree["step"]
     for resume in (False, True):  # deterministic: it would stop again

@@ -10,12 +10,14 @@ import torch
 from small_runs import FULL, GAUSSIAN, PCM, profile_text, small_task, small_train
 
 from noisylearn import Chip, tasks
+from noisylearn.build import build_model
 from noisylearn.config import TrainConfig
 from noisylearn.decorrelate import decorrelations
 from noisylearn.errors import UserError
 from noisylearn.networks import mlp
 from noisylearn.profiles import load_profile, parse_profile
-from noisylearn.train import Training, build_model, train
+from noisylearn.train import train
+from noisylearn.training import Training
 
 
 @pytest.fixture(autouse=True)

@@ -30,6 +30,7 @@ class BP(Rule):
     equation = "g_l = dL/da_l"
     source = "[ANP] eq. 1"
     perturbs = False
+    backward_passes = 1
 
     forward: Forward = "digital"
 

@@ -33,6 +33,7 @@ class Rule:
     observes: ClassVar[frozenset[str]] = frozenset()
     perturbs: ClassVar[bool] = True
     stands_alone: ClassVar[bool] = True
+    backward_passes: ClassVar[int] = 0
 
     def estimate(self, chip: Chip, x: Tensor, loss_fn: LossFn) -> Tensor:
         """Run the rule's passes over samples x (batch, ...) and fill `.grad` of the model's parameters.

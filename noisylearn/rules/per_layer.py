@@ -25,6 +25,10 @@ class PerLayer(Rule):
 
     rules: Mapping[str, Rule]
 
+    def __post_init__(self) -> None:
+        if any(isinstance(rule, PerLayer) for rule in self.rules.values()):
+            raise UserError("rule per-layer: name the layers in one map, not in a map inside a map")
+
     def gradients(self, seen: Observation, layers: Collection[str]) -> Estimate:
         given: dict[str, list[str]] = {}
         for layer in layers:

@@ -25,6 +25,7 @@ class REINFORCE(NodePerturbation):
     equation = "g_K = dL xi / sigma^2,  g_l by the chain rule"
     source = "[STAB] eq. 15"
     observes = frozenset({"loss", "input", "injected_noise", "clean_pass"})
+    backward_passes = 1
 
     def draw_passes(self, n_layers: int) -> list[tuple[bool, ...]]:
         return [(False,) * (n_layers - 1) + (True,)]
