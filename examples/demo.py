@@ -17,11 +17,12 @@ from noisylearn.report.tables import COLUMNS, N_NUMBERS, table_rows, trivial_bas
 
 TASK = "mnist-sample"
 PCM = "pcm-nandakumar-2019"
+EPOCHS = 20
 
 # rule, profile, what differs from its recipe
 CONTENDERS = [
     ("danp", PCM, {}),
-    ("danp", PCM, {"draws": 1}),  # two noisy passes and nothing else
+    ("danp", PCM, {"draws": 1, "lr": 3e-3}),  # two noisy passes and nothing else
     ("anp", PCM, {}),
     ("anp", PCM, {"draws": 1}),
     ("bp", PCM, {}),
@@ -31,12 +32,12 @@ CONTENDERS = [
 ]
 
 
-def run(out: Path, epochs: int | None = None) -> list[Row]:
+def run(out: Path, epochs: int) -> list[Row]:
     """Train every contender; finished runs in `out` are read again."""
     rows: list[Row] = []
     with progress() as bar:
         for rule, profile, options in CONTENDERS:
-            stated = options if epochs is None else {**options, "epochs": epochs}
+            stated = {**options, "epochs": epochs}
             rows += compare(TASK, [rule], [nl.load_profile(profile)], [0], stated, out, on_run=bar.run)
     return rows
 
@@ -44,7 +45,7 @@ def run(out: Path, epochs: int | None = None) -> list[Row]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("demo-out"), help="folder for run files and plots")
-    parser.add_argument("--epochs", type=int, help="fewer epochs, for a quick look")
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help="fewer for a quick look")
     arguments = parser.parse_args()
     rows = run(arguments.out, arguments.epochs)
 

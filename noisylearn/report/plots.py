@@ -20,20 +20,21 @@ TICKS_S = {"1 s": 1.0, "1 h": 3600.0, "1 day": 86_400.0}
 
 def accuracy_curves(rows: Sequence[Row], metric: str, baselines: dict[str, float], file: Path) -> None:
     """Held-out metric read on the chip after every epoch: median over the seeds, shaded from lowest to highest."""
-    figure, axes = _figure(1)
+    figure, axes = _figure(1, width=9.0)
     ax = axes[0]
     several = len({row.profile for row in rows}) > 1
     for row in (r for r in rows if r.runs):
         curves = torch.tensor([list(run["metrics"]["epoch"][f"held_out_{metric}"]) for run in row.runs])
         epochs = range(1, curves.shape[1] + 1)
         label = f"{row.label} on {row.profile}" if several else row.label
-        (line,) = ax.plot(epochs, curves.quantile(0.5, dim=0), marker=".", label=f"{label} ({len(curves)} seeds)")
+        label += f" ({len(curves)} seeds)" if len(curves) > 1 else ""
+        (line,) = ax.plot(epochs, curves.quantile(0.5, dim=0), marker=".", label=label)
         ax.fill_between(epochs, curves.amin(0), curves.amax(0), alpha=0.2, color=line.get_color(), linewidth=0)
     for (name, value), style in zip(baselines.items(), (":", "-.", "--"), strict=False):
         ax.axhline(value, color="grey", linestyle=style, linewidth=1, label=name)
     ax.set(xlabel="epoch", ylabel=f"held-out {metric}, read on the chip")
     ax.grid(alpha=0.3)
-    ax.legend(fontsize="small")
+    ax.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
     _save(figure, file)
 
 
@@ -67,11 +68,11 @@ def device_noise(profile: HardwareProfile, file: Path) -> None:
     _save(figure, file)
 
 
-def _figure(columns: int) -> "tuple[Figure, list]":
+def _figure(columns: int, width: float = 6.4) -> "tuple[Figure, list]":
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4 * columns, 4.4), layout="constrained")
+    figure = Figure(figsize=(width * columns, 4.4), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, [figure.add_subplot(1, columns, i + 1) for i in range(columns)]
 
