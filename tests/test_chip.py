@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from noisylearn import Chip, UserError, networks
+from noisylearn.chip import NoiseLevelWarning, ZeroLayerWarning
 from noisylearn.draws import RecordedDraws
 from noisylearn.estimate import Observation
 from noisylearn.passes import PassRunner, Plan
@@ -226,6 +227,7 @@ REFUSED = {
     "BatchNorm1d": nn.BatchNorm1d(3),
     "BatchNorm2d": nn.BatchNorm2d(3, affine=False),
     "Dropout": nn.Dropout(0.5),
+    "RReLU": nn.RReLU(),
     "AlphaDropout": nn.AlphaDropout(0.1),
     "Embedding": nn.Embedding(3, 2),
     "LayerNorm": nn.LayerNorm(3),
@@ -466,7 +468,9 @@ def test_weights_that_are_all_zero_have_no_noise_and_learn_nothing() -> None:
     model = _plain(3, 4, 2)
     with torch.no_grad():
         model[2].weight.zero_()
-    ANP(baseline="noisy").estimate(Chip(model, PCM), X, lambda y: ((y - 1) ** 2).sum(1))
+    with pytest.warns(ZeroLayerWarning, match="layer '2'"):
+        chip = Chip(model, PCM)
+    ANP(baseline="noisy").estimate(chip, X, lambda y: ((y - 1) ** 2).sum(1))
     assert all((g == 0).all() for g in gradients(model).values())
 
 
@@ -519,3 +523,9 @@ def test_the_probe_draws_nothing() -> None:
     assert isinstance(chip._runner, PassRunner)
     chip(X)
     assert draws.record == {}
+
+
+@pytest.mark.parametrize(("sigma", "reason"), [(1e-4, "rounding"), (0.1, "nonlinearity")])
+def test_injected_noise_too_small_or_too_large_is_warned_of(sigma: float, reason: str) -> None:
+    with pytest.warns(NoiseLevelWarning, match=reason):
+        Chip(_plain(3, 4, 2), machine(f'kind = "gaussian-node"\nsigma = {sigma}'))

@@ -67,6 +67,12 @@ def test_wrong_profile(what):
     assert all(part in message for part in named), message
 
 
+def test_an_effect_stated_twice():
+    text = profile_text()
+    effect = text[text.index("[[calibration.effects]]") :]
+    assert "gaussian-node is stated twice" in refusal(text + "\n" + effect)
+
+
 @pytest.mark.parametrize("what", WRONG_PCM)
 def test_wrong_profile_of_devices(what):
     old, new, named = WRONG_PCM[what]

@@ -504,3 +504,8 @@ def test_reinforce_refuses_a_model_whose_last_defined_layer_is_not_its_output() 
 
     with pytest.raises(UserError, match="last"):
         REINFORCE().estimate(Chip(ReadoutFirst(), node_profile(SIGMA)), torch.ones(2, 3), lambda y: y.sum(1))
+
+
+def test_a_map_inside_a_map_is_refused() -> None:
+    with pytest.raises(UserError, match="one map"):
+        PerLayer(rules={"*": PerLayer(rules={"*": NP()})})

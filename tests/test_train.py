@@ -41,6 +41,7 @@ def training(**changes):
         ({"rule": "inp"}, 3, 0),
         ({"rule": "inp", "hidden": (8, 8), "draws": 2}, 7, 0),
         ({"rule": "wp", "profile": "gaussian-weight"}, 2, 0),
+        ({"rule": "reinforce"}, 2, 1),
         ({"rule": "bp"}, 1, 1),
     ],
     ids=str,
