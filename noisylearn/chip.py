@@ -63,11 +63,14 @@ class Chip:
         return self._runner.run(self._placed, self._on_device(x), self._one_pass(), "look").output[0]
 
     @torch.no_grad()
-    def passes(self, x: Tensor, plan: Plan) -> Readings:
-        """All passes of a plan over the samples x (batch, ...), with what the profile shows of them."""
+    def passes(self, x: Tensor, plan: Plan, purpose: str = "pass") -> Readings:
+        """All passes of a plan over the samples x (batch, ...), with what the profile shows of them.
+
+        Passes of another purpose draw from other random streams than those of training.
+        """
         if "clean_pass" not in self.profile.observable:
             plan = Plan(((True,) * len(self.layers),) * plan.n_passes)
-        readings = self._runner.run(self._placed, self._on_device(x), plan, "pass")
+        readings = self._runner.run(self._placed, self._on_device(x), plan, purpose)
         for reading in readings.layers.values():
             if "injected_noise" not in self.profile.observable:
                 reading.noise = None

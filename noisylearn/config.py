@@ -83,7 +83,7 @@ def resolve(
     """Configuration from the recipes and what the user stated; also the names of the recipes that were used.
 
     Without a stated baseline: clean where the profile has a clean pass; else one more noisy pass, or for several
-    draws the mean of all noisy passes.
+    draws of ANP the mean of all noisy passes.
     Raises UserError, in one line, for a value that is not allowed, and for a stated option without any effect; with
     `lenient`, for options that several rules share, the latter keeps its default.
     """
@@ -102,7 +102,7 @@ def resolve(
             raise UserError(f"--{key.replace('_', '-')} {_no_effect(key, label)}")
         del settings[key]
     if "baseline" not in settings and "baseline" not in idle:
-        noisy = "mean" if int(settings.get("draws", 1)) > 1 else "noisy"
+        noisy = "mean" if rule == "anp" and int(settings.get("draws", 1)) > 1 else "noisy"
         settings["baseline"] = "clean" if "clean_pass" in profile.observable else noisy
     if decorrelated and not settings.get("decorrelation_rate"):
         raise UserError(f"rule {label} decorrelates: give --decorrelation-rate a positive number")

@@ -16,7 +16,8 @@ class Digital:
 
     node_effects: tuple[Effect, ...] = ()
     pass_effects: tuple[Effect, ...] = ()
-    injected_variance = 0.0
+    node_variance = 0.0
+    weight_variance = 0.0
 
     def __init__(self, layer: WeightLayer) -> None:
         self.layer = layer
@@ -47,7 +48,7 @@ class Crossbar:
         self.setting = _setting(profile)
         self.node_effects = tuple(profile.effects("node"))
         self.pass_effects = tuple(e for e in profile.effects("weight") if e.lifetime == "pass")
-        self.injected_variance = _variance((*self.node_effects, *self.pass_effects))
+        self.node_variance, self.weight_variance = _variance(self.node_effects), _variance(self.pass_effects)
         self._effects = [e for e in profile.effects("weight") if e.lifetime != "pass"]
         self._draws = draws
         self._memory: list[State] = [{} for _ in self._effects]
@@ -57,7 +58,9 @@ class Crossbar:
     def program(self) -> None:
         """Write the layer's present weights and bias; every device is written anew."""
         self._cache.clear()
-        self._memory = [{} for _ in self._effects]
+        for effect, state in zip(self._effects, self._memory, strict=True):
+            if effect.lifetime != "device":
+                state.clear()
         self.setting = replace(self.setting, since_write_s=0.0)
         weight = self.layer.weight.detach()
         self._bias = None if self.layer.bias is None else self.layer.bias.detach().clone()
@@ -70,7 +73,7 @@ class Crossbar:
         target = weight / torch.where(self._scale > 0, self._scale, 1.0)
         written = torch.stack([target, -target]).clamp_(min=0)
         for effect, state in zip(self._effects, self._memory, strict=True):
-            if effect.lifetime == "write":
+            if effect.lifetime in ("device", "write"):
                 written = effect.apply(written, self.setting, self._draw(effect), state)
         self._written = written
         for effect, state in zip(self._effects, self._memory, strict=True):
@@ -125,7 +128,7 @@ class Crossbar:
             return
         g, variance = self._written, None
         for effect, state in zip(self._effects, self._memory, strict=True):
-            fresh = effect.read_variance(g, self.setting)
+            fresh = effect.read_variance(g, self.setting, state)
             if fresh is not None:
                 variance = fresh if variance is None else variance + fresh
             if effect.lifetime == "memory":
@@ -145,7 +148,7 @@ class StraightThrough:
     def __init__(self, crossbar: Crossbar) -> None:
         self.layer = crossbar.layer
         self.node_effects, self.pass_effects = crossbar.node_effects, crossbar.pass_effects
-        self.injected_variance = crossbar.injected_variance
+        self.node_variance, self.weight_variance = crossbar.node_variance, crossbar.weight_variance
         self._crossbar = crossbar
 
     def weight(self) -> Tensor:

@@ -63,8 +63,13 @@ class RecordedDraws(Draws):
         self.record: dict[Name, list[Tensor]] = {}
 
     def normal(self, name: Name, shape: tuple[int, ...]) -> Tensor:
-        drawn = super().normal(name, shape)
-        self.record.setdefault(name, []).append(drawn)
+        return self._kept(name, super().normal(name, shape))
+
+    def uniform(self, name: Name, shape: tuple[int, ...]) -> Tensor:
+        return self._kept(name, super().uniform(name, shape))
+
+    def _kept(self, name: Name, drawn: Tensor) -> Tensor:
+        self.record.setdefault(name, []).append(drawn.clone())
         return drawn
 
 
@@ -74,8 +79,8 @@ class ReplayedDraws(Draws):
     Raises IndexError when a stream is asked for more than was recorded, ValueError for another shape.
     """
 
-    def __init__(self, record: Mapping[Name, list[Tensor]]) -> None:
-        super().__init__(seed=0)
+    def __init__(self, record: Mapping[Name, list[Tensor]], device: torch.device | str = "cpu") -> None:
+        super().__init__(seed=0, device=device)
         self._left = {name: list(tensors) for name, tensors in record.items()}
 
     def normal(self, name: Name, shape: tuple[int, ...]) -> Tensor:
@@ -84,7 +89,9 @@ class ReplayedDraws(Draws):
         drawn = self._left[name].pop(0)
         if tuple(drawn.shape) != tuple(shape):
             raise ValueError(f"replayed stream {name}: recorded shape {tuple(drawn.shape)}, asked {tuple(shape)}")
-        return drawn
+        return drawn.to(self.device, copy=True)
+
+    uniform = normal
 
 
 class StreamOf:

@@ -43,12 +43,13 @@ class Observation:
     chip: Chip
     x: Tensor
     loss_fn: LossFn
+    purpose: str = "pass"
     _seen: dict[Plan, tuple[Readings, Tensor]] = field(default_factory=dict)
 
     def of(self, plan: Plan) -> tuple[Readings, Tensor]:
         """Readings and losses of the passes of a plan."""
         if plan not in self._seen:
-            readings = self.chip.passes(self.x, plan)
+            readings = self.chip.passes(self.x, plan, self.purpose)
             self._seen[plan] = readings, sample_losses(self.loss_fn, readings.output)
         return self._seen[plan]
 
@@ -104,7 +105,7 @@ def node_signals(rule: NodeRule, plan: Plan, readings: Readings, losses: Tensor)
     if every_pass:
         norms = [norm.sum(0, keepdim=True) / rule.draws for norm in norms]
     sizes = [post[0, 0].numel() for post in posts]
-    scales = rule.scales(norms, sizes, [readings.layers[name].noise_variance for name in perturbed])
+    scales = rule.scales(norms, sizes, [readings.layers[name].node_variance for name in perturbed])
     return {
         name: torch.einsum("pb,pbn->bn", modulator[index] * scale / rule.draws, post.flatten(2)).reshape(post.shape[1:])
         for (name, index), scale, post in zip(perturbed.items(), scales, posts, strict=True)

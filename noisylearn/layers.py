@@ -1,5 +1,7 @@
 """The layers of a model that own weights, and the local product that turns a signal into their update."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_weight
@@ -56,6 +58,13 @@ def apply_weights(layer: WeightLayer, weight: Tensor, bias: Tensor | None, input
     return layer._conv_forward(inputs, weight, bias)
 
 
+def exact_convolutions(x: Tensor) -> AbstractContextManager[None]:
+    """On CUDA: convolutions in full float32 (TF32 would round small perturbations away) and reproducible."""
+    if not x.is_cuda:
+        return nullcontext()
+    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+
+
 def parameter_gradients(layer: WeightLayer, inputs: Tensor, signal: Tensor) -> dict[str, Tensor]:
     """Batch mean of the products dW = g pre^T and db = g.
 
@@ -69,7 +78,8 @@ def parameter_gradients(layer: WeightLayer, inputs: Tensor, signal: Tensor) -> d
         gradients["weight"] = signal.T @ inputs
         summed = signal.sum(0)
     else:
-        gradients["weight"] = _weight_vjp(layer, inputs, signal)
+        with exact_convolutions(inputs):
+            gradients["weight"] = _weight_vjp(layer, inputs, signal)
         summed = signal.sum([d for d in range(signal.dim()) if d != 1])
     if layer.bias is not None:
         gradients["bias"] = summed

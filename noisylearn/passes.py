@@ -13,7 +13,7 @@ from noisylearn.crossbar import Crossbar, Digital, StraightThrough
 from noisylearn.draws import Draws, StreamOf
 from noisylearn.effects import Setting
 from noisylearn.errors import UserError
-from noisylearn.layers import WeightLayer, apply_weights
+from noisylearn.layers import WeightLayer, apply_weights, exact_convolutions
 
 PlacedLayer = Crossbar | Digital | StraightThrough
 Placed = Mapping[str, PlacedLayer]
@@ -43,7 +43,8 @@ class LayerReading:
 
     input: (1 or passes, batch, ...), 1 where every pass sees the same.  activity: pre-activations (passes, batch,
     ...).  noise: injected into them, same shape, or None where it cannot be read out.  weight_noise: one dict of
-    parameter name -> noise per pass (empty where the pass had none).  noise_variance: of the injected noise.
+    parameter name -> noise per pass (empty where the pass had none).  node_variance, weight_variance: of the injected
+    noise of one unit, of one weight.
     """
 
     layer: WeightLayer
@@ -51,7 +52,8 @@ class LayerReading:
     activity: Tensor
     noise: Tensor | None = None
     weight_noise: list[dict[str, Tensor]] = field(default_factory=list)
-    noise_variance: float = 0.0
+    node_variance: float = 0.0
+    weight_variance: float = 0.0
 
 
 @dataclass
@@ -90,7 +92,8 @@ class PassRunner:
         stacked = x.repeat(plan.n_passes, *[1] * (x.dim() - 1)) if forward.forked else x
         weights = {f"{name}.weight".lstrip("."): layer.weight() for name, layer in placed.items()}
         weights |= {f"{n}.bias".lstrip("."): b for n, layer in placed.items() if (b := layer.bias()) is not None}
-        with _hooked({layer.layer: forward.hook(name) for name, layer in placed.items()}):
+        hooks: dict[nn.Module, Callable[..., Any]] = {layer.layer: forward.hook(n) for n, layer in placed.items()}
+        with _hooked(hooks), exact_convolutions(x):
             output = functional_call(self._model, weights, (stacked,))
         unused = [name for name in placed if name not in forward.readings]
         if unused:
@@ -136,13 +139,15 @@ class _Forward:
         inputs = inputs.reshape(seen, self._batch, *inputs.shape[1:])
         activity = output.reshape(seen, self._batch, *output.shape[1:])
         self.forked = True
+        placed = self._placed[name]
         activity = self._add_read_noise(name, inputs, activity)
         if activity.shape[0] != self._plan.n_passes:
             activity = activity.expand(self._plan.n_passes, *activity.shape[1:])
         activity, weight_noise = self._add_weight_noise(name, inputs, activity)
         activity, noise = self._add_node_noise(name, activity)
-        variance = self._placed[name].injected_variance
-        self.readings[name] = LayerReading(self._placed[name].layer, inputs, activity, noise, weight_noise, variance)
+        self.readings[name] = LayerReading(
+            placed.layer, inputs, activity, noise, weight_noise, placed.node_variance, placed.weight_variance
+        )
         return activity.flatten(0, 1)
 
     def _add_read_noise(self, name: str, inputs: Tensor, activity: Tensor) -> Tensor:

@@ -75,6 +75,8 @@ class HardwareProfile(Record):
         needs_pair = [e.kind for e in self.effects("weight") if e.lifetime != "pass"]
         if needs_pair and (self.specification.mapping is None or self.specification.timing is None):
             raise ValueError(f"effect {needs_pair[0]} acts on conductances: state specification.mapping and .timing")
+        if unknown := [e.kind for e in self.calibration.effects if not e.is_simulated]:
+            raise ValueError(f"effect {unknown[0]} acts where or when this version's chip has nothing to act on")
         kinds = [e.kind for e in self.calibration.effects]
         if twice := [kind for kind in kinds if kinds.count(kind) > 1]:
             raise ValueError(f"effect {twice[0]} is stated twice; state each kind once")

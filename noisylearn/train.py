@@ -74,7 +74,7 @@ def _out_of_memory() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "memory" in str(error):
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
             raise UserError("not enough memory: lower --draws, --batch or --hidden") from None
         raise
 
@@ -89,13 +89,14 @@ def _loop(training: Training, file: RunFile, facts: Tree, on_step: OnStep, check
 
     progress = training.progress
     good = save()
-    started, saved = time.monotonic() - progress.wall_s, time.monotonic()
+    saved = time.monotonic()
     try:
         while progress.step < training.total_steps:
+            started = time.monotonic()
             loss = training.step()
+            progress.wall_s += time.monotonic() - started  # of training alone, without measurements
             if progress.step % training.steps_per_epoch == 0:
                 training.end_epoch()
-            progress.wall_s = time.monotonic() - started
             on_step(progress.step, training.total_steps, loss)
             if time.monotonic() - saved >= checkpoint_every_s:
                 good, saved = save(), time.monotonic()
@@ -122,6 +123,14 @@ def _facts(config: TrainConfig, profile: HardwareProfile, run_id: str) -> Tree:
         "config": config.model_dump_json(),
         "profile": profile.full_text,
         "versions": json.dumps(versions),
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} of {os.cpu_count()} cores, {config.device}",
-        "citations": json.dumps({key: source.citation for key, source in profile.sources.items()}),
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} of {os.cpu_count()} cores, {_device_name(config)}",
+        "citations": json.dumps({"rule": config.build_rule().source} | _cited(profile)),
     }
+
+
+def _device_name(config: TrainConfig) -> str:
+    return torch.cuda.get_device_name(config.device) if config.device.startswith("cuda") else config.device
+
+
+def _cited(profile: HardwareProfile) -> dict[str, str]:
+    return {key: source.citation for key, source in profile.sources.items()}

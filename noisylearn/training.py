@@ -19,6 +19,7 @@ from noisylearn.draws import Draws
 from noisylearn.errors import UserError
 from noisylearn.estimate import Observation
 from noisylearn.normalize import NeuronNorms
+from noisylearn.passes import Plan
 from noisylearn.profiles import HardwareProfile
 from noisylearn.rules import BP
 from noisylearn.runs import Tree, tensors
@@ -168,7 +169,7 @@ class Training:
         passes = self.rule.forward_passes(len(self.chip.layers)) * self.config.epochs
         final |= {
             "forward_passes_over_data": passes,
-            "backward_passes_over_data": self.rule.backward_passes * self.config.epochs,
+            "backward_passes_over_data": self.rule.backward_passes() * self.config.epochs,
         }
         weights = {"digital": self.model.state_dict(), "on_chip": on_chip}
         return {
@@ -201,18 +202,24 @@ class Training:
         return self.config.lr * 0.5 * (1 + math.cos(math.pi * step / self.total_steps))
 
     def _alignment(self) -> dict[str, float]:
-        """Per layer, on a fixed batch: cosine with the true gradient, and noise over signal of the pre-activations."""
+        """Per layer, on a fixed batch and draws of its own: how good the estimate is, and how large the noise.
+
+        alignment: cosine with the gradient by autograd at the weights on the devices (through one read of them).
+        noise_to_signal: standard deviation of one pass's pre-activations over their root mean square.
+        """
         inputs, targets = (part[: self.config.batch] for part in self._train)
         layers = list(self.chip.layers)
-        seen = Observation(self.chip, inputs, lambda output: self.task.loss_fn(output, targets))
+        seen = Observation(self.chip, inputs, lambda output: self.task.loss_fn(output, targets), purpose="measure")
         estimate = self.rule.gradients(seen, layers).gradients
-        true = BP().gradients(seen, layers).gradients
+        true = BP(forward="chip").gradients(seen, layers).gradients
+        pair = self.chip.passes(inputs, Plan(((True,) * len(layers),) * 2), purpose="measure")
         measured = {}
         for name in layers:
             found, exact = (g[name]["weight"].flatten() for g in (estimate, true))
             measured[f"alignment_{name}"] = float(F.cosine_similarity(found, exact, dim=0))
-            activity = seen.of_any()[0].layers[name].activity
-            measured[f"noise_to_signal_{name}"] = float((activity - activity.mean(0)).norm() / activity.norm())
+            first, second = pair.layers[name].activity
+            noise, signal = (first - second).norm() / math.sqrt(2), (first + second).norm() / 2
+            measured[f"noise_to_signal_{name}"] = float(noise / signal)
         return measured
 
     def _guard_state(self, state: Tree) -> None:

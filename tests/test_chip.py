@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pytest
@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from noisylearn import Chip, UserError, networks
 from noisylearn.chip import NoiseLevelWarning, ZeroLayerWarning
-from noisylearn.draws import RecordedDraws
+from noisylearn.draws import RecordedDraws, StreamOf
+from noisylearn.effects.base import Effect, Lifetime, Setting, Site, State
 from noisylearn.estimate import Observation
 from noisylearn.passes import PassRunner, Plan
 from noisylearn.profiles import load_profile, profile_files
@@ -529,3 +530,41 @@ def test_the_probe_draws_nothing() -> None:
 def test_injected_noise_too_small_or_too_large_is_warned_of(sigma: float, reason: str) -> None:
     with pytest.warns(NoiseLevelWarning, match=reason):
         Chip(_plain(3, 4, 2), machine(f'kind = "gaussian-node"\nsigma = {sigma}'))
+
+
+def test_node_and_weight_noise_are_told_apart() -> None:
+    """With both injected, NP divides by the variance of the nodes alone and WP by that of the weights alone."""
+    chip = Chip(
+        _plain(3, 4, 2), machine('kind = "gaussian-node"\nsigma = 1e-2', 'kind = "gaussian-weight"\nsigma = 0.02')
+    )
+    for reading in chip.passes(X, _plan(2, 2)).layers.values():
+        assert (reading.node_variance, reading.weight_variance) == pytest.approx((1e-4, 4e-4))
+
+
+class Mismatch(Effect):
+    """Half of the devices conduct twice as much as they should, for ever."""
+
+    site: ClassVar[Site] = "weight"
+    lifetime: ClassVar[Lifetime] = "device"
+
+    kind: Literal["mismatch"] = "mismatch"
+
+    def apply(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> Tensor:
+        if "gain" not in state:
+            state["gain"] = 1 + (draw.uniform("device", tuple(value.shape)) < 0.5).to(value.dtype)
+        return value * state["gain"]
+
+
+def test_what_a_device_is_survives_programming_and_checkpoints() -> None:
+    profile = load_profile(PCM)
+    effects = (Mismatch(status="assumed", source="this-profile"),)
+    calibration = profile.calibration.model_copy(update={"effects": effects})
+    chip = Chip(_plain(3, 4, 2), profile.model_copy(update={"calibration": calibration}))
+    first = chip.weights()
+    assert any(not torch.allclose(first[name], layer.weight) for name, layer in chip.layers.items())
+    chip.program()
+    assert all(torch.equal(chip.weights()[name], weight) for name, weight in first.items())
+    other = Chip(_plain(3, 4, 2), chip.profile, seed=1)
+    other.load_state(chip.state())
+    other.program()
+    assert all(torch.equal(other.weights()[name], weight) for name, weight in first.items())

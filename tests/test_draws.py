@@ -142,3 +142,11 @@ def test_looking_at_the_chip_does_not_shift_the_numbers_of_training() -> None:
         return torch.stack(outputs)
 
     assert torch.equal(train(look=False), train(look=True))
+
+
+def test_uniform_numbers_are_recorded_and_replayed_too() -> None:
+    recorded = RecordedDraws(3)
+    given = [recorded.uniform(("a",), (4,)), recorded.normal(("a",), (2,)), recorded.uniform(("b",), (1,))]
+    replayed = ReplayedDraws(recorded.record)
+    again = [replayed.uniform(("a",), (4,)), replayed.normal(("a",), (2,)), replayed.uniform(("b",), (1,))]
+    assert all(torch.equal(a, b) for a, b in zip(given, again, strict=True))

@@ -136,7 +136,7 @@ def _one_read(case: Case, seed: int, n: int = N) -> Array:
     case.effect.start(value, replace(case.setting, since_write_s=0.0), draw, state)
     case.effect.elapse(value, case.setting, draw, state)
     read = case.effect.apply(value, case.setting, draw, state)
-    fresh = case.effect.read_variance(value, case.setting)
+    fresh = case.effect.read_variance(value, case.setting, state)
     if fresh is not None:
         read = read + fresh.sqrt() * draws.normal(("test", "fresh"), (n,)).double()
     return read.numpy()
@@ -270,7 +270,9 @@ def test_fresh_and_slow_part_are_variances(lag: float, longer: float, since: flo
     variance = noise.covariance(0.0, setting)
     assert 0 <= noise.covariance(lag, setting) <= variance
     assert noise.covariance(lag * longer, setting) <= noise.covariance(lag, setting) + 0.12  # Ci ripples around zero
-    fresh = noise.read_variance(torch.tensor([0.0, 1.0, 25.0]), setting)
+    written, state = torch.tensor([0.0, 1.0, 25.0]), {}
+    noise.start(written, setting, StreamOf(Draws(0), "test"), state)
+    fresh = noise.read_variance(written, setting, state)
     assert torch.isfinite(fresh).all()
     assert (fresh >= 0).all()
     assert fresh[0] == 0
@@ -506,3 +508,17 @@ def test_effects_that_need_no_device_refuse_moments_they_lack() -> None:
         bare.moments(torch.zeros(1), Setting())
     with pytest.raises(TypeError, match="no apply"):
         bare.apply(torch.zeros(1), Setting(), StreamOf(Draws(0)), {})
+
+
+def test_read_noise_of_a_drifted_device_keeps_the_relative_amplitude_it_was_written_with() -> None:
+    """sigma = G_drift Q(G_written) sqrt(ln ...): half the conductance has half the noise, whatever Q there."""
+    noise = PCM_EFFECTS["one-over-f-read-noise"]
+    written, state = torch.tensor([0.1, 1.0, 25.0]), {}
+    noise.start(written, NOW, StreamOf(Draws(0), "test"), state)
+    later = replace(NOW, since_write_s=86_400.0)
+    draw = StreamOf(Draws(0), "test")
+    assert torch.allclose(
+        noise.read_variance(0.5 * written, later, state), 0.25 * noise.read_variance(written, later, state)
+    )
+    slow = [noise.apply(g, later, draw, state) - g for g in (written, 0.5 * written)]
+    assert torch.allclose(slow[1], 0.5 * slow[0])

@@ -41,7 +41,7 @@ def training(**changes):
         ({"rule": "inp"}, 3, 0),
         ({"rule": "inp", "hidden": (8, 8), "draws": 2}, 7, 0),
         ({"rule": "wp", "profile": "gaussian-weight"}, 2, 0),
-        ({"rule": "reinforce"}, 2, 1),
+        ({"rule": "reinforce"}, 3, 1),
         ({"rule": "bp"}, 1, 1),
     ],
     ids=str,
@@ -51,15 +51,15 @@ def test_passes_are_counted(changes, forward, backward, tmp_path, monkeypatch):
     seen, measured = [0], training(**changes)
     original = Chip.passes
 
-    def passes(chip, x, plan):
-        readings = original(chip, x, plan)
+    def passes(chip, x, plan, purpose="pass"):
+        readings = original(chip, x, plan, purpose)
         seen[0] += readings.output.shape[0] * readings.output.shape[1]
         return readings
 
     monkeypatch.setattr(Chip, "passes", passes)
     for _ in range(measured.steps_per_epoch):
         measured.step()
-    assert seen[0] == (forward * len(measured.task.train_inputs) if changes["rule"] != "bp" else 0)
+    assert seen[0] == (forward - backward) * len(measured.task.train_inputs), "a backward pass needs a digital one"
     final = small_train(tmp_path, {**GAUSSIAN, **changes}).read()["final"]
     assert (final["forward_passes_over_data"], final["backward_passes_over_data"]) == (2 * forward, 2 * backward)
 
@@ -97,7 +97,7 @@ def test_run_file_says_what_it_is_of(tmp_path):
     assert run["profile"] == profile_text(PCM)
     assert parse_profile(run["profile"]) == load_profile(PCM)
     assert {"noisylearn", "torch", "python"} == set(json.loads(run["versions"]))
-    assert set(json.loads(run["citations"])) == set(load_profile(PCM).sources)
+    assert set(json.loads(run["citations"])) == {"rule", *load_profile(PCM).sources}
     assert run["id"] in file.path.name
     assert file.path.name.startswith(f"mnist-sample-danp-{PCM}-seed0-")
     assert len(run["metrics"]["step"]["loss"]) == run["step"] == 10

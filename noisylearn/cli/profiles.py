@@ -8,6 +8,7 @@ import typer
 from noisylearn.cli.options import Json
 from noisylearn.cli.output import print_json, print_table, print_text
 from noisylearn.effects import Curve
+from noisylearn.errors import UserError
 from noisylearn.profiles import HardwareProfile, load_profile, profile_files
 from noisylearn.records import CitedRecord
 from noisylearn.rules import rules_for
@@ -65,8 +66,6 @@ def check_command(
 
 
 def _load_file(file: Path) -> HardwareProfile:
-    from noisylearn.errors import UserError
-
     if file.suffix != ".toml":
         raise UserError(f"{file}: give a file that ends in .toml")
     return load_profile(file)

@@ -18,6 +18,7 @@ from noisylearn.records import CitedRecord
 Site = Literal["weight", "input", "node", "output", "write"]
 Lifetime = Literal["device", "write", "read", "pass", "memory"]
 State = dict[str, Tensor]
+SIMULATED = {("weight", "device"), ("weight", "write"), ("weight", "memory"), ("weight", "pass"), ("node", "read")}
 
 
 class Moments(NamedTuple):
@@ -67,9 +68,17 @@ class Effect(CitedRecord):
         return self.site == "node" or self.lifetime == "pass"
 
     @property
+    def is_simulated(self) -> bool:
+        """Whether the chip executes effects of this site and lifetime."""
+        if (self.site, self.lifetime) == ("weight", "read"):
+            return type(self).read_variance is not Effect.read_variance
+        return (self.site, self.lifetime) in SIMULATED
+
+    @property
     def differs_between_passes(self) -> bool:
         """Whether two passes of one step see different noise: only that can be learned from."""
-        return self.lifetime in ("read", "pass") or type(self).read_variance is not Effect.read_variance
+        drawn = (self.site, self.lifetime) in (("node", "read"), ("weight", "pass"))
+        return drawn or type(self).read_variance is not Effect.read_variance
 
     def apply(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> Tensor:
         raise TypeError(f"effect '{type(self).__name__}' has no apply")
@@ -77,7 +86,7 @@ class Effect(CitedRecord):
     def moments(self, value: Tensor, setting: Setting) -> Moments:
         raise TypeError(f"effect '{type(self).__name__}' has no moments")
 
-    def read_variance(self, value: Tensor, setting: Setting) -> Tensor | None:
+    def read_variance(self, value: Tensor, setting: Setting, state: State) -> Tensor | None:
         """Variance that is Gaussian and independent at every read: the chip lumps it at the output."""
         return None
 

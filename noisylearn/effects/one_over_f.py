@@ -18,6 +18,8 @@ MEMORY = 12  # values of the slow part that are remembered
 class OneOverFReadNoise(Effect):
     """Noise of density K / f between f0 = 1 / (t + t_read) and f1 = 1 / (2 t_read), K = (G Q(r))^2.
 
+    Q is taken at the conductance as it was written, r = G_written / g_max; G is the conductance now, after drift.
+
     One read:        variance K ln(f1 / f0)
     Two reads a time D apart: covariance R(D) = K [Ci(2 pi f1 D) - Ci(2 pi f0 D)]
 
@@ -55,16 +57,19 @@ class OneOverFReadNoise(Effect):
 
     def apply(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> Tensor:
         slow = math.sqrt(self.covariance(setting.pass_interval_s, setting))
-        return value.addcmul(self._amplitude(value, setting), state["slow"][-1], value=slow)
+        return value.addcmul(value * state["relative"], state["slow"][-1], value=slow)
 
-    def read_variance(self, value: Tensor, setting: Setting) -> Tensor:
+    def read_variance(self, value: Tensor, setting: Setting, state: State) -> Tensor:
         fresh = self.log_bandwidth(setting) - self.covariance(setting.pass_interval_s, setting)
-        return self._amplitude(value, setting).square_().mul_(fresh)
+        return (value * state["relative"]).square_().mul_(fresh)
 
     def moments(self, value: Tensor, setting: Setting) -> Moments:
-        return Moments(value, self._amplitude(value, setting).square_().mul_(self.log_bandwidth(setting)))
+        """Of a device that did not drift since it was written."""
+        amplitude = value * self.relative_amplitude(value / setting.g_max_us)
+        return Moments(value, amplitude.square_().mul_(self.log_bandwidth(setting)))
 
     def start(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> None:
+        state["relative"] = self.relative_amplitude(value / setting.g_max_us)
         state["slow"] = draw.normal("slow", (1, *value.shape)).to(value.dtype)
         state["seen_s"] = torch.zeros(1, dtype=torch.float64)
 
@@ -89,11 +94,6 @@ class OneOverFReadNoise(Effect):
         """Autocorrelation R(lag + D) / R(D) of the slow part: convex, as that of a process; R cut off at D is not."""
         shared = self.covariance(setting.pass_interval_s, setting)
         return min(self.covariance(lag_s + setting.pass_interval_s, setting) / shared, 1.0) if shared else 0.0
-
-    def _amplitude(self, value: Tensor, setting: Setting) -> Tensor:
-        """sqrt(K) = G Q(G / g_max), microsiemens; zero at zero conductance."""
-        r = value.clamp(min=0) / setting.g_max_us
-        return self.relative_amplitude(r).mul_(r).mul_(setting.g_max_us)
 
     def _band(self, setting: Setting) -> tuple[float, float]:
         t_read_s = self.t_read_ns * 1e-9

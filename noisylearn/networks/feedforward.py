@@ -43,7 +43,7 @@ def convnet(input_shape: tuple[int, int, int], n_out: int, seed: int = 0) -> nn.
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Seeds torch's global generator inside a with block and puts its state back after it."""
+    """Seeds torch's CPU generator inside a with block and puts its state back after it."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         yield

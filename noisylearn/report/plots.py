@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from noisylearn.compare import Row
-from noisylearn.effects import Setting
+from noisylearn.draws import Draws, StreamOf
+from noisylearn.effects import Setting, State
 from noisylearn.errors import UserError
 from noisylearn.profiles import HardwareProfile
 
@@ -52,7 +53,10 @@ def device_noise(profile: HardwareProfile, file: Path) -> None:
         setting = Setting(mapping.g_max_us, 0.0, timing.t0_s, timing.pass_interval_us * 1e-6)
         if effect.lifetime == "write":
             axes[0].plot(g, effect.moments(g, setting).variance.sqrt(), label=effect.kind.replace("-", " "))
-        elif (fresh := effect.read_variance(g, setting)) is not None:
+            continue
+        state: State = {}
+        effect.start(g, setting, StreamOf(Draws(seed=0), "plot"), state)
+        if (fresh := effect.read_variance(g, setting, state)) is not None:
             for name, seconds in TICKS_S.items():
                 later = Setting(mapping.g_max_us, seconds, timing.t0_s, timing.pass_interval_us * 1e-6)
                 axes[1].plot(g, effect.moments(g, later).variance.sqrt(), label=f"one read, {name} after programming")

@@ -30,7 +30,6 @@ class BP(Rule):
     equation = "g_l = dL/da_l"
     source = "[ANP] eq. 1"
     perturbs = False
-    backward_passes = 1
 
     forward: Forward = "digital"
 
@@ -45,6 +44,9 @@ class BP(Rule):
             return autograd_estimate(seen.chip, readings, losses, layers)
 
     def forward_passes(self, n_layers: int) -> int:
+        return 1
+
+    def backward_passes(self) -> int:
         return 1
 
 

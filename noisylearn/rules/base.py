@@ -9,7 +9,7 @@ that they run on torch tensors and numpy arrays alike.
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import ClassVar, get_args
 
 from torch import Tensor
@@ -33,7 +33,6 @@ class Rule:
     observes: ClassVar[frozenset[str]] = frozenset()
     perturbs: ClassVar[bool] = True
     stands_alone: ClassVar[bool] = True
-    backward_passes: ClassVar[int] = 0
 
     def estimate(self, chip: Chip, x: Tensor, loss_fn: LossFn) -> Tensor:
         """Run the rule's passes over samples x (batch, ...) and fill `.grad` of the model's parameters.
@@ -59,6 +58,10 @@ class Rule:
     def forward_passes(self, n_layers: int) -> int:
         """Forward passes over a batch that one estimate takes."""
         raise TypeError(f"rule {type(self).__name__} does not count its passes")
+
+    def backward_passes(self) -> int:
+        """Backward passes of autograd over a batch that one estimate takes."""
+        return 0
 
     def needs(self) -> frozenset[str]:
         """What a profile must show for these options."""
@@ -171,6 +174,7 @@ def rules_for(profile: HardwareProfile) -> list[str]:
 
 
 def _complete_rules(kind: type[Rule]) -> list[type[Rule]]:
-    """All rules that were defined and can train a network alone, those of the user included."""
-    own = [kind] if "name" in vars(kind) and kind.stands_alone else []
+    """All rules that were defined and can train a network alone, those of the user with defaults included."""
+    has_defaults = all(f.default is not MISSING or f.default_factory is not MISSING for f in fields(kind))
+    own = [kind] if "name" in vars(kind) and kind.stands_alone and has_defaults else []
     return own + [rule for child in kind.__subclasses__() for rule in _complete_rules(child)]

@@ -48,6 +48,9 @@ class PerLayer(Rule):
         perturbing = {rule for rule in self.rules.values() if isinstance(rule, Perturbation)}
         return sum({rule.plan(n_layers): rule.forward_passes(n_layers) for rule in perturbing}.values()) or 1
 
+    def backward_passes(self) -> int:
+        return sum(rule.backward_passes() for rule in set(self.rules.values()))
+
     def missing(self, profile: HardwareProfile) -> list[str]:
         return list(dict.fromkeys(reason for rule in self.rules.values() for reason in rule.missing(profile)))
 

@@ -25,7 +25,6 @@ class REINFORCE(NodePerturbation):
     equation = "g_K = dL xi / sigma^2,  g_l by the chain rule"
     source = "[STAB] eq. 15"
     observes = frozenset({"loss", "input", "injected_noise", "clean_pass"})
-    backward_passes = 1
 
     def draw_passes(self, n_layers: int) -> list[tuple[bool, ...]]:
         return [(False,) * (n_layers - 1) + (True,)]
@@ -52,3 +51,9 @@ class REINFORCE(NodePerturbation):
             activity = digital.layers[output_layer].activity[0]
             found = autograd_estimate(seen.chip, digital, (activity * signal).flatten(1).sum(1), layers)
         return replace(found, loss=reference(losses, self.baseline).mean())
+
+    def forward_passes(self, n_layers: int) -> int:
+        return super().forward_passes(n_layers) + 1  # the digital pass to go back through
+
+    def backward_passes(self) -> int:
+        return 1

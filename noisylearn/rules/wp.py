@@ -34,7 +34,7 @@ class WP(Perturbation):
 
     def _layer(self, reading: LayerReading, modulator: Tensor) -> dict[str, Tensor]:
         passes = range(0 if self.baseline == "mean" else 1, len(modulator))
-        scale = 1 / (self.draws * reading.noise_variance)
+        scale = 1 / (self.draws * reading.weight_variance)
         return {
             key: sum(
                 (modulator[p] * scale * reading.weight_noise[p][key] for p in passes),
