@@ -38,7 +38,7 @@ def build_model(config: TrainConfig, task: tasks.Task) -> nn.Module:
             raise UserError(f"network convnet takes images (channels, height, width); {task.name} has shape {shape}")
         model = networks.convnet(shape, task.n_outputs, config.seed)
     else:
-        model = networks.mlp(math.prod(shape), config.hidden, task.n_outputs, config.seed)
+        model = networks.mlp(math.prod(shape), config.hidden, task.n_outputs, config.seed, config.activation)
     return decorrelate(model, config.decorrelation_rate) if config.decorrelation_rate else model
 
 

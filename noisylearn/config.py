@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError
 
 from noisylearn.errors import UserError, unknown_name
 from noisylearn.estimate import Baseline
+from noisylearn.networks.feedforward import Activation
 from noisylearn.profiles import HardwareProfile
 from noisylearn.records import Record, one_line
 from noisylearn.rules import REGISTRY, Delta, PerLayer, Rule, rule_class
@@ -34,6 +35,7 @@ class TrainConfig(Record):
     readout: Literal["same", "delta"] = "same"
     network: Literal["mlp", "convnet"] = "mlp"
     hidden: tuple[int, ...] = (300,)
+    activation: Activation = "leaky-relu"
     optimizer: str = "adam"
     lr: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
     schedule: Literal["constant", "cosine"] = "cosine"
@@ -121,13 +123,13 @@ def idle_options(label: str, network: str) -> set[str]:
     idle = {"baseline", "draws", "scale", "forward"} - {f.name for f in fields(rule_class(rule))}
     idle |= {"readout"} if rule == "bp" else set()
     idle |= {"decorrelation_rate"} if not decorrelated else set()
-    return idle | ({"hidden"} if network == "convnet" else set())
+    return idle | ({"hidden", "activation"} if network == "convnet" else set())
 
 
 def _no_effect(option: str, label: str) -> str:
     if option == "decorrelation_rate":
         return f"goes with a decorrelated rule: say --rule d{label}"
-    return "goes with --network mlp" if option == "hidden" else f"has no effect on rule {label}"
+    return "goes with --network mlp" if option in ("hidden", "activation") else f"has no effect on rule {label}"
 
 
 def _matches(pattern: str, place: tuple[str, ...]) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from noisylearn.effects import AnyEffect, Effect
 from noisylearn.errors import UserError, unknown_name
@@ -27,12 +27,14 @@ class Source(Record):
 class Mapping(CitedRecord):
     """How a weight becomes conductances: G+ - G- = w g_max / max|w|, one of the pair at zero.
 
-    The maximum is taken over the weights of one output column or of the whole layer.
+    The maximum is taken over the weights of one output column or of the whole layer. reads_clip: whether a read that
+    noise takes below zero counts as zero; only false is simulated, since what is fresh at every read is lumped.
     """
 
     kind: Literal["differential-pair"]
     g_max_us: float = Field(gt=0)
     scale: Literal["column", "layer"]
+    reads_clip: Literal[False]
 
 
 class Timing(CitedRecord):
@@ -68,7 +70,7 @@ class HardwareProfile(Record):
     sources: dict[str, Source]
     specification: Specification
     calibration: Calibration
-    text: str = Field(default="", exclude=True, repr=False)
+    _text: str = PrivateAttr(default="")
 
     @model_validator(mode="after")
     def _no_contradictions(self) -> "HardwareProfile":
@@ -90,6 +92,9 @@ class HardwareProfile(Record):
         for where, table in self.cited_tables():
             for key in table.sources() - set(self.sources):
                 raise ValueError(f"{where}: source '{key}' is not listed under [sources]")
+        cited = {key for _, table in self.cited_tables() for key in table.sources()}
+        if unused := sorted(set(self.sources) - cited):
+            raise ValueError(f"source '{unused[0]}' is listed under [sources], but no number refers to it")
         return self
 
     def effects(self, site: str) -> list[Effect]:
@@ -108,8 +113,8 @@ class HardwareProfile(Record):
     @property
     def full_text(self) -> str:
         """The TOML text, or JSON of what it states for a profile that was made or changed in Python."""
-        if self.text and parse_profile(self.text) == self:
-            return self.text
+        if self._text and parse_profile(self._text) == self:
+            return self._text
         return self.model_dump_json()
 
     @property
@@ -153,4 +158,5 @@ def parse_profile(text: str, where: str = "profile") -> HardwareProfile:
         raise UserError(f"profile {where}: not valid TOML: {error}") from None
     except ValidationError as error:
         raise UserError(f"profile {where}: {one_line(error)}") from None
-    return profile.model_copy(update={"text": text})
+    profile._text = text
+    return profile

@@ -49,6 +49,8 @@ class CitedRecord(Record):
     def _lift_cited_values(cls, table: Any) -> Any:
         if not isinstance(table, dict):
             return table
+        if "exceptions" in table:
+            raise ValueError(str(unknown_name("key", "exceptions", set(cls.model_fields) - {"exceptions"})))
         plain, exceptions = {}, {}
         for key, value in table.items():
             if isinstance(value, dict) and "value" in value:

@@ -90,7 +90,8 @@ def machine(
     text = 'schema_version = 1\nname = "machine-of-a-test"\ntitle = "t"\ndescription = "d"\n'
     text += f'observable = [{shown}]\n[sources.test]\ncitation = "a test"\n[specification]\ndate = 2026-01-01\n'
     if devices:
-        text += f'[specification.mapping]\n{cited}kind = "differential-pair"\ng_max_us = 25.0\nscale = "{scale}"\n'
+        text += f'[specification.mapping]\n{cited}kind = "differential-pair"\ng_max_us = 25.0\n'
+        text += f'scale = "{scale}"\nreads_clip = false\n'
         text += f"[specification.timing]\n{cited}t0_s = 20.0\npass_interval_us = 1.0\n"
     text += "[calibration]\ndate = 2026-01-01\n"
     text += "".join(f"[[calibration.effects]]\n{cited}{effect}\n" for effect in effects)

@@ -23,7 +23,7 @@ RECIPES = {
 # a value other than the default for every field
 OTHER = {
     "task": "mnist", "rule": "np", "profile": "b", "baseline": "noisy", "draws": 2, "scale": "layer",
-    "forward": "chip", "readout": "delta", "network": "convnet", "hidden": (3,), "optimizer": "sgd", "lr": 2e-3,
+    "forward": "chip", "readout": "delta", "network": "convnet", "hidden": (3,), "activation": "tanh", "optimizer": "sgd", "lr": 2e-3,
     "schedule": "constant", "epochs": 11, "batch": 7, "decorrelation_rate": 0.1, "weight_normalisation": True,
     "held_out": "validation", "seed": 1, "device": "cuda",
 }  # fmt: skip
@@ -109,7 +109,7 @@ def test_shared_options_keep_their_default_where_they_have_no_effect():
 def test_idle_options():
     assert idle_options("danp", "mlp") == {"forward"}
     assert idle_options("bp", "convnet") == {
-        "baseline", "draws", "scale", "readout", "decorrelation_rate", "hidden",
+        "baseline", "draws", "scale", "readout", "decorrelation_rate", "hidden", "activation",
     }  # fmt: skip
 
 

@@ -29,6 +29,7 @@ def compare_command(
     forward: o.Forward = None,
     readout: o.Readout = None,
     network: o.Network = None,
+    activation: o.Activation = None,
     optimizer: o.Optimizer = None,
     schedule: o.Schedule = None,
     weight_normalisation: o.WeightNormalisation = None,
@@ -44,15 +45,10 @@ def compare_command(
 
     Example: noisylearn compare --task mnist-sample --rules danp,anp,np,bp --profiles pcm-nandakumar-2019
     """
-    names, labels, numbers = (
-        split_list(profiles, "--profiles"), split_list(rules, "--rules"), split_integers(seeds, "--seeds"),
-    )  # fmt: skip
+    given = o.stated(locals())
+    labels, names = split_list(rules, "--rules"), split_list(profiles, "--profiles")
+    numbers = split_integers(seeds, "--seeds")
     check_request(labels, names, numbers)
-    given = o.stated(
-        baseline=baseline, draws=draws, epochs=epochs, batch=batch, lr=lr, decorrelation_rate=decorrelation_rate,
-        hidden=hidden, device=device, scale=scale, forward=forward, readout=readout, network=network,
-        optimizer=optimizer, schedule=schedule, weight_normalisation=weight_normalisation, held_out=held_out,
-    )  # fmt: skip
     with progress() as bar:
         rows = compare(task, labels, [load_profile(n) for n in names], numbers, given, out, data_dir, on_run=bar.run)
     plot = _plot(task, rows, out)

@@ -1,11 +1,15 @@
 """Options that several commands share."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from noisylearn.config import TrainConfig
 from noisylearn.errors import UserError
+
+PLACE = ("task", "rule", "profile")  # what every command names by itself
 
 TASK_HELP = "Task to learn; see 'noisylearn tasks list'."
 RECIPE = "Default: from the recipe of task, rule and profile."
@@ -27,6 +31,7 @@ Forward = Annotated[str | None, typer.Option(help="BP's forward pass: digital, o
 Readout = Annotated[str | None, typer.Option(help="same (as the rule), or delta: the exact delta rule at the readout.")]
 Network = Annotated[str | None, typer.Option(help="mlp or convnet.")]
 Hidden = Annotated[str | None, typer.Option(help=f"Hidden units of the mlp, e.g. 300 or 300,100. {RECIPE}")]
+Activation = Annotated[str | None, typer.Option(help="Of the mlp: leaky-relu, tanh or identity.")]
 Optimizer = Annotated[str | None, typer.Option(help="Any optimizer of torch.optim, in lower case, with its defaults.")]
 Lr = Annotated[float | None, typer.Option(help=f"Learning rate. {RECIPE}")]
 Schedule = Annotated[str | None, typer.Option(help="Of the learning rate: constant or cosine (to zero).")]
@@ -56,7 +61,8 @@ def hidden_units(text: str | None) -> tuple[int, ...] | None:
     return sizes
 
 
-def stated(**options: Any) -> dict[str, Any]:
-    """The options of a training configuration that were given."""
-    options["hidden"] = hidden_units(options.get("hidden"))
-    return {key: value for key, value in options.items() if value is not None}
+def stated(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a training configuration among a command's arguments, those that were given."""
+    settings = {key: arguments[key] for key in TrainConfig.model_fields if key in arguments and key not in PLACE}
+    settings["hidden"] = hidden_units(arguments["hidden"])
+    return {key: value for key, value in settings.items() if value is not None}

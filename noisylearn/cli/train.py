@@ -32,6 +32,7 @@ def train_command(
     forward: o.Forward = None,
     readout: o.Readout = None,
     network: o.Network = None,
+    activation: o.Activation = None,
     optimizer: o.Optimizer = None,
     schedule: o.Schedule = None,
     weight_normalisation: o.WeightNormalisation = None,
@@ -48,15 +49,9 @@ def train_command(
 
     Example: noisylearn train --task mnist-sample --rule danp --profile pcm-nandakumar-2019
     """
+    given = o.stated(locals())
     chosen = load_profile(profile)
-    config, recipes = resolve(
-        task, rule, chosen,
-        o.stated(
-            baseline=baseline, draws=draws, epochs=epochs, batch=batch, lr=lr, decorrelation_rate=decorrelation_rate,
-            hidden=hidden, seed=seed, device=device, scale=scale, forward=forward, readout=readout, network=network,
-            optimizer=optimizer, schedule=schedule, weight_normalisation=weight_normalisation, held_out=held_out,
-        ),
-    )  # fmt: skip
+    config, recipes = resolve(task, rule, chosen, given)
     with progress() as bar:
         file = train(config, chosen, out, data_dir, resume, bar.run(f"{config.label} on {chosen.name}"))
     run = file.read()

@@ -1,15 +1,25 @@
-"""Feed-forward networks with leaky ReLU."""
+"""Feed-forward networks."""
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Literal
 
 import torch
 from torch import nn
 
+Activation = Literal["leaky-relu", "tanh", "identity"]
+ACTIVATIONS: dict[Activation, type[nn.Module]] = {
+    "leaky-relu": nn.LeakyReLU,
+    "tanh": nn.Tanh,
+    "identity": nn.Identity,
+}
 
-def mlp(n_in: int, hidden: Sequence[int], n_out: int, seed: int = 0) -> nn.Sequential:
-    """Flatten, Linear layers hidden1, hidden2, ... with leaky ReLU, and a Linear readout.
+
+def mlp(
+    n_in: int, hidden: Sequence[int], n_out: int, seed: int = 0, activation: Activation = "leaky-relu"
+) -> nn.Sequential:
+    """Flatten, Linear layers hidden1, hidden2, ... each with the activation, and a Linear readout.
 
     Initialised by torch's defaults from `seed`; the global random state is left alone.
     """
@@ -18,7 +28,7 @@ def mlp(n_in: int, hidden: Sequence[int], n_out: int, seed: int = 0) -> nn.Seque
         modules: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
         for i, (fan_in, fan_out) in enumerate(zip(sizes, hidden, strict=False), start=1):
             modules[f"hidden{i}"] = nn.Linear(fan_in, fan_out)
-            modules[f"activation{i}"] = nn.LeakyReLU()
+            modules[f"activation{i}"] = ACTIVATIONS[activation]()
         modules["readout"] = nn.Linear(sizes[-1], n_out)
         return nn.Sequential(modules)
 
