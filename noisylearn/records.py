@@ -27,7 +27,7 @@ class Record(BaseModel):
     def _unknown_keys(cls, table: Any) -> Any:
         for key in table if isinstance(table, dict) else ():
             if key not in cls.model_fields:
-                raise ValueError(str(unknown_name("key", str(key), cls.model_fields)))
+                raise ValueError(str(unknown_name("key", str(key), cls.model_fields.keys() - {"exceptions"})))
         return table
 
 
@@ -49,8 +49,6 @@ class CitedRecord(Record):
     def _lift_cited_values(cls, table: Any) -> Any:
         if not isinstance(table, dict):
             return table
-        if "exceptions" in table:
-            raise ValueError(str(unknown_name("key", "exceptions", set(cls.model_fields) - {"exceptions"})))
         plain, exceptions = {}, {}
         for key, value in table.items():
             if isinstance(value, dict) and "value" in value:
