@@ -24,7 +24,8 @@ RECIPES = {
 OTHER = {
     "task": "mnist", "rule": "np", "profile": "b", "baseline": "noisy", "draws": 2, "scale": "layer",
     "forward": "chip", "readout": "delta", "network": "convnet", "hidden": (3,), "activation": "tanh",
-    "optimizer": "sgd", "lr": 2e-3, "schedule": "constant", "epochs": 11, "batch": 7, "decorrelation_rate": 0.1, "weight_normalisation": True,
+    "optimizer": "sgd", "lr": 2e-3,
+    "schedule": "constant", "epochs": 11, "batch": 7, "decorrelation_rate": 0.1, "weight_normalisation": True,
     "held_out": "validation", "seed": 1, "device": "cuda",
 }  # fmt: skip
 BASE = TrainConfig(task="sarcos", rule="anp", profile="a")
