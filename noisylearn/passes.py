@@ -81,10 +81,17 @@ class PassRunner:
         """One forward of `model` for all passes of `plan` over the samples x (batch, ...).
 
         `purpose` names the random streams, so that looking at the chip draws other numbers than training on it.
+        Raises UserError for an input that the model does not take.
         """
-        if self._forks is None:
-            self._forks = self._probe_fork(placed, x)
-        return self._run(placed, x, plan, purpose, fork=self._forks)
+        try:
+            if self._forks is None:
+                self._forks = self._probe_fork(placed, x)
+            return self._run(placed, x, plan, purpose, fork=self._forks)
+        except RuntimeError as error:
+            if "shape" not in str(error) and "size" not in str(error):
+                raise
+            reason = str(error).splitlines()[0]
+            raise UserError(f"the model does not take an input of shape {tuple(x.shape)}: {reason}") from error
 
     def _run(self, placed: Placed, x: Tensor, plan: Plan, purpose: str, fork: bool) -> Readings:
         batch = x.shape[0]
@@ -170,19 +177,23 @@ class _Forward:
             return activity, []
         drawn: list[dict[str, Tensor]] = []
         rows = []
-        for p in range(self._plan.n_passes):
-            drawn.append({})
-            row = activity[p]
-            if self._plan.perturbed[p][self._index[name]]:
-                for key, parameter in placed.layer.named_parameters():
-                    for effect in placed.pass_effects:
-                        draw = StreamOf(self._draws, name, effect.kind, key, self._purpose)
-                        noise = effect.apply(torch.zeros_like(parameter.detach()), Setting(), draw, {})
-                        drawn[p][key] = drawn[p][key] + noise if key in drawn[p] else noise
+        for p, row in enumerate(activity):
+            noise = self._draw_weight_noise(name) if self._plan.perturbed[p][self._index[name]] else {}
+            if noise:
                 x = inputs[min(p, inputs.shape[0] - 1)]
-                row = row + apply_weights(placed.layer, drawn[p]["weight"], drawn[p].get("bias"), x)
+                row = row + apply_weights(placed.layer, noise["weight"], noise.get("bias"), x)
+            drawn.append(noise)
             rows.append(row)
         return torch.stack(rows), drawn
+
+    def _draw_weight_noise(self, name: str) -> dict[str, Tensor]:
+        """Noise of one pass on the weight and the bias of a layer."""
+        noise = {key: torch.zeros_like(p.detach()) for key, p in self._placed[name].layer.named_parameters()}
+        for effect in self._placed[name].pass_effects:
+            for key, so_far in noise.items():
+                draw = StreamOf(self._draws, name, effect.kind, key, self._purpose)
+                noise[key] = effect.apply(so_far, Setting(), draw, {})
+        return noise
 
     def _add_node_noise(self, name: str, activity: Tensor) -> tuple[Tensor, Tensor | None]:
         """Additive noise on the pre-activations of the passes that the plan perturbs."""

@@ -568,3 +568,8 @@ def test_what_a_device_is_survives_programming_and_checkpoints() -> None:
     other.load_state(chip.state())
     other.program()
     assert all(torch.equal(other.weights()[name], weight) for name, weight in first.items())
+
+
+def test_an_input_the_model_does_not_take_is_one_clear_error() -> None:
+    with pytest.raises(UserError, match=r"does not take an input of shape \(4, 5\)"):
+        Chip(_plain(3, 4, 2))(torch.ones(4, 5, dtype=torch.float64))
