@@ -121,7 +121,7 @@ def test_show(arguments, run, document):
 
 
 def test_brackets_and_colons_are_shown_as_they_are(run, tmp_path):
-    text = profile_text().replace("dalm-2024", ":100:").replace("[sources.:100:]", '[sources.":100:"]')
+    text = profile_text().replace("dalm-2023", ":100:").replace("[sources.:100:]", '[sources.":100:"]')
     (tmp_path / "a.toml").write_text(text.replace('citation = "', 'citation = "[red][/x] '))
     status, out, _ = run("profiles", "show", "a.toml")
     assert status == 0

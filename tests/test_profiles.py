@@ -19,17 +19,17 @@ WRONG = {
     "missing number": ("sigma = 1e-3", "", ["sigma", "required"]),
     "unknown effect": ('"gaussian-node"\nst', '"gausian-node"\nst', ["effects.0", "unknown kind", "'gaussian-node'"]),
     "effect without kind": ('kind = "gaussian-node"\n', "", ["effects.0", "no kind"]),
-    "unknown source": ('source = "dalm-2024"', 'source = "dalm"', ["source 'dalm'", "[sources]"]),
+    "unknown source": ('source = "dalm-2023"', 'source = "dalm"', ["source 'dalm'", "[sources]"]),
     "unknown status": ('status = "assumed"', 'status = "guessed"', ["status", "'measured'", "'guessed'"]),
     "half a cited value": ("sigma = 1e-3", "sigma = { value = 1e-3 }", ["sigma", "status and source"]),
     "cited value, status": (
-        "sigma = 1e-3", 'sigma = { value = 1e-3, status = "guessed", source = "dalm-2024" }', ["status", "'guessed'"],
+        "sigma = 1e-3", 'sigma = { value = 1e-3, status = "guessed", source = "dalm-2023" }', ["status", "'guessed'"],
     ),
     "cited value, source": (
         "sigma = 1e-3", 'sigma = { value = 1e-3, status = "fitted", source = "dalm" }', ["source 'dalm'"],
     ),
     "cited value, type": (
-        "sigma = 1e-3", 'sigma = { value = 1e-3, status = "fitted", source = ["dalm-2024"] }', ["source", "string"],
+        "sigma = 1e-3", 'sigma = { value = 1e-3, status = "fitted", source = ["dalm-2023"] }', ["source", "string"],
     ),
     "unknown observable": ('"clean_pass"]', '"clean"]', ["observable.4", "'clean_pass'", "'clean'"]),
     "observable without effect": ('"injected_noise"', '"injected_weight_noise"', ["weight_noise", "no effect"]),
