@@ -34,6 +34,7 @@ def accuracy_curves(rows: Sequence[Row], metric: str, baselines: dict[str, float
     for (name, value), style in zip(baselines.items(), (":", "-.", "--"), strict=False):
         ax.axhline(value, color="grey", linestyle=style, linewidth=1, label=name)
     ax.set(xlabel="epoch", ylabel=f"held-out {metric}, read on the chip")
+    ax.xaxis.get_major_locator().set_params(integer=True)
     ax.grid(alpha=0.3)
     ax.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
     _save(figure, file)
@@ -63,7 +64,7 @@ def device_noise(profile: HardwareProfile, file: Path) -> None:
             label = f"of it fresh in each of two passes {timing.pass_interval_us:g} us apart"
             axes[1].plot(g, fresh.sqrt(), linestyle="--", color="black", label=label)
     axes[0].set(xlabel="target conductance (uS)", ylabel="standard deviation (uS)", title="programming noise")
-    axes[1].set(xlabel="conductance (uS)", ylabel="standard deviation (uS)", title="read noise")
+    axes[1].set(xlabel="conductance (uS)", ylabel="standard deviation (uS)", title="read noise (drift apart)")
     for ax in axes:
         ax.set_ylim(bottom=0)
         ax.grid(alpha=0.3)
