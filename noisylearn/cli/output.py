@@ -68,6 +68,17 @@ def progress() -> "Iterator[ProgressLine]":
             raise InterruptedRunError from None
 
 
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Says on standard error what a command of unknown length is at; silent without a terminal."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    with console.status(what):
+        yield
+
+
 class ProgressLine:
     """Makes the step callback of one run after another."""
 

@@ -6,7 +6,7 @@ import typer
 
 from noisylearn import tasks
 from noisylearn.cli.options import DataDir, Json
-from noisylearn.cli.output import print_json, print_table, print_text
+from noisylearn.cli.output import print_json, print_table, print_text, waiting
 
 app = typer.Typer(no_args_is_help=True, help="Tasks: data, split, metric, trivial baselines.")
 
@@ -29,18 +29,20 @@ def show_command(
     json: Json = False,
 ) -> None:
     """One task: notes, sizes and trivial baselines, measured from its data."""
-    task = tasks.load(name, data_dir)
+    with waiting(f"reading {name} and fitting its trivial baselines"):
+        task = tasks.load(name, data_dir)
+        baselines = task.baselines
     sizes = {"training samples": len(task.train_inputs), "held-out samples": len(task.test_inputs)}
     if json:
         print_json(
             {
                 "name": name, "title": task.title, "notes": task.notes, "metric": task.metric_name, **sizes,
-                "input_shape": list(task.input_shape), "outputs": task.n_outputs, "baselines": task.baselines,
+                "input_shape": list(task.input_shape), "outputs": task.n_outputs, "baselines": baselines,
             }
         )  # fmt: skip
         return
     print_text(str(tasks.describe(name)))
     rows = [[key, str(value)] for key, value in sizes.items()]
     rows += [["input shape", str(tuple(task.input_shape))], ["outputs", str(task.n_outputs)]]
-    rows += [[f"trivial baseline: {key}", f"{value:.4g} {task.metric_name}"] for key, value in task.baselines.items()]
+    rows += [[f"trivial baseline: {key}", f"{value:.4g} {task.metric_name}"] for key, value in baselines.items()]
     print_table(task.title, ["", "value"], rows, numbers=1)
