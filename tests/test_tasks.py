@@ -20,6 +20,8 @@ from noisylearn.tasks.ridge import ridge_predictions
 
 # (task, part): input shape, samples of the training part, samples of the held-out part
 SIZES = {
+    ("digits", "test"): ((64,), 1_438, 359),
+    ("digits", "validation"): ((64,), 1_138, 300),
     ("mnist-sample", "test"): ((784,), 4_000, 1_000),
     ("mnist-sample", "validation"): ((784,), 3_200, 800),
     ("mnist", "test"): ((784,), 60_000, 10_000),
@@ -33,6 +35,7 @@ SIZES = {
 }
 # (low, high) of each baseline on the test part; the margins are for other versions of torch
 BASELINES = {
+    "digits": {"chance": (0.1, 0.1), "majority class": (0.1, 0.11), "ridge readout": (0.9, 0.96)},
     "mnist-sample": {"chance": (0.1, 0.1), "majority class": (0.1, 0.1), "ridge readout": (0.84, 0.87)},
     "mnist": {"chance": (0.1, 0.1), "majority class": (0.1135, 0.1135), "ridge readout": (0.855, 0.868)},
     "sarcos": {"zero": (1.07, 1.08), "mean": (1.07, 1.08), "ridge readout": (0.17, 0.19)},
@@ -278,7 +281,7 @@ def test_ridge_penalty_guards_against_more_features_than_samples():
 
 def test_every_task_is_described_without_its_data(monkeypatch, tmp_path):
     monkeypatch.setenv(files.ENVIRONMENT_VARIABLE, str(tmp_path))
-    assert set(tasks.names()) == {"mnist", "cifar10", "sarcos", "linear-teacher", "mnist-sample"}
+    assert set(tasks.names()) == {"mnist", "cifar10", "sarcos", "linear-teacher", "mnist-sample", "digits"}
     for name in tasks.names():
         description = tasks.describe(name)
         assert description.name == name

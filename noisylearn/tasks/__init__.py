@@ -3,12 +3,12 @@
 import os
 
 from noisylearn.errors import unknown_name
-from noisylearn.tasks import cifar10, linear_teacher, mnist, mnist_sample, sarcos
+from noisylearn.tasks import cifar10, digits, linear_teacher, mnist, mnist_sample, sarcos
 from noisylearn.tasks.base import ClassificationTask, Description, RegressionTask, Task, TaskModule
 
 __all__ = ["ClassificationTask", "Description", "RegressionTask", "Task", "describe", "load", "names"]
 
-_MODULES: tuple[TaskModule, ...] = (mnist_sample, mnist, cifar10, sarcos, linear_teacher)
+_MODULES: tuple[TaskModule, ...] = (mnist_sample, digits, mnist, cifar10, sarcos, linear_teacher)
 _REGISTRY = {module.DESCRIPTION.name: module for module in _MODULES}
 
 
