@@ -99,6 +99,14 @@ class Chip:
         for crossbar in self._placed.values():
             crossbar.elapse(seconds)
 
+    @torch.no_grad()
+    def calibrate(self, x: Tensor) -> None:
+        """Set the range of every converter that is calibrated on data from samples x (batch, ...)."""
+        if any(crossbar.periphery is not None for crossbar in self._placed.values()):
+            readings = self._runner.run(self._placed, self._on_device(x), self._one_pass(), "calibrate")
+            for name, crossbar in self._placed.items():
+                crossbar.calibrate(readings.layers[name].input[0])
+
     def weights(self) -> dict[str, Tensor]:
         """Layer name -> effective weight on the devices at this moment."""
         return {name: crossbar.weight().clone() for name, crossbar in self._placed.items()}
@@ -135,7 +143,7 @@ def _warn_of_zero_layers(layers: dict[str, WeightLayer]) -> None:
 
 def _warn_of_noise_level(profile: HardwareProfile) -> None:
     low, high = NOISE_VARIANCES
-    for effect in profile.calibration.effects:
+    for effect in profile.all_effects():
         if not effect.can_be_off:
             continue
         variance = float(effect.moments(torch.zeros(()), Setting()).variance)

@@ -3,11 +3,9 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from noisylearn.crossbar import Crossbar, Digital, StraightThrough
 from noisylearn.draws import Draws, StreamOf
@@ -97,11 +95,8 @@ class PassRunner:
         batch = x.shape[0]
         forward = _Forward(placed, plan, batch, self._draws, purpose, forked=not fork or plan.n_passes == 1)
         stacked = x.repeat(plan.n_passes, *[1] * (x.dim() - 1)) if forward.forked else x
-        weights = {f"{name}.weight".lstrip("."): layer.weight() for name, layer in placed.items()}
-        weights |= {f"{n}.bias".lstrip("."): b for n, layer in placed.items() if (b := layer.bias()) is not None}
-        hooks: dict[nn.Module, Callable[..., Any]] = {layer.layer: forward.hook(n) for n, layer in placed.items()}
-        with _hooked(hooks), exact_convolutions(x):
-            output = functional_call(self._model, weights, (stacked,))
+        with _executed_by({layer.layer: forward.execution(n) for n, layer in placed.items()}), exact_convolutions(x):
+            output = self._model(stacked)
         unused = [name for name in placed if name not in forward.readings]
         if unused:
             raise UserError(f"layer '{unused[0]}' was not used in the forward pass; remove it from the model")
@@ -133,21 +128,18 @@ class _Forward:
         self._draws, self._purpose = draws, purpose
         self._index = {name: i for i, name in enumerate(placed)}
 
-    def hook(self, name: str) -> Callable[[nn.Module, tuple[Any, ...], Tensor], Tensor]:
-        def after_layer(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
-            return self._read(name, args[0], output)
+    def execution(self, name: str) -> Callable[[Tensor], Tensor]:
+        """What takes the place of the layer's own forward."""
+        return lambda inputs: self._execute(name, inputs)
 
-        return after_layer
-
-    def _read(self, name: str, inputs: Tensor, output: Tensor) -> Tensor:
+    def _execute(self, name: str, inputs: Tensor) -> Tensor:
         if name in self.readings:
             raise UserError(f"layer '{name}' is used twice in one forward pass; give each use a layer of its own")
         seen = self._plan.n_passes if self.forked else 1
         inputs = inputs.reshape(seen, self._batch, *inputs.shape[1:])
-        activity = output.reshape(seen, self._batch, *output.shape[1:])
         self.forked = True
         placed = self._placed[name]
-        activity = self._add_read_noise(name, inputs, activity)
+        activity = placed.read(inputs, self._plan.n_passes, self._purpose)
         if activity.shape[0] != self._plan.n_passes:
             activity = activity.expand(self._plan.n_passes, *activity.shape[1:])
         activity, weight_noise = self._add_weight_noise(name, inputs, activity)
@@ -156,19 +148,6 @@ class _Forward:
             placed.layer, inputs, activity, noise, weight_noise, placed.node_variance, placed.weight_variance
         )
         return activity.flatten(0, 1)
-
-    def _add_read_noise(self, name: str, inputs: Tensor, activity: Tensor) -> Tensor:
-        """Independent Gaussian weight noise, lumped: variance sum_j var(w_ij) x_j^2 at every output, exactly."""
-        placed = self._placed[name]
-        weight_variance = placed.read_variance()
-        if weight_variance is None:
-            return activity
-        with torch.no_grad():
-            squares = inputs.flatten(0, 1).square()
-            variance = apply_weights(placed.layer, weight_variance, None, squares)
-            deviation = variance.clamp_(min=0).sqrt_().reshape(activity.shape)
-            z = self._draws.normal((name, "read", self._purpose), (self._plan.n_passes, *activity.shape[1:]))
-        return torch.addcmul(activity, deviation, z)
 
     def _add_weight_noise(self, name: str, inputs: Tensor, activity: Tensor) -> tuple[Tensor, list[dict[str, Tensor]]]:
         """Noise on the weights that is the same for all samples of a pass."""
@@ -202,9 +181,11 @@ class _Forward:
         if not effects or not on:
             return activity, None
         noise = activity.new_zeros(len(on), *activity.shape[1:])
-        for effect in effects:
-            draw = StreamOf(self._draws, name, effect.kind, self._purpose)
-            noise = effect.apply(noise, Setting(), draw, {})
+        setting = self._placed[name].setting
+        for effect, state in zip(effects, self._placed[name].node_memory, strict=True):
+            if not state:
+                effect.fabricate(noise[0, 0], setting, StreamOf(self._draws, name, effect.kind), state)
+            noise = effect.apply(noise, setting, StreamOf(self._draws, name, effect.kind, self._purpose), state)
         if len(on) < self._plan.n_passes:
             perturbed_only, noise = noise, torch.zeros_like(activity)
             noise[on] = perturbed_only
@@ -212,10 +193,15 @@ class _Forward:
 
 
 @contextmanager
-def _hooked(hooks: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
-    handles = [module.register_forward_hook(hook) for module, hook in hooks.items()]
+def _executed_by(executions: Mapping[nn.Module, Callable[[Tensor], Tensor]]) -> Iterator[None]:
+    """Let other functions do the forward of some modules; hooks of the user's still run around them."""
+    own = {module: vars(module).get("forward") for module in executions}
     try:
+        for module, execution in executions.items():
+            vars(module)["forward"] = execution
         yield
     finally:
-        for handle in handles:
-            handle.remove()
+        for module, forward in own.items():
+            del vars(module)["forward"]
+            if forward is not None:
+                vars(module)["forward"] = forward

@@ -2,15 +2,16 @@
 
 import datetime
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
-from noisylearn.effects import AnyEffect, Effect
+from noisylearn.effects import Adc, AnyEffect, Dac, Effect
 from noisylearn.errors import UserError, unknown_name
 from noisylearn.records import CitedRecord, Record, one_line
+from noisylearn.write import AnyWrite, InPlace
 
 Observable = Literal["loss", "input", "activity", "injected_noise", "injected_weight_noise", "clean_pass"]
 PACKAGED = Path(__file__).parent / "hardware_profiles"
@@ -25,16 +26,24 @@ class Source(Record):
 
 
 class Mapping(CitedRecord):
-    """How a weight becomes conductances: G+ - G- = w g_max / max|w|, one of the pair at zero.
+    """How a weight becomes conductances: G+ - G- = w (g_max - g_min) / max|w|, one of the pair at g_min.
 
-    The maximum is taken over the weights of one output column or of the whole layer. reads_clip: whether a read that
-    noise takes below zero counts as zero; only false is simulated, since what is fresh at every read is lumped.
+    The maximum is taken over the weights of one column of a tile, of a whole tile, or of the layer. reads_clip: whether
+    a read that noise takes below zero counts as zero; only false is simulated, since what is fresh at every read is
+    lumped.
     """
 
     kind: Literal["differential-pair"]
     g_max_us: float = Field(gt=0)
-    scale: Literal["column", "layer"]
+    g_min_us: float = Field(default=0.0, ge=0)
+    scale: Literal["column", "tile", "layer"]
     reads_clip: Literal[False]
+
+    @model_validator(mode="after")
+    def _spans(self) -> "Mapping":
+        if self.g_min_us >= self.g_max_us:
+            raise ValueError(f"g_min_us = {self.g_min_us:g} must be below g_max_us = {self.g_max_us:g}")
+        return self
 
 
 class Timing(CitedRecord):
@@ -44,12 +53,36 @@ class Timing(CitedRecord):
     pass_interval_us: float = Field(gt=0)
 
 
+class Tile(CitedRecord):
+    """Size of one array of devices; larger layers take several, whose partial sums are added digitally."""
+
+    rows: int = Field(ge=1)
+    columns: int = Field(ge=1)
+
+
+class Inputs(CitedRecord):
+    """How numbers become voltages: divided by the largest of each vector ("absolute-maximum"), or by a fixed range."""
+
+    scaling: Literal["absolute-maximum", "fixed"]
+    range: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _states_range(self) -> "Inputs":
+        if (self.scaling == "fixed") != (self.range is not None):
+            raise ValueError('scaling = "fixed" goes with a range, "absolute-maximum" without')
+        return self
+
+
 class Specification(Record):
     """What the machine is built to do. Without a mapping, weights are exact numbers."""
 
     date: datetime.date
     mapping: Mapping | None = None
     timing: Timing | None = None
+    tile: Tile | None = None
+    inputs: Inputs | None = None
+    dac: Dac | None = None
+    adc: Adc | None = None
 
 
 class Calibration(Record):
@@ -69,44 +102,75 @@ class HardwareProfile(Record):
     observable: tuple[Observable, ...]
     sources: dict[str, Source]
     specification: Specification
+    write: AnyWrite | None = None
     calibration: Calibration
     _text: str = PrivateAttr(default="")
 
     @model_validator(mode="after")
     def _no_contradictions(self) -> "HardwareProfile":
-        needs_pair = [e.kind for e in self.effects("weight") if e.lifetime != "pass"]
-        if needs_pair and (self.specification.mapping is None or self.specification.timing is None):
-            raise ValueError(f"effect {needs_pair[0]} acts on conductances: state specification.mapping and .timing")
-        if unknown := [e.kind for e in self.calibration.effects if not e.is_simulated]:
-            raise ValueError(f"effect {unknown[0]} acts where or when this version's chip has nothing to act on")
-        kinds = [e.kind for e in self.calibration.effects]
-        if twice := [kind for kind in kinds if kinds.count(kind) > 1]:
-            raise ValueError(f"effect {twice[0]} is stated twice; state each kind once")
-        if "injected_noise" in self.observable and not self.effects("node"):
-            raise ValueError("observable 'injected_noise', but no effect injects noise at the nodes")
-        if "injected_weight_noise" in self.observable and not any(e.lifetime == "pass" for e in self.effects("weight")):
-            raise ValueError("observable 'injected_weight_noise', but no effect injects noise into the weights")
-        lasting = [e.kind for e in self.calibration.effects if not e.can_be_off]
-        if "clean_pass" in self.observable and lasting:
-            raise ValueError(f"observable 'clean_pass', but {lasting[0]} cannot be switched off")
-        for where, table in self.cited_tables():
-            for key in table.sources() - set(self.sources):
-                raise ValueError(f"{where}: source '{key}' is not listed under [sources]")
-        cited = {key for _, table in self.cited_tables() for key in table.sources()}
-        if unused := sorted(set(self.sources) - cited):
-            raise ValueError(f"source '{unused[0]}' is listed under [sources], but no number refers to it")
+        _check_places(self)
+        _check_observable(self)
+        _check_sources(self)
         return self
 
     def effects(self, site: str) -> list[Effect]:
-        """The effects that act at one site, in order."""
-        return [e for e in self.calibration.effects if e.site == site]
+        """The effects that act at one site, in order: a DAC comes first, an ADC last."""
+        return [e for e in self.all_effects() if e.site == site]
+
+    def all_effects(self) -> list[Effect]:
+        """The converters of the specification and the effects of the calibration, in the order in which they act."""
+        dac, adc = self.specification.dac, self.specification.adc
+        return [*([dac] if dac else []), *self.calibration.effects, *([adc] if adc else [])]
+
+    def only(self, *kinds: str) -> "HardwareProfile":
+        """This machine with all effects off except those of the named kinds ("dac" and "adc" among them).
+
+        Raises UserError for a kind that the profile does not state, or where the rest would make no machine.
+        """
+        return self._keeping(self._named(kinds), f"only-{'-'.join(kinds)}" if kinds else "no-effects")
+
+    def without(self, *kinds: str) -> "HardwareProfile":
+        """This machine with the effects of the named kinds off. Raises UserError as `only` does."""
+        left = {e.kind for e in self.all_effects()} - self._named(kinds)
+        return self._keeping(left, f"without-{'-'.join(kinds)}" if kinds else "")
+
+    def _named(self, kinds: tuple[str, ...]) -> set[str]:
+        known = [effect.kind for effect in self.all_effects()]
+        for kind in kinds:
+            if kind not in known:
+                raise unknown_name(f"effect of profile {self.name}", kind, known)
+        return set(kinds)
+
+    def _keeping(self, kinds: set[str], suffix: str) -> "HardwareProfile":
+        left = [effect for effect in self.calibration.effects if effect.kind in kinds]
+        off = {converter: None for converter in ("dac", "adc") if converter not in kinds}
+        draft = self.model_copy(
+            update={
+                "name": f"{self.name}-{suffix}".rstrip("-"),
+                "specification": self.specification.model_copy(update=off),
+                "calibration": self.calibration.model_copy(update={"effects": tuple(left)}),
+                "observable": tuple(
+                    what for what in self.observable if what not in _GONE_WITHOUT or _injects(left, what)
+                ),
+            }
+        )
+        parts = {key: getattr(draft, key) for key in type(self).model_fields}
+        parts["sources"] = {key: self.sources[key] for key in _cited(draft)}
+        try:
+            return HardwareProfile.model_validate(parts)
+        except ValidationError as error:
+            raise UserError(f"profile {draft.name}: {one_line(error)}") from None
 
     def cited_tables(self) -> Iterator[tuple[str, CitedRecord]]:
         """(place in the file, table) of every table that states numbers."""
-        for place in ("mapping", "timing"):
+        for place in ("mapping", "timing", "tile", "inputs", "dac", "adc"):
             table = getattr(self.specification, place)
             if table is not None:
                 yield f"specification.{place}", table
+        if self.write is not None:
+            yield "write", self.write
+        if isinstance(self.write, InPlace):
+            yield "write.device", self.write.device
         for i, effect in enumerate(self.calibration.effects):
             yield f"calibration.effects.{i} ({effect.kind})", effect
 
@@ -118,9 +182,84 @@ class HardwareProfile(Record):
         return self.model_dump_json()
 
     @property
+    def in_place(self) -> InPlace | None:
+        """How updates reach the devices where the network exists on them alone; None where it is kept digitally."""
+        return self.write if isinstance(self.write, InPlace) else None
+
+    @property
     def is_noisy(self) -> bool:
         """Whether two passes over this machine differ at all."""
-        return any(effect.differs_between_passes for effect in self.calibration.effects)
+        return any(effect.differs_between_passes for effect in self.all_effects())
+
+
+def _check_places(profile: HardwareProfile) -> None:
+    """Every effect needs something to act on, in a setting that gives it meaning."""
+    spec, effects = profile.specification, profile.all_effects()
+    kinds = [effect.kind for effect in effects]
+    if twice := [kind for kind in kinds if kinds.count(kind) > 1]:
+        raise ValueError(f"effect {twice[0]} is stated twice; state each kind once")
+    if unknown := [e.kind for e in effects if not e.is_simulated]:
+        raise ValueError(f"effect {unknown[0]} acts where or when this version's chip has nothing to act on")
+    on_devices = [e.kind for e in effects if e.site == "weight" and e.lifetime != "pass"]
+    if on_devices and (spec.mapping is None or spec.timing is None):
+        raise ValueError(f"effect {on_devices[0]} acts on conductances: state specification.mapping and .timing")
+    on_circuits = [e.kind for e in effects if e.site in ("input", "output")]
+    if on_circuits and spec.inputs is None:
+        raise ValueError(f"effect {on_circuits[0]} is in units of full scale: state specification.inputs")
+    on_chip = spec.mapping is not None or profile.in_place is not None
+    if (spec.inputs is not None or spec.tile is not None) and not on_chip:
+        raise ValueError("specification.inputs and .tile need devices: state specification.mapping")
+    if profile.in_place is not None and (spec.mapping is not None or on_devices):
+        raise ValueError(
+            f'write.mode = "{profile.in_place.mode}" states the devices itself, in units of full scale: remove '
+            f"{f'effect {on_devices[0]}' if on_devices else 'specification.mapping'}"
+        )
+    lasting = [e.kind for e in effects if e.lifetime == "memory"]
+    if lasting and spec.timing is None:
+        raise ValueError(f"effect {lasting[0]} has memory: state specification.timing")
+    for effect in effects:
+        t_read_ns = getattr(effect, "t_read_ns", 0.0)
+        if spec.timing is not None and t_read_ns > spec.timing.pass_interval_us * 1e3:
+            raise ValueError(
+                f"effect {effect.kind}: t_read_ns = {t_read_ns:g} is longer than the pass interval of "
+                f"{spec.timing.pass_interval_us:g} us; check the units, or lengthen the interval"
+            )
+
+
+def _check_observable(profile: HardwareProfile) -> None:
+    """What is said to be seen must exist."""
+    effects = profile.all_effects()
+    for what, where in _GONE_WITHOUT.items():
+        if what in profile.observable and not _injects(effects, what):
+            raise ValueError(f"observable '{what}', but no effect injects noise {where}")
+    lasting = [e.kind for e in effects if not e.can_be_off]
+    if "clean_pass" in profile.observable and lasting:
+        raise ValueError(f"observable 'clean_pass', but {lasting[0]} cannot be switched off")
+    own = [e.kind for e in profile.effects("node") if not e.can_be_off]
+    if "injected_noise" in profile.observable and own:
+        raise ValueError(f"observable 'injected_noise', but {own[0]} is the machine's own and cannot be read out")
+
+
+_GONE_WITHOUT = {"injected_noise": "at the nodes", "injected_weight_noise": "into the weights"}
+
+
+def _injects(effects: Sequence[Effect], what: str) -> bool:
+    site = "node" if what == "injected_noise" else "weight"
+    return any(effect.site == site and effect.can_be_off for effect in effects)
+
+
+def _cited(profile: HardwareProfile) -> set[str]:
+    """Keys of all sources that some number refers to."""
+    return {key for _, table in profile.cited_tables() for key in table.sources()}
+
+
+def _check_sources(profile: HardwareProfile) -> None:
+    """Every number cites a listed source, and every listed source is cited."""
+    for where, table in profile.cited_tables():
+        for key in table.sources() - set(profile.sources):
+            raise ValueError(f"{where}: source '{key}' is not listed under [sources]")
+    if unused := sorted(set(profile.sources) - _cited(profile)):
+        raise ValueError(f"source '{unused[0]}' is listed under [sources], but no number refers to it")
 
 
 def profile_files() -> dict[str, Path]:

@@ -82,17 +82,32 @@ relative_amplitude = { power = [0.0088, -0.65], clip = [0.0, 0.2] }"""
 
 
 def machine(
-    *effects: str, observable: tuple[str, ...] = (), devices: bool = False, scale: str = "column"
+    *effects: str,
+    observable: tuple[str, ...] = (),
+    devices: bool = False,
+    scale: str = "column",
+    tiles: bool = False,
+    specification: str = "",
+    write: str = "",
 ) -> HardwareProfile:
-    """A profile from the text of its effects; `devices` gives it pairs of conductances as in the PCM profile."""
+    """A profile from the text of its effects; `devices` gives it pairs of conductances as in the PCM profile.
+
+    tiles: inputs are driven in units of their largest as well.  specification, write: further tables, their text as in
+    a profile, where CITED stands for status and source.
+    """
     shown = ", ".join(f'"{name}"' for name in ("loss", "input", "activity", *observable))
     cited = 'status = "assumed"\nsource = "test"\n'
     text = 'schema_version = 1\nname = "machine-of-a-test"\ntitle = "t"\ndescription = "d"\n'
     text += f'observable = [{shown}]\n[sources.test]\ncitation = "a test"\n[specification]\ndate = 2026-01-01\n'
+    if tiles and not write:
+        devices = True
     if devices:
         text += f'[specification.mapping]\n{cited}kind = "differential-pair"\ng_max_us = 25.0\n'
         text += f'scale = "{scale}"\nreads_clip = false\n'
         text += f"[specification.timing]\n{cited}t0_s = 20.0\npass_interval_us = 1.0\n"
+    if tiles and "[specification.inputs]" not in specification:
+        text += f'[specification.inputs]\n{cited}scaling = "absolute-maximum"\n'
+    text += (specification + write).replace("CITED", cited)
     text += "[calibration]\ndate = 2026-01-01\n"
     text += "".join(f"[[calibration.effects]]\n{cited}{effect}\n" for effect in effects)
     return parse_profile(text)

@@ -4,14 +4,14 @@ Budget: 1e-5 for every single statistical assertion (about 400 of them, so 0.4 %
 """
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
 from checks import DRIFT, ONE_OVER_F, PROGRAMMING, Array, count_agrees, machine, moments_agree
+from effect_cases import ALL, CASES, NOT_OF_ONE_VALUE, NOW, PCM_EFFECTS, Case, np_drift, np_polynomial, np_q
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, stats
@@ -26,126 +26,42 @@ from noisylearn.profiles import load_profile
 ALARM = 1e-5
 N = 100_000
 PCM = load_profile("pcm-nandakumar-2019")
-PCM_EFFECTS = {e.kind: e for e in machine(PROGRAMMING, DRIFT, ONE_OVER_F, devices=True).calibration.effects}
 KINDS = {kind.model_fields["kind"].default: kind for kind in get_args(get_args(AnyEffect)[0])}
-NOW = Setting(g_max_us=25.0, since_write_s=1.0, t0_s=20.0, pass_interval_s=1e-6)
-
-# The distribution of one read, as a cdf on reals, with the mass of atoms at zero apart.
-Cdf = Callable[[Array], Array]
-
-
-@dataclass
-class Case:
-    """An effect at one value and setting, with the cdf of one read; `floored`: reads below zero land at zero."""
-
-    effect: Effect
-    value: float
-    setting: Setting
-    cdf: Cdf
-    floored: bool = False
-    z: Callable[[Array], Array] | None = None  # read -> standard normal, to count tails
-    label: str = field(default="")
-
-
-def _np_polynomial(r: float) -> float:
-    return 0.26348 + 1.9650 * r - 1.1731 * r**2
-
-
-def _np_q(r: float) -> float:
-    """Nandakumar 2019 as devices.md has it."""
-    return min(0.0088 / max(r**0.65, 1e-3), 0.2)
-
-
-def _np_drift(r: float) -> tuple[float, float]:
-    log = math.log(r)
-    return min(max(-0.0155 * log + 0.0244, 0.049), 0.1), min(max(-0.0125 * log - 0.0059, 0.008), 0.045)
-
-
-def _gaussian(kind: str, sigma: float) -> Iterator[Case]:
-    (effect,) = machine(f'kind = "{kind}"\nsigma = {sigma}').calibration.effects
-    for value in (0.0, -3.0, 2.5):
-        normal = stats.norm(value, sigma)
-        yield Case(effect, value, Setting(), normal.cdf, z=lambda x, v=value: (x - v) / sigma)
-
-
-def _programming() -> Iterator[Case]:
-    effect = PCM_EFFECTS["programming-noise"]
-    for g_max in (25.0, 40.0):
-        for r in (0.0, 0.005, 0.02, 0.3, 1.0):
-            target, sigma = r * g_max, g_max / 25 * _np_polynomial(r)
-            normal = stats.norm(target, sigma)
-            z = (lambda x, t=target, s=sigma: (x - t) / s) if r >= 0.3 else None
-            yield Case(effect, target, Setting(g_max_us=g_max), normal.cdf, floored=True, z=z)
-
-
-def _drift() -> Iterator[Case]:
-    effect = PCM_EFFECTS["power-law-drift"]
-    # The spread is never small against the mean in published fits; one made up so that folding shows.
-    (folded,) = machine(
-        'kind = "power-law-drift"\nexponent_mean = { polynomial = [0.01] }\nexponent_spread = { polynomial = [0.03] }',
-        devices=True,
-    ).calibration.effects
-    for e, fit in ((effect, _np_drift), (folded, lambda r: (0.01, 0.03))):
-        for since in (1.0, 3600.0, 86400.0):
-            for r in (0.01, 0.1, 0.5, 1.0):
-                mu, s = fit(r)
-                log_time = math.log((since + 20) / 20)
-
-                def cdf(x: Array, mu: float = mu, s: float = s, log_time: float = log_time, r: float = r) -> Array:
-                    nu = -np.log(x / (25 * r)) / log_time
-                    below = stats.norm.cdf((nu - mu) / s) - stats.norm.cdf((-nu - mu) / s)
-                    return np.where(nu > 0, 1 - below, 1.0)
-
-                yield Case(e, 25 * r, replace(NOW, since_write_s=since), cdf)
-
-
-def _one_over_f() -> Iterator[Case]:
-    effect = PCM_EFFECTS["one-over-f-read-noise"]
-    for since in (0.0, 1.0, 86400.0):
-        for r in (0.002, 0.1, 1.0):
-            sigma = 25 * r * _np_q(r) * math.sqrt(math.log((since + 20 + 250e-9) / 500e-9))
-            normal = stats.norm(25 * r, sigma)
-            yield Case(
-                effect,
-                25 * r,
-                replace(NOW, since_write_s=since),
-                normal.cdf,
-                z=lambda x, m=25 * r, s=sigma: (x - m) / s,
-            )
-
-
-CASES: dict[str, Callable[[], Iterator[Case]]] = {
-    "gaussian-node": lambda: _gaussian("gaussian-node", 0.03),
-    "gaussian-weight": lambda: _gaussian("gaussian-weight", 0.2),
-    "programming-noise": _programming,
-    "power-law-drift": _drift,
-    "one-over-f-read-noise": _one_over_f,
-}
-ALL = [(kind, i, case) for kind, cases in CASES.items() for i, case in enumerate(cases())]
 
 
 def test_every_registered_effect_has_a_case_here() -> None:
-    assert set(CASES) == set(KINDS), "give a new effect its cases above: its distribution, tails included"
+    assert set(CASES) | set(NOT_OF_ONE_VALUE) == set(KINDS), (
+        "give a new effect its cases above: its distribution, tails included"
+    )
 
 
 def _one_read(case: Case, seed: int, n: int = N) -> Array:
     """n devices at one value, each read once: the effect, and the fresh noise that the chip lumps at the output."""
     draws = Draws(seed)
-    value = torch.full((n,), case.value, dtype=torch.float64)
+    value = torch.full(case.shape(n), case.value, dtype=torch.float64)
     draw, state = StreamOf(draws, "test", case.effect.kind), {}
+    case.effect.fabricate(value[0, 0] if value.dim() == 3 else value, case.setting, draw, state)
     case.effect.start(value, replace(case.setting, since_write_s=0.0), draw, state)
     case.effect.elapse(value, case.setting, draw, state)
-    read = case.effect.apply(value, case.setting, draw, state)
     fresh = case.effect.read_variance(value, case.setting, state)
+    only_fresh = case.effect.site == "weight" and case.effect.lifetime == "read"
+    read = value if only_fresh else case.effect.apply(value, case.setting, draw, state)
     if fresh is not None:
         read = read + fresh.sqrt() * draws.normal(("test", "fresh"), (n,)).double()
-    return read.numpy()
+    return read.flatten().numpy()
 
 
 @pytest.mark.parametrize(("kind", "i", "case"), ALL, ids=[f"{k}-{i}" for k, i, _ in ALL])
 def test_reads_have_the_stated_moments_distribution_and_tails(kind: str, i: int, case: Case) -> None:
     reads = _one_read(case, seed=i)
     stated = case.effect.moments(torch.tensor(case.value, dtype=torch.float64), case.setting)
+    if case.atoms:
+        found, counts = np.unique(reads, return_counts=True)
+        np.testing.assert_allclose(found, sorted(case.atoms), atol=1e-6)
+        for value, count in zip(sorted(case.atoms), counts, strict=True):
+            assert count_agrees(int(count), N, case.atoms[value], ALARM)
+        return
+    assert case.cdf is not None
     assert moments_agree(reads, float(stated.mean), float(stated.variance), ALARM)
     if case.floored:
         at_zero = float(case.cdf(np.zeros(1))[0])
@@ -166,11 +82,20 @@ def test_reads_have_the_stated_moments_distribution_and_tails(kind: str, i: int,
 def test_stated_moments_are_those_of_the_distribution_by_integration(kind: str, i: int, case: Case) -> None:
     """Mean and variance from the cdf alone, without a sample: x = 0 carries what the floor catches."""
     middle = float(case.effect.moments(torch.tensor(case.value, dtype=torch.float64), case.setting).mean)
+    if case.atoms:
+        expected = sum(value * p for value, p in case.atoms.items())
+        second = sum(value**2 * p for value, p in case.atoms.items())
+        variance = float(case.effect.moments(torch.tensor(case.value, dtype=torch.float64), case.setting).variance)
+        assert middle == pytest.approx(expected, abs=1e-9)
+        assert variance == pytest.approx(second - expected**2, rel=1e-6, abs=1e-9)
+        return
+    assert case.cdf is not None
     deviation = float(case.effect.moments(torch.tensor(case.value, dtype=torch.float64), case.setting).variance) ** 0.5
     low = 0.0 if case.floored else middle - 12 * deviation
     if kind == "power-law-drift":
         low = case.value * 1e-6
-    x = np.linspace(low, max(middle + 12 * deviation, case.value), 400_001)
+    reach = 80 if kind == "conductance-spread" else 12  # a lognormal tail is long
+    x = np.linspace(low, max(middle + reach * deviation, case.value), 400_001)
     survival = 1 - case.cdf(x)
     mean = x[0] + integrate.trapezoid(survival, x)
     second = x[0] ** 2 + integrate.trapezoid(2 * x * survival, x)
@@ -202,9 +127,9 @@ def test_packaged_pcm_profile_states_the_published_fits() -> None:
     assert isinstance(noise, OneOverFReadNoise)
     for value in r.tolist():
         one = torch.tensor(value, dtype=torch.float64)
-        assert float(drift.exponent_mean(one)) == pytest.approx(_np_drift(value)[0])
-        assert float(drift.exponent_spread(one)) == pytest.approx(_np_drift(value)[1])
-        assert float(noise.relative_amplitude(one)) == pytest.approx(_np_q(value))
+        assert float(drift.exponent_mean(one)) == pytest.approx(np_drift(value)[0])
+        assert float(drift.exponent_spread(one)) == pytest.approx(np_drift(value)[1])
+        assert float(noise.relative_amplitude(one)) == pytest.approx(np_q(value))
     assert PCM.specification.mapping is not None
     assert PCM.specification.timing is not None
     assert PCM.specification.mapping.g_max_us == 25.0
@@ -309,7 +234,7 @@ def test_two_passes_differ_by_twice_the_fresh_variance() -> None:
     weight = layer.weight.detach().numpy()
     scale = np.abs(weight).max(1) / 25.0
     conductance = np.abs(weight) / scale[:, None]
-    K = (conductance * np.vectorize(_np_q)(conductance / 25.0)) ** 2
+    K = (conductance * np.vectorize(np_q)(conductance / 25.0)) ** 2
     fresh = math.log(21 / 500e-9) - _spectrum_covariance(1e-6, 21.0, 250e-9)
     variance = 2 * fresh * (x.numpy() ** 2 @ (K * scale[:, None] ** 2).T)
     squares = (a[1] - a[0]) ** 2 / variance
@@ -337,17 +262,16 @@ def test_lumped_read_noise_is_that_of_single_devices(kind: str) -> None:
     a = chip.passes(sample.repeat(n, *[1] * len(shape)), _all_noisy(1)).layers[""].activity[0]
     held = chip.state()["layer/"]
     g, scale = held["written"].numpy(), held["scale"].numpy()
-    sd = g * np.vectorize(lambda r: _np_q(r) if r > 0 else 0.0)(g / 25.0)
+    sd = g * np.vectorize(lambda r: np_q(r) if r > 0 else 0.0)(g / 25.0)
     sd *= math.sqrt(math.log(20 / 500e-9) - _spectrum_covariance(1e-6, 20.0, 250e-9))
     rng = np.random.default_rng(0)
     noise = sd[:, None] * rng.standard_normal((2, n, *sd.shape[1:]))
-    single = (noise[0] - noise[1]) * scale  # (n, *weight)
+    single = (noise[0] - noise[1]) * scale  # (n, outputs, inputs)
     if kind == "linear":
         direct = np.einsum("noi,i->no", single, sample[0].numpy())
         lumped = (a - layer(sample).detach()).numpy()
     else:
-        patch = sample[0, :, :2, :2].numpy()
-        direct = np.einsum("nocij,cij->no", single, patch)
+        direct = np.einsum("noi,i->no", single, sample[0, :, :2, :2].flatten().numpy())
         lumped = (a - layer(sample).detach())[:, :, 0, 0].numpy()
     for unit in range(3):
         moving = lumped[:, unit] - lumped[:, unit].mean()  # programming and slow parts are constant here
@@ -389,7 +313,7 @@ def test_the_pair_of_devices_has_the_moments_of_two_rectified_normals() -> None:
         mean = integrate.trapezoid(g * density, z)
         return mean, integrate.trapezoid(g**2 * density, z) - mean**2
 
-    plus, minus = rectified(25 * r, _np_polynomial(r)), rectified(0.0, _np_polynomial(0.0))
+    plus, minus = rectified(25 * r, np_polynomial(r)), rectified(0.0, np_polynomial(0.0))
     assert minus[0] > 0.1, "the floor makes a bias"
     assert moments_agree(written, (plus[0] - minus[0]) / 25, (plus[1] + minus[1]) / 25**2, ALARM)
 
@@ -406,7 +330,7 @@ def test_advance_lets_the_mean_conductance_fall_by_the_closed_form(seconds: floa
     assert torch.equal(chip.weights()[""], layer.weight.detach()), "no drift at the moment of writing"
     chip.advance(seconds)
     fallen = chip.weights()[""][0, 1:].numpy()
-    mu, s = _np_drift(r)
+    mu, s = np_drift(r)
     nu = np.abs(np.linspace(mu - 12 * s, mu + 12 * s, 100_001))
     density = stats.norm.pdf(np.linspace(-12, 12, 100_001)) * 24 / 100_000
     factor = ((seconds + 20) / 20) ** -nu

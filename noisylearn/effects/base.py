@@ -18,7 +18,12 @@ from noisylearn.records import CitedRecord
 Site = Literal["weight", "input", "node", "output", "write"]
 Lifetime = Literal["device", "write", "read", "pass", "memory"]
 State = dict[str, Tensor]
-SIMULATED = {("weight", "device"), ("weight", "write"), ("weight", "memory"), ("weight", "pass"), ("node", "read")}
+SIMULATED: dict[str, set[str]] = {
+    "weight": {"device", "write", "memory", "pass"},
+    "input": {"device", "read"},
+    "output": {"device", "read"},
+    "node": {"device", "read", "memory"},
+}
 
 
 class Moments(NamedTuple):
@@ -32,20 +37,39 @@ class Moments(NamedTuple):
 class Setting:
     """What an effect may know of the chip around it.
 
-    g_max_us: largest conductance, microsiemens.  since_write_s: seconds since the devices were programmed.
-    t0_s: the moment after programming from which a profile counts drift.  pass_interval_s: time between two
-    passes of the same sample.
+    g_max_us, g_min_us: largest and smallest conductance, microsiemens.  since_write_s: seconds since the devices
+    were programmed.  t0_s: the moment after programming from which a profile counts drift.  pass_interval_s: time
+    between two passes of the same sample.
     """
 
     g_max_us: float = 1.0
     since_write_s: float = 0.0
     t0_s: float = 1.0
     pass_interval_s: float = 1e-6
+    g_min_us: float = 0.0
 
     @property
     def age_s(self) -> float:
         """t = since_write_s + t0_s, the time that published drift and 1/f formulas use."""
         return self.since_write_s + self.t0_s
+
+
+@dataclass
+class Product:
+    """Analog products of tiles on their way to the converter, in units of one full-scale product.
+
+    mean: (tiles, samples, columns).  variance: of the noise that is Gaussian and fresh at every read, same shape or
+    one that broadcasts to it; None where there is none.  inputs: what the tiles were driven with, (tiles, samples,
+    rows).  weights: (tiles, rows, columns).
+    """
+
+    mean: Tensor
+    variance: Tensor | None
+    inputs: Tensor
+    weights: Tensor
+
+    def add_variance(self, variance: Tensor) -> None:
+        self.variance = variance if self.variance is None else self.variance + variance
 
 
 class Effect(CitedRecord):
@@ -70,15 +94,16 @@ class Effect(CitedRecord):
     @property
     def is_simulated(self) -> bool:
         """Whether the chip executes effects of this site and lifetime."""
-        if (self.site, self.lifetime) == ("weight", "read"):
-            return type(self).read_variance is not Effect.read_variance
-        return (self.site, self.lifetime) in SIMULATED
+        return self._gives_read_variance or self.lifetime in SIMULATED.get(self.site, set())
 
     @property
     def differs_between_passes(self) -> bool:
         """Whether two passes of one step see different noise: only that can be learned from."""
-        drawn = (self.site, self.lifetime) in (("node", "read"), ("weight", "pass"))
-        return drawn or type(self).read_variance is not Effect.read_variance
+        return self._gives_read_variance or self.site == "node" or self.lifetime in ("read", "pass")
+
+    @property
+    def _gives_read_variance(self) -> bool:
+        return type(self).read_variance is not Effect.read_variance
 
     def apply(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> Tensor:
         raise TypeError(f"effect '{type(self).__name__}' has no apply")
@@ -89,6 +114,13 @@ class Effect(CitedRecord):
     def read_variance(self, value: Tensor, setting: Setting, state: State) -> Tensor | None:
         """Variance that is Gaussian and independent at every read: the chip lumps it at the output."""
         return None
+
+    def carry(self, product: Product, setting: Setting, draw: StreamOf, state: State) -> None:
+        """What a site "output" effect does to the products of the tiles; noise adds to their variance."""
+        raise TypeError(f"effect '{type(self).__name__}' does not act on products")
+
+    def fabricate(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> None:
+        """Put into the empty `state` what is drawn once per device, in a shape that broadcasts with `value`."""
 
     def start(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> None:
         """Put into the empty `state` what every programming draws anew; `value` is what was written."""

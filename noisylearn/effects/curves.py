@@ -1,6 +1,7 @@
 """Curves of relative conductance r = G / g_max in which device papers publish their fits."""
 
 import math
+from typing import Literal
 
 import torch
 from pydantic import FiniteFloat, model_validator
@@ -15,17 +16,26 @@ class Curve(Record):
     polynomial [c0, c1, ...]:  sum_i c_i r^i
     log [a, b]:                a ln(r) + b
     power [c, p]:              c r^p
+    saturating [a, b]:         a (1 - exp(-r / b))
+
+    argument: "r", or "us" for a fit against conductance in microsiemens.  below: another curve for arguments below
+    `limit`.
     """
 
     polynomial: tuple[FiniteFloat, ...] = ()
     log: tuple[FiniteFloat, FiniteFloat] | None = None
     power: tuple[FiniteFloat, FiniteFloat] | None = None
+    saturating: tuple[FiniteFloat, FiniteFloat] | None = None
     clip: tuple[float, float] = (-math.inf, math.inf)
+    argument: Literal["r", "us"] = "r"
+    below: "Piece | None" = None
 
     @model_validator(mode="after")
     def _states_something(self) -> "Curve":
-        if not self.polynomial and self.log is None and self.power is None:
-            raise ValueError("a curve needs at least one of polynomial, log, power")
+        if not self.polynomial and self.log is None and self.power is None and self.saturating is None:
+            raise ValueError("a curve needs at least one of polynomial, log, power, saturating")
+        if self.saturating is not None and self.saturating[1] <= 0:
+            raise ValueError(f"saturating = [a, b] needs b > 0, found {list(self.saturating)}")
         if not self.clip[0] <= self.clip[1]:
             raise ValueError(f"clip = [lo, hi] needs lo <= hi, found {list(self.clip)}")
         return self
@@ -41,8 +51,40 @@ class Curve(Record):
         if self.power is not None:
             term = _finite_log(r).mul_(self.power[1]).exp_().mul_(self.power[0])  # several times faster than pow
             total = term if total is None else total.add_(term)
+        if self.saturating is not None:
+            term = torch.expm1(r / -self.saturating[1]).mul_(-self.saturating[0])
+            total = term if total is None else total.add_(term)
         assert total is not None
-        return total if self.clip == (-math.inf, math.inf) else total.clamp_(*self.clip)
+        total = total if self.clip == (-math.inf, math.inf) else total.clamp_(*self.clip)
+        return total if self.below is None else torch.where(r < self.below.limit, self.below(r), total)
+
+    def at(self, r: Tensor, reference_g_max_us: float) -> Tensor:
+        """Value at relative conductance r, for a fit that was made at that g_max."""
+        return self(r * reference_g_max_us if self.argument == "us" else r)
+
+    @property
+    def is_constant(self) -> bool:
+        return len(self.polynomial) == 1 and not (self.log or self.power or self.saturating or self.below)
+
+    def check_not_negative(self, name: str, reference_g_max_us: float) -> None:
+        """Raises ValueError for a curve that goes below zero between r = 0 and 1."""
+        r = torch.linspace(0, 1, 1001, dtype=torch.float64)
+        value = self.at(r, reference_g_max_us)
+        lowest = int(value.argmin())
+        if not torch.isfinite(value).all() or value[lowest] < 0:
+            raise ValueError(
+                f"{name} is {float(value[lowest]):.3g} at r = {float(r[lowest]):.3g}: it cannot be negative; "
+                "check the coefficients and their units, or add clip = [0.0, ...]"
+            )
+
+
+class Piece(Curve):
+    """A curve that holds for arguments below `limit`."""
+
+    limit: FiniteFloat
+
+
+Curve.model_rebuild()
 
 
 def _finite_log(r: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import math
 from typing import ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from scipy.special import sici
 from torch import Tensor
 
@@ -18,7 +18,8 @@ MEMORY = 12  # values of the slow part that are remembered
 class OneOverFReadNoise(Effect):
     """Noise of density K / f between f0 = 1 / (t + t_read) and f1 = 1 / (2 t_read), K = (G Q(r))^2.
 
-    Q is taken at the conductance as it was written, r = G_written / g_max; G is the conductance now, after drift.
+    `relative_amplitude` is Q; with `amplitude_us` instead, Q = amplitude / G_written. Q is taken at the conductance
+    as it was written, r = G_written / g_max; G is the conductance now, after drift.
 
     One read:        variance K ln(f1 / f0)
     Two reads a time D apart: covariance R(D) = K [Ci(2 pi f1 D) - Ci(2 pi f0 D)]
@@ -36,12 +37,27 @@ class OneOverFReadNoise(Effect):
 
     kind: Literal["one-over-f-read-noise"] = "one-over-f-read-noise"
     t_read_ns: float = Field(gt=0)
-    relative_amplitude: Curve
+    relative_amplitude: Curve | None = None
+    amplitude_us: Curve | None = None
+
+    @model_validator(mode="after")
+    def _one_amplitude(self) -> "OneOverFReadNoise":
+        if (self.relative_amplitude is None) == (self.amplitude_us is None):
+            raise ValueError("state one of relative_amplitude (Q) and amplitude_us (G Q in microsiemens)")
+        return self
 
     def log_bandwidth(self, setting: Setting) -> float:
         """ln(f1 / f0): variance of one read in units of K."""
         f0, f1 = self._band(setting)
         return math.log(f1 / f0)
+
+    def relative(self, written: Tensor, setting: Setting) -> Tensor:
+        """Q of devices of these written conductances."""
+        r = written / setting.g_max_us
+        if self.relative_amplitude is not None:
+            return self.relative_amplitude.at(r, setting.g_max_us)
+        assert self.amplitude_us is not None
+        return self.amplitude_us.at(r, setting.g_max_us) / written.clamp(min=1e-6)
 
     def covariance(self, lag_s: float, setting: Setting) -> float:
         """R(lag) in units of K, between 0 and that of one read; lag 0 gives the variance of one read."""
@@ -65,11 +81,11 @@ class OneOverFReadNoise(Effect):
 
     def moments(self, value: Tensor, setting: Setting) -> Moments:
         """Of a device that did not drift since it was written."""
-        amplitude = value * self.relative_amplitude(value / setting.g_max_us)
+        amplitude = value * self.relative(value, setting)
         return Moments(value, amplitude.square_().mul_(self.log_bandwidth(setting)))
 
     def start(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> None:
-        state["relative"] = self.relative_amplitude(value / setting.g_max_us)
+        state["relative"] = self.relative(value, setting)
         state["slow"] = draw.normal("slow", (1, *value.shape)).to(value.dtype)
         state["seen_s"] = torch.zeros(1, dtype=torch.float64)
 

@@ -4,6 +4,7 @@ import math
 from typing import ClassVar, Literal
 
 import torch
+from pydantic import model_validator
 from torch import Tensor
 
 from noisylearn.draws import StreamOf
@@ -23,6 +24,11 @@ class PowerLawDrift(Effect):
     kind: Literal["power-law-drift"] = "power-law-drift"
     exponent_mean: Curve
     exponent_spread: Curve
+
+    @model_validator(mode="after")
+    def _not_negative(self) -> "PowerLawDrift":
+        self.exponent_spread.check_not_negative("exponent_spread", 1.0)
+        return self
 
     def apply(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> Tensor:
         if setting.since_write_s == 0:

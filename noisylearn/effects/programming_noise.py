@@ -2,13 +2,13 @@
 
 from typing import ClassVar, Literal
 
-import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from noisylearn.draws import StreamOf
 from noisylearn.effects.base import Effect, Lifetime, Moments, Setting, Site, State
 from noisylearn.effects.curves import Curve
+from noisylearn.effects.rectified import rectified_normal
 
 
 class ProgrammingNoise(Effect):
@@ -25,18 +25,18 @@ class ProgrammingNoise(Effect):
     reference_g_max_us: float = Field(gt=0)
     sigma_us: Curve
 
+    @model_validator(mode="after")
+    def _not_negative(self) -> "ProgrammingNoise":
+        self.sigma_us.check_not_negative("sigma_us", self.reference_g_max_us)
+        return self
+
     def deviation_us(self, target: Tensor, g_max_us: float) -> Tensor:
         """Standard deviation before the floor, microsiemens, at target conductance."""
-        return self.sigma_us(target / g_max_us).mul_(g_max_us / self.reference_g_max_us)
+        return self.sigma_us.at(target / g_max_us, self.reference_g_max_us).mul_(g_max_us / self.reference_g_max_us)
 
     def apply(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> Tensor:
         z = draw.normal("write", tuple(value.shape)).to(value.dtype)
         return self.deviation_us(value, setting.g_max_us).mul_(z).add_(value).clamp_(min=0)
 
     def moments(self, value: Tensor, setting: Setting) -> Moments:
-        sigma = self.deviation_us(value, setting.g_max_us)
-        normal = torch.distributions.Normal(torch.zeros_like(value), torch.ones_like(value))
-        cdf, pdf = normal.cdf(value / sigma), normal.log_prob(value / sigma).exp()
-        mean = value * cdf + sigma * pdf
-        second = (value**2 + sigma**2) * cdf + value * sigma * pdf
-        return Moments(mean, second - mean**2)
+        return rectified_normal(value, self.deviation_us(value, setting.g_max_us))

@@ -1,0 +1,27 @@
+"""Two-valued noise on pre-activations, fresh at every read."""
+
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from noisylearn.draws import StreamOf
+from noisylearn.effects.base import Effect, Lifetime, Moments, Setting, Site, State
+
+
+class BernoulliNode(Effect):
+    """a -> a + amplitude s, s = +1 or -1 with equal chance, independent for every unit, sample and pass."""
+
+    site: ClassVar[Site] = "node"
+    lifetime: ClassVar[Lifetime] = "read"
+
+    kind: Literal["bernoulli-node"] = "bernoulli-node"
+    amplitude: float = Field(gt=0, description="in units of the pre-activation")
+
+    def apply(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> Tensor:
+        up = draw.uniform("read", tuple(value.shape)) < 0.5
+        return value + torch.where(up, self.amplitude, -self.amplitude).to(value.dtype)
+
+    def moments(self, value: Tensor, setting: Setting) -> Moments:
+        return Moments(value, torch.full_like(value, self.amplitude**2))

@@ -1,0 +1,38 @@
+"""Voltage that is lost along the wires of a tile."""
+
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from noisylearn.draws import StreamOf
+from noisylearn.effects.base import Effect, Lifetime, Product, Setting, Site, State
+
+
+class IrDrop(Effect):
+    """y_i -> y_i - scale c_i sum_j w_ij x_j (1 - (1 - j / n)^2), for n inputs of a tile, in their order.
+
+    a_i = n R_wire G_device sum_j |w_ij| |x_j|,  c = 0.5 a - 0.2 a^2 + 0.05 a^3: a simple form that stands for the
+    solution of the resistor network. Costs two more products.
+    """
+
+    site: ClassVar[Site] = "output"
+    lifetime: ClassVar[Lifetime] = "device"
+
+    kind: Literal["ir-drop"] = "ir-drop"
+    scale: float = Field(gt=0)
+    wire_resistance_ohm: float = Field(gt=0)
+    device_conductance_us: float = Field(gt=0)
+
+    def carry(self, product: Product, setting: Setting, draw: StreamOf, state: State) -> None:
+        product.mean = product.mean - self.drop(product)
+
+    def drop(self, product: Product) -> Tensor:
+        """What is lost of every product (tiles, rows, columns), in units of one full-scale product."""
+        n = product.inputs.shape[2]
+        load = torch.bmm(product.inputs.abs(), product.weights.abs())
+        a = load * (n * self.wire_resistance_ohm * self.device_conductance_us * 1e-6)
+        place = torch.arange(n, dtype=load.dtype, device=load.device) / n
+        far = torch.bmm(product.inputs * (1 - (1 - place) ** 2), product.weights)
+        return self.scale * a * (a * (0.05 * a - 0.2) + 0.5) * far

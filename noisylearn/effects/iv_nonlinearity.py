@@ -1,0 +1,27 @@
+"""Currents that are not proportional to the voltage."""
+
+import math
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from noisylearn.draws import StreamOf
+from noisylearn.effects.base import Effect, Lifetime, Moments, Setting, Site, State
+
+
+class IvNonlinearity(Effect):
+    """I = G V_max sinh(kappa x) / sinh(kappa), x = V / V_max: a current that bends upwards with the voltage."""
+
+    site: ClassVar[Site] = "input"
+    lifetime: ClassVar[Lifetime] = "device"
+
+    kind: Literal["iv-nonlinearity"] = "iv-nonlinearity"
+    kappa: float = Field(gt=0, lt=50)
+
+    def apply(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> Tensor:
+        return torch.sinh(self.kappa * value) / math.sinh(self.kappa)
+
+    def moments(self, value: Tensor, setting: Setting) -> Moments:
+        return Moments(torch.sinh(self.kappa * value) / math.sinh(self.kappa), torch.zeros_like(value))

@@ -1,0 +1,79 @@
+"""Random telegraph noise of devices: two conductances, with memory."""
+
+import math
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field, model_validator
+from scipy.special import exp1
+from torch import Tensor
+
+from noisylearn.draws import StreamOf
+from noisylearn.effects.base import Effect, Lifetime, Moments, Setting, Site, State
+from noisylearn.effects.curves import Curve
+
+
+class RandomTelegraphNoise(Effect):
+    """G -> G (1 + s A(r) / 2) in a share of the devices; s = +-1 flips after dwell times of mean tau in each state.
+
+    tau is drawn per device, log-uniformly between the stated times; autocorrelation of s: exp(-2 lag / tau).
+    Of two reads a pass interval D apart, E[s s'] = rho = exp(-2 D / tau): sqrt(rho) s is the slow part that both
+    share, and the rest, of variance 1 - rho, is fresh at every read and lumped at the output as Gaussian, which the
+    sum over a column's devices is, but a single device is not.
+    """
+
+    site: ClassVar[Site] = "weight"
+    lifetime: ClassVar[Lifetime] = "memory"
+
+    kind: Literal["random-telegraph-noise"] = "random-telegraph-noise"
+    share: float = Field(gt=0, le=1, description="share of the devices that switch")
+    relative_amplitude: Curve
+    dwell_time_s: tuple[float, float]
+
+    @model_validator(mode="after")
+    def _times(self) -> "RandomTelegraphNoise":
+        shortest, longest = self.dwell_time_s
+        if not 0 < shortest <= longest:
+            raise ValueError(
+                f"dwell_time_s = [shortest, longest] needs 0 < shortest <= longest, found {[*self.dwell_time_s]}"
+            )
+        self.relative_amplitude.check_not_negative("relative_amplitude", 1.0)
+        return self
+
+    def correlation(self, lag_s: float) -> float:
+        """E over tau of exp(-2 lag / tau), for a pair of reads of a device that switches."""
+        shortest, longest = self.dwell_time_s
+        if lag_s == 0:
+            return 1.0
+        if shortest == longest:
+            return math.exp(-2 * lag_s / longest)
+        first, second = exp1([2 * lag_s / longest, 2 * lag_s / shortest])
+        return float(first - second) / math.log(longest / shortest)
+
+    def apply(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> Tensor:
+        shared = torch.exp(-setting.pass_interval_s / state["dwell_s"])
+        return value * (1 + state["half_swing"] * state["sign"] * shared)
+
+    def read_variance(self, value: Tensor, setting: Setting, state: State) -> Tensor:
+        fresh = -torch.expm1(-2 * setting.pass_interval_s / state["dwell_s"])
+        return (value * state["half_swing"]).square_().mul_(fresh)
+
+    def moments(self, value: Tensor, setting: Setting) -> Moments:
+        half = value * self.relative_amplitude(value / setting.g_max_us) / 2
+        return Moments(value, half.square_().mul_(self.share))
+
+    def start(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> None:
+        shape = tuple(value.shape)
+        switches = draw.uniform("share", shape) < self.share
+        state["half_swing"] = self.relative_amplitude(value / setting.g_max_us).mul_(switches).mul_(0.5)
+        shortest, longest = self.dwell_time_s
+        exponent = draw.uniform("dwell", shape).to(value.dtype)
+        state["dwell_s"] = shortest * (longest / shortest) ** exponent
+        state["sign"] = torch.where(draw.uniform("sign", shape) < 0.5, -1.0, 1.0).to(value.dtype)
+        state["seen_s"] = torch.zeros((), dtype=torch.float64)
+
+    def elapse(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> None:
+        passed = setting.since_write_s - float(state["seen_s"])
+        flip = -torch.expm1(-2 * passed / state["dwell_s"]) / 2
+        state["sign"] = torch.where(draw.uniform("flip", tuple(value.shape)) < flip, -state["sign"], state["sign"])
+        state["seen_s"] = torch.tensor(setting.since_write_s, dtype=torch.float64)
