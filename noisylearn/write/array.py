@@ -69,7 +69,7 @@ class DeviceArray:
         return low[0]
 
     def refresh(self, above: float) -> None:
-        """Write pairs of which one device stands above that share of its bound anew: both reset, the difference pulsed."""
+        """Reset pairs of which one device stands above that share of its bound, and pulse the difference anew."""
         full = (self.state["w"] > above * self.state["w_max"]).any(0)
         if not full.any():
             return

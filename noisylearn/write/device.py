@@ -10,7 +10,7 @@ from noisylearn.draws import StreamOf
 from noisylearn.effects import State
 from noisylearn.records import CitedRecord
 
-LARGEST_STRETCH = 0.25  # of the range: more pulses than that are sent one after the other
+LARGEST_STRETCH = 0.1  # in units of full scale: more pulses than that are sent one after the other
 
 
 class PulsedDevice(CitedRecord):
@@ -25,8 +25,9 @@ class PulsedDevice(CitedRecord):
     "exponential"  max(1 - A_d exp(d gamma_d z), 0),  z = 2 a w / (w_max - w_min) + b_shift
     Every pulse adds noise of standard deviation cycle_spread times dw_d, or times the mean step where cycle_noise is
     "of-step". States stay between the device's own bounds. What is seen is w + write_noise dw_min z, drawn anew
-    when the device is pulsed, less a reference that misses zero by reference_spread (drawn once). dead_share of the devices never move. one_sided: a weight is a pair of devices that are
-    only pulsed up, the second one counted negative. lifetime_updates: w leaks by w / lifetime at every update.
+    when the device is pulsed, less a reference that misses zero by reference_spread (drawn once). dead_share of the
+    devices never move. one_sided: a weight is a pair of devices that are only pulsed up, the second one counted
+    negative. lifetime_updates: w leaks by w / lifetime at every update.
     """
 
     step: Literal["constant", "linear", "soft-bounds", "exponential"]
@@ -98,7 +99,7 @@ class PulsedDevice(CitedRecord):
         """State after a signed number of pulses, elementwise.
 
         n pulses at once: n mean steps as they are in the middle of the way, w + (n - 1) / 2 steps, and noise of n
-        pulses; exact for one pulse. Long ways are cut into pieces of a quarter of the range.
+        pulses; exact for one pulse. Long ways are cut into pieces.
         """
         up, left = pulses > 0, pulses.abs()
         direction = pulses.sign()
