@@ -12,7 +12,8 @@ from pathlib import Path
 import noisylearn as nl
 from noisylearn.cli.output import print_table, print_text, progress
 from noisylearn.compare import Row, compare
-from noisylearn.report.plots import accuracy_curves, device_noise
+from noisylearn.report.device import device_picture
+from noisylearn.report.plots import accuracy_curves
 from noisylearn.report.tables import COLUMNS, N_NUMBERS, table_rows, trivial_baselines
 
 TASK = "mnist-sample"
@@ -52,7 +53,7 @@ def main() -> None:
     print_table("784-300-10 on a sample of MNIST: accuracy read on the chip", COLUMNS, table_rows(rows), N_NUMBERS)
     curves, noise = arguments.out / "accuracy.png", arguments.out / f"noise-{PCM}.png"
     accuracy_curves([row for row in rows if row.runs], "accuracy", trivial_baselines(rows), curves)
-    device_noise(nl.load_profile(PCM), noise)
+    device_picture(nl.load_profile(PCM), noise)
     print_text(f"plots: {curves}, {noise}")
 
 

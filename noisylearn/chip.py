@@ -102,7 +102,8 @@ class Chip:
     @torch.no_grad()
     def calibrate(self, x: Tensor) -> None:
         """Set the range of every converter that is calibrated on data from samples x (batch, ...)."""
-        if any(crossbar.periphery is not None for crossbar in self._placed.values()):
+        adc = self.profile.specification.adc
+        if adc is not None and adc.calibration_quantile is not None:
             readings = self._runner.run(self._placed, self._on_device(x), self._one_pass(), "calibrate")
             for name, crossbar in self._placed.items():
                 crossbar.calibrate(readings.layers[name].input[0])

@@ -98,6 +98,8 @@ def resolve(
             settings |= recipe
             used.append(pattern)
     settings |= stated
+    if rule == "bp" and profile.in_place is not None:
+        settings.setdefault("forward", "chip")  # there is no digital model to train first
     idle = idle_options(label, settings.get("network", "mlp"))
     for key in idle & set(settings):
         if stated.get(key) and not lenient:

@@ -11,7 +11,7 @@ from pydantic import Field, PrivateAttr, ValidationError, model_validator
 from noisylearn.effects import Adc, AnyEffect, Dac, Effect
 from noisylearn.errors import UserError, unknown_name
 from noisylearn.records import CitedRecord, Record, one_line
-from noisylearn.write import AnyWrite, InPlace
+from noisylearn.write import Accumulate, AnyWrite, Auxiliary, InPlace, Pulsed
 
 Observable = Literal["loss", "input", "activity", "injected_noise", "injected_weight_noise", "clean_pass"]
 PACKAGED = Path(__file__).parent / "hardware_profiles"
@@ -133,6 +133,24 @@ class HardwareProfile(Record):
         """This machine with the effects of the named kinds off. Raises UserError as `only` does."""
         left = {e.kind for e in self.all_effects()} - self._named(kinds)
         return self._keeping(left, f"without-{'-'.join(kinds)}" if kinds else "")
+
+    def written_by(self, mode: str) -> "HardwareProfile":
+        """This machine with another mode of writing the same pulsed devices, its own numbers at their defaults.
+
+        Raises UserError for a profile without pulsed devices, or an unknown mode.
+        """
+        modes = {"pulsed": Pulsed, "accumulate": Accumulate, "auxiliary": Auxiliary}
+        if self.in_place is None:
+            raise UserError(f"profile {self.name} has no pulsed devices: its weights are kept digitally")
+        if mode not in modes:
+            raise unknown_name("write mode", mode, modes)
+        shared = {key: getattr(self.in_place, key) for key in InPlace.model_fields if key not in ("mode", "exceptions")}
+        parts = {key: getattr(self, key) for key in type(self).model_fields}
+        parts |= {"name": f"{self.name}-{mode}", "write": {**shared, "mode": mode}}
+        try:
+            return HardwareProfile.model_validate(parts)
+        except ValidationError as error:
+            raise UserError(f"profile {parts['name']}: {one_line(error)}") from None
 
     def _named(self, kinds: tuple[str, ...]) -> set[str]:
         known = [effect.kind for effect in self.all_effects()]

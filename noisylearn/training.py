@@ -26,6 +26,7 @@ from noisylearn.runs import Tree, tensors
 
 DAY_S = 86_400.0
 RUNAWAY_FACTOR = 100.0
+CALIBRATION_SAMPLES = 500
 
 
 class RunawayError(UserError):
@@ -63,10 +64,12 @@ class Training:
         device = config.device
         self._train = task.train_inputs.to(device), task.train_targets.to(device)
         self._order: tuple[int, Tensor] | None = None
+        self.programs_every_step = config.programs_every_step or self.chip.profile.in_place is not None
+        self._calibrate()
 
     def step(self) -> float:
         """One batch: estimate, optimizer, programming. Returns the loss. Raises RunawayError."""
-        config, number = self.config, self.progress.step
+        number = self.progress.step
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate(number)
         inputs, targets = (part[self._batch(number)] for part in self._train)
@@ -76,7 +79,7 @@ class Training:
         if self.norms is not None:
             self.norms.restore()
         self._guard_norms()
-        if config.programs_every_step:
+        if self.programs_every_step:
             self.chip.program()
         self.progress.step += 1
         self.progress.step_loss.append(loss)
@@ -84,8 +87,9 @@ class Training:
 
     def end_epoch(self) -> None:
         """Measure: held-out metric read on the chip, mean loss, alignment, noise, decorrelation loss."""
-        if not self.config.programs_every_step:
+        if not self.programs_every_step:
             self.chip.program()
+        self._calibrate()
         self._guard_state(_copied(self._state()))
         losses = self.progress.step_loss[-self.steps_per_epoch :]
         measured = {
@@ -96,6 +100,10 @@ class Training:
         for name, layer in decorrelations(self.model).items():
             measured[f"decorrelation_loss_{name}"] = float(layer.covariance_loss)
         self.progress.record_epoch(measured)
+
+    def _calibrate(self) -> None:
+        """Set converters that are calibrated on data from the first samples, at the start and after every epoch."""
+        self.chip.calibrate(self._train[0][:CALIBRATION_SAMPLES])
 
     def evaluate(self) -> float:
         """Mean metric over the held-out part, one read of the chip per sample."""

@@ -7,7 +7,8 @@ from small_runs import PCM
 from noisylearn.compare import Row
 from noisylearn.errors import UserError
 from noisylearn.profiles import load_profile
-from noisylearn.report.plots import accuracy_curves, device_noise
+from noisylearn.report.device import device_picture
+from noisylearn.report.plots import accuracy_curves
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -25,15 +26,16 @@ def test_accuracy_curves(tmp_path):
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_device_noise(tmp_path):
+@pytest.mark.parametrize("name", [PCM, "reram-wan-2022", "rram-milo-2021", "ecram-tang-2018", "idealised-device"])
+def test_device_picture(name, tmp_path):
     file = tmp_path / "noise.png"
-    device_noise(load_profile(PCM), file)
+    device_picture(load_profile(name), file)
     assert file.read_bytes().startswith(PNG)
 
 
-def test_device_noise_needs_conductances(tmp_path):
-    with pytest.raises(UserError, match="no conductances"):
-        device_noise(load_profile("gaussian-node"), tmp_path / "noise.png")
+def test_device_picture_needs_devices(tmp_path):
+    with pytest.raises(UserError, match="no devices"):
+        device_picture(load_profile("gaussian-node"), tmp_path / "noise.png")
 
 
 @pytest.mark.parametrize("name", ["missing/noise.png", "noise.nonsense", "file/noise.png", "."])
@@ -41,6 +43,6 @@ def test_plot_that_cannot_be_written(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be written") as caught:
-        device_noise(load_profile(PCM), type(tmp_path)(name))
+        device_picture(load_profile(PCM), type(tmp_path)(name))
     assert "\n" not in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -21,8 +21,9 @@ def main() -> None:
     if hashlib.sha256(text).hexdigest() != SOURCE_SHA256:
         sys.exit(f"{sys.argv[1]}: not the file this tool was written for (sha256 of its text differs)")
     table = np.loadtxt(text.decode().splitlines(), delimiter=",").astype(np.uint8)
-    images, labels = table[:, :64], table[:, 64]
     rng = np.random.default_rng(SEED)
+    table = rng.permutation(table)  # neighbours in the file have the same writer
+    images, labels = table[:, :64], table[:, 64]
     test = np.zeros(len(labels), dtype=bool)
     for digit in range(10):
         places = np.flatnonzero(labels == digit)

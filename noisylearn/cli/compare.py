@@ -8,7 +8,6 @@ import typer
 from noisylearn.cli import options as o
 from noisylearn.cli.output import print_json, print_table, print_text, progress, split_integers, split_list
 from noisylearn.compare import Row, check_request, compare
-from noisylearn.profiles import load_profile
 from noisylearn.report.tables import COLUMNS, N_NUMBERS, table_rows, trivial_baselines
 
 
@@ -24,6 +23,9 @@ def compare_command(
     lr: o.Lr = None,
     decorrelation_rate: o.DecorrelationRate = None,
     hidden: o.Hidden = None,
+    only: o.Only = None,
+    without: o.Without = None,
+    write: o.Write = None,
     device: o.Device = None,
     scale: o.Scale = None,
     forward: o.Forward = None,
@@ -49,8 +51,9 @@ def compare_command(
     labels, names = split_list(rules, "--rules"), split_list(profiles, "--profiles")
     numbers = split_integers(seeds, "--seeds")
     check_request(labels, names, numbers)
+    chosen = [o.chosen_profile(name, only, without, write) for name in names]
     with progress() as bar:
-        rows = compare(task, labels, [load_profile(n) for n in names], numbers, given, out, data_dir, on_run=bar.run)
+        rows = compare(task, labels, chosen, numbers, given, out, data_dir, on_run=bar.run)
     plot = _plot(task, rows, out)
     if json:
         print_json(

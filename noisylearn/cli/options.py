@@ -8,6 +8,7 @@ import typer
 
 from noisylearn.config import TrainConfig
 from noisylearn.errors import UserError
+from noisylearn.profiles import HardwareProfile, load_profile
 
 PLACE = ("task", "rule", "profile")  # what every command names by itself
 
@@ -43,6 +44,11 @@ WeightNormalisation = Annotated[
     typer.Option("--weight-normalisation", help="Hold the norm of every neuron's incoming weights."),
 ]
 HeldOut = Annotated[str | None, typer.Option(help="Part to measure on: test, or validation (for tuning).")]
+Only = Annotated[
+    str | None, typer.Option(help="Effects of the profile that stay on, all others off; separated by commas, or none.")
+]
+Without = Annotated[str | None, typer.Option(help="Effects of the profile to switch off, separated by commas.")]
+Write = Annotated[str | None, typer.Option(help="How updates reach pulsed devices: pulsed, accumulate or auxiliary.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda.")]
 
 
@@ -59,6 +65,20 @@ def hidden_units(text: str | None) -> tuple[int, ...] | None:
     if min(sizes) < 1:
         raise UserError(f"--hidden '{text}': give numbers of units separated by commas, for example 300,100")
     return sizes
+
+
+def chosen_profile(name: str, only: str | None, without: str | None, write: str | None = None) -> HardwareProfile:
+    """The profile with the effects that the command line leaves on, and its way of writing."""
+    profile = load_profile(name)
+    if write is not None and write != (profile.in_place.mode if profile.in_place else "shadow"):
+        profile = profile.written_by(write)
+    if only is not None:
+        profile = profile.only(*_kinds(only))
+    return profile if without is None else profile.without(*_kinds(without))
+
+
+def _kinds(text: str) -> list[str]:
+    return [kind.strip() for kind in text.split(",") if kind.strip() not in ("", "none")]
 
 
 def stated(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from noisylearn.cli.options import Json
+from noisylearn.cli.options import Json, Only, Without, chosen_profile
 from noisylearn.cli.output import print_json, print_table, print_text
 from noisylearn.effects import Curve
 from noisylearn.errors import UserError
@@ -30,15 +30,19 @@ def list_command(json: Json = False) -> None:
 @app.command("show")
 def show_command(
     name: Annotated[str, typer.Argument(help="A name, or a TOML file.")],
-    plot: Annotated[Path | None, typer.Option(help="Also draw its noise against conductance into this file.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Also draw its noise, drift and update curve into this file.")
+    ] = None,
+    only: Only = None,
+    without: Without = None,
     json: Json = False,
 ) -> None:
     """One profile: every number with its status and source."""
-    profile = load_profile(name)
+    profile = chosen_profile(name, only, without)
     if plot is not None:
-        from noisylearn.report.plots import device_noise
+        from noisylearn.report.device import device_picture
 
-        device_noise(profile, plot)
+        device_picture(profile, plot)
     if json:
         print_json(profile.model_dump(mode="json") | {"rules": rules_for(profile)})
         return

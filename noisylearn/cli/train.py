@@ -8,7 +8,6 @@ import typer
 from noisylearn.cli import options as o
 from noisylearn.cli.output import print_json, print_table, print_text, progress
 from noisylearn.config import TrainConfig, resolve
-from noisylearn.profiles import load_profile
 from noisylearn.runs import RunFile, Tree
 from noisylearn.train import train
 
@@ -27,6 +26,9 @@ def train_command(
     decorrelation_rate: o.DecorrelationRate = None,
     hidden: o.Hidden = None,
     seed: Annotated[int, typer.Option(help="Of every random number of the run.")] = 0,
+    only: o.Only = None,
+    without: o.Without = None,
+    write: o.Write = None,
     device: o.Device = None,
     scale: o.Scale = None,
     forward: o.Forward = None,
@@ -50,7 +52,7 @@ def train_command(
     Example: noisylearn train --task mnist-sample --rule danp --profile pcm-nandakumar-2019
     """
     given = o.stated(locals())
-    chosen = load_profile(profile)
+    chosen = o.chosen_profile(profile, only, without, write)
     config, recipes = resolve(task, rule, chosen, given)
     with progress() as bar:
         file = train(config, chosen, out, data_dir, resume, bar.run(f"{config.label} on {chosen.name}"))

@@ -12,8 +12,8 @@ from noisylearn.tasks.files import DataFile, verify
 N_CLASSES, N_VALIDATION = 10, 300
 FILE = DataFile(
     "digits.npz",
-    45877,
-    "e09fdd93e72541a63e7b3e2a28c5c8b74430689903c22f8f57cdb6d6eb7025a1",
+    46776,
+    "e95922d95bd8965c8846496bac340ce2e697b3ddd27796074fc116df62710d86",
     "the noisylearn distribution (install the package again)",
 )
 

@@ -97,7 +97,7 @@ class Accumulate(InPlace):
     """
 
     mode: Literal["accumulate"]
-    threshold_pulses: float = Field(ge=1)
+    threshold_pulses: float = Field(default=1.0, ge=1)
 
     def update(self, delta: Tensor, arrays: Arrays, memory: State, draw: StreamOf) -> None:
         chi = memory["accumulator"] + delta if "accumulator" in memory else delta
