@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import pytest
 import torch
-from checks import DRIFT, ONE_OVER_F, PROGRAMMING, gradients, machine, node_profile, sample_batch, tanh_net
+from checks import COARSE, DRIFT, ONE_OVER_F, PROGRAMMING, gradients, machine, node_profile, sample_batch, tanh_net
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -382,7 +382,7 @@ def test_the_same_seed_gives_the_same_numbers(name: str) -> None:
     profile = PCM if name == "full pcm" else load_profile(name)
     runs = [_numbers(Chip(_plain(3, 4, 2), profile, seed=seed), 4) for seed in (0, 0, 1)]
     assert _equal(runs[0], runs[1])
-    if profile.is_noisy:
+    if profile.is_noisy and name not in COARSE:
         assert not _equal(runs[0], runs[2])
 
 

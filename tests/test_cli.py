@@ -257,7 +257,7 @@ def test_compare_refuses(options, named, refusal, tmp_path):
         (["rules", "show", "amp"], "did you mean anp"),
         (["tasks", "show", "mnist-sampel"], "did you mean mnist-sample"),
         (["profiles", "show", "pcm"], "pcm-nandakumar-2019"),
-        (["profiles", "show", "ideal", "--plot", "a.png"], "no conductances"),
+        (["profiles", "show", "ideal", "--plot", "a.png"], "no devices"),
         (["profiles", "show", PCM, "--plot", "no/a.png"], "plot no/a.png: cannot be written"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from checks import (
+    COARSE,
     ONE_OVER_F,
     Array,
     gradients,
@@ -444,7 +445,7 @@ def test_every_rule_runs_or_is_refused_with_reason_and_remedy_on_every_profile(r
         assert torch.isfinite(loss)
         assert set(gradients(model)) == {n for n, _ in model.named_parameters()}
         assert all(np.isfinite(g).all() for g in gradients(model).values())
-        assert any(np.abs(g).max() > 0 for g in gradients(model).values())
+        assert name in COARSE or any(np.abs(g).max() > 0 for g in gradients(model).values())
         return
     with pytest.raises(UserError) as refused:
         rule.estimate(Chip(model, profile), x, _loss(t))

@@ -1,5 +1,6 @@
 """Converters at the inputs and the outputs of a tile."""
 
+import math
 from typing import ClassVar, Literal
 
 import torch
@@ -15,6 +16,13 @@ def quantise(value: Tensor, bits: int, limit: float | Tensor) -> Tensor:
     last = 2 ** (bits - 1) - 1
     step = limit / last
     return (value / step).round_().clamp_(-last, last).mul_(step)
+
+
+def _quantile(rows: Tensor, share: float) -> Tensor:
+    """Of every row, linear between neighbours; torch's own refuses more than 2^24 values."""
+    place = share * (rows.shape[1] - 1)
+    below, above = (rows.kthvalue(int(k) + 1, dim=1).values for k in (math.floor(place), math.ceil(place)))
+    return torch.lerp(below, above, place - math.floor(place))
 
 
 class Dac(Effect):
@@ -71,5 +79,5 @@ class Adc(Effect):
         """Set every tile's range from its products (tiles, rows, columns); a tile without any signal keeps its own."""
         if self.calibration_quantile is None:
             return
-        found = product.abs().flatten(1).quantile(self.calibration_quantile, dim=1).reshape(-1, 1, 1)
+        found = _quantile(product.abs().flatten(1), self.calibration_quantile).reshape(-1, 1, 1)
         state["range"] = torch.where(found > 0, found, torch.full_like(found, self.range))

@@ -74,6 +74,7 @@ class RandomTelegraphNoise(Effect):
 
     def elapse(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> None:
         passed = setting.since_write_s - float(state["seen_s"])
-        flip = -torch.expm1(-2 * passed / state["dwell_s"]) / 2
-        state["sign"] = torch.where(draw.uniform("flip", tuple(value.shape)) < flip, -state["sign"], state["sign"])
+        root = (-torch.expm1(-2 * passed / state["dwell_s"]) / 2).sqrt_()  # of the chance that s is another one now
+        first, second = (draw.uniform("flip", tuple(value.shape)) < root for _ in range(2))  # one draw is too coarse
+        state["sign"] = torch.where(first & second, -state["sign"], state["sign"])
         state["seen_s"] = torch.tensor(setting.since_write_s, dtype=torch.float64)
