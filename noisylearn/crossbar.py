@@ -138,7 +138,7 @@ class Crossbar:
         y = self.periphery.read(x, self._as_devices(), n_passes, self.setting, purpose)
         if self._bias is None:
             return y
-        return y + (self._bias if isinstance(self.layer, nn.Linear) else self._bias.reshape(-1, *[1] * (y.dim() - 3)))
+        return y + (self._bias if self._is_linear else self._bias.reshape(-1, *[1] * (y.dim() - 3)))
 
     @torch.no_grad()
     def calibrate(self, x: Tensor) -> None:
@@ -148,12 +148,33 @@ class Crossbar:
 
     def _with_read_noise(self, x: Tensor, activity: Tensor, n_passes: int, purpose: str) -> Tensor:
         """Independent Gaussian weight noise, lumped: variance sum_j var(w_ij) x_j^2 at every output, exactly."""
-        weight_variance = self.read_variance()
-        if weight_variance is None:
+        variance = self._read_variance_of(x.square())
+        if variance is None:
             return activity
-        deviation = _each_pass(self.layer, weight_variance, None, x.square()).clamp_(min=0).sqrt_()
         z = self._draws.normal((self.name, "read", purpose), (n_passes, *activity.shape[1:]))
-        return torch.addcmul(activity, deviation, z)
+        return torch.addcmul(activity, variance.clamp_(min=0).sqrt_(), z)
+
+    def _read_variance_of(self, squares: Tensor) -> Tensor | None:
+        """Variance of the pre-activations of one read, from the squares of the inputs.
+
+        Where all devices have the same variance, and all weights of a column the same scale, a sum takes the place
+        of the product: the layer's own sum over its inputs, for one output.
+        """
+        self._read_devices()
+        shared = self._cache.get("pair_variance")
+        one_column = self._tiling.n_tiles == 1 and getattr(self.layer, "groups", 1) == 1
+        if shared is None or not _is_constant(shared) or not one_column:
+            variance = self.read_variance()
+            return None if variance is None else _each_pass(self.layer, variance, None, squares)
+        sums = _each_pass(self.layer, torch.ones_like(self.layer.weight[:1]), None, squares)
+        column = (self._scale.squeeze(1) ** 2 * shared).reshape(
+            -1, *[1] * (0 if self._is_linear else squares.dim() - 3)
+        )
+        return sums * column
+
+    @property
+    def _is_linear(self) -> bool:
+        return isinstance(self.layer, nn.Linear)
 
     def _as_devices(self) -> Devices:
         """The devices as the tiles see them; computed once per programming and tick of the clock."""

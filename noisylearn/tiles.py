@@ -36,6 +36,11 @@ class Tiling:
         """Inputs of one tile; the last tile may have some to spare."""
         return math.ceil(self.n_inputs / self.n_tiles)
 
+    @property
+    def spare(self) -> int:
+        """Rows of the last tile that hold nothing."""
+        return self.n_tiles * self.rows - self.n_inputs
+
     def inputs(self, x: Tensor) -> Tensor:
         """(samples, inputs) -> (tiles, samples, rows)."""
         if self.n_tiles == 1:
@@ -66,8 +71,7 @@ class Tiling:
         return scale.repeat_interleave(self.rows, dim=1)[:, : self.n_inputs]
 
     def _padded(self, x: Tensor) -> Tensor:
-        missing = self.n_tiles * self.rows - self.n_inputs
-        return F.pad(x, (0, missing)) if missing else x
+        return F.pad(x, (0, self.spare)) if self.spare else x
 
 
 @dataclass
@@ -168,8 +172,11 @@ class Periphery:
                 scale = x.new_full((1, 1, 1), self._scaling.range).expand(1, x.shape[1], 1)
             scale = scale * 2**halvings if halvings else scale
             x = x / scale
-        for effect, state in self._stages("input"):
+        stages = self._stages("input")
+        for effect, state in stages:
             x = effect.apply(x, setting, self._stream(effect, purpose), state)
+        if stages and self.tiling.spare:
+            x[-1, :, -self.tiling.spare :] = 0  # no driver, no noise
         return x, scale
 
     def _with_noise(self, product: Product, repeats: int, purpose: str) -> Tensor:

@@ -109,6 +109,9 @@ def _effect(text: str) -> Effect:
 def _levels() -> Iterator[Case]:
     for value, result in ((0.0, 0.0), (3.0, 0.0), (5.2, 25 / 3), (13.0, 50 / 3), (24.0, 25.0)):
         yield Case(_effect('kind = "levels"\ncount = 4'), value, NOW, atoms={result: 1.0})
+    above = replace(NOW, g_min_us=1.0)
+    for value, result in ((0.0, 1.0), (4.9, 1.0), (5.1, 9.0), (20.9, 17.0), (21.1, 25.0), (30.0, 25.0)):
+        yield Case(_effect('kind = "levels"\ncount = 4'), value, above, atoms={result: 1.0})
 
 
 def _range() -> Iterator[Case]:
@@ -153,11 +156,17 @@ def _thermal_shot() -> Iterator[Case]:
 
 
 def _telegraph_devices() -> Iterator[Case]:
-    """With a pass interval far above all dwell times nothing is shared, and far below everything: then three values."""
+    """With no time between passes all is shared: three values. Else the rest is Gaussian; dwell times all alike."""
     text = 'kind = "random-telegraph-noise"\nshare = 0.3\nrelative_amplitude = { polynomial = [0.2] }\n'
     effect = _effect(text + "dwell_time_s = [1e-3, 1e3]")
     never = replace(NOW, pass_interval_s=0.0)
     yield Case(effect, 10.0, never, atoms={9.0: 0.15, 11.0: 0.15, 10.0: 0.7})
+    effect = _effect(text.replace("0.3", "1.0") + "dwell_time_s = [1e-6, 1e-6]")
+    for interval_s in (0.2e-6, 1e-6, 1e-4):
+        rho = math.exp(-2 * interval_s / 1e-6)
+        low, high = (stats.norm(10 + side * math.sqrt(rho), math.sqrt(1 - rho)) for side in (-1, 1))
+        cdf = lambda x, a=low, b=high: (a.cdf(x) + b.cdf(x)) / 2  # noqa: E731
+        yield Case(effect, 10.0, replace(NOW, pass_interval_s=interval_s), cdf)
 
 
 def _relaxation() -> Iterator[Case]:

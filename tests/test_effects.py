@@ -19,7 +19,7 @@ from torch import nn
 
 from noisylearn import Chip
 from noisylearn.draws import Draws, StreamOf
-from noisylearn.effects import AnyEffect, Effect, OneOverFReadNoise, PowerLawDrift, ProgrammingNoise, Setting
+from noisylearn.effects import AnyEffect, Curve, Effect, OneOverFReadNoise, PowerLawDrift, ProgrammingNoise, Setting
 from noisylearn.passes import Plan
 from noisylearn.profiles import load_profile
 
@@ -420,6 +420,107 @@ def test_the_slow_part_is_common_to_all_passes_and_looks() -> None:
     a = chip.passes(x, _all_noisy(2)).layers[""].activity.mean(0).reshape(400, DEVICES[1], -1).mean(0)
     spread = chip.passes(x, _all_noisy(2)).layers[""].activity[0].reshape(400, DEVICES[1], -1).std(0) / 800**0.5
     assert float(((a - weight.T) / spread.clamp(min=1e-12)).abs().max()) < stats.norm.ppf(1 - ALARM / 2 / 2400) * 1.2
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.6, 1.0])
+def test_correlated_noise_correlates_units_and_nothing_else(rho: float) -> None:
+    (effect,) = machine(f'kind = "correlated-node"\nsigma = 0.1\ncorrelation = {rho}').calibration.effects
+    z = effect.apply(torch.zeros(2, 20_000, 3), Setting(), StreamOf(Draws(0), "test"), {}).double().numpy() / 0.1
+    limit = stats.norm.isf(ALARM / 2) / math.sqrt(20_000 - 3)
+    for i, j in ((0, 1), (0, 2), (1, 2)):
+        found = np.corrcoef(z[0, :, i], z[0, :, j])[0, 1]
+        assert found == pytest.approx(1.0) if rho == 1 else abs(math.atanh(found) - math.atanh(rho)) < limit
+    assert abs(np.corrcoef(z[0, :, 0], z[1, :, 0])[0, 1]) < limit, "passes"
+    assert abs(np.corrcoef(z[0, ::2, 0], z[0, 1::2, 0])[0, 1]) < limit * math.sqrt(2), "samples"
+
+
+@pytest.mark.parametrize("kind", ["gaussian-node\nsigma", "uniform-node\nwidth", "bernoulli-node\namplitude"])
+def test_noise_of_units_samples_and_passes_is_independent(kind: str) -> None:
+    name, number = kind.split("\n")
+    (effect,) = machine(f'kind = "{name}"\n{number} = 0.1').calibration.effects
+    z = effect.apply(torch.zeros(2, 20_000, 2), Setting(), StreamOf(Draws(0), "test"), {}).double().numpy()
+    pairs = ((z[0, :, 0], z[0, :, 1]), (z[0, :, 0], z[1, :, 0]), (z[0, :-1, 0], z[0, 1:, 0]))
+    limit = stats.norm.isf(ALARM / 2) / math.sqrt(20_000 - 4)
+    assert all(abs(np.corrcoef(a, b)[0, 1]) < limit for a, b in pairs)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'kind = "conductance-spread"\nsigma = 0.2\ndistribution = "normal"',
+        'kind = "conductance-spread"\nsigma = 0.2\ndistribution = "lognormal"',
+        'kind = "stuck-devices"\nat_g_min = 0.2\nat_g_max = 0.1',
+    ],
+)
+def test_what_belongs_to_a_device_stays_through_every_write(text: str) -> None:
+    layer = _linear()
+    chip = Chip(layer, machine(text, devices=True), seed=0)
+    first = chip.state()["layer/"]["written"].clone()
+    target = layer.weight.detach().abs() / layer.weight.detach().abs().amax(1, keepdim=True) * 25
+    own = torch.where(layer.weight.detach() > 0, first[0], first[1])  # the device of the pair that holds the weight
+    assert not torch.allclose(own, target)
+    chip.advance(1000.0)
+    chip.program()
+    assert torch.equal(chip.state()["layer/"]["written"], first)
+    with torch.no_grad():
+        layer.weight.mul_(-1)
+    chip.program()
+    after = chip.state()["layer/"]["written"]
+    if "stuck" in text:
+        for g in (0.0, 25.0):
+            assert ((first == g) & (after == g)).sum() > 0.08 * first.numel()
+        stuck = (first == 25.0) & (after == 25.0)
+        assert count_agrees(int(stuck.sum()), first.numel(), 0.1, ALARM)
+    else:
+        factors = first.sum(0) / target, after.sum(0) / target
+        z = [(f.log() if "lognormal" in text else f - 1).flatten().numpy() for f in factors]
+        assert abs(np.corrcoef(*z)[0, 1]) < stats.norm.isf(ALARM / 2) / math.sqrt(len(z[0]) - 3), "each device its own"
+    assert torch.equal(Chip(_linear(), machine(text, devices=True), seed=0).state()["layer/"]["written"], first)
+    assert not torch.equal(Chip(_linear(), machine(text, devices=True), seed=1).state()["layer/"]["written"], first)
+
+
+def test_curves_are_the_published_formulas() -> None:
+    """Pieces, saturation and fits against microsiemens, as devices.md has them, at values around their joints."""
+    r = torch.tensor([0.0, 0.01, 0.0944, 0.0946, 0.3, 0.5, 1.0], dtype=torch.float64)
+    hermes = Curve(
+        polynomial=(0.0736, -0.0126, -0.0436),
+        below={"limit": 0.0945, "log": (-0.0387, -0.0182), "clip": (0.072, 0.13)},
+    )
+    expected = [
+        min(max(-0.0387 * math.log(max(v, 1e-30)) - 0.0182, 0.072), 0.13)
+        if v < 0.0945
+        else -0.0436 * v**2 - 0.0126 * v + 0.0736
+        for v in r.tolist()
+    ]
+    np.testing.assert_allclose(hermes(r), expected, rtol=1e-12)
+    sonos = Curve(saturating=(19.887, 176.31), argument="us")
+    np.testing.assert_allclose(sonos.at(r, 3200.0), 19.887 * (1 - np.exp(-3200 * r.numpy() / 176.31)), rtol=1e-12)
+    cmo = Curve(polynomial=(0.0112185391, 0.01129027418), argument="us")
+    np.testing.assert_allclose(cmo.at(r, 88.2), 0.0112185391 + 0.01129027418 * 88.2 * r.numpy(), rtol=1e-12)
+    joshi = Curve(polynomial=(0.28638599, 0.07585724, -0.00178767), argument="us", clip=(0.0, math.inf))
+    g = 60 * r.numpy()
+    np.testing.assert_allclose(
+        joshi.at(r, 60.0), np.maximum(-0.00178767 * g**2 + 0.07585724 * g + 0.28638599, 0), rtol=1e-12
+    )
+    assert not hermes.is_constant
+    assert Curve(polynomial=(0.4,)).is_constant
+    assert not Curve(polynomial=(0.4,), below={"limit": 0.1, "polynomial": (0.2,)}).is_constant
+
+
+def test_programming_noise_fitted_at_another_range_is_rescaled() -> None:
+    """ReRAM fitted at 40 microsiemens and used at 25: sigma(r) in units of the range stays (devices.md)."""
+    curve = "{ polynomial = [0.348, 16.030, -43.853, 45.393, -16.815] }"
+    text = f'kind = "programming-noise"\nreference_g_max_us = 40.0\nsigma_us = {curve}'
+    (effect,) = machine(text, devices=True).calibration.effects
+    assert isinstance(effect, ProgrammingNoise)
+    for r in (0.0, 0.2, 1.0):
+        fit = np.polyval([-16.815, 45.393, -43.853, 16.030, 0.348], r)
+        for g_max in (25.0, 40.0):
+            target = torch.tensor(r * g_max, dtype=torch.float64)
+            assert float(effect.deviation_us(target, g_max)) == pytest.approx(g_max / 40 * fit)
+    by_us = Curve(polynomial=(0.1, 0.01), argument="us")
+    fitted = effect.model_copy(update={"sigma_us": by_us})
+    assert float(fitted.deviation_us(torch.tensor(12.5), 25.0)) == pytest.approx(25 / 40 * (0.1 + 0.01 * 20))
 
 
 def test_effects_that_need_no_device_refuse_moments_they_lack() -> None:

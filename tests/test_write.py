@@ -116,19 +116,20 @@ def test_spreads_between_devices_are_as_stated() -> None:
         dead_share=0.1, **{**STEPS["linear"], "gamma_spread": 0.05},
     )  # fmt: skip
     state = {k: v.double().numpy() for k, v in dev.fabricate((N,), StreamOf(Draws(0), "test")).items()}
-    alive = (state["dw_up"] + state["dw_down"]) > 0
+    alive = state["dw"] > 0
     dead = stats.norm.cdf(-1 / 0.3) * 0.9 + 0.1
     assert stats.binomtest(int((~alive).sum()), N, dead).pvalue > ALARM
-    size = (state["dw_up"] + state["dw_down"])[alive] / 2
+    size = state["dw"][alive]
     assert stats.kstest(size, stats.truncnorm(-1 / 0.3, np.inf, 0.01, 0.003).cdf).pvalue > ALARM
-    bias = (state["dw_up"] - state["dw_down"])[alive] / 2 / size
+    bias = state["dw_bias"][alive] / size
     assert moments_agree(bias, 0.1, 0.05**2, ALARM)
     assert moments_agree(state["w_max"], 1.0, 0.2**2, 10 * ALARM)
     assert moments_agree(state["w_min"], -0.8, 0.08**2, ALARM)
-    assert moments_agree(state["gamma_up"], 0.4, 0.05**2, ALARM)
+    assert moments_agree(state["slope"] + state["slope_bias"], 0.4 / 1.0, 0.05**2, ALARM)
+    assert moments_agree(state["slope"] - state["slope_bias"], 0.7 / -0.8, (0.05 / 0.8) ** 2, ALARM)
     assert moments_agree(state["reference"], 0.0, 0.03**2, ALARM)
     lognormal = device(dw_min_spread=0.7, dw_min_distribution="lognormal").fabricate((N,), StreamOf(Draws(0), "t"))
-    assert stats.kstest(lognormal["dw_up"].numpy(), stats.lognorm(0.7, scale=0.01).cdf).pvalue > ALARM
+    assert stats.kstest(lognormal["dw"].numpy(), stats.lognorm(0.7, scale=0.01).cdf).pvalue > ALARM
 
 
 def test_devices_stay_within_their_own_bounds() -> None:
@@ -145,7 +146,7 @@ def test_dead_devices_do_not_move_and_others_only_when_pulsed() -> None:
     pulses = torch.zeros(500, 4)
     pulses[:100] = 3.0
     array.pulse(pulses)
-    alive = array.state["dw_up"][0] > 0
+    alive = array.state["dw"][0] > 0
     assert torch.equal(array.state["w"][0][~alive], before[0][0][~alive])
     assert torch.equal(array.visible()[100:], before[1][100:])
     assert (array.visible()[:100] != before[1][:100]).all(), "write noise is drawn anew with every write"

@@ -18,7 +18,7 @@ class DeviceArray:
         self._draw = draw
         self.shape = (2 if device.one_sided else 1, *shape)
         self.state: State = {**device.fabricate(self.shape, draw)}
-        self.state["w"] = torch.zeros(self.shape, device=self.state["dw_up"].device)
+        self.state["w"] = torch.zeros(self.shape, device=self.state["dw"].device)
         self.state["visible"] = self._seen(self.state["w"], self.state)
 
     def set(self, target: Tensor) -> None:
@@ -42,16 +42,17 @@ class DeviceArray:
             left = 1 - 1 / self.device.lifetime_updates
             self.state["visible"] = self.state["visible"] - self.state["w"] * (1 - left)
             self.state["w"] = self.state["w"] * left
-        hit = pulses.flatten().nonzero().squeeze(1)
-        if not len(hit):
+        n_hit = float(pulses.abs().clamp_(max=1).sum())  # of whole pulses; several times faster than count_nonzero
+        if not n_hit:
             return
-        if len(hit) >= SPARSE * pulses.numel():
+        if n_hit >= SPARSE * pulses.numel():
             w = self.device.pulse(self.state["w"], pulses, self.state, self._draw)
             seen = self._seen(w, self.state)
             if self.device.write_noise:
                 seen = torch.where(pulses != 0, seen, self.state["visible"])
             self.state["w"], self.state["visible"] = w, seen
             return
+        hit = pulses.flatten().nonzero().squeeze(1)
         own = {key: value.flatten()[hit] for key, value in self.state.items()}
         w = self.device.pulse(own["w"], pulses.flatten()[hit], own, self._draw)
         for key, value in (("w", w), ("visible", self._seen(w, own))):
@@ -61,10 +62,10 @@ class DeviceArray:
     def symmetry_point(self) -> Tensor:
         """State at which an up and a down pulse of a device move it equally far on average, by bisection."""
         low, high = self.state["w_min"], self.state["w_max"]
-        up = torch.ones_like(low, dtype=torch.bool)
+        up = torch.ones_like(low)
         for _ in range(40):
             middle = (low + high) / 2
-            rises = self.device.mean_step(middle, up, self.state) > self.device.mean_step(middle, ~up, self.state)
+            rises = self.device.mean_step(middle, up, self.state) > self.device.mean_step(middle, -up, self.state)
             low, high = torch.where(rises, middle, low), torch.where(rises, high, middle)
         return low[0]
 

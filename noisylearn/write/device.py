@@ -1,5 +1,7 @@
 """Devices that are written by identical pulses: what one pulse does to them, as records that a profile states."""
 
+import math
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -78,22 +80,35 @@ class PulsedDevice(CitedRecord):
             size = around("dw-min", 1.0, self.dw_min_spread).clamp_(min=0)
         size *= self.dw_min * (draw.uniform("dead", shape) >= self.dead_share)
         bias = around("up-down", self.up_down, self.up_down_spread)
-        return {
-            "dw_up": (size * (1 + bias)).clamp_(min=0),
-            "dw_down": (size * (1 - bias)).clamp_(min=0),
+        up, down = ((size * (1 + d * bias)).clamp_(min=0) for d in (1, -1))
+        state = {
+            "dw": (up + down) / 2,
+            "dw_bias": (up - down) / 2,
             "w_max": around("w-max", 1.0, self.w_max_spread).mul_(self.w_max).clamp_(min=self.dw_min),
             "w_min": around("w-min", 1.0, self.w_min_spread)
             .mul_(self.w_min)
-            .clamp_(max=-self.dw_min * (self.w_min < 0)),
+            .clamp_(max=-self.dw_min if self.w_min else 0.0),
             "reference": around("reference", 0.0, self.reference_spread),
-            "gamma_up": around("gamma-up", self.gamma_up or 0.0, self.gamma_spread),
-            "gamma_down": around("gamma-down", self.gamma_down or 0.0, self.gamma_spread),
         }
+        return state | self._slopes(around, state)
 
-    def mean_step(self, w: Tensor, up: Tensor, device: State) -> Tensor:
-        """Size of the mean step of one pulse at state w, positive, elementwise; up: whether it is an up pulse."""
-        size = torch.where(up, device["dw_up"], device["dw_down"])
-        return size if self.step == "constant" else size * self._shape(w, up, device)
+    def _slopes(self, around: Callable[[str, float, float], Tensor], state: State) -> State:
+        """How the step depends on the state: f = 1 - w (slope + d slope_bias), or the gammas of the exponential."""
+        if self.step == "constant":
+            return {}
+        gammas = [around(f"gamma-{d}", getattr(self, f"gamma_{d}") or 0.0, self.gamma_spread) for d in ("up", "down")]
+        if self.step == "exponential":
+            return {"gamma": (gammas[0] - gammas[1]) / 2, "gamma_bias": (gammas[0] + gammas[1]) / 2}
+        if self.step == "linear":
+            up, down = gammas[0] / self.w_max, gammas[1] / (self.w_min or -1.0)
+        else:
+            up, down = 1 / state["w_max"], 1 / state["w_min"]
+        return {"slope": (up + down) / 2, "slope_bias": (up - down) / 2}
+
+    def mean_step(self, w: Tensor, direction: Tensor, device: State) -> Tensor:
+        """Size of the mean step of one pulse at state w in a direction, +1 or -1; positive, elementwise."""
+        size = torch.addcmul(device["dw"], direction, device["dw_bias"])
+        return size if self.step == "constant" else size.mul_(self._shape(w, direction, device))
 
     def pulse(self, w: Tensor, pulses: Tensor, device: State, draw: StreamOf) -> Tensor:
         """State after a signed number of pulses, elementwise.
@@ -101,37 +116,37 @@ class PulsedDevice(CitedRecord):
         n pulses at once: n mean steps as they are in the middle of the way, w + (n - 1) / 2 steps, and noise of n
         pulses; exact for one pulse. Long ways are cut into pieces.
         """
-        up, left = pulses > 0, pulses.abs()
-        direction = pulses.sign()
+        direction, left = pulses.sign(), pulses.abs()
         piece = max(int(LARGEST_STRETCH / self.dw_min), 1)
-        while True:
+        for _ in range(math.ceil(float(left.max()) / piece)):
             n = left.clamp(max=piece)
-            first = self.mean_step(w, up, device)
-            step = (
-                first
-                if self.step == "constant"
-                else self.mean_step(w + direction * (n - 1).clamp(min=0) / 2 * first, up, device)
-            )
-            moved = direction * n * step
-            if self.cycle_spread:
-                noise = step if self.cycle_noise == "of-step" else torch.where(up, device["dw_up"], device["dw_down"])
-                z = draw.normal("cycle", tuple(w.shape))
-                moved = torch.addcmul(moved, n.sqrt().mul_(noise), z, value=self.cycle_spread)
-            w = torch.minimum(torch.maximum(w + moved, device["w_min"]), device["w_max"])
+            w = self._advance(w, direction, n, device, draw)
             left = left - n
-            if not left.any():
-                return w
+        return w
 
-    def _shape(self, w: Tensor, up: Tensor, device: State) -> Tensor:
-        if self.step == "soft-bounds":
-            return 1 - w / torch.where(up, device["w_max"], device["w_min"])
-        gamma = torch.where(up, device["gamma_up"], device["gamma_down"])
-        if self.step == "linear":
-            return (1 - gamma * w / torch.where(up, self.w_max, self.w_min)).clamp_(min=0)
+    def _advance(self, w: Tensor, direction: Tensor, n: Tensor, device: State, draw: StreamOf) -> Tensor:
+        step = self.mean_step(w, direction, device)
+        if self.step != "constant":
+            step = self.mean_step(
+                torch.addcmul(w, (n - 1).clamp_(min=0).mul_(direction), step, value=0.5), direction, device
+            )
+        moved = torch.addcmul(w, n * direction, step)
+        if self.cycle_spread:
+            noise = step if self.cycle_noise == "of-step" else torch.addcmul(device["dw"], direction, device["dw_bias"])
+            z = draw.normal("cycle", tuple(w.shape)).mul_(noise)
+            moved = moved.addcmul_(z, n.sqrt(), value=self.cycle_spread)
+        return torch.minimum(moved.clamp_(min=device["w_min"]), device["w_max"])
+
+    def _shape(self, w: Tensor, direction: Tensor, device: State) -> Tensor:
+        """f(w): 1 for the step at w = 0 of linear devices and of soft bounds."""
+        if self.step != "exponential":
+            slope = torch.addcmul(device["slope"], direction, device["slope_bias"])
+            return slope.mul_(w).neg_().add_(1).clamp_(min=0)
         assert self.a is not None
         assert self.b_shift is not None
         assert self.A_up is not None
         assert self.A_down is not None
         z = 2 * self.a * w / (device["w_max"] - device["w_min"]) + self.b_shift
-        signed = torch.where(up, gamma, -gamma)
-        return (1 - torch.where(up, self.A_up, self.A_down) * torch.exp(signed * z)).clamp_(min=0)
+        signed = torch.addcmul(device["gamma"], direction, device["gamma_bias"])
+        A = direction * ((self.A_up - self.A_down) / 2) + (self.A_up + self.A_down) / 2
+        return (1 - A * torch.exp(signed * z)).clamp_(min=0)
