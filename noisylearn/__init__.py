@@ -12,13 +12,16 @@ from noisylearn.chip import Chip
 from noisylearn.decorrelate import decorrelate
 from noisylearn.errors import UserError
 from noisylearn.normalize import NeuronNorms
+from noisylearn.own_chip import Hardware, OwnChip
 from noisylearn.profiles import HardwareProfile, load_profile
 from noisylearn.version import __version__
 
 __all__ = [
     "Chip",
+    "Hardware",
     "HardwareProfile",
     "NeuronNorms",
+    "OwnChip",
     "UserError",
     "__version__",
     "decorrelate",

@@ -103,10 +103,11 @@ class Chip:
     def calibrate(self, x: Tensor) -> None:
         """Set the range of every converter that is calibrated on data from samples x (batch, ...)."""
         adc = self.profile.specification.adc
-        if adc is not None and adc.calibration_quantile is not None:
+        if adc is None or adc.calibration_quantile is None:
+            return
+        for name, crossbar in self._placed.items():  # a deep layer needs the layers before it calibrated
             readings = self._runner.run(self._placed, self._on_device(x), self._one_pass(), "calibrate")
-            for name, crossbar in self._placed.items():
-                crossbar.calibrate(readings.layers[name].input[0])
+            crossbar.calibrate(readings.layers[name].input[0])
 
     def weights(self) -> dict[str, Tensor]:
         """Layer name -> effective weight on the devices at this moment."""

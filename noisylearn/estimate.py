@@ -5,15 +5,27 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from noisylearn.chip import Chip
 from noisylearn.errors import UserError
-from noisylearn.layers import parameter_gradients
+from noisylearn.layers import WeightLayer, parameter_gradients
 from noisylearn.passes import LayerReading, Plan, Readings
+from noisylearn.profiles import Machine
 
 Baseline = Literal["clean", "noisy", "mean"]
 LossFn = Callable[[Tensor], Tensor]
+
+
+class AnyChip(Protocol):
+    """What a rule trains on: a simulated `Chip`, or hardware behind `OwnChip`."""
+
+    model: nn.Module
+    layers: dict[str, WeightLayer]
+
+    @property
+    def profile(self) -> Machine: ...
+    def passes(self, x: Tensor, plan: Plan, purpose: str = "pass") -> Readings: ...
+    def digital_pass(self, x: Tensor, on_devices: bool = False) -> Readings: ...
 
 
 class NodeRule(Protocol):
@@ -40,7 +52,7 @@ class Estimate:
 class Observation:
     """The passes of one batch: readings and per-sample losses (passes, batch) by plan, each run once."""
 
-    chip: Chip
+    chip: AnyChip
     x: Tensor
     loss_fn: LossFn
     purpose: str = "pass"

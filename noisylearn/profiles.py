@@ -4,7 +4,7 @@ import datetime
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
@@ -16,6 +16,17 @@ from noisylearn.write import Accumulate, AnyWrite, Auxiliary, InPlace, Pulsed
 Observable = Literal["loss", "input", "activity", "injected_noise", "injected_weight_noise", "clean_pass"]
 PACKAGED = Path(__file__).parent / "hardware_profiles"
 CHECKOUT = Path(__file__).parent.parent / "hardware_profiles"
+
+
+class Machine(Protocol):
+    """What a rule asks of a machine before it starts: a hardware profile answers, or a chip of one's own."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def observable(self) -> tuple[Observable, ...]: ...
+    @property
+    def is_noisy(self) -> bool: ...
 
 
 class Source(Record):

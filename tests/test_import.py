@@ -19,7 +19,7 @@ LAYERS = [
     {"tiles", "decorrelate", "normalize"},
     {"crossbar"},
     {"passes"},
-    {"chip"},
+    {"chip", "own_chip"},
     {"estimate"},
     {"rules"},
     {"networks", "tasks"},

@@ -528,3 +528,16 @@ def test_what_is_isolated_no_longer_shows_noise_that_is_gone() -> None:
         with pytest.raises(UserError, match=r"effect of profile pcm-nandakumar-2019 'drift'") as caught:
             isolate("drift")
         assert "\n" not in str(caught.value)
+
+
+def test_deep_layers_are_calibrated_on_what_calibrated_layers_give() -> None:
+    """A second calibration on the same samples changes nothing."""
+    model = nn.Sequential(linear(64, 32, bias=False), nn.Tanh(), linear(32, 32, bias=False))
+    chip = Chip(model, circuit(specification=adc(4, 128.0, "calibration_quantile = 0.999\n")))
+    x = torch.randn(500, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    chip.calibrate(x)
+    limits = [chip.state()[f"layer/{name}"]["adc.range"].clone() for name in ("0", "2")]
+    assert max(float(limit) for limit in limits) < 20
+    chip.calibrate(x)
+    for name, limit in zip(("0", "2"), limits, strict=True):
+        torch.testing.assert_close(chip.state()[f"layer/{name}"]["adc.range"], limit)

@@ -7,9 +7,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from noisylearn.chip import Chip
 from noisylearn.errors import UserError
-from noisylearn.estimate import Estimate, Observation, sample_losses
+from noisylearn.estimate import AnyChip, Estimate, Observation, sample_losses
 from noisylearn.passes import Readings
 from noisylearn.rules.base import Rule
 
@@ -50,7 +49,7 @@ class BP(Rule):
         return 1
 
 
-def autograd_estimate(chip: Chip, readings: Readings, losses: Tensor, layers: Collection[str]) -> Estimate:
+def autograd_estimate(chip: AnyChip, readings: Readings, losses: Tensor, layers: Collection[str]) -> Estimate:
     """Gradients of the mean of `losses` (batch,) with respect to the digital parameters of the named layers.
 
     Frozen parameters have none.

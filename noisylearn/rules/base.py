@@ -14,12 +14,11 @@ from typing import ClassVar, get_args
 
 from torch import Tensor
 
-from noisylearn.chip import Chip
 from noisylearn.decorrelate import update_decorrelations
 from noisylearn.errors import UserError
-from noisylearn.estimate import Baseline, Estimate, LossFn, Observation, estimate_nodes
+from noisylearn.estimate import AnyChip, Baseline, Estimate, LossFn, Observation, estimate_nodes
 from noisylearn.passes import Plan
-from noisylearn.profiles import HardwareProfile
+from noisylearn.profiles import Machine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +33,7 @@ class Rule:
     perturbs: ClassVar[bool] = True
     stands_alone: ClassVar[bool] = True
 
-    def estimate(self, chip: Chip, x: Tensor, loss_fn: LossFn) -> Tensor:
+    def estimate(self, chip: AnyChip, x: Tensor, loss_fn: LossFn) -> Tensor:
         """Run the rule's passes over samples x (batch, ...) and fill `.grad` of the model's parameters.
 
         loss_fn(output) gives the loss of every sample, shape (batch,). Returns the mean loss of the reference.
@@ -67,13 +66,13 @@ class Rule:
         """What a profile must show for these options."""
         return self.observes
 
-    def missing(self, profile: HardwareProfile) -> list[str]:
+    def missing(self, profile: Machine) -> list[str]:
         """What this profile lacks, in words; empty if the rule can learn on it."""
         if self.perturbs and not profile.is_noisy:
             return ["noise that perturbs the network"]
         return [_MEANING[need] for need in sorted(self.needs() - set(profile.observable))]
 
-    def check(self, profile: HardwareProfile) -> None:
+    def check(self, profile: Machine) -> None:
         """Raises UserError if the rule cannot learn on this profile, with the reason and what would work."""
         lacking = self.missing(profile)
         if not lacking:
@@ -160,7 +159,7 @@ def guarded(norm: Tensor) -> Tensor:
     return norm + (norm == 0)
 
 
-def rules_for(profile: HardwareProfile) -> list[str]:
+def rules_for(profile: Machine) -> list[str]:
     """Rules, as one would write them, that can learn on a profile; the noisy baseline where the clean one cannot."""
     found = []
     for rule in _complete_rules(Rule):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from noisylearn.errors import UserError
 from noisylearn.estimate import Estimate, Observation
-from noisylearn.profiles import HardwareProfile
+from noisylearn.profiles import Machine
 from noisylearn.rules.base import Perturbation, Rule
 
 
@@ -51,7 +51,7 @@ class PerLayer(Rule):
     def backward_passes(self) -> int:
         return sum(rule.backward_passes() for rule in set(self.rules.values()))
 
-    def missing(self, profile: HardwareProfile) -> list[str]:
+    def missing(self, profile: Machine) -> list[str]:
         return list(dict.fromkeys(reason for rule in self.rules.values() for reason in rule.missing(profile)))
 
     def _key(self, layer: str) -> str:
