@@ -94,7 +94,8 @@ class PassRunner:
     def _run(self, placed: Placed, x: Tensor, plan: Plan, purpose: str, fork: bool) -> Readings:
         batch = x.shape[0]
         forward = _Forward(placed, plan, batch, self._draws, purpose, forked=not fork or plan.n_passes == 1)
-        stacked = x.repeat(plan.n_passes, *[1] * (x.dim() - 1)) if forward.forked else x
+        stacks = forward.forked and plan.n_passes > 1
+        stacked = x.repeat(plan.n_passes, *[1] * (x.dim() - 1)) if stacks else x
         with _executed_by({layer.layer: forward.execution(n) for n, layer in placed.items()}), exact_convolutions(x):
             output = self._model(stacked)
         unused = [name for name in placed if name not in forward.readings]

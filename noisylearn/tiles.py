@@ -155,8 +155,8 @@ class Periphery:
                 saturated = (y.abs() >= adc.limit(adc_state)).any(2).any(0)
             y = adc.apply(y, setting, self._stream(adc, purpose), adc_state)
         if scale_x is not None:
-            y = y * (scale_x if repeats == 1 else scale_x.repeat(1, repeats, 1))
-        y = y * devices.scale
+            y = y.mul_(scale_x if repeats == 1 else scale_x.repeat(1, repeats, 1))
+        y = y.mul_(devices.scale)
         return (y[0] if len(y) == 1 else y.sum(0)), saturated
 
     def _drive(self, flat: Tensor, halvings: int, setting: Setting, purpose: str) -> tuple[Tensor, Tensor | None]:

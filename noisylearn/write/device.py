@@ -1,6 +1,5 @@
 """Devices that are written by identical pulses: what one pulse does to them, as records that a profile states."""
 
-import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -107,8 +106,7 @@ class PulsedDevice(CitedRecord):
 
     def mean_step(self, w: Tensor, direction: Tensor, device: State) -> Tensor:
         """Size of the mean step of one pulse at state w in a direction, +1 or -1; positive, elementwise."""
-        size = torch.addcmul(device["dw"], direction, device["dw_bias"])
-        return size if self.step == "constant" else size.mul_(self._shape(w, direction, device))
+        return self._step_at(w, self._one_way(direction, device))
 
     def pulse(self, w: Tensor, pulses: Tensor, device: State, draw: StreamOf) -> Tensor:
         """State after a signed number of pulses, elementwise.
@@ -117,36 +115,51 @@ class PulsedDevice(CitedRecord):
         pulses; exact for one pulse. Long ways are cut into pieces.
         """
         direction, left = pulses.sign(), pulses.abs()
+        one_way = self._one_way(direction, device)
         piece = max(int(LARGEST_STRETCH / self.dw_min), 1)
-        for _ in range(math.ceil(float(left.max()) / piece)):
-            n = left.clamp(max=piece)
-            w = self._advance(w, direction, n, device, draw)
-            left = left - n
+        most = int(left.max()) if left.numel() else 0
+        for sent in range(0, most, piece):
+            n = (left - sent).clamp_(0, piece) if most > piece else left
+            step = self._step_at(w, one_way)
+            if min(most - sent, piece) > 1 and self.step != "constant":
+                middle = (n - 1).clamp_(min=0).mul_(direction).mul_(step).mul_(0.5).add_(w)
+                step = self._step_at(middle, one_way)
+            moved = torch.addcmul(w, n * direction, step)
+            if self.cycle_spread:
+                noise = step if self.cycle_noise == "of-step" else one_way["dw"]
+                z = draw.normal("cycle", tuple(w.shape)).mul_(noise)
+                root = n * n.clamp(min=1).rsqrt_()  # the square root of 0 is slow
+                moved.addcmul_(z, root, value=self.cycle_spread)
+            w = torch.clamp(moved, device["w_min"], device["w_max"])
         return w
 
-    def _advance(self, w: Tensor, direction: Tensor, n: Tensor, device: State, draw: StreamOf) -> Tensor:
-        step = self.mean_step(w, direction, device)
-        if self.step != "constant":
-            step = self.mean_step(
-                torch.addcmul(w, (n - 1).clamp_(min=0).mul_(direction), step, value=0.5), direction, device
-            )
-        moved = torch.addcmul(w, n * direction, step)
-        if self.cycle_spread:
-            noise = step if self.cycle_noise == "of-step" else torch.addcmul(device["dw"], direction, device["dw_bias"])
-            z = draw.normal("cycle", tuple(w.shape)).mul_(noise)
-            moved = moved.addcmul_(z, n.sqrt(), value=self.cycle_spread)
-        return torch.minimum(moved.clamp_(min=device["w_min"]), device["w_max"])
+    def _one_way(self, direction: Tensor, device: State) -> State:
+        """What a step towards `direction` takes of the devices."""
 
-    def _shape(self, w: Tensor, direction: Tensor, device: State) -> Tensor:
-        """f(w): 1 for the step at w = 0 of linear devices and of soft bounds."""
+        def of(name: str) -> Tensor:
+            return torch.addcmul(device[name], direction, device[f"{name}_bias"])
+
+        if self.step == "constant":
+            return {"dw": of("dw")}
         if self.step != "exponential":
-            slope = torch.addcmul(device["slope"], direction, device["slope_bias"])
-            return slope.mul_(w).neg_().add_(1).clamp_(min=0)
+            return {"dw": of("dw"), "slope": of("slope")}
         assert self.a is not None
-        assert self.b_shift is not None
         assert self.A_up is not None
         assert self.A_down is not None
-        z = 2 * self.a * w / (device["w_max"] - device["w_min"]) + self.b_shift
-        signed = torch.addcmul(device["gamma"], direction, device["gamma_bias"])
-        A = direction * ((self.A_up - self.A_down) / 2) + (self.A_up + self.A_down) / 2
-        return (1 - A * torch.exp(signed * z)).clamp_(min=0)
+        return {
+            "dw": of("dw"),
+            "gamma": of("gamma"),
+            "A": direction * ((self.A_up - self.A_down) / 2) + (self.A_up + self.A_down) / 2,
+            "to_z": 2 * self.a / (device["w_max"] - device["w_min"]),
+        }
+
+    def _step_at(self, w: Tensor, one_way: State) -> Tensor:
+        """dw f(w), at least 0."""
+        if self.step == "constant":
+            return one_way["dw"]
+        if self.step == "exponential":
+            z = (w * one_way["to_z"]).add_(self.b_shift or 0.0)
+            f = z.mul_(one_way["gamma"]).exp_().mul_(one_way["A"]).neg_().add_(1)
+        else:
+            f = (w * one_way["slope"]).neg_().add_(1)
+        return f.clamp_(min=0).mul_(one_way["dw"])
