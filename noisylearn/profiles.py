@@ -1,10 +1,11 @@
 """Hardware profiles: what a machine does and what can be seen of it, read from a TOML file."""
 
 import datetime
+import re
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
@@ -145,10 +146,11 @@ class HardwareProfile(Record):
         left = {e.kind for e in self.all_effects()} - self._named(kinds)
         return self._keeping(left, f"without-{'-'.join(kinds)}" if kinds else "")
 
-    def written_by(self, mode: str) -> "HardwareProfile":
-        """This machine with another mode of writing the same pulsed devices, its own numbers at their defaults.
+    def written_by(self, mode: str, **numbers: Any) -> "HardwareProfile":
+        """This machine with another mode of writing its pulsed devices, and numbers of [write] as stated here.
 
-        Raises UserError for a profile without pulsed devices, or an unknown mode.
+        Numbers not stated stay as they are, or at the defaults of the mode (`device=` changes the device itself).
+        Raises UserError for a profile without pulsed devices, an unknown mode, or numbers that the mode has not.
         """
         modes = {"pulsed": Pulsed, "accumulate": Accumulate, "auxiliary": Auxiliary}
         if self.in_place is None:
@@ -157,7 +159,9 @@ class HardwareProfile(Record):
             raise unknown_name("write mode", mode, modes)
         shared = {key: getattr(self.in_place, key) for key in InPlace.model_fields if key not in ("mode", "exceptions")}
         parts = {key: getattr(self, key) for key in type(self).model_fields}
-        parts |= {"name": f"{self.name}-{mode}", "write": {**shared, "mode": mode}}
+        stated = "".join(f"-{key}-{value}" for key, value in numbers.items() if key != "device")
+        name = re.sub(r"[^a-z0-9]+", "-", f"{self.name}-{mode}{stated}".lower())
+        parts |= {"name": name, "write": {**shared, **numbers, "mode": mode}}
         try:
             return HardwareProfile.model_validate(parts)
         except ValidationError as error:
@@ -286,9 +290,9 @@ def _check_sources(profile: HardwareProfile) -> None:
     """Every number cites a listed source, and every listed source is cited."""
     for where, table in profile.cited_tables():
         for key in table.sources() - set(profile.sources):
-            raise ValueError(f"{where}: source '{key}' is not listed under [sources]")
+            raise ValueError(f"{where}: source {key!r} is not listed under [sources]")
     if unused := sorted(set(profile.sources) - _cited(profile)):
-        raise ValueError(f"source '{unused[0]}' is listed under [sources], but no number refers to it")
+        raise ValueError(f"source {unused[0]!r} is listed under [sources], but no number refers to it")
 
 
 def profile_files() -> dict[str, Path]:

@@ -53,8 +53,8 @@ def written(
 
 MORE = {
     "pulsed": "",
-    "accumulate": "threshold_pulses = 1.0\n",
-    "auxiliary": "fast_gain = 1.0\ntransfer_every = 1\ntransfer_rate = 0.1\nthreshold_pulses = 1.0\n"
+    "accumulate": "threshold = 0.0\n",
+    "auxiliary": "fast_gain = 1.0\ntransfer_every = 1\ntransfer_rate = 0.1\nthreshold = 0.0\n"
     "read_noise = 0.0\nsymmetry_error = 0.0\n",
 }
 NODE_NOISE = 'kind = "gaussian-node"\nsigma = 0.01'
@@ -111,25 +111,51 @@ def test_many_pulses_at_once_equal_the_pulses_one_by_one(kind: str, pulses: int)
 
 
 def test_spreads_between_devices_are_as_stated() -> None:
+    """dw_up = dw_min (m + r), dw_down = dw_min (m - up_down - r); nothing comes near zero, where values are folded."""
     dev = device(
-        dw_min_spread=0.3, up_down=0.1, up_down_spread=0.05, w_max_spread=0.2, w_min_spread=0.1, reference_spread=0.03,
-        dead_share=0.1, **{**STEPS["linear"], "gamma_spread": 0.05},
+        dw_min_spread=0.15, up_down=0.1, up_down_spread=0.05, w_max_spread=0.15, w_min_spread=0.1,
+        reference_spread=0.03, dead_share=0.1, **{**STEPS["linear"], "gamma_spread": 0.05},
     )  # fmt: skip
     state = {k: v.double().numpy() for k, v in dev.fabricate((N,), StreamOf(Draws(0), "test")).items()}
     alive = state["dw"] > 0
-    dead = stats.norm.cdf(-1 / 0.3) * 0.9 + 0.1
-    assert stats.binomtest(int((~alive).sum()), N, dead).pvalue > ALARM
-    size = state["dw"][alive]
-    assert stats.kstest(size, stats.truncnorm(-1 / 0.3, np.inf, 0.01, 0.003).cdf).pvalue > ALARM
-    bias = state["dw_bias"][alive] / size
-    assert moments_agree(bias, 0.1, 0.05**2, ALARM)
-    assert moments_agree(state["w_max"], 1.0, 0.2**2, 10 * ALARM)
-    assert moments_agree(state["w_min"], -0.8, 0.08**2, ALARM)
+    assert stats.binomtest(int((~alive).sum()), N, 0.1).pvalue > ALARM
+    own = {key: value[alive] for key, value in state.items()}
+    assert stats.kstest(own["dw"] + own["dw_bias"], stats.norm(0.01, 0.01 * math.hypot(0.15, 0.05)).cdf).pvalue > ALARM
+    assert stats.kstest(own["dw"], stats.norm(0.0095, 0.0015).cdf).pvalue > ALARM
+    assert moments_agree(own["dw_bias"], 0.0005, 0.0005**2, ALARM)
+    assert moments_agree(own["w_max"], 1.0, 0.15**2, ALARM)
+    assert moments_agree(own["w_min"], -0.8, 0.08**2, ALARM)
     assert moments_agree(state["slope"] + state["slope_bias"], 0.4 / 1.0, 0.05**2, ALARM)
     assert moments_agree(state["slope"] - state["slope_bias"], 0.7 / -0.8, (0.05 / 0.8) ** 2, ALARM)
-    assert moments_agree(state["reference"], 0.0, 0.03**2, ALARM)
+    assert moments_agree(own["reference"], 0.0, 0.03**2, ALARM)
     lognormal = device(dw_min_spread=0.7, dw_min_distribution="lognormal").fabricate((N,), StreamOf(Draws(0), "t"))
     assert stats.kstest(lognormal["dw"].numpy(), stats.lognorm(0.7, scale=0.01).cdf).pvalue > ALARM
+
+
+def test_what_is_drawn_on_the_wrong_side_of_zero_is_folded() -> None:
+    state = device(w_max_spread=0.5, w_min_spread=0.6).fabricate((N,), StreamOf(Draws(0), "test"))
+    assert stats.kstest(state["w_max"].numpy(), stats.foldnorm(2.0, scale=0.5).cdf).pvalue > ALARM
+    assert stats.kstest(-state["w_min"].numpy(), stats.foldnorm(1 / 0.6, scale=0.8 * 0.6).cdf).pvalue > ALARM
+
+
+@pytest.mark.parametrize("bias", [0.2, -0.2])
+def test_a_bias_shortens_the_steps_of_one_direction(bias: float) -> None:
+    state = device(up_down=bias).fabricate((3,), StreamOf(Draws(0), "test"))
+    up, down = (0.01, 0.008) if bias > 0 else (0.008, 0.01)
+    assert torch.allclose(state["dw"] + state["dw_bias"], torch.tensor(up))
+    assert torch.allclose(state["dw"] - state["dw_bias"], torch.tensor(down))
+
+
+def test_a_zero_shifted_device_shows_zero_at_its_symmetry_point() -> None:
+    dev = device(zero_shifted=True, up_down_spread=0.2, dw_min_spread=0.1, w_max_spread=0.1, **STEPS["soft-bounds"])
+    array = DeviceArray(dev, (50, 4), StreamOf(Draws(0), "test"))
+    assert torch.allclose(array.state["reference"][0], array.symmetry_point(), atol=1e-5)
+    assert float(array.state["reference"].std()) > 0.05
+
+
+def test_noise_of_a_pulse_may_have_a_floor_and_grow_with_the_state() -> None:
+    moved = pulsed(device(cycle_noise="of-step", cycle_floor=0.03, cycle_slope=0.1), 0.3, 1) - np.float32(0.3)
+    assert moments_agree(moved, 0.01, (0.5 * (0.01 + 0.03 + 0.1 * 0.3)) ** 2, ALARM)
 
 
 def test_devices_stay_within_their_own_bounds() -> None:
@@ -146,8 +172,14 @@ def test_dead_devices_do_not_move_and_others_only_when_pulsed() -> None:
     pulses = torch.zeros(500, 4)
     pulses[:100] = 3.0
     array.pulse(pulses)
+    array.set(torch.full((500, 4), 0.5))
+    array.pulse(pulses)
     alive = array.state["dw"][0] > 0
-    assert torch.equal(array.state["w"][0][~alive], before[0][0][~alive])
+    assert not array.state["w"][0][~alive].any()
+    assert (array.state["w"][0][100:][alive[100:]] == 0.5).all()
+    array.set(torch.zeros(500, 4))
+    before = array.state["w"].clone(), array.visible().clone()
+    array.pulse(pulses)
     assert torch.equal(array.visible()[100:], before[1][100:])
     assert (array.visible()[:100] != before[1][:100]).all(), "write noise is drawn anew with every write"
     seen = (array.visible() - array.state["w"][0])[:100].flatten().double().numpy()
@@ -186,14 +218,14 @@ def test_up_and_down_pulses_pull_an_asymmetric_device_to_its_symmetry_point() ->
 
 
 def test_symmetry_point_is_where_both_steps_are_equal() -> None:
-    """Soft bounds: (1 + b)(1 - w / w+) = (1 - b)(1 - w / w-), so w = 2 b / ((1 + b) / w+ - (1 - b) / w-)."""
+    """Soft bounds: 1 - w / w+ = (1 - b)(1 - w / w-), so w = b / (1 / w+ - (1 - b) / w-)."""
     array = DeviceArray(
         device(up_down=0.2, w_max_spread=0.2, w_min_spread=0.2, **STEPS["soft-bounds"]),
         (50, 4),
         StreamOf(Draws(0), "t"),
     )
     high, low = array.state["w_max"][0], array.state["w_min"][0]
-    expected = 0.4 / (1.2 / high - 0.8 / low)
+    expected = 0.2 / (1 / high - 0.8 / low)
     assert torch.allclose(array.symmetry_point(), expected, atol=1e-5)
 
 
@@ -216,9 +248,10 @@ def test_pulses_are_rounded_at_random_without_bias() -> None:
     assert (pulses[:, 4] == 100).all(), "not more than most_pulses"
 
 
-@pytest.mark.parametrize("threshold", [1.0, 5.0])
+@pytest.mark.parametrize("threshold", [0.01, 0.05])
 def test_an_accumulator_loses_nothing_and_sends_whole_pulses(threshold: float) -> None:
-    mode = mode_of("accumulate", cycle_spread=0.0).model_copy(update={"threshold_pulses": threshold})
+    """One pulse and five; steps are 0.01 of full scale."""
+    mode = mode_of("accumulate", cycle_spread=0.0).model_copy(update={"threshold": threshold})
     assert isinstance(mode, Accumulate)
     draws = Draws(0)
     arrays, memory, total = mode.arrays((20, 10), draws, "test"), {}, torch.zeros(20, 10)
@@ -230,10 +263,10 @@ def test_an_accumulator_loses_nothing_and_sends_whole_pulses(threshold: float) -
         total += delta
         sent = (arrays["core"].visible() - before) / 0.01
         assert torch.allclose(sent, sent.round(), atol=1e-4)
-        assert ((sent.abs() < 0.5) | (sent.abs() > threshold - 0.5)).all()
+        assert ((sent.abs() < 0.5) | (sent.abs() > threshold / 0.01 - 0.5)).all()
     inside = arrays["core"].visible().abs() < 0.7
     assert torch.allclose((arrays["core"].visible() + memory["accumulator"])[inside], total[inside], atol=1e-4)
-    assert memory["accumulator"].abs().max() < threshold * 0.01 + 1e-6
+    assert memory["accumulator"].abs().max() < threshold + 1e-6
 
 
 def test_an_auxiliary_array_moves_the_core_by_the_mean_of_noisy_updates() -> None:

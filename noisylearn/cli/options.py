@@ -48,7 +48,13 @@ Only = Annotated[
     str | None, typer.Option(help="Effects of the profile that stay on, all others off; separated by commas, or none.")
 ]
 Without = Annotated[str | None, typer.Option(help="Effects of the profile to switch off, separated by commas.")]
-Write = Annotated[str | None, typer.Option(help="How updates reach pulsed devices: pulsed, accumulate or auxiliary.")]
+Write = Annotated[
+    str | None,
+    typer.Option(
+        help="How updates reach pulsed devices: pulsed, accumulate or auxiliary, with numbers of [write] "
+        "where they differ, as in accumulate,threshold=0.05"
+    ),
+]
 Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda.")]
 
 
@@ -71,10 +77,20 @@ def chosen_profile(name: str, only: str | None, without: str | None, write: str 
     """The profile with the effects that the command line leaves on, and its way of writing."""
     profile = load_profile(name)
     if write is not None and write != (profile.in_place.mode if profile.in_place else "shadow"):
-        profile = profile.written_by(write)
+        mode, *numbers = write.split(",")
+        profile = profile.written_by(mode, **dict(_number(text) for text in numbers))
     if only is not None:
         profile = profile.only(*_kinds(only))
     return profile if without is None else profile.without(*_kinds(without))
+
+
+def _number(text: str) -> tuple[str, float]:
+    """("threshold", 0.05) of "threshold=0.05"."""
+    key, _, value = text.partition("=")
+    try:
+        return key.strip(), float(value)
+    except ValueError:
+        raise UserError(f"--write ... {text}: give key=number, for example accumulate,threshold=0.05") from None
 
 
 def _kinds(text: str) -> list[str]:

@@ -24,7 +24,8 @@ class Shadow(CitedRecord):
 class InPlace(CitedRecord):
     """The network exists on the devices alone, and changes by pulses.
 
-    weight_at_full_scale: weight that one unit of device state stands for.  most_pulses: to one device in one update.
+    weight_at_full_scale: weight that one unit of device state stands for.  most_pulses: to one device in one update,
+    where updates are sent at once.
     refresh_above, refresh_every: of pairs of one-sided devices, every so many updates those of which one device
     stands above that share of its bound are written anew.
     """
@@ -73,10 +74,9 @@ class InPlace(CitedRecord):
         )
 
     def whole_pulses(self, amount: Tensor, threshold: float) -> Tensor:
-        """Signed whole pulses of what has reached the threshold (in pulses)."""
-        wanted = amount / self.device.dw_min
-        due = wanted.trunc().clamp_(-self.most_pulses, self.most_pulses)
-        return torch.where(wanted.abs() >= threshold, due, 0.0)
+        """Signed whole pulses of what has reached the threshold, in units of full scale and at least one pulse."""
+        dw_min = self.device.dw_min
+        return torch.where(amount.abs() >= max(threshold, dw_min), (amount / dw_min).trunc_(), 0.0)
 
 
 class Pulsed(InPlace):
@@ -89,7 +89,9 @@ class Pulsed(InPlace):
 
 
 class Accumulate(InPlace):
-    """A digital accumulator per weight, chi += delta; once it holds threshold_pulses its whole pulses are sent.
+    """A digital accumulator per weight, chi += delta; once |chi| reaches the threshold its whole pulses are sent.
+
+    threshold: in units of full scale, and at least one pulse.
 
     Updates of both signs cancel in the accumulator, where that costs nothing, and not on the device, where every
     pair of an up and a down pulse pulls an asymmetric device towards its symmetry point (mixed precision,
@@ -97,11 +99,11 @@ class Accumulate(InPlace):
     """
 
     mode: Literal["accumulate"]
-    threshold_pulses: float = Field(default=1.0, ge=1)
+    threshold: float = Field(default=0.05, ge=0, lt=1)
 
     def update(self, delta: Tensor, arrays: Arrays, memory: State, draw: StreamOf) -> None:
         chi = memory["accumulator"] + delta if "accumulator" in memory else delta
-        pulses = self.whole_pulses(chi, self.threshold_pulses)
+        pulses = self.whole_pulses(chi, self.threshold)
         memory["accumulator"] = chi - pulses * self.device.dw_min
         arrays["core"].pulse(pulses)
 
@@ -111,16 +113,16 @@ class Auxiliary(InPlace):
 
     fast array:   A <- pulses of fast_gain delta; on asymmetric devices it forgets, and so settles near a running mean
     every transfer_every updates, for the next column k in turn:  H[:, k] += transfer_rate (A[:, k] + read_noise z)
-    where |H| >= threshold_pulses dw_min:  whole pulses to the core array, H less those pulses
+    where |H| >= max(threshold, dw_min):  whole pulses to the core array, H less those pulses
     The zero of A is the symmetry point of each of its devices (zero-shifting), found within symmetry_error.
     Gokmen 2021, Frontiers in Artificial Intelligence 4, 699148 (Tiki-Taka version 2).
     """
 
     mode: Literal["auxiliary"]
-    fast_gain: float = Field(gt=0)
-    transfer_every: int = Field(ge=1)
-    transfer_rate: float = Field(gt=0)
-    threshold_pulses: float = Field(ge=1)
+    fast_gain: float = Field(default=1.0, gt=0)
+    transfer_every: int = Field(default=1, ge=1)
+    transfer_rate: float = Field(default=0.1, gt=0)
+    threshold: float = Field(default=0.0, ge=0, lt=1)
     read_noise: float = Field(ge=0, description="of one read of A, in units of full scale")
     symmetry_error: float = Field(ge=0, description="standard deviation of A's zero, in units of full scale")
 
@@ -152,7 +154,7 @@ class Auxiliary(InPlace):
         read = read + self.read_noise * draw.normal("read", tuple(read.shape))
         memory["hidden"][:, column] += self.transfer_rate * read
         pulses = torch.zeros_like(delta)
-        pulses[:, column] = self.whole_pulses(memory["hidden"][:, column], self.threshold_pulses)
+        pulses[:, column] = self.whole_pulses(memory["hidden"][:, column], self.threshold)
         memory["hidden"] = memory["hidden"] - pulses * self.device.dw_min
         arrays["core"].pulse(pulses)
 
