@@ -116,9 +116,10 @@ class Periphery:
         """Set the converters' ranges from samples (batch, ...)."""
         rows, _ = _as_rows(self.layer, x)
         driven, _ = self._drive(rows, 0, setting, "calibrate")
+        y = self._with_noise(self._analog(driven, devices, setting, "calibrate"), 1, "calibrate")
         for effect, state in self._stages("output"):
             if isinstance(effect, Adc):
-                effect.calibrate(torch.bmm(driven, devices.weights), state)
+                effect.calibrate(y, state)
 
     def _product(self, rows: Tensor, devices: Devices, n_passes: int, setting: Setting, purpose: str) -> Tensor:
         """Products (n_passes, samples, outputs) of inputs (1 or n_passes, samples, inputs)."""
@@ -139,25 +140,28 @@ class Periphery:
     ) -> tuple[Tensor, Tensor]:
         """(repeats x samples, outputs) of inputs (samples, inputs), and which of these rows saturate a converter."""
         driven, scale_x = self._drive(flat, halvings, setting, purpose)
-        product = Product(torch.bmm(driven, devices.weights), _variance(driven, devices), driven, devices.weights)
-        adc: Adc | None = None
+        y = self._with_noise(self._analog(driven, devices, setting, purpose), repeats, purpose)
+        saturated = torch.zeros(0)
         for effect, state in self._stages("output"):
             if isinstance(effect, Adc):
-                adc, adc_state = effect, state
-            else:
-                if not state:
-                    effect.fabricate(product.mean[:, :1], setting, StreamOf(self._draws, self.name, effect.kind), state)
-                effect.carry(product, setting, self._stream(effect, purpose), state)
-        y = self._with_noise(product, repeats, purpose)
-        saturated = torch.zeros(0)
-        if adc is not None:
-            if adc.saturation == "halve-inputs":
-                saturated = (y.abs() >= adc.limit(adc_state)).any(2).any(0)
-            y = adc.apply(y, setting, self._stream(adc, purpose), adc_state)
+                if effect.saturation == "halve-inputs":
+                    saturated = (y.abs() >= effect.limit(state)).any(2).any(0)
+                y = effect.apply(y, setting, self._stream(effect, purpose), state)
         if scale_x is not None:
             y = y.mul_(scale_x if repeats == 1 else scale_x.repeat(1, repeats, 1))
         y = y.mul_(devices.scale)
         return (y[0] if len(y) == 1 else y.sum(0)), saturated
+
+    def _analog(self, driven: Tensor, devices: Devices, setting: Setting, purpose: str) -> Product:
+        """The products of the tiles as they reach the converter, their noise not drawn yet."""
+        product = Product(torch.bmm(driven, devices.weights), _variance(driven, devices), driven, devices.weights)
+        for effect, state in self._stages("output"):
+            if isinstance(effect, Adc):
+                continue
+            if not state:
+                effect.fabricate(product.mean[:, :1], setting, StreamOf(self._draws, self.name, effect.kind), state)
+            effect.carry(product, setting, self._stream(effect, purpose), state)
+        return product
 
     def _drive(self, flat: Tensor, halvings: int, setting: Setting, purpose: str) -> tuple[Tensor, Tensor | None]:
         """Inputs as the tiles get them (tiles, samples, rows) in units of full range, and what one unit stands for."""
@@ -166,12 +170,11 @@ class Periphery:
         if self._scaling is not None:
             if self._scaling.scaling == "absolute-maximum":
                 scale = x.abs().amax(2, keepdim=True)
-                scale = torch.where(scale > 0, scale, 1.0)
             else:
                 assert self._scaling.range is not None
                 scale = x.new_full((1, 1, 1), self._scaling.range).expand(1, x.shape[1], 1)
             scale = scale * 2**halvings if halvings else scale
-            x = x / scale
+            x = x / torch.where(scale > 0, scale, 1.0)  # a tile without input gives nothing, not even noise
         stages = self._stages("input")
         for effect, state in stages:
             x = effect.apply(x, setting, self._stream(effect, purpose), state)

@@ -19,7 +19,7 @@ LAYERS = [
     {"tiles", "decorrelate", "normalize"},
     {"crossbar"},
     {"passes"},
-    {"chip", "own_chip"},
+    {"chip", "own_chip", "aihwkit_tiles"},
     {"estimate"},
     {"rules"},
     {"networks", "tasks"},
@@ -30,6 +30,7 @@ LAYERS = [
     {"compare"},
     {"report"},
     {"cli"},
+    {"__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 

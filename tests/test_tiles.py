@@ -99,6 +99,27 @@ def test_converters_and_partial_sums_equal_an_independent_computation(scaling: s
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
+def test_converters_on_a_convolution_equal_an_independent_computation() -> None:
+    """Every position of the image is one vector with an input scale of its own; patches are cut out by hand."""
+    torch.manual_seed(0)
+    layer, x = nn.Conv2d(2, 3, (2, 3), stride=(1, 2), padding=(1, 0)).double(), torch.randn(4, 2, 4, 7).double()
+    found = Chip(layer, circuit(specification=tile(5) + dac(4) + adc(5, 0.7)))(x).numpy()
+    W, b = layer.weight.detach().flatten(1).numpy(), layer.bias.detach().numpy()
+    image = np.pad(x.numpy(), ((0, 0), (0, 0), (1, 1), (0, 0)))
+    assert found.shape == (4, 3, 5, 3)
+    for s, row, column in np.ndindex(4, 5, 3):
+        patch = image[s, :, row : row + 2, 2 * column : 2 * column + 3].ravel()
+        y = b.copy()
+        for part in (slice(0, 4), slice(4, 8), slice(8, 12)):  # 12 inputs on tiles of at most 5 rows: 3 of 4
+            if not patch[part].any():
+                continue
+            scale_x = np.abs(patch[part]).max()
+            scale_w = np.abs(W[:, part]).max(1)
+            product = (W[:, part] / scale_w[:, None]) @ quantised(patch[part] / scale_x, 4, 1.0)
+            y += quantised(product, 5, 0.7) * scale_x * scale_w
+        np.testing.assert_allclose(found[s, :, row, column], y, atol=1e-12)
+
+
 def test_ir_drop_equals_an_independent_computation() -> None:
     layer, x = linear(8, 3, bias=False), torch.rand(5, 8, dtype=torch.float64) * 2 - 1
     text = 'kind = "ir-drop"\nscale = 1.5\nwire_resistance_ohm = 35.0\ndevice_conductance_us = 50.0'
@@ -288,6 +309,15 @@ def test_noise_and_gains_of_different_tiles_are_independent() -> None:
     assert moments_agree(gain.ravel(), 1.0, 0.01, ALARM)
 
 
+def test_layers_of_one_shape_have_gains_and_offsets_of_their_own() -> None:
+    model = nn.Sequential(linear(60, 60), nn.Tanh(), linear(60, 60))
+    effects = ('kind = "gain-spread"\nsigma = 0.1', 'kind = "offset-spread"\nsigma = 0.1')
+    chip = Chip(model, circuit(*effects, specification=tile(1)), seed=0)
+    chip(torch.ones(1, 60, dtype=torch.float64))
+    held = [chip.state()[f"layer/{name}"] for name in ("0", "2")]
+    assert uncorrelated([h[key].numpy().ravel() for h in held for key in ("gain-spread.gain", "offset-spread.offset")])
+
+
 def test_input_noise_is_fresh_in_every_pass_and_common_to_the_columns() -> None:
     layer = linear(1, 4, bias=False)
     chip = Chip(layer, circuit('kind = "input-noise"\nsigma = 0.05'), seed=0)
@@ -384,6 +414,18 @@ def test_calibration_sets_every_tile_to_its_own_quantile() -> None:
     )
 
 
+def test_calibration_sees_what_the_converter_will_see() -> None:
+    """Gains and offsets of the columns lie before the converter: the range is the largest value with them."""
+    layer, x = linear(6, 4, bias=False), torch.randn(300, 6, dtype=torch.float64)
+    effects = ('kind = "gain-spread"\nsigma = 0.5', 'kind = "offset-spread"\nsigma = 1.0')
+    specification = FIXED + adc(24, 1e-3, "calibration_quantile = 1.0\n")
+    chip = Chip(layer, circuit(*effects, specification=specification, scale="layer"))
+    chip.calibrate(x)
+    found = chip.state()["layer/"]["adc.range"]
+    assert float((chip(x).abs() / (2.0 * layer.weight.detach().abs().max())).max()) == pytest.approx(float(found))
+    assert float(found) > 1.5 * float((layer(x).abs() / (2.0 * layer.weight.abs().max())).max())
+
+
 def test_calibration_takes_more_products_than_a_torch_quantile() -> None:
     layer = nn.Linear(1, 170, bias=False)
     nn.init.constant_(layer.weight, 1.0)
@@ -452,6 +494,8 @@ def test_nothing_in_gives_nothing_out() -> None:
         layer.weight[1] = 0.0
     y = Chip(layer, circuit(specification=tile(4) + dac(6) + adc(6, 2.0)))(torch.zeros(2, 6, dtype=torch.float64))
     assert torch.equal(y, torch.zeros(2, 3, dtype=torch.float64))
+    noisy = circuit('kind = "output-noise"\nsigma = 0.1', specification=tile(4))
+    assert not Chip(layer, noisy)(torch.zeros(2, 6, dtype=torch.float64)).any(), "a tile that is not driven is not read"
     y = Chip(layer, circuit(PROGRAMMING, specification=tile(4)))(torch.randn(2, 6, dtype=torch.float64))
     assert torch.isfinite(y).all()
     assert (y[:, 1] == 0).all()

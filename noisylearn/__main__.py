@@ -1,0 +1,5 @@
+"""`python -m noisylearn`: the command line."""
+
+from noisylearn.cli import main
+
+main()
