@@ -2,6 +2,7 @@
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -70,7 +71,21 @@ class Chip:
         """
         if "clean_pass" not in self.profile.observable:
             plan = Plan(((True,) * len(self.layers),) * plan.n_passes)
-        readings = self._runner.run(self._placed, self._on_device(x), plan, purpose)
+        return self._shown(self._runner.run(self._placed, self._on_device(x), plan, purpose))
+
+    @torch.no_grad()
+    def step(self, x: Tensor, state: Any, plan: Plan, purpose: str = "pass") -> tuple[Readings, Any]:
+        """One step of all passes of a plan: inputs x (batch, ...) at this time, the state that the last step gave.
+
+        The state starts as None; that of every pass is its own trajectory.
+        """
+        if "clean_pass" not in self.profile.observable:
+            plan = Plan(((True,) * len(self.layers),) * plan.n_passes)
+        readings, state = self._runner.step(self._placed, self._on_device(x), state, plan, purpose)
+        return self._shown(readings), state
+
+    def _shown(self, readings: Readings) -> Readings:
+        """What the profile shows of readings."""
         for reading in readings.layers.values():
             if "injected_noise" not in self.profile.observable:
                 reading.noise = None
@@ -86,6 +101,11 @@ class Chip:
         """
         placed = self._digital if not on_devices else {n: StraightThrough(c) for n, c in self._placed.items()}
         return self._runner.run(placed, self._on_device(x), self._one_pass(), "digital")
+
+    def digital_step(self, x: Tensor, state: Any, on_devices: bool = False) -> tuple[Readings, Any]:
+        """One step as `digital_pass` does a pass: autograd can go back through it, and through the state."""
+        placed = self._digital if not on_devices else {n: StraightThrough(c) for n, c in self._placed.items()}
+        return self._runner.step(placed, self._on_device(x), state, self._one_pass(), "digital")
 
     def program(self) -> None:
         """Write the model's present weights to the devices, with their programming noise."""

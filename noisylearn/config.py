@@ -55,7 +55,7 @@ class TrainConfig(Record):
     def build_rule(self) -> Rule:
         """The rule with its options."""
         kind = rule_class(self.rule)
-        options = {f.name: getattr(self, f.name) for f in fields(kind)}
+        options = {f.name: getattr(self, f.name) for f in fields(kind) if f.name in type(self).model_fields}
         rule = kind(**options)
         return rule if self.readout == "same" else PerLayer(rules={"readout": Delta(), "*": rule})
 

@@ -15,6 +15,7 @@ class Decorrelation(nn.Module):
 
     R <- R - rate (mean over samples of x* x*^T, diagonal set to zero) R
 
+    before: name, beside this module's own, of the weight layer whose first input features these are.
     Features are the last dimension of (batch, ..., n), or the channels of (batch, n, height, width). R is a
     digital buffer, not a parameter: it learns without the loss, by `update`. [ANP] section 2.2, Ahmad et al. 2023.
     """
@@ -22,8 +23,9 @@ class Decorrelation(nn.Module):
     matrix: Tensor
     covariance_loss: Tensor
 
-    def __init__(self, n_features: int, rate: float, channels_first: bool = False) -> None:
+    def __init__(self, n_features: int, rate: float, channels_first: bool = False, before: str = "layer") -> None:
         super().__init__()
+        self.before = before
         self.rate = rate
         self.channels_first = channels_first
         self.register_buffer("matrix", torch.eye(n_features))
@@ -82,7 +84,7 @@ def decorrelate(model: nn.Module, rate: float) -> nn.Module:
 def decorrelations(model: nn.Module) -> dict[str, Decorrelation]:
     """Name of the weight layer -> the decorrelation in front of it."""
     return {
-        name.removesuffix("decorrelation") + "layer": module
+        ".".join([*name.split(".")[:-1], module.before]): module
         for name, module in model.named_modules()
         if isinstance(module, Decorrelation)
     }
@@ -91,7 +93,8 @@ def decorrelations(model: nn.Module) -> dict[str, Decorrelation]:
 def update_decorrelations(model: nn.Module, inputs: Mapping[str, Tensor]) -> None:
     """One step of every decorrelation in the model from the inputs of the weight layers behind them."""
     for name, decorrelation in decorrelations(model).items():
-        decorrelation.update(inputs[name].detach())
+        seen = inputs[name].detach()
+        decorrelation.update(seen if decorrelation.channels_first else seen[..., : len(decorrelation.matrix)])
 
 
 def _decorrelated(name: str, layer: nn.Module, rate: float) -> nn.Sequential:

@@ -65,6 +65,11 @@ class Observation:
             self._seen[plan] = readings, sample_losses(self.loss_fn, readings.output)
         return self._seen[plan]
 
+    def digital(self, on_devices: bool = False) -> tuple[Readings, Tensor]:
+        """A pass that autograd can go back through, and its losses (batch,)."""
+        readings = self.chip.digital_pass(self.x, on_devices)
+        return readings, sample_losses(self.loss_fn, readings.output)[0]
+
     def of_any(self) -> tuple[Readings, Tensor]:
         """Passes that were run already, or else one single pass."""
         if not self._seen:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -98,12 +99,25 @@ class PassRunner:
         stacked = x.repeat(plan.n_passes, *[1] * (x.dim() - 1)) if stacks else x
         with _executed_by({layer.layer: forward.execution(n) for n, layer in placed.items()}), exact_convolutions(x):
             output = self._model(stacked)
-        unused = [name for name in placed if name not in forward.readings]
-        if unused:
-            raise UserError(f"layer '{unused[0]}' was not used in the forward pass; remove it from the model")
-        readings = {name: forward.readings[name] for name in placed}
-        output = output.reshape(plan.n_passes, batch, *output.shape[1:])
-        return Readings(output, readings, last=next(reversed(forward.readings)))
+        return forward.read(output)
+
+    def step(self, placed: Placed, x: Tensor, state: Any, plan: Plan, purpose: str) -> tuple[Readings, Any]:
+        """One step of a network in time: its inputs x (batch, ...), the state that its last step left (None at first).
+
+        Every pass goes its own way from the first step on. Raises UserError for a network that is none in time, or an
+        input that it does not take.
+        """
+        forward = _Forward(placed, plan, x.shape[0], self._draws, purpose, forked=True)
+        stacked = x.repeat(plan.n_passes, *[1] * (x.dim() - 1)) if plan.n_passes > 1 else x
+        try:
+            with _executed_by({p.layer: forward.execution(n) for n, p in placed.items()}), exact_convolutions(x):
+                found = self._model(stacked, state)
+        except (RuntimeError, TypeError) as error:
+            raise _misfit(self._model, x, error) from error
+        if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[0], Tensor)):
+            raise UserError(f"{type(self._model).__name__} in time: forward(x_t, state) has to return (y_t, state)")
+        output, state = found
+        return forward.read(output), state
 
     def _probe_fork(self, placed: Placed, x: Tensor) -> bool:
         """Whether passes may part at the first weight layer: both ways must give the same without noise."""
@@ -132,6 +146,15 @@ class _Forward:
     def execution(self, name: str) -> Callable[[Tensor], Tensor]:
         """What takes the place of the layer's own forward."""
         return lambda inputs: self._execute(name, inputs)
+
+    def read(self, output: Tensor) -> Readings:
+        """All readings, after the model gave its output."""
+        unused = [name for name in self._placed if name not in self.readings]
+        if unused:
+            raise UserError(f"layer '{unused[0]}' was not used in the forward pass; remove it from the model")
+        readings = {name: self.readings[name] for name in self._placed}
+        output = output.reshape(self._plan.n_passes, self._batch, *output.shape[1:])
+        return Readings(output, readings, last=next(reversed(self.readings)))
 
     def _execute(self, name: str, inputs: Tensor) -> Tensor:
         if name in self.readings:
@@ -191,6 +214,16 @@ class _Forward:
             perturbed_only, noise = noise, torch.zeros_like(activity)
             noise[on] = perturbed_only
         return activity + noise, noise
+
+
+def _misfit(model: nn.Module, x: Tensor, error: Exception) -> Exception:
+    """What is wrong with a step, in the user's terms; other errors as they are."""
+    reason = str(error).splitlines()[0]
+    if isinstance(error, TypeError) and "positional argument" in reason:
+        return UserError(f"{type(model).__name__} is no network in time: it needs forward(x_t, state) -> (y_t, state)")
+    if isinstance(error, RuntimeError) and ("shape" in reason or "size" in reason):
+        return UserError(f"the model does not take steps of shape {tuple(x.shape)}: {reason}")
+    return error
 
 
 @contextmanager

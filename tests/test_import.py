@@ -21,6 +21,7 @@ LAYERS = [
     {"passes"},
     {"chip", "own_chip", "aihwkit_tiles"},
     {"estimate"},
+    {"sequence"},
     {"rules"},
     {"networks", "tasks"},
     {"config", "runs"},

@@ -24,7 +24,7 @@ def mlp(
     Initialised by torch's defaults from `seed`; the global random state is left alone.
     """
     sizes = [n_in, *hidden]
-    with _seeded(seed):
+    with seeded(seed):
         modules: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
         for i, (fan_in, fan_out) in enumerate(zip(sizes, hidden, strict=False), start=1):
             modules[f"hidden{i}"] = nn.Linear(fan_in, fan_out)
@@ -38,7 +38,7 @@ def convnet(input_shape: tuple[int, int, int], n_out: int, seed: int = 0) -> nn.
 
     input_shape: (channels, height, width).
     """
-    with _seeded(seed):
+    with seeded(seed):
         channels = [input_shape[0], 16, 32, 64]
         modules: OrderedDict[str, nn.Module] = OrderedDict()
         for i, stride in enumerate((2, 2, 1)):
@@ -52,7 +52,7 @@ def convnet(input_shape: tuple[int, int, int], n_out: int, seed: int = 0) -> nn.
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Iterator[None]:
     """Seeds torch's CPU generator inside a with block and puts its state back after it."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)

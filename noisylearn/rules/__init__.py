@@ -2,7 +2,7 @@
 
 from noisylearn.errors import unknown_name
 from noisylearn.rules.anp import ANP
-from noisylearn.rules.backprop import BP
+from noisylearn.rules.backprop import BP, BPTT
 from noisylearn.rules.base import NodePerturbation, Perturbation, Rule, rules_for
 from noisylearn.rules.delta import Delta
 from noisylearn.rules.inp import INP
@@ -24,6 +24,7 @@ def rule_class(name: str) -> type[Rule]:
 __all__ = [
     "ANP",
     "BP",
+    "BPTT",
     "INP",
     "NP",
     "REGISTRY",

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from noisylearn.errors import UserError
-from noisylearn.estimate import AnyChip, Estimate, Observation, sample_losses
+from noisylearn.estimate import AnyChip, Estimate, Observation
 from noisylearn.passes import Readings
 from noisylearn.rules.base import Rule
+from noisylearn.sequence import InTime, Update
 
 Forward = Literal["digital", "chip"]
 
@@ -38,8 +39,7 @@ class BP(Rule):
 
     def gradients(self, seen: Observation, layers: Collection[str]) -> Estimate:
         with torch.enable_grad():
-            readings = seen.chip.digital_pass(seen.x, on_devices=self.forward == "chip")
-            losses = sample_losses(seen.loss_fn, readings.output)[0]
+            readings, losses = seen.digital(on_devices=self.forward == "chip")
             return autograd_estimate(seen.chip, readings, losses, layers)
 
     def forward_passes(self, n_layers: int) -> int:
@@ -47,6 +47,34 @@ class BP(Rule):
 
     def backward_passes(self) -> int:
         return 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class BPTT(BP):
+    """Exact gradients by autograd through all steps of a sequence, or through `truncate` steps at most.
+
+    truncate: the state is cut off its past before step 0, k, 2k, ...: of one step every loss sees its own step alone.
+    update: "online" steps the optimizer after every k steps, on the sum of their losses, and needs truncate.
+    """
+
+    name = "bptt"
+    title = "backpropagation through time (autograd, off the chip)"
+    equation = "g_t = sum_{s >= t} dl_s/da_t, s in the same stretch of k steps where truncated"
+    source = "Werbos, Proceedings of the IEEE 78, 1990; Williams and Peng, Neural Computation 2, 1990"
+
+    stands_alone = False  # without time it is BP
+
+    truncate: int | None = None
+    update: Update = "sequence"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.in_time()
+
+    def in_time(self) -> InTime:
+        if self.update == "online" and self.truncate is None:
+            raise UserError('rule bptt: update="online" needs truncate=k, a number of steps')
+        return InTime(update=self.update, truncate=self.truncate)
 
 
 def autograd_estimate(chip: AnyChip, readings: Readings, losses: Tensor, layers: Collection[str]) -> Estimate:

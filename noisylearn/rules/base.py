@@ -13,12 +13,14 @@ from dataclasses import MISSING, dataclass, fields
 from typing import ClassVar, get_args
 
 from torch import Tensor
+from torch.optim import Optimizer
 
 from noisylearn.decorrelate import update_decorrelations
 from noisylearn.errors import UserError
 from noisylearn.estimate import AnyChip, Baseline, Estimate, LossFn, Observation, estimate_nodes
 from noisylearn.passes import Plan
 from noisylearn.profiles import Machine
+from noisylearn.sequence import Credit, InTime, SequentialChip, StepLoss, Update, run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,13 +44,44 @@ class Rule:
         """
         self.check(chip.profile)
         found = self.gradients(Observation(chip, x, loss_fn), list(chip.layers))
+        self._apply(chip, found)
+        return found.loss
+
+    def run(
+        self,
+        chip: SequentialChip,
+        inputs: Tensor,
+        targets: Tensor,
+        loss_fn: StepLoss,
+        optimizer: Optimizer | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """Run the rule's passes along sequences, step by step; the model is a network in time.
+
+        inputs: (time, batch, features).  targets: (time, batch, ...).  loss_fn(output, target): loss of every sample of
+        a step, (batch,).  mask: (time, batch), 0 where a step does not count: sequences of unequal length, losses at
+        the end alone.  L is the mean over all steps that count.
+        With update="sequence" `.grad` is filled with the estimate for L, to be followed by `optimizer.step()` (and
+        `chip.program()`); with update="online" the optimizer is stepped, and the chip programmed, after every step, on
+        the mean loss of that step. Returns the mean loss of every step, (time,), of the reference.
+        Raises UserError where the chip's profile does not show what the rule needs, for shapes that do not fit, and
+        for a loss that is not finite.
+        """
+        self.check(chip.profile)
+        return run(self, chip, inputs, targets, loss_fn, optimizer, mask, lambda found: self._apply(chip, found))
+
+    def in_time(self) -> InTime:
+        """How the rule goes through time."""
+        return InTime()
+
+    def _apply(self, chip: AnyChip, found: Estimate) -> None:
+        """Fill `.grad`, and let the decorrelations take a step."""
         for name, gradients in found.gradients.items():
             for key, gradient in gradients.items():
                 parameter = chip.layers[name].get_parameter(key)
                 if parameter.requires_grad:
                     parameter.grad = gradient
         update_decorrelations(chip.model, found.inputs)
-        return found.loss
 
     def gradients(self, seen: Observation, layers: Collection[str]) -> Estimate:
         """Estimate for the named layers."""
@@ -105,16 +138,24 @@ class Perturbation(Rule):
     baseline: what a pass is compared with: "clean", a pass without noise; "noisy", one more noisy pass; "mean", the
     mean of all draws + 1 noisy passes, which for many draws varies less than one noisy pass does.
     draws: noise draws per sample, averaged.
+    credit, decay, update: in time, see `noisylearn.sequence.InTime`.
     """
 
     baseline: Baseline = "clean"
     draws: int = 1
+    credit: Credit = "local"
+    decay: float = 0.9
+    update: Update = "sequence"
 
     def __post_init__(self) -> None:
         if self.baseline not in get_args(Baseline):
             raise UserError(f"rule {self.name}: baseline '{self.baseline}'; choose {', '.join(get_args(Baseline))}")
         if self.draws < 1:
             raise UserError(f"rule {self.name}: draws = {self.draws}; give at least 1")
+        self.in_time()
+
+    def in_time(self) -> InTime:
+        return InTime(self.credit, self.decay, self.update)
 
     def draw_passes(self, n_layers: int) -> list[tuple[bool, ...]]:
         """The noisy passes of one draw: which layers each of them perturbs."""

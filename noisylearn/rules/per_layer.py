@@ -7,6 +7,7 @@ from noisylearn.errors import UserError
 from noisylearn.estimate import Estimate, Observation
 from noisylearn.profiles import Machine
 from noisylearn.rules.base import Perturbation, Rule
+from noisylearn.sequence import InTime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,12 @@ class PerLayer(Rule):
         estimates = [self.rules[key].gradients(seen, given[key]) for key in order]
         merged = {layer: g for estimate in estimates for layer, g in estimate.gradients.items()}
         return Estimate(estimates[0].loss, merged, estimates[0].inputs)
+
+    def in_time(self) -> InTime:
+        ways = {rule.in_time() for rule in self.rules.values() if rule.perturbs}
+        if len(ways) > 1:
+            raise UserError("rule per-layer: all rules that perturb take the same credit, decay and update")
+        return next(iter(ways), InTime())
 
     def forward_passes(self, n_layers: int) -> int:
         perturbing = {rule for rule in self.rules.values() if isinstance(rule, Perturbation)}

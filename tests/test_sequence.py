@@ -1,0 +1,419 @@
+"""Rules through time: against autograd, brute force, a hand-written computation, and Monte Carlo.
+
+Budget: 1e-5 for every statistical assertion; seeds are fixed.
+"""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from checks import machine, mean_agrees
+from torch import Tensor, nn
+
+from noisylearn import Chip, UserError
+from noisylearn.draws import Draws, RecordedDraws
+from noisylearn.networks import RNN
+from noisylearn.rules import ANP, BP, BPTT, INP, NP, WP, Delta, PerLayer
+from noisylearn.rules.base import Rule
+from noisylearn.sequence import InTime
+
+pytestmark = pytest.mark.filterwarnings("ignore::noisylearn.chip.NoiseLevelWarning")  # float64 throughout
+ALARM = 1e-5
+T, B, N_IN, H, N_OUT = 7, 4, 2, 5, 3
+QUIET = 'kind = "gaussian-node"\nsigma = 1e-4'
+SHOWS = ("clean_pass", "injected_noise")
+
+
+def squared(output: Tensor, target: Tensor) -> Tensor:
+    return (output - target).square().sum(1)
+
+
+def net(**options: object) -> RNN:
+    return RNN(N_IN, H, N_OUT, seed=1, **options).double()
+
+
+def sequences(steps: int = T, batch: int = B) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    return tuple(torch.randn(steps, batch, n, generator=generator, dtype=torch.float64) for n in (N_IN, N_OUT))
+
+
+def flat_gradient(model: nn.Module) -> Tensor:
+    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
+def by_hand(model: RNN, inputs: Tensor, targets: Tensor, weights: Tensor, cut: int | None = None) -> Tensor:
+    """Gradient of sum_t,b weights l by a plain loop and autograd, the state cut every `cut` steps."""
+    x, total = torch.zeros(inputs.shape[1], H, dtype=torch.float64), 0.0
+    W, readout = model.hidden1.weight, model.readout.weight
+    for t in range(len(inputs)):
+        if cut is not None and t % cut == 0:
+            x = x.detach()
+        x = torch.tanh(inputs[t] @ W[:, :N_IN].T + x @ W[:, N_IN:].T)
+        total = total + (squared(x @ readout.T, targets[t]) * weights[t]).sum()
+    return torch.cat([g.flatten() for g in torch.autograd.grad(total, [W, readout])])
+
+
+@pytest.mark.parametrize("cut", [None, 1, 3])
+@pytest.mark.parametrize("masked", [False, True])
+def test_backprop_through_time_is_real(cut: int | None, masked: bool) -> None:
+    model, (inputs, targets) = net(), sequences()
+    mask = torch.ones(T, B, dtype=torch.float64)
+    if masked:
+        mask[:3, 0], mask[5:, 1], mask[-1, 2] = 0.0, 0.0, 0.0
+    losses = BPTT(truncate=cut).run(Chip(model), inputs, targets, squared, mask=mask if masked else None)
+    torch.testing.assert_close(flat_gradient(model), by_hand(model, inputs, targets, mask / mask.sum(), cut))
+    assert losses.shape == (T,)
+
+
+def test_the_last_output_depends_on_the_first_input() -> None:
+    model, (inputs, _) = net(), sequences()
+    inputs.requires_grad_()
+    state, chip = None, Chip(model)
+    for x in inputs:
+        readings, state = chip.digital_step(x, state)
+    (gradient,) = torch.autograd.grad(readings.output.sum(), inputs)
+    assert (gradient[0].abs() > 1e-9).all()
+
+
+def test_losses_of_steps_are_means_over_the_samples_that_count() -> None:
+    model, (inputs, targets) = net(), sequences()
+    mask = torch.ones(T, B)
+    mask[2, :3], mask[4] = 0.0, 0.0
+    losses = ANP(baseline="clean").run(
+        Chip(model, machine(QUIET, observable=SHOWS)), inputs, targets, squared, mask=mask
+    )
+    x = torch.zeros(B, H, dtype=torch.float64)
+    for t in range(T):
+        output, (x,) = model(inputs[t], (x,))
+        found = squared(output, targets[t]).detach()
+        expected = found.mean() if t not in (2, 4) else found[3] if t == 2 else torch.tensor(0.0)
+        assert float(losses[t]) == pytest.approx(float(expected))
+
+
+@pytest.mark.parametrize("credit", ["local", "sequence", "reward-to-go", "trace"])
+def test_credit_is_what_its_sum_says(credit: str) -> None:
+    losses = torch.rand(2, 6, 3, dtype=torch.float64)
+    found = InTime(credit=credit, decay=0.7).credited(losses)
+    for t in range(6):
+        expected = {
+            "local": losses[:, t],
+            "sequence": losses.sum(1),
+            "reward-to-go": losses[:, t:].sum(1),
+            "trace": sum(0.7 ** (s - t) * losses[:, s] for s in range(t, 6)),
+        }[credit]
+        torch.testing.assert_close(found[:, t], expected)
+
+
+def np_estimate(model: RNN, inputs: Tensor, targets: Tensor, noise: dict[str, list[Tensor]], rule: Rule) -> Tensor:
+    """NP and ANP written out in numpy, with the noise that was drawn: one clean and one noisy trajectory."""
+    W, readout = model.hidden1.weight.detach().numpy(), model.readout.weight.detach().numpy()
+    u, y = inputs.numpy(), targets.numpy()
+    clean = dirty = np.zeros((B, H))
+    rows = []
+    for t in range(T):
+        pre, pre_dirty = np.concatenate([u[t], clean], 1), np.concatenate([u[t], dirty], 1)
+        xi, nu = noise["hidden1"][t].numpy()[0], noise["readout"][t].numpy()[0]
+        a, a_dirty = pre @ W.T, pre_dirty @ W.T + xi
+        clean, dirty = np.tanh(a), np.tanh(a_dirty)
+        b, b_dirty = clean @ readout.T, dirty @ readout.T + nu
+        dl = ((b_dirty - y[t]) ** 2).sum(1) - ((b - y[t]) ** 2).sum(1)
+        rows.append((pre, clean, a_dirty - a, b_dirty - b, xi, nu, dl))
+    gradient = [np.zeros_like(W), np.zeros_like(readout)]
+    for t, (pre, hidden, da, db, xi, nu, _) in enumerate(rows):
+        credit = {
+            "local": rows[t][6],
+            "sequence": sum(r[6] for r in rows),
+            "reward-to-go": sum(r[6] for r in rows[t:]),
+            "trace": sum(0.9 ** (s - t) * rows[s][6] for s in range(t, T)),
+        }[rule.credit]
+        if rule.name == "np":
+            posts, scale = (xi, nu), 1 / 1e-8
+        else:
+            posts, scale = (da, db), (H + N_OUT) / ((da**2).sum(1) + (db**2).sum(1))
+        for into, post, before in zip(gradient, posts, (pre, hidden), strict=True):
+            into += np.einsum("b,bn,bm->nm", credit * scale, post, before) / (B * T)
+    return torch.cat([torch.from_numpy(g).flatten() for g in gradient])
+
+
+@pytest.mark.parametrize("credit", ["local", "sequence", "reward-to-go", "trace"])
+@pytest.mark.parametrize("kind", [NP, ANP])
+def test_estimates_equal_a_computation_by_hand_from_the_same_draws(kind: type[Rule], credit: str) -> None:
+    model, (inputs, targets) = net(), sequences()
+    draws = RecordedDraws(0)
+    rule = kind(credit=credit)
+    rule.run(Chip(model, machine(QUIET, observable=SHOWS), draws=draws), inputs, targets, squared)
+    noise = {
+        name: [1e-4 * z.double() for z in drawn]
+        for key, drawn in draws.record.items()
+        for name in ("hidden1", "readout")
+        if key[0] == name
+    }
+    expected = np_estimate(model, inputs, targets, noise, rule)
+    torch.testing.assert_close(flat_gradient(model), expected, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("rule", "cut"),
+    [
+        (NP(), 1),
+        (NP(credit="sequence"), None),
+        (NP(credit="reward-to-go"), None),
+        (NP(baseline="noisy", credit="reward-to-go"), None),
+    ],
+    ids=lambda v: v.describe() if isinstance(v, Rule) else str(v),
+)
+def test_which_gradient_node_perturbation_estimates(rule: Rule, cut: int | None) -> None:
+    """Local credit: the gradient of one step, exactly; whole sequences and what is to come: the full gradient."""
+    model, (inputs, targets) = net(), sequences(6, 1)
+    exact = by_hand(model, inputs, targets, torch.full((6, 1), 1 / 6, dtype=torch.float64), cut)
+    other = by_hand(model, inputs, targets, torch.full((6, 1), 1 / 6, dtype=torch.float64), None if cut else 1)
+    chip = Chip(model, machine(QUIET, observable=SHOWS), seed=2)
+    estimates = []
+    for _ in range(60):
+        rule.run(chip, inputs.expand(6, 1000, N_IN), targets.expand(6, 1000, N_OUT), squared)
+        estimates.append(flat_gradient(model).clone())
+    found = torch.stack(estimates).numpy()
+    assert mean_agrees(found, exact.numpy(), ALARM)
+    assert not mean_agrees(found, other.numpy(), ALARM), "a test that could not tell the two apart"
+
+
+@pytest.mark.parametrize(("credit", "cut"), [("local", 1), ("sequence", None), ("reward-to-go", None)])
+def test_which_gradient_weight_perturbation_estimates(credit: str, cut: int | None) -> None:
+    model, (inputs, targets) = net(), sequences(4, 1)
+    weights = torch.full((4, 1), 1 / 4, dtype=torch.float64)
+    exact, other = (by_hand(model, inputs, targets, weights, c) for c in ((cut, None) if cut else (None, 1)))
+    noise = 'kind = "gaussian-weight"\nsigma = 1e-4'
+    chip = Chip(model, machine(noise, observable=("clean_pass", "injected_weight_noise")), seed=2)
+    estimates = []
+    for _ in range(80):
+        WP(credit=credit, draws=100).run(chip, inputs, targets, squared)
+        estimates.append(flat_gradient(model).clone())
+    found = torch.stack(estimates).numpy()
+    assert mean_agrees(found, exact.numpy(), ALARM)
+    # Along the difference of the two gradients, where they can be told apart best.
+    way = (other - exact).numpy()
+    along = (found - exact.numpy()) @ way / (way @ way)
+    assert abs(along.mean()) < 4.5 * along.std() / math.sqrt(len(along))
+    assert abs(along.mean() - 1) > 4.5 * along.std() / math.sqrt(len(along))
+
+
+def test_activity_based_perturbation_points_along_the_truncated_gradient() -> None:
+    """[science] ANP with local credit: closer to the gradient of one step than to the full one, and good at both."""
+    model, (inputs, targets) = RNN(2, 20, 3, seed=1).double(), sequences(15, 1)
+    with torch.no_grad():
+        model.hidden1.weight[:, 2:] *= 1.3
+    cosines = []
+    for cut in (1, None):
+        BPTT(truncate=cut).run(Chip(model), inputs, targets, squared)
+        cosines.append(flat_gradient(model).clone())
+    chip, found = Chip(model, machine(QUIET, observable=SHOWS), seed=2), 0.0
+    for _ in range(20):
+        ANP(baseline="noisy").run(chip, inputs.expand(15, 2000, 2), targets.expand(15, 2000, 3), squared)
+        found = found + flat_gradient(model)
+    one, full = (float(F.cosine_similarity(found, exact, dim=0)) for exact in cosines)
+    assert one > 0.85
+    assert one > full + 0.03 > 0.6
+
+
+RULES = [NP(), ANP(), ANP(baseline="noisy", draws=2), INP(), PerLayer(rules={"readout": Delta(), "*": ANP()})]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.describe())
+def test_online_equals_sequence_where_weights_hardly_move(rule: Rule) -> None:
+    """Same draws step by step; online updates are a sum over the steps, a sequence's is their mean."""
+    inputs, targets = sequences()
+    moved = {}
+    for update, rate in (("online", 1e-7), ("sequence", 1e-7 * T)):
+        options = {f: getattr(rule, f) for f in ("baseline", "draws") if hasattr(rule, f)}
+        timed = (
+            type(rule)(update=update, **options)
+            if not isinstance(rule, PerLayer)
+            else PerLayer(rules={"readout": Delta(), "*": ANP(update=update)})
+        )
+        model = net()
+        start = torch.cat([p.detach().flatten().clone() for p in model.parameters()])
+        chip = Chip(model, machine(QUIET, observable=SHOWS), seed=2)
+        optimizer = torch.optim.SGD(model.parameters(), lr=rate)
+        timed.run(chip, inputs, targets, squared, optimizer)
+        if update == "sequence":
+            optimizer.step()
+        moved[update] = torch.cat([p.detach().flatten() for p in model.parameters()]) - start
+    torch.testing.assert_close(moved["online"], moved["sequence"], rtol=1e-3, atol=1e-13)
+
+
+def test_weight_perturbation_online_equals_sequence_where_weights_hardly_move() -> None:
+    inputs, targets = sequences()
+    moved = {}
+    for credit in ("local", "trace"):
+        for update, rate in (("online", 1e-7), ("sequence", 1e-7 * T)):
+            model = net()
+            start = torch.cat([p.detach().flatten().clone() for p in model.parameters()])
+            noise = 'kind = "gaussian-weight"\nsigma = 1e-4'
+            chip = Chip(model, machine(noise, observable=("clean_pass", "injected_weight_noise")), seed=2)
+            optimizer = torch.optim.SGD(model.parameters(), lr=rate)
+            WP(update=update, credit=credit).run(chip, inputs, targets, squared, optimizer)
+            if update == "sequence":
+                optimizer.step()
+            moved[update] = torch.cat([p.detach().flatten() for p in model.parameters()]) - start
+        torch.testing.assert_close(moved["online"], moved["sequence"], rtol=1e-3, atol=1e-13)
+
+
+def test_a_trace_online_equals_a_trace_over_the_sequence() -> None:
+    """decay 0.5 forgets within 11 steps, so 9 steps are all kept; without learning both are the same sum."""
+    inputs, targets = sequences(9)
+    found = {}
+    for update in ("online", "sequence"):
+        model = net()
+        chip = Chip(model, machine(QUIET, observable=SHOWS), seed=2)
+        start = torch.cat([p.detach().flatten().clone() for p in model.parameters()])
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-7 * (9 if update == "sequence" else 1))
+        NP(credit="trace", decay=0.5, update=update).run(chip, inputs, targets, squared, optimizer)
+        if update == "sequence":
+            optimizer.step()
+        found[update] = torch.cat([p.detach().flatten() for p in model.parameters()]) - start
+    torch.testing.assert_close(found["online"], found["sequence"], rtol=1e-3, atol=1e-13)
+
+
+def test_truncated_backprop_online_steps_after_every_stretch() -> None:
+    model, (inputs, targets) = net(), sequences(6)
+    before = [p.detach().clone() for p in model.parameters()]
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    BPTT(truncate=2, update="online").run(Chip(model), inputs, targets, squared, optimizer)
+    W, readout = (p.clone().requires_grad_() for p in before)
+    x = torch.zeros(B, H, dtype=torch.float64)
+    for start in (0, 2, 4):
+        x, total = x.detach(), 0.0
+        for t in (start, start + 1):
+            x = torch.tanh(torch.cat([inputs[t], x], 1) @ W.T)
+            total = total + squared(x @ readout.T, targets[t]).mean()
+        grads = torch.autograd.grad(total, [W, readout])
+        W, readout = ((p - 0.1 * g).detach().requires_grad_() for p, g in zip((W, readout), grads, strict=True))
+    torch.testing.assert_close(model.hidden1.weight, W)
+    torch.testing.assert_close(model.readout.weight, readout)
+
+
+def test_the_two_passes_of_a_noisy_chip_are_two_trajectories() -> None:
+    model, (inputs, targets) = net(), sequences()
+    chip = Chip(model, machine('kind = "gaussian-node"\nsigma = 0.05', observable=SHOWS), seed=0)
+    seen = []
+
+    def watching(output: Tensor, target: Tensor) -> Tensor:
+        seen.append(output)
+        return squared(output, target)
+
+    ANP(baseline="noisy").run(chip, inputs, targets, watching)
+    first, second = (output.unflatten(0, (T, B)) for output in seen[:2])
+    apart = (first - second).abs().mean((1, 2))
+    assert (apart > 0).all()
+    assert apart[1:].mean() > apart[0], "what differed at one step goes on at the next"
+
+
+def test_layers_and_their_decorrelations() -> None:
+    """Two hidden layers: x*_t of each feeds the next one and its own next step; R decorrelates the hidden states."""
+    model = RNN(2, (4, 3), 2, decorrelation_rate=0.1, seed=0).double()
+    assert [tuple(p.shape) for p in model.parameters()] == [(4, 6), (3, 7), (2, 3)]
+    with torch.no_grad():
+        model.decorrelation1.matrix.add_(0.1 * torch.randn(4, 4))
+        model.decorrelation2.matrix.add_(0.1 * torch.randn(3, 3))
+    D1, D2 = model.decorrelation1.matrix.clone(), model.decorrelation2.matrix.clone()
+    inputs, targets = torch.randn(5, 6, 2).double(), torch.randn(5, 6, 2).double()
+    a, b = torch.zeros(6, 4).double(), torch.zeros(6, 3).double()
+    seen = [], []
+    for u in inputs:
+        a = torch.tanh(torch.cat([u, a], 1) @ model.hidden1.weight.T) @ D1.T
+        b = torch.tanh(torch.cat([a, b], 1) @ model.hidden2.weight.T) @ D2.T
+        seen[0].append(a.detach())
+        seen[1].append(b.detach())
+    _, state = model(inputs[0])
+    for u in inputs[1:]:
+        output, state = model(u, state)
+    torch.testing.assert_close(output, b @ model.readout.weight.T)
+    BP().run(Chip(model), inputs, targets, squared)
+    for D, found, samples in ((D1, model.decorrelation1, seen[0]), (D2, model.decorrelation2, seen[1])):
+        x = torch.cat(samples)
+        covariance = x.T @ x / len(x)
+        expected = D - 0.1 * (covariance - covariance.diag().diag()) @ D
+        torch.testing.assert_close(found.matrix, expected)
+
+
+class OwnCell(nn.Module):
+    """A network of a user's own, with a dict for a state."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate, self.out = nn.Linear(N_IN + H, H), nn.Linear(H, N_OUT)
+
+    def forward(self, x: Tensor, state: dict[str, Tensor] | None) -> tuple[Tensor, dict[str, Tensor]]:
+        h = x.new_zeros(len(x), H) if state is None else state["h"]
+        h = torch.sigmoid(self.gate(torch.cat([x, h], 1)))
+        return self.out(h), {"h": h}
+
+
+def test_any_module_with_a_state_learns() -> None:
+    torch.manual_seed(0)
+    model, (inputs, _) = OwnCell().double(), sequences(20)
+    targets = inputs[..., [0, 1, 0]]
+    chip = Chip(model, "pcm-nandakumar-2019", seed=0)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    rule = ANP(baseline="noisy", draws=4, update="online")
+    losses = [float(rule.run(chip, inputs, targets, squared, optimizer).mean()) for _ in range(15)]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"inputs": torch.zeros(4, 3)}, r"sequences as \(time, batch, features\)"),
+        ({"inputs": torch.zeros(0, 3, 2)}, "at least one step"),
+        ({"targets": torch.zeros(4, 4, 3)}, "both start with"),
+        ({"mask": torch.zeros(7, 4)}, "no step of any sample counts"),
+        ({"mask": torch.ones(4, 7)}, r"give \(time, batch\), here \(7, 4\)"),
+        ({"inputs": torch.zeros(7, 4, 3)}, "does not take steps of shape"),
+        ({"rule": ANP(update="online")}, "give run"),
+        ({"targets": torch.full((7, 4, 3), math.nan)}, "not finite at step 1 .*hidden1|readout"),
+    ],
+)
+def test_bad_sequences_are_named(change: dict[str, object], says: str) -> None:
+    inputs, targets = sequences()
+    given = {"rule": ANP(), "inputs": inputs, "targets": targets, "mask": None} | change
+    rule = given.pop("rule")
+    chip = Chip(net(), machine(QUIET, observable=SHOWS))
+    with pytest.raises(UserError, match=says):
+        rule.run(chip, *(v.double() for v in (given["inputs"], given["targets"])), loss_fn=squared, mask=given["mask"])
+
+
+def test_a_network_that_has_no_time_is_named() -> None:
+    inputs, targets = sequences()
+    chip = Chip(nn.Sequential(nn.Linear(N_IN, N_OUT)).double(), machine(QUIET, observable=SHOWS))
+    with pytest.raises(UserError, match=r"Sequential is no network in time: it needs forward\(x_t, state\)"):
+        ANP().run(chip, inputs, targets, squared)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: ANP(credit="future"), "credit 'future'; choose local"),
+        (lambda: ANP(update="never"), "update 'never'; choose online"),
+        (lambda: NP(credit="sequence", update="online"), "needs the losses of later steps"),
+        (lambda: NP(decay=1.5), "decay 1.5"),
+        (lambda: BPTT(truncate=0), "at least 1 step"),
+        (lambda: BPTT(update="online"), "needs truncate=k"),
+    ],
+)
+def test_contradictory_options_are_refused(make: object, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        make()  # type: ignore[operator]
+
+
+def test_runs_are_reproducible() -> None:
+    inputs, targets = sequences()
+    found = []
+    for _ in range(2):
+        model = net()
+        chip = Chip(model, "pcm-nandakumar-2019", draws=Draws(5))
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+        ANP(baseline="noisy", update="online").run(chip, inputs, targets, squared, optimizer)
+        found.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    assert torch.equal(*found)
