@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from noisylearn.crossbar import Crossbar, Digital, StraightThrough
-from noisylearn.draws import Draws
+from noisylearn.draws import Draws, StreamOf
 from noisylearn.effects import Setting
 from noisylearn.errors import UserError
 from noisylearn.layers import WeightLayer, weight_layers
+from noisylearn.neurons import SpreadNeurons, spiking_neurons
 from noisylearn.passes import PassRunner, Plan, Readings
 from noisylearn.profiles import HardwareProfile, load_profile
 
@@ -53,7 +54,10 @@ class Chip:
         self.draws = draws or Draws(seed, self.device)
         self._placed = {n: Crossbar(n, layer, self.profile, self.draws) for n, layer in self.layers.items()}
         self._digital = {n: Digital(layer) for n, layer in self.layers.items()}
-        self._runner = PassRunner(model, self.draws)
+        self.neurons = spiking_neurons(model)
+        self._spread = self._spread_neurons()
+        self._digital_runner = PassRunner(model, self.draws)
+        self._runner = PassRunner(model, self.draws, {self.neurons[name]: one for name, one in self._spread.items()})
         _warn_of_noise_level(self.profile)
         if self.profile.specification.mapping is not None:
             _warn_of_zero_layers(self.layers)
@@ -99,13 +103,15 @@ class Chip:
         on_devices: the forward values are those read from the devices, with the weights' gradients going to the
         digital copy as if programming and reading were the identity.
         """
+        runner = self._runner if on_devices else self._digital_runner
         placed = self._digital if not on_devices else {n: StraightThrough(c) for n, c in self._placed.items()}
-        return self._runner.run(placed, self._on_device(x), self._one_pass(), "digital")
+        return runner.run(placed, self._on_device(x), self._one_pass(), "digital")
 
     def digital_step(self, x: Tensor, state: Any, on_devices: bool = False) -> tuple[Readings, Any]:
         """One step as `digital_pass` does a pass: autograd can go back through it, and through the state."""
+        runner = self._runner if on_devices else self._digital_runner
         placed = self._digital if not on_devices else {n: StraightThrough(c) for n, c in self._placed.items()}
-        return self._runner.step(placed, self._on_device(x), state, self._one_pass(), "digital")
+        return runner.step(placed, self._on_device(x), state, self._one_pass(), "digital")
 
     def program(self) -> None:
         """Write the model's present weights to the devices, with their programming noise."""
@@ -135,12 +141,25 @@ class Chip:
 
     def state(self) -> dict[str, dict[str, Tensor]]:
         """Devices and random streams, for a checkpoint; `load_state` continues bit for bit."""
-        return {"draws": self.draws.state()} | {f"layer/{n}": c.state() for n, c in self._placed.items()}
+        layers = {f"layer/{name}": crossbar.state() for name, crossbar in self._placed.items()}
+        neurons = {f"neurons/{name}": dict(one.factors) for name, one in self._spread.items()}
+        return {"draws": self.draws.state()} | layers | neurons
 
     def load_state(self, state: dict[str, dict[str, Tensor]]) -> None:
         self.draws.load_state(state.get("draws", {}))
         for name, crossbar in self._placed.items():
             crossbar.load_state(state[f"layer/{name}"])
+        for name, one in self._spread.items():
+            one.factors = {key: value.to(self.device) for key, value in state.get(f"neurons/{name}", {}).items()}
+
+    def _spread_neurons(self) -> dict[str, SpreadNeurons]:
+        spread = self.profile.specification.neurons
+        if spread is None:
+            return {}
+        return {
+            name: SpreadNeurons(module, spread, StreamOf(self.draws, name, "neurons"))
+            for name, module in self.neurons.items()
+        }
 
     def _one_pass(self) -> Plan:
         """A pass without noise that can be switched off."""

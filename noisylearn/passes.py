@@ -69,10 +69,14 @@ class PassRunner:
 
     Up to the first weight layer all passes are the same, so its products are computed once and the passes part
     there ("fork"); for models where that is not so (a probe finds out) the input itself is stacked.
+    others: what runs in the place of the forward of other modules than weight layers.
     """
 
-    def __init__(self, model: nn.Module, draws: Draws) -> None:
+    def __init__(
+        self, model: nn.Module, draws: Draws, others: Mapping[nn.Module, Callable[..., Any]] | None = None
+    ) -> None:
         self._model = model
+        self._others = others or {}
         self._draws = draws
         self._forks: bool | None = None
 
@@ -97,7 +101,7 @@ class PassRunner:
         forward = _Forward(placed, plan, batch, self._draws, purpose, forked=not fork or plan.n_passes == 1)
         stacks = forward.forked and plan.n_passes > 1
         stacked = x.repeat(plan.n_passes, *[1] * (x.dim() - 1)) if stacks else x
-        with _executed_by({layer.layer: forward.execution(n) for n, layer in placed.items()}), exact_convolutions(x):
+        with _executed_by(self._executions(placed, forward)), exact_convolutions(x):
             output = self._model(stacked)
         return forward.read(output)
 
@@ -110,7 +114,7 @@ class PassRunner:
         forward = _Forward(placed, plan, x.shape[0], self._draws, purpose, forked=True)
         stacked = x.repeat(plan.n_passes, *[1] * (x.dim() - 1)) if plan.n_passes > 1 else x
         try:
-            with _executed_by({p.layer: forward.execution(n) for n, p in placed.items()}), exact_convolutions(x):
+            with _executed_by(self._executions(placed, forward)), exact_convolutions(x):
                 found = self._model(stacked, state)
         except (RuntimeError, TypeError) as error:
             raise _misfit(self._model, x, error) from error
@@ -118,6 +122,9 @@ class PassRunner:
             raise UserError(f"{type(self._model).__name__} in time: forward(x_t, state) has to return (y_t, state)")
         output, state = found
         return forward.read(output), state
+
+    def _executions(self, placed: Placed, forward: "_Forward") -> dict[nn.Module, Callable[..., Any]]:
+        return {**self._others, **{layer.layer: forward.execution(name) for name, layer in placed.items()}}
 
     def _probe_fork(self, placed: Placed, x: Tensor) -> bool:
         """Whether passes may part at the first weight layer: both ways must give the same without noise."""
@@ -227,7 +234,7 @@ def _misfit(model: nn.Module, x: Tensor, error: Exception) -> Exception:
 
 
 @contextmanager
-def _executed_by(executions: Mapping[nn.Module, Callable[[Tensor], Tensor]]) -> Iterator[None]:
+def _executed_by(executions: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
     """Let other functions do the forward of some modules; hooks of the user's still run around them."""
     own = {module: vars(module).get("forward") for module in executions}
     try:

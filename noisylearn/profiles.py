@@ -11,6 +11,7 @@ from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from noisylearn.effects import Adc, AnyEffect, Dac, Effect
 from noisylearn.errors import UserError, unknown_name
+from noisylearn.neurons import NeuronSpread
 from noisylearn.records import CitedRecord, Record, one_line
 from noisylearn.write import Accumulate, AnyWrite, Auxiliary, InPlace, Pulsed
 
@@ -95,6 +96,7 @@ class Specification(Record):
     inputs: Inputs | None = None
     dac: Dac | None = None
     adc: Adc | None = None
+    neurons: NeuronSpread | None = None
 
 
 class Calibration(Record):
@@ -196,7 +198,7 @@ class HardwareProfile(Record):
 
     def cited_tables(self) -> Iterator[tuple[str, CitedRecord]]:
         """(place in the file, table) of every table that states numbers."""
-        for place in ("mapping", "timing", "tile", "inputs", "dac", "adc"):
+        for place in ("mapping", "timing", "tile", "inputs", "dac", "adc", "neurons"):
             table = getattr(self.specification, place)
             if table is not None:
                 yield f"specification.{place}", table

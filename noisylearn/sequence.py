@@ -15,6 +15,7 @@ from torch import Tensor
 
 from noisylearn.errors import UserError
 from noisylearn.estimate import AnyChip, Estimate, Observation, sample_losses
+from noisylearn.neurons import watch_firing
 from noisylearn.passes import LayerReading, Plan, Readings
 
 Credit = Literal["local", "sequence", "reward-to-go", "trace"]
@@ -170,6 +171,20 @@ def run(
     apply: Callable[[Estimate], None],
 ) -> Tensor:
     """Take a rule along sequences; `apply(estimate)` fills `.grad`. Returns the loss of every step, (steps,)."""
+    with watch_firing(getattr(chip, "neurons", {})):
+        return _run(rule, chip, inputs, targets, loss_fn, optimizer, mask, apply)
+
+
+def _run(
+    rule: RuleInTime,
+    chip: SequentialChip,
+    inputs: Tensor,
+    targets: Tensor,
+    loss_fn: StepLoss,
+    optimizer: torch.optim.Optimizer | None,
+    mask: Tensor | None,
+    apply: Callable[[Estimate], None],
+) -> Tensor:
     time = rule.in_time()
     mask = _checked(inputs, targets, mask, time, optimizer)
     online = time.update == "online"

@@ -14,7 +14,7 @@ LAYERS = [
     {"version", "errors"},
     {"draws", "records"},
     {"effects"},
-    {"write", "layers"},
+    {"write", "layers", "neurons"},
     {"profiles"},
     {"tiles", "decorrelate", "normalize"},
     {"crossbar"},

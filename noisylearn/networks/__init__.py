@@ -2,5 +2,6 @@
 
 from noisylearn.networks.feedforward import convnet, mlp
 from noisylearn.networks.recurrent import RNN
+from noisylearn.networks.spiking import Spiking
 
-__all__ = ["RNN", "convnet", "mlp"]
+__all__ = ["RNN", "Spiking", "convnet", "mlp"]

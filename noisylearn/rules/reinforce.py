@@ -47,7 +47,7 @@ class REINFORCE(NodePerturbation):
             )
         signal = node_signals(self, plan, readings, losses)[output_layer]
         with torch.enable_grad():
-            digital = seen.chip.digital_pass(seen.x)
+            digital, _ = seen.digital()
             activity = digital.layers[output_layer].activity[0]
             found = autograd_estimate(seen.chip, digital, (activity * signal).flatten(1).sum(1), layers)
         return replace(found, loss=reference(losses, self.baseline).mean())

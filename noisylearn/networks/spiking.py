@@ -1,0 +1,94 @@
+"""Spiking networks of snntorch neurons, run step by step: forward(x_t, state) -> (y_t, state)."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from noisylearn.errors import UserError
+from noisylearn.networks.feedforward import seeded
+
+Neuron = Literal["leaky", "rleaky", "synaptic"]
+State = tuple[tuple[Tensor, ...], ...]
+
+
+class Spiking(nn.Module):
+    """Linear layers hidden1, hidden2, ..., each followed by neurons of snntorch, and a readout that integrates.
+
+    neuron: "leaky" (membrane decay beta), "rleaky" (the same with all-to-all recurrent weights), "synaptic" (with a
+    synaptic current of decay alpha).  threshold: of firing; a spike subtracts it.  spike_grad: snntorch surrogate for
+    backpropagation through time; perturbation rules need none.  The output y_t is the membrane potential of leaky
+    readout neurons that never fire.
+    forward(x_t, state) takes (batch, n_in) and the tuple that the last step gave, or None for neurons at rest.
+    Needs snntorch. Initialised by torch's defaults from `seed`; the global random state is left alone.
+    """
+
+    def __init__(
+        self,
+        n_in: int,
+        n_hidden: int | Sequence[int],
+        n_out: int,
+        neuron: Neuron = "leaky",
+        beta: float = 0.9,
+        alpha: float = 0.8,
+        threshold: float = 1.0,
+        spike_grad: Any = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        sizes = [n_hidden] if isinstance(n_hidden, int) else list(n_hidden)
+        self.sizes, self.n_out = sizes, n_out
+        with seeded(seed):
+            for i, (fan_in, size) in enumerate(zip([n_in, *sizes], sizes, strict=False), start=1):
+                self.add_module(f"hidden{i}", nn.Linear(fan_in, size))
+                self.add_module(f"neurons{i}", _neurons(neuron, size, beta, alpha, threshold, spike_grad))
+            self.readout = nn.Linear(sizes[-1], n_out)
+        self.integrator = _snntorch().Leaky(beta=beta, reset_mechanism="none")
+
+    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        if state is None:
+            state = self._at_rest(x)
+        spikes, new = x, []
+        for i, before in enumerate(state[:-1], start=1):
+            current = self.get_submodule(f"hidden{i}")(spikes)
+            spikes, *after = self.get_submodule(f"neurons{i}")(current, *before)
+            new.append((spikes, *after) if self._feeds_back(i) else tuple(after))
+        _, membrane = self.integrator(self.readout(spikes), *state[-1])
+        return membrane, (*new, (membrane,))
+
+    def _at_rest(self, x: Tensor) -> State:
+        sizes = [*self.sizes, self.n_out]
+        return tuple(
+            tuple(x.new_zeros(len(x), size) for _ in range(self._n_states(i))) for i, size in enumerate(sizes, start=1)
+        )
+
+    def _n_states(self, i: int) -> int:
+        """What the neurons of a layer remember: membrane; with it the last spikes, or the synaptic current."""
+        if i > len(self.sizes):
+            return 1
+        return 2 if self._feeds_back(i) or hasattr(self.get_submodule(f"neurons{i}"), "alpha") else 1
+
+    def _feeds_back(self, i: int) -> bool:
+        return hasattr(self.get_submodule(f"neurons{i}"), "recurrent")
+
+
+def _neurons(neuron: Neuron, size: int, beta: float, alpha: float, threshold: float, spike_grad: Any) -> nn.Module:
+    snntorch = _snntorch()
+    options: dict[str, Any] = {"beta": beta, "threshold": threshold, "spike_grad": spike_grad}
+    kinds = {
+        "leaky": lambda: snntorch.Leaky(**options),
+        "rleaky": lambda: snntorch.RLeaky(linear_features=size, **options),
+        "synaptic": lambda: snntorch.Synaptic(alpha=alpha, **options),
+    }
+    if neuron not in kinds:
+        raise UserError(f"neuron '{neuron}'; choose {', '.join(kinds)}")
+    made: nn.Module = kinds[neuron]()
+    return made
+
+
+def _snntorch() -> Any:
+    try:
+        import snntorch
+    except ImportError:
+        raise UserError("spiking networks need snntorch: pip install 'noisylearn[spiking]'") from None
+    return snntorch
