@@ -21,7 +21,7 @@ UNFIT_OPTIMIZERS = {
 
 def load_data(config: TrainConfig, data_dir: str | None) -> tasks.Task:
     """The task's data, checked. Raises UserError for data that is not finite or smaller than one batch."""
-    task = tasks.load(config.task, data_dir, config.held_out, config.seed)
+    task = tasks.load(config.task, data_dir, config.held_out, config.seed, config.seq_len)
     for part in ("train_inputs", "train_targets", "test_inputs", "test_targets"):
         if not torch.isfinite(getattr(task, part)).all():
             raise UserError(f"task {config.task}: {part} holds values that are not finite; mend the data")
@@ -32,6 +32,8 @@ def load_data(config: TrainConfig, data_dir: str | None) -> tasks.Task:
 
 def build_model(config: TrainConfig, task: tasks.Task) -> nn.Module:
     """The network of a configuration, initialised from its seed. Raises UserError if it does not fit the data."""
+    if isinstance(task, tasks.InTime):
+        return _in_time(config, task)
     shape = tuple(task.input_shape)
     if config.network == "convnet":
         if len(shape) != 3:
@@ -39,6 +41,16 @@ def build_model(config: TrainConfig, task: tasks.Task) -> nn.Module:
         model = networks.convnet(shape, task.n_outputs, config.seed)
     else:
         model = networks.mlp(math.prod(shape), config.hidden, task.n_outputs, config.seed, config.activation)
+    return decorrelate(model, config.decorrelation_rate) if config.decorrelation_rate else model
+
+
+def _in_time(config: TrainConfig, task: tasks.InTime) -> nn.Module:
+    if not config.hidden:
+        raise UserError(f"--hidden is empty: network {config.network} needs hidden units to remember with")
+    sizes = task.n_features, config.hidden, task.n_outputs
+    if config.network == "rnn":
+        return networks.RNN(*sizes, config.activation, config.decorrelation_rate, seed=config.seed)
+    model = networks.Spiking(*sizes, config.neuron, seed=config.seed)
     return decorrelate(model, config.decorrelation_rate) if config.decorrelation_rate else model
 
 

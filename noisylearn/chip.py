@@ -68,6 +68,15 @@ class Chip:
         return self._runner.run(self._placed, self._on_device(x), self._one_pass(), "look").output[0]
 
     @torch.no_grad()
+    def follow(self, x: Tensor, purpose: str = "look") -> Tensor:
+        """One read of the chip along sequences x (time, batch, ...): outputs (time, batch, ...)."""
+        outputs, state = [], None
+        for step in x:
+            readings, state = self._runner.step(self._placed, self._on_device(step), state, self._one_pass(), purpose)
+            outputs.append(readings.output[0])
+        return torch.stack(outputs)
+
+    @torch.no_grad()
     def passes(self, x: Tensor, plan: Plan, purpose: str = "pass") -> Readings:
         """All passes of a plan over the samples x (batch, ...), with what the profile shows of them.
 
@@ -126,14 +135,29 @@ class Chip:
             crossbar.elapse(seconds)
 
     @torch.no_grad()
-    def calibrate(self, x: Tensor) -> None:
-        """Set the range of every converter that is calibrated on data from samples x (batch, ...)."""
+    def calibrate(self, x: Tensor, in_time: bool = False) -> None:
+        """Set the range of every converter that is calibrated on data from samples x (batch, ...).
+
+        in_time: x are sequences, (time, batch, ...). What feeds back sees its own converter, so they go round twice.
+        """
         adc = self.profile.specification.adc
         if adc is None or adc.calibration_quantile is None:
             return
-        for name, crossbar in self._placed.items():  # a deep layer needs the layers before it calibrated
-            readings = self._runner.run(self._placed, self._on_device(x), self._one_pass(), "calibrate")
-            crossbar.calibrate(readings.layers[name].input[0])
+        for name, crossbar in list(self._placed.items()) * (2 if in_time else 1):
+            # a deep layer needs the layers before it calibrated
+            crossbar.calibrate(self._inputs_along(name, x) if in_time else self._inputs_of(name, x))
+
+    def _inputs_of(self, name: str, x: Tensor) -> Tensor:
+        readings = self._runner.run(self._placed, self._on_device(x), self._one_pass(), "calibrate")
+        return readings.layers[name].input[0]
+
+    def _inputs_along(self, name: str, x: Tensor) -> Tensor:
+        inputs, state = [], None
+        for step in x:
+            step = self._on_device(step)
+            readings, state = self._runner.step(self._placed, step, state, self._one_pass(), "calibrate")
+            inputs.append(readings.layers[name].input[0])
+        return torch.cat(inputs)
 
     def weights(self) -> dict[str, Tensor]:
         """Layer name -> effective weight on the devices at this moment."""

@@ -8,11 +8,10 @@ from typing import Any
 
 from noisylearn import tasks
 from noisylearn.config import TrainConfig, idle_options, resolve
-from noisylearn.errors import UserError
+from noisylearn.errors import RunawayError, UserError
 from noisylearn.profiles import HardwareProfile
 from noisylearn.runs import RunFile, Tree
 from noisylearn.train import OnStep, train
-from noisylearn.training import RunawayError
 
 
 @dataclass
@@ -30,7 +29,7 @@ class Row:
     @property
     def label(self) -> str:
         """The rule with what tells its rows apart: number of draws, or where backprop trains."""
-        if self.settings["rule"] == "bp":
+        if self.settings["rule"] in ("bp", "bptt"):
             return f"{self.rule}, " + ("chip in the loop" if self.settings["forward"] == "chip" else "then programmed")
         draws = self.settings["draws"]
         readout = ", delta readout" if self.settings["readout"] == "delta" else ""
@@ -89,7 +88,7 @@ def compare(
 
 def _check_options(rows: Sequence[Row], options: Mapping[str, Any]) -> None:
     """Raises UserError for a stated option that none of the rows has a use for."""
-    idle = set.intersection(*(idle_options(row.rule, row.settings["network"]) for row in rows))
+    idle = set.intersection(*(idle_options(row.rule, row.settings) for row in rows))
     for key in (key for key, value in options.items() if value and key in idle):
         raise UserError(f"--{key.replace('_', '-')} has no effect on {', '.join(dict.fromkeys(r.rule for r in rows))}")
 

@@ -3,6 +3,7 @@
 import fnmatch
 import hashlib
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import fields
@@ -15,11 +16,14 @@ from pydantic import Field, ValidationError
 from noisylearn.errors import UserError, unknown_name
 from noisylearn.estimate import Baseline
 from noisylearn.networks.feedforward import Activation
+from noisylearn.networks.spiking import Neuron
 from noisylearn.profiles import HardwareProfile
 from noisylearn.records import Record, one_line
 from noisylearn.rules import REGISTRY, Delta, PerLayer, Rule, rule_class
 from noisylearn.rules.anp import Scale
 from noisylearn.rules.backprop import Forward
+from noisylearn.sequence import Credit, Update
+from noisylearn.tasks import describe
 
 
 class TrainConfig(Record):
@@ -33,7 +37,13 @@ class TrainConfig(Record):
     scale: Scale = "network"
     forward: Forward = "digital"
     readout: Literal["same", "delta"] = "same"
-    network: Literal["mlp", "convnet"] = "mlp"
+    credit: Credit = "local"
+    decay: float = Field(default=0.9, gt=0, lt=1)
+    update: Update = "sequence"
+    truncate: int | None = Field(default=None, ge=1)
+    seq_len: int | None = Field(default=None, ge=1)
+    network: Literal["mlp", "convnet", "rnn", "spiking"] = "mlp"
+    neuron: Neuron = "leaky"
     hidden: tuple[int, ...] = (300,)
     activation: Activation = "leaky-relu"
     optimizer: str = "adam"
@@ -50,7 +60,8 @@ class TrainConfig(Record):
     @property
     def label(self) -> str:
         """Name of the rule as on the command line: with a leading d where inputs are decorrelated."""
-        return f"d{self.rule}" if self.decorrelation_rate else self.rule
+        rule = self.rule if self.truncate is None else f"t{self.rule}{self.truncate}"
+        return f"d{rule}" if self.decorrelation_rate else rule
 
     def build_rule(self) -> Rule:
         """The rule with its options."""
@@ -62,7 +73,7 @@ class TrainConfig(Record):
     @property
     def programs_every_step(self) -> bool:
         """Whether training happens on the devices; else they are programmed when they are read."""
-        return not (self.rule == "bp" and self.forward == "digital")
+        return self.build_rule().on_chip
 
     def identity(self, profile: HardwareProfile, version: str) -> str:
         """Hash of everything that affects the result: this configuration, the profile's text, the version."""
@@ -71,12 +82,20 @@ class TrainConfig(Record):
 
 
 def split_label(label: str) -> tuple[str, bool]:
-    """("anp", True) of "danp": the rule and whether inputs are decorrelated. Raises UserError if unknown."""
+    """("anp", True) of "danp": the rule and whether inputs are decorrelated; "tbptt5" is a "bptt".
+
+    Raises UserError if unknown.
+    """
     if label in REGISTRY:
         return label, False
     if label.startswith("d") and label[1:] in REGISTRY:
         return label[1:], True
-    raise unknown_name("rule", label, [*REGISTRY, *(f"d{name}" for name in REGISTRY)])
+    if truncated := _TRUNCATED.fullmatch(label):
+        return "bptt", bool(truncated["d"])
+    raise unknown_name("rule", label, [*REGISTRY, "tbptt1", *(f"d{name}" for name in REGISTRY)])
+
+
+_TRUNCATED = re.compile(r"(?P<d>d?)tbptt(?P<steps>\d+)")
 
 
 def resolve(
@@ -93,18 +112,24 @@ def resolve(
     stated = {key: value for key, value in options.items() if value is not None}
     settings: dict[str, Any] = {}
     used = []
+    in_time = describe(task).in_time
+    if in_time:
+        settings = {"network": "rnn", "activation": "tanh"}
     for pattern, recipe in recipes().items():
         if _matches(pattern, (task, label, profile.name)):
             settings |= recipe
             used.append(pattern)
     settings |= stated
-    if rule == "bp" and profile.in_place is not None:
+    _check_time(task, label, in_time, settings.get("network", "mlp"))
+    if rule in ("bp", "bptt") and profile.in_place is not None:
         settings.setdefault("forward", "chip")  # there is no digital model to train first
-    idle = idle_options(label, settings.get("network", "mlp"))
+    idle = idle_options(label, settings)
     for key in idle & set(settings):
         if stated.get(key) and not lenient:
             raise UserError(f"--{key.replace('_', '-')} {_no_effect(key, label)}")
         del settings[key]
+    if truncated := _TRUNCATED.fullmatch(label):
+        settings["truncate"] = int(truncated["steps"])
     if "baseline" not in settings and "baseline" not in idle:
         noisy = "mean" if rule == "anp" and int(settings.get("draws", 1)) > 1 else "noisy"
         settings["baseline"] = "clean" if "clean_pass" in profile.observable else noisy
@@ -119,19 +144,48 @@ def resolve(
     return config, used
 
 
-def idle_options(label: str, network: str) -> set[str]:
-    """Options that a rule and a network have no use for."""
+def idle_options(label: str, settings: Mapping[str, Any]) -> set[str]:
+    """Options that a rule and a network have no use for, besides those that the settings choose."""
     rule, decorrelated = split_label(label)
-    idle = {"baseline", "draws", "scale", "forward"} - {f.name for f in fields(rule_class(rule))}
-    idle |= {"readout"} if rule == "bp" else set()
+    network = settings.get("network", "mlp")
+    of_rules = {"baseline", "draws", "scale", "forward", "credit", "decay", "update"}
+    idle = of_rules - {f.name for f in fields(rule_class(rule))}
+    idle |= {"readout"} if rule in ("bp", "bptt") else set()
+    idle |= {"update"} if label in ("bptt", "dbptt") else set()
     idle |= {"decorrelation_rate"} if not decorrelated else set()
+    idle |= {"decay"} if settings.get("credit") != "trace" else set()
+    idle |= {"credit", "decay", "update", "seq_len"} if network not in NETWORKS_IN_TIME else set()
+    idle |= {"neuron"} if network != "spiking" else {"activation"}
     return idle | ({"hidden", "activation"} if network == "convnet" else set())
+
+
+NETWORKS_IN_TIME = ("rnn", "spiking")
+
+
+def _check_time(task: str, label: str, in_time: bool, network: str) -> None:
+    """Raises UserError for a network or a rule that does not go with sequences, or with none but them."""
+    if in_time != (network in NETWORKS_IN_TIME):
+        choose = " or ".join(NETWORKS_IN_TIME) if in_time else "mlp or convnet"
+        what = "sequences" if in_time else "no sequences"
+        raise UserError(f"--network {network}: task {task} has {what}; choose {choose}")
+    rule = split_label(label)[0]
+    if in_time and rule == "bp":
+        raise UserError(f"rule {label}: task {task} has sequences; say bptt, or tbptt<k> for k steps back at most")
+    if not in_time and rule == "bptt":
+        raise UserError(f"rule {label}: task {task} has no sequences to go back through; say bp")
 
 
 def _no_effect(option: str, label: str) -> str:
     if option == "decorrelation_rate":
         return f"goes with a decorrelated rule: say --rule d{label}"
-    return "goes with --network mlp" if option in ("hidden", "activation") else f"has no effect on rule {label}"
+    if option == "decay":
+        return "goes with --credit trace"
+    if option in ("credit", "update", "seq_len") and label not in ("bptt", "dbptt"):
+        return "goes with tasks that have sequences, and rules that choose"
+    if option == "neuron":
+        return "goes with --network spiking"
+    networks = {"hidden": "mlp", "activation": "mlp or rnn"}
+    return f"goes with --network {networks[option]}" if option in networks else f"has no effect on rule {label}"
 
 
 def _matches(pattern: str, place: tuple[str, ...]) -> bool:

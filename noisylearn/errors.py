@@ -8,6 +8,10 @@ class UserError(ValueError):
     """A mistake the user can mend. The command line prints its message alone, without a traceback."""
 
 
+class RunawayError(UserError):
+    """Training ran away: a loss or a weight that is not finite or grew beyond measure."""
+
+
 def unknown_name(what: str, name: str, known: Iterable[str]) -> UserError:
     """Error for a name that is not in `known`, with the nearest matches (or all of them, if none is near)."""
     known = sorted(known)

@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol, get_args
 import torch
 from torch import Tensor
 
-from noisylearn.errors import UserError
+from noisylearn.errors import RunawayError, UserError
 from noisylearn.estimate import AnyChip, Estimate, Observation, sample_losses
 from noisylearn.neurons import watch_firing
 from noisylearn.passes import LayerReading, Plan, Readings
@@ -72,6 +72,8 @@ class RuleInTime(Protocol):
 
     @property
     def observes(self) -> frozenset[str]: ...
+    @property
+    def on_chip(self) -> bool: ...
     def in_time(self) -> InTime: ...
     def gradients(self, seen: Observation, layers: list[str]) -> Estimate: ...
 
@@ -101,9 +103,10 @@ class Span(Observation):
         step_loss: StepLoss,
         time: InTime,
         states: dict[Any, Any],
+        purpose: str = "pass",
     ) -> None:
         flat = targets.flatten(0, 1), weights.flatten()
-        super().__init__(chip, x, lambda output: step_loss(output, flat[0]) * flat[1])
+        super().__init__(chip, x, lambda output: step_loss(output, flat[0]) * flat[1], purpose)
         self.targets, self.weights, self.step_loss = targets, weights, step_loss
         self.time, self.states = time, states
         self.step_losses: Tensor | None = None
@@ -137,12 +140,14 @@ class Span(Observation):
             part = slice(t, t + 1)
             weights = self.weights[part] / len(self.x)
             yield Span(
-                self._sequential, self.x[part], self.targets[part], weights, self.step_loss, InTime(), self.states
-            )
+                self._sequential, self.x[part], self.targets[part], weights, self.step_loss, InTime(), self.states,
+                self.purpose,
+            )  # fmt: skip
 
     def holding(self, plan: Plan, readings: Readings, losses: Tensor) -> "Span":
         """A span in which that was seen already."""
-        span = Span(self._sequential, self.x, self.targets, self.weights, self.step_loss, self.time, self.states)
+        given = self.x, self.targets, self.weights, self.step_loss, self.time, self.states, self.purpose
+        span = Span(self._sequential, *given)
         span._seen[plan] = readings, losses
         return span
 
@@ -203,8 +208,14 @@ def _run(
         _check_finite(found[-1], start, span)
         if online and optimizer is not None:
             optimizer.step()
-            chip.program()
+            if rule.on_chip:
+                chip.program()
     return torch.cat(found)
+
+
+def estimate_along(rule: RuleInTime, span: Span) -> Estimate:
+    """What the rule makes of a span, seen once; nothing learns from it."""
+    return _estimate(rule, span, deque(maxlen=_window(span.time)))
 
 
 def detached(state: Any) -> Any:
@@ -338,13 +349,13 @@ def _checked(
 
 
 def _check_finite(losses: Tensor, start: int, span: Span) -> None:
-    """Raises UserError, naming the layer that grew most, where a loss is not finite."""
+    """Raises RunawayError, naming the layer that grew most, where a loss is not finite."""
     if bool(torch.isfinite(losses).all()):
         return
     step = start + int((~torch.isfinite(losses)).nonzero()[0])
     sizes = {name: float(layer.weight.detach().norm()) for name, layer in span.chip.layers.items()}
     name = max(sizes, key=lambda n: sizes[n] if math.isfinite(sizes[n]) else math.inf)
-    raise UserError(
+    raise RunawayError(
         f"the loss is not finite at step {step + 1} of the sequence (largest weights: layer '{name}', norm "
         f"{sizes[name]:.3g}): lower the learning rate, or the weights of that layer at the start"
     )

@@ -13,10 +13,10 @@ import torch
 from noisylearn import tasks
 from noisylearn.build import check_device, load_data, optimizer_class
 from noisylearn.config import TrainConfig
-from noisylearn.errors import UserError
+from noisylearn.errors import RunawayError, UserError
 from noisylearn.profiles import HardwareProfile
 from noisylearn.runs import RunFile, Tree, prepare_folder
-from noisylearn.training import RunawayError, Training
+from noisylearn.training import Training
 from noisylearn.version import __version__
 
 CHECKPOINT_EVERY_S = 10.0

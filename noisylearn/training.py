@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,21 +16,19 @@ from noisylearn.chip import Chip
 from noisylearn.config import TrainConfig
 from noisylearn.decorrelate import decorrelations
 from noisylearn.draws import Draws
-from noisylearn.errors import UserError
+from noisylearn.errors import RunawayError, UserError
 from noisylearn.estimate import Observation
 from noisylearn.normalize import NeuronNorms
 from noisylearn.passes import Plan
 from noisylearn.profiles import HardwareProfile
-from noisylearn.rules import BP
+from noisylearn.rules import BP, BPTT
 from noisylearn.runs import Tree, tensors
+from noisylearn.sequence import Span, estimate_along
 
 DAY_S = 86_400.0
 RUNAWAY_FACTOR = 100.0
 CALIBRATION_SAMPLES = 500
-
-
-class RunawayError(UserError):
-    """Training ran away; the last good state is in the run file."""
+LOOK_STEPS = 200  # of a sequence, where all of it would take long
 
 
 @dataclass
@@ -72,10 +70,7 @@ class Training:
         number = self.progress.step
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate(number)
-        inputs, targets = (part[self._batch(number)] for part in self._train)
-        loss = float(self.rule.estimate(self.chip, inputs, lambda output: self.task.loss_fn(output, targets)))
-        self._guard_loss(loss)
-        self.optimizer.step()
+        loss = self._learn(*(part[self._batch(number)] for part in self._train))
         if self.norms is not None:
             self.norms.restore()
         self._guard_norms()
@@ -85,6 +80,21 @@ class Training:
         self.progress.step_loss.append(loss)
         return loss
 
+    def _learn(self, inputs: Tensor, targets: Tensor) -> float:
+        """Estimate and optimizer step of a batch; along sequences perhaps one of every time step."""
+        loss_fn = self.task.loss_fn
+        if not isinstance(self.task, tasks.InTime):
+            loss = float(self.rule.estimate(self.chip, inputs, lambda output: loss_fn(output, targets)))
+        else:
+            given = self.task.steps(inputs, targets)
+            mask = torch.ones_like(given.inputs[..., 0]) if given.mask is None else given.mask
+            losses = self.rule.run(self.chip, given.inputs, given.targets, loss_fn, self.optimizer, mask)
+            loss = float((losses * mask.sum(1)).sum() / mask.sum())
+        self._guard_loss(loss)
+        if self.rule.in_time().update == "sequence":
+            self.optimizer.step()
+        return loss
+
     def end_epoch(self) -> None:
         """Measure: held-out metric read on the chip, mean loss, alignment, noise, decorrelation loss."""
         if not self.programs_every_step:
@@ -92,10 +102,8 @@ class Training:
         self._calibrate()
         self._guard_state(_copied(self._state()))
         losses = self.progress.step_loss[-self.steps_per_epoch :]
-        measured = {
-            "train_loss": sum(losses) / len(losses),
-            f"held_out_{self.task.metric_name}": self.evaluate(),
-        }
+        measured = {"train_loss": sum(losses) / len(losses)}
+        measured |= {f"held_out_{name}": score for name, score in self.evaluate().items()}
         measured |= self._alignment() if self.rule.perturbs else {}
         for name, layer in decorrelations(self.model).items():
             measured[f"decorrelation_loss_{name}"] = float(layer.covariance_loss)
@@ -103,15 +111,25 @@ class Training:
 
     def _calibrate(self) -> None:
         """Set converters that are calibrated on data from the first samples, at the start and after every epoch."""
-        self.chip.calibrate(self._train[0][:CALIBRATION_SAMPLES])
+        if isinstance(self.task, tasks.InTime):
+            batch = self.task.steps(*(part[: self.config.batch] for part in self._train))
+            self.chip.calibrate(batch.inputs[:LOOK_STEPS], in_time=True)
+        else:
+            self.chip.calibrate(self._train[0][:CALIBRATION_SAMPLES])
 
-    def evaluate(self) -> float:
-        """Mean metric over the held-out part, one read of the chip per sample."""
-        total = 0.0
+    def evaluate(self) -> dict[str, float]:
+        """Mean scores over the held-out part, the task's metric first; one read of the chip per sample."""
+        totals: dict[str, float] = {}
         for inputs, targets in zip(self.task.test_inputs.split(1000), self.task.test_targets.split(1000), strict=True):
-            output = self.chip(inputs)
-            total += float(self.task.metric(output, targets.to(output.device)).double().sum())
-        return total / len(self.task.test_inputs)
+            for name, scores in self._scores(inputs.to(self.config.device), targets.to(self.config.device)).items():
+                totals[name] = totals.get(name, 0.0) + float(scores.double().sum())
+        return {name: total / len(self.task.test_inputs) for name, total in totals.items()}
+
+    def _scores(self, inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        if isinstance(self.task, tasks.InTime):
+            steps = self.task.steps(inputs, targets)
+            return self.task.scores(self.chip.follow(steps.inputs), steps)
+        return {self.task.metric_name: self.task.metric(self.chip(inputs), targets)}
 
     def checkpoint(self) -> Tree:
         """All state, as numpy copies, so that later steps leave it alone. Raises RunawayError if it is not finite."""
@@ -166,12 +184,12 @@ class Training:
 
     def finish(self) -> Tree:
         """What a finished run keeps: metrics, weights, and readings at once and after a day of drift."""
-        name = self.task.metric_name
-        final = {f"{name}_at_once": self.progress.epoch[f"held_out_{name}"][-1]}
+        scores = {key.removeprefix("held_out_"): v for key, v in self.progress.epoch.items() if key[:5] == "held_"}
+        final = {f"{name}_at_once": values[-1] for name, values in scores.items()}
         if any(e.lifetime == "memory" for e in self.chip.profile.calibration.effects):
             on_chip = self.chip.weights()
             self.chip.advance(DAY_S)
-            final[f"{name}_after_1_day"] = self.evaluate()
+            final |= {f"{name}_after_1_day": score for name, score in self.evaluate().items()}
         else:
             on_chip = self.chip.weights()
         passes = self.rule.forward_passes(len(self.chip.layers)) * self.config.epochs
@@ -217,10 +235,17 @@ class Training:
         """
         inputs, targets = (part[: self.config.batch] for part in self._train)
         layers = list(self.chip.layers)
-        seen = Observation(self.chip, inputs, lambda output: self.task.loss_fn(output, targets), purpose="measure")
-        estimate = self.rule.gradients(seen, layers).gradients
-        true = BP(forward="chip").gradients(seen, layers).gradients
-        pair = self.chip.passes(inputs, Plan(((True,) * len(layers),) * 2), purpose="measure")
+        pair_plan = Plan(((True,) * len(layers),) * 2)
+        if isinstance(self.task, tasks.InTime):
+            span = self._span(self.task.steps(inputs, targets))
+            estimate = estimate_along(self.rule, span).gradients
+            true = BPTT(forward="chip").gradients(self._span(self.task.steps(inputs, targets)), layers).gradients
+            pair, _ = self.chip.step(span.x[0], None, pair_plan, purpose="measure")
+        else:
+            seen = Observation(self.chip, inputs, lambda output: self.task.loss_fn(output, targets), purpose="measure")
+            estimate = self.rule.gradients(seen, layers).gradients
+            true = BP(forward="chip").gradients(seen, layers).gradients
+            pair = self.chip.passes(inputs, pair_plan, purpose="measure")
         measured = {}
         for name in layers:
             found, exact = (g[name]["weight"].flatten() for g in (estimate, true))
@@ -229,6 +254,14 @@ class Training:
             noise, signal = (first - second).norm() / math.sqrt(2), (first + second).norm() / 2
             measured[f"noise_to_signal_{name}"] = float(noise / signal)
         return measured
+
+    def _span(self, given: tasks.Steps) -> Span:
+        """The last steps of a batch, for a look at what the rule makes of them all together."""
+        x, targets = given.inputs[-LOOK_STEPS:], given.targets[-LOOK_STEPS:]
+        mask = torch.ones_like(x[..., 0]) if given.mask is None else given.mask[-LOOK_STEPS:]
+        time = replace(self.rule.in_time(), update="sequence", truncate=None)
+        weights = mask * (mask.numel() / mask.sum())
+        return Span(self.chip, x, targets, weights, self.task.loss_fn, time, {}, purpose="measure")
 
     def _guard_state(self, state: Tree) -> None:
         """After a step: parameters, decorrelations, devices and optimizer must be finite."""

@@ -28,9 +28,9 @@ GAUSSIAN = {
 }  # fmt: skip
 
 
-def small_task(name, data_dir=None, held_out="test", seed=0):
+def small_task(name, data_dir=None, held_out="test", seed=0, seq_len=None):
     """In place of `tasks.load`: 200 training and 100 held-out samples; images at a sixteenth of their pixels."""
-    task = _load(name, data_dir, held_out, seed)
+    task = _load(name, data_dir, held_out, seed, seq_len)
     parts = {f"{part}_{kind}": getattr(task, f"{part}_{kind}")[: 200 if part == "train" else 100]
              for part in ("train", "test") for kind in ("inputs", "targets")}  # fmt: skip
     for part in ("train_inputs", "test_inputs") if name == "mnist-sample" else ():

@@ -199,7 +199,7 @@ def test_compare_with_nothing_to_run(document):
         (["--scale", "huge"], "'network', 'layer' or 'rnn-paper'"),
         (["--rule", "np", "--scale", "layer"], "--scale has no effect on rule np"),
         (["--schedule", "line"], "'constant' or 'cosine'"),
-        (["--network", "rnn"], "'mlp' or 'convnet'"),
+        (["--network", "rnn"], "choose mlp or convnet"),
         (["--held-out", "train"], "held_out"),
         (["--draws", "0"], "draws"),
         (["--lr", "nan"], "lr"),

@@ -8,10 +8,9 @@ from small_runs import PCM, small_task
 from noisylearn import compare as compare_module
 from noisylearn import config, tasks
 from noisylearn.compare import check_request, compare
-from noisylearn.errors import UserError
+from noisylearn.errors import RunawayError, UserError
 from noisylearn.profiles import load_profile
 from noisylearn.report.tables import COLUMNS, table_rows, trivial_baselines
-from noisylearn.training import RunawayError
 
 OPTIONS = {"epochs": 2, "batch": 40, "hidden": (8,), "lr": 1e-2}
 PROFILES = [load_profile("gaussian-node"), load_profile(PCM)]

@@ -9,6 +9,7 @@ from noisylearn.config import TrainConfig, idle_options, resolve, split_label
 from noisylearn.errors import UserError
 from noisylearn.profiles import load_profile, parse_profile
 from noisylearn.rules import PerLayer
+from noisylearn.sequence import InTime
 
 GAUSSIAN = load_profile("gaussian-node")
 ON_PCM = load_profile(PCM)
@@ -23,7 +24,8 @@ RECIPES = {
 # a value other than the default for every field
 OTHER = {
     "task": "mnist", "rule": "np", "profile": "b", "baseline": "noisy", "draws": 2, "scale": "layer",
-    "forward": "chip", "readout": "delta", "network": "convnet", "hidden": (3,), "activation": "tanh",
+    "forward": "chip", "readout": "delta", "network": "convnet", "credit": "trace", "decay": 0.5, "update": "online",
+    "truncate": 3, "seq_len": 7, "neuron": "synaptic", "hidden": (3,), "activation": "tanh",
     "optimizer": "sgd", "lr": 2e-3,
     "schedule": "constant", "epochs": 11, "batch": 7, "decorrelation_rate": 0.1, "weight_normalisation": True,
     "held_out": "validation", "seed": 1, "device": "cuda",
@@ -108,10 +110,54 @@ def test_shared_options_keep_their_default_where_they_have_no_effect():
 
 
 def test_idle_options():
-    assert idle_options("danp", "mlp") == {"forward"}
-    assert idle_options("bp", "convnet") == {
+    without_time = {"credit", "decay", "update", "seq_len", "neuron"}
+    assert idle_options("danp", {}) == {"forward"} | without_time
+    assert idle_options("bp", {"network": "convnet"}) == without_time | {
         "baseline", "draws", "scale", "readout", "decorrelation_rate", "hidden", "activation",
     }  # fmt: skip
+    assert idle_options("danp", {"network": "rnn"}) == {"forward", "decay", "neuron"}
+    assert idle_options("danp", {"network": "rnn", "credit": "trace"}) == {"forward", "neuron"}
+    of_anp, of_others = {"scale"}, {"forward", "decay", "decorrelation_rate", "activation"}
+    assert idle_options("np", {"network": "spiking"}) == of_anp | of_others
+    of_perturbation = {"baseline", "draws", "scale", "credit", "decay", "readout", "decorrelation_rate", "neuron"}
+    assert idle_options("bptt", {"network": "rnn"}) == of_perturbation | {"update"}
+    assert idle_options("tbptt3", {"network": "rnn"}) == of_perturbation
+
+
+@pytest.mark.parametrize(
+    ("task", "rule", "options", "message"),
+    [
+        ("mackey-glass", "bp", {}, "say bptt, or tbptt<k>"),
+        ("mackey-glass", "dbp", {}, "say bptt, or tbptt<k>"),
+        ("digits", "bptt", {}, "say bp$"),
+        ("digits", "dtbptt3", {}, "say bp$"),
+        ("mackey-glass", "anp", {"network": "mlp"}, "choose rnn or spiking"),
+        ("digits", "anp", {"network": "rnn"}, "choose mlp or convnet"),
+        ("digits", "anp", {"credit": "trace"}, "--credit goes with tasks that have sequences"),
+        ("digits", "anp", {"seq_len": 3}, "--seq-len goes with tasks that have sequences"),
+        ("mackey-glass", "bptt", {"update": "online"}, "--update has no effect on rule bptt"),
+        ("mackey-glass", "anp", {"decay": 0.5}, "--decay goes with --credit trace"),
+        ("mackey-glass", "anp", {"neuron": "leaky"}, "--neuron goes with --network spiking"),
+        ("latency-mnist-sample", "anp", {"network": "spiking", "activation": "tanh"}, "--network mlp or rnn"),
+        ("mackey-glass", "tbptt0", {}, "truncate: "),
+        ("mackey-glass", "anp", {"credit": "future"}, "credit: "),
+        ("mackey-glass", "anp", {"credit": "trace", "decay": 1.0}, "decay: "),
+        ("mackey-glass", "anp", {"seq_len": 0}, "seq_len: "),
+    ],
+)
+def test_what_does_not_go_with_time(task, rule, options, message):
+    with pytest.raises(UserError, match=message) as caught:
+        resolve(task, rule, GAUSSIAN, options)
+    assert "\n" not in str(caught.value)
+
+
+def test_settings_in_time():
+    config, _ = resolve("mackey-glass", "dtbptt7", GAUSSIAN, {"update": "online", "hidden": (5,)})
+    assert (config.rule, config.truncate, config.update, config.label) == ("bptt", 7, "online", "dtbptt7")
+    assert (config.network, config.activation) == ("rnn", "tanh")
+    assert config.build_rule().in_time().truncate == 7
+    config, _ = resolve("copying", "anp", GAUSSIAN, {"credit": "trace", "decay": 0.5, "readout": "delta"})
+    assert config.build_rule().in_time() == InTime("trace", 0.5, config.update)
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,8 @@ from small_runs import FULL, GAUSSIAN, in_child, same, small_task, small_train
 from noisylearn import cli, runs, tasks
 from noisylearn import training as training_module
 from noisylearn.build import UNFIT_OPTIMIZERS
-from noisylearn.errors import UserError
+from noisylearn.errors import RunawayError, UserError
 from noisylearn.runs import RunFile
-from noisylearn.training import RunawayError
 
 N_STEPS = 10
 WHOLE_TASK = tasks.load

@@ -30,9 +30,19 @@ Draws = Annotated[int | None, typer.Option(help=f"Noise draws per sample and ste
 Scale = Annotated[str | None, typer.Option(help="ANP's norm: network, layer or rnn-paper.")]
 Forward = Annotated[str | None, typer.Option(help="BP's forward pass: digital, or chip (hardware-aware).")]
 Readout = Annotated[str | None, typer.Option(help="same (as the rule), or delta: the exact delta rule at the readout.")]
-Network = Annotated[str | None, typer.Option(help="mlp or convnet.")]
-Hidden = Annotated[str | None, typer.Option(help=f"Hidden units of the mlp, e.g. 300 or 300,100. {RECIPE}")]
-Activation = Annotated[str | None, typer.Option(help="Of the mlp: leaky-relu, tanh or identity.")]
+Credit = Annotated[
+    str | None,
+    typer.Option(help="In time, losses a perturbation is held against: local, sequence, reward-to-go or trace."),
+]
+Decay = Annotated[float | None, typer.Option(help="Of --credit trace, per step.")]
+Update = Annotated[
+    str | None, typer.Option(help=f"In time, when weights change: online (every step) or sequence. {RECIPE}")
+]
+SeqLen = Annotated[int | None, typer.Option(help="Steps of a sequence (copying: symbols). Default: as the task says.")]
+Network = Annotated[str | None, typer.Option(help="mlp or convnet; for sequences rnn or spiking.")]
+Neuron = Annotated[str | None, typer.Option(help="Of --network spiking: leaky, rleaky or synaptic.")]
+Hidden = Annotated[str | None, typer.Option(help=f"Units of the hidden layers, e.g. 300 or 300,100. {RECIPE}")]
+Activation = Annotated[str | None, typer.Option(help="Of the mlp or rnn: leaky-relu, tanh or identity.")]
 Optimizer = Annotated[str | None, typer.Option(help="Any optimizer of torch.optim, in lower case, with its defaults.")]
 Lr = Annotated[float | None, typer.Option(help=f"Learning rate. {RECIPE}")]
 Schedule = Annotated[str | None, typer.Option(help="Of the learning rate: constant or cosine (to zero).")]

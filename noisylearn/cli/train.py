@@ -14,7 +14,12 @@ from noisylearn.train import train
 
 def train_command(
     task: o.Task,
-    rule: Annotated[str, typer.Option(help="np, inp, anp, wp, reinforce, bp; with a leading d: decorrelated.")],
+    rule: Annotated[
+        str,
+        typer.Option(
+            help="np, inp, anp, wp, reinforce, bp (sequences: bptt, tbptt<k>); with d in front: decorrelated."
+        ),
+    ],
     profile: Annotated[
         str, typer.Option(help="Hardware profile: a name, or a TOML file of your own.")
     ] = "gaussian-node",
@@ -33,7 +38,12 @@ def train_command(
     scale: o.Scale = None,
     forward: o.Forward = None,
     readout: o.Readout = None,
+    credit: o.Credit = None,
+    decay: o.Decay = None,
+    update: o.Update = None,
+    seq_len: o.SeqLen = None,
     network: o.Network = None,
+    neuron: o.Neuron = None,
     activation: o.Activation = None,
     optimizer: o.Optimizer = None,
     schedule: o.Schedule = None,

@@ -11,7 +11,7 @@ from noisylearn.rules.per_layer import PerLayer
 from noisylearn.rules.reinforce import REINFORCE
 from noisylearn.rules.wp import WP
 
-REGISTRY: dict[str, type[Rule]] = {rule.name: rule for rule in (NP, INP, ANP, WP, REINFORCE, BP)}
+REGISTRY: dict[str, type[Rule]] = {rule.name: rule for rule in (NP, INP, ANP, WP, REINFORCE, BP, BPTT)}
 
 
 def rule_class(name: str) -> type[Rule]:

@@ -42,6 +42,10 @@ class BP(Rule):
             readings, losses = seen.digital(on_devices=self.forward == "chip")
             return autograd_estimate(seen.chip, readings, losses, layers)
 
+    @property
+    def on_chip(self) -> bool:
+        return self.forward == "chip"
+
     def forward_passes(self, n_layers: int) -> int:
         return 1
 

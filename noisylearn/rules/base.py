@@ -74,6 +74,11 @@ class Rule:
         """How the rule goes through time."""
         return InTime()
 
+    @property
+    def on_chip(self) -> bool:
+        """Whether it learns on the devices, which then take every update at once."""
+        return True
+
     def _apply(self, chip: AnyChip, found: Estimate) -> None:
         """Fill `.grad`, and let the decorrelations take a step."""
         for name, gradients in found.gradients.items():

@@ -2,14 +2,39 @@
 
 import os
 
-from noisylearn.errors import unknown_name
-from noisylearn.tasks import cifar10, digits, linear_teacher, mnist, mnist_sample, sarcos
+from noisylearn.errors import UserError, unknown_name
+from noisylearn.tasks import (
+    cifar10,
+    copying,
+    digits,
+    linear_teacher,
+    mackey_glass,
+    mnist,
+    mnist_in_time,
+    mnist_sample,
+    sarcos,
+    weather,
+)
 from noisylearn.tasks.base import ClassificationTask, Description, RegressionTask, Task, TaskModule
+from noisylearn.tasks.sequences import Forecast, InTime, SequenceClassification, SequenceModule, Steps
 
-__all__ = ["ClassificationTask", "Description", "RegressionTask", "Task", "describe", "load", "names"]
+__all__ = [
+    "ClassificationTask",
+    "Description",
+    "Forecast",
+    "InTime",
+    "RegressionTask",
+    "SequenceClassification",
+    "Steps",
+    "Task",
+    "describe",
+    "load",
+    "names",
+]
 
-_MODULES: tuple[TaskModule, ...] = (mnist_sample, digits, mnist, cifar10, sarcos, linear_teacher)
-_REGISTRY = {module.DESCRIPTION.name: module for module in _MODULES}
+_FEEDFORWARD: tuple[TaskModule, ...] = (mnist_sample, digits, mnist, cifar10, sarcos, linear_teacher)
+_IN_TIME: tuple[SequenceModule, ...] = (mackey_glass, *copying.TASKS, *weather.TASKS, *mnist_in_time.TASKS)
+_REGISTRY = {module.DESCRIPTION.name: module for module in (*_FEEDFORWARD, *_IN_TIME)}
 
 
 def names() -> list[str]:
@@ -26,7 +51,13 @@ def describe(name: str) -> Description:
     return _module(name).DESCRIPTION
 
 
-def load(name: str, data_dir: str | os.PathLike[str] | None = None, held_out: str = "test", seed: int = 0) -> Task:
+def load(
+    name: str,
+    data_dir: str | os.PathLike[str] | None = None,
+    held_out: str = "test",
+    seed: int = 0,
+    seq_len: int | None = None,
+) -> Task:
     """Read or generate a task.
 
     Args:
@@ -36,11 +67,18 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None, held_out: st
         held_out: "test" for the test part, or "validation": the last block of the training part is held out
             instead, so that hyper-parameters can be chosen without a look at the test part.
         seed: what generated tasks draw from; data sets are fixed and do not depend on it.
+        seq_len: steps of a sequence (for copying: symbols), for tasks in time; else as the task's notes say.
 
     Raises:
         UserError: unknown name or part; a data file is missing or damaged.
     """
-    return _module(name).load(data_dir, held_out, seed)
+    module = _module(name)
+    if seq_len is None:
+        return module.load(data_dir, held_out, seed)
+    in_time = {one.DESCRIPTION.name: one for one in _IN_TIME}
+    if name not in in_time:
+        raise UserError(f"task {name} has no sequences: leave seq_len out")
+    return in_time[name].load(data_dir, held_out, seed, seq_len=seq_len)
 
 
 def _module(name: str) -> TaskModule:

@@ -29,12 +29,14 @@ class Description:
         title: a few words.
         notes: source, split, scaling, terms of use; one to three sentences.
         files: what has to lie in the data folder (nothing for generated and packaged tasks).
+        in_time: whether samples are sequences, for networks that run step by step.
     """
 
     name: str
     title: str
     notes: str
     files: tuple[DataFile, ...] = ()
+    in_time: bool = False
 
     def __str__(self) -> str:
         """Text of a few lines to print."""
@@ -44,9 +46,10 @@ class Description:
 
 
 class TaskModule(Protocol):
-    """A file of this package that defines a task."""
+    """What defines a task: a file of this package, or one of several like tasks in it."""
 
-    DESCRIPTION: Description
+    @property
+    def DESCRIPTION(self) -> Description: ...  # noqa: N802 (of a module: a constant)
 
     def load(self, data_dir: str | os.PathLike[str] | None = None, held_out: str = "test", seed: int = 0) -> "Task":
         """Read or generate the task."""

@@ -1,5 +1,7 @@
 """Ridge regression on the raw input: the linear baseline that a trained network has to beat."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -7,10 +9,12 @@ CHUNK_ROWS = 5_000
 PENALTIES = tuple(10.0**k for k in range(-7, 1))  # relative to the mean squared input
 
 
-def ridge_predictions(train_inputs: Tensor, train_targets: Tensor, inputs: Tensor) -> Tensor:
+def ridge_predictions(
+    train_inputs: Tensor, train_targets: Tensor, inputs: Tensor, penalties: Sequence[float] = PENALTIES
+) -> Tensor:
     """Predictions for `inputs` of y = W x + b fitted to the training rows by penalised least squares.
 
-    The penalty (of W, not of b) is the one of `PENALTIES` with the smallest squared error on the last fifth
+    The penalty (of W, not of b) is the one of `penalties` with the smallest squared error on the last fifth
     of the training rows after a fit to the rest; the final fit uses all training rows. Float64 throughout.
 
     Args:
@@ -24,7 +28,7 @@ def ridge_predictions(train_inputs: Tensor, train_targets: Tensor, inputs: Tenso
     n_fit = len(train_inputs) - len(train_inputs) // 5
     fit = _moments(train_inputs[:n_fit], train_targets[:n_fit])
     check = _moments(train_inputs[n_fit:], train_targets[n_fit:])
-    penalty = min(PENALTIES, key=lambda candidate: _error(_solve(*fit, candidate), *check))
+    penalty = min(penalties, key=lambda candidate: _error(_solve(*fit, candidate), *check))
     weights = _solve(fit[0] + check[0], fit[1] + check[1], penalty)
     return torch.cat([_augmented(rows) @ weights for rows in inputs.split(CHUNK_ROWS)]).to(inputs.dtype)
 

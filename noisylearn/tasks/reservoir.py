@@ -1,0 +1,45 @@
+"""An untrained recurrent network with a linear readout: what a trained recurrent network has to beat."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from noisylearn.draws import Draws
+from noisylearn.tasks.ridge import ridge_predictions
+
+N_UNITS = 300
+SPECTRAL_RADIUS = 0.95
+BIAS_STD = 0.3
+MOST_ROWS = 200_000
+PENALTIES = tuple(10.0**k for k in range(-12, 1, 2))
+
+
+def reservoir_predictions(train_inputs: Tensor, train_targets: Tensor, inputs: Tensor, warm_up: int = 0) -> Tensor:
+    """Predictions (time, batch, outputs) of y = W (x, u, 1), fitted by ridge to the states of a fixed random network.
+
+        x_t = tanh(A u_t + R x_{t-1} + c),   A_ij ~ N(0, 1),   R_ij ~ N(0, 0.95^2 / 300),   c_i ~ N(0, 0.3^2)
+
+    300 units, always the same draw. Fitted to the first training sequences that make up 200,000 steps at most, after
+    `warm_up` steps each.
+    train_inputs, inputs: (time, batch, features).  train_targets: (time, batch, outputs).
+    """
+    n_fit = max(1, MOST_ROWS // len(train_inputs))
+    train = reservoir_states(train_inputs[:, :n_fit])
+    # by sequence, not by step: the last fifth of the rows, on which the penalty is chosen, are other sequences
+    rows, targets = (part[warm_up:].transpose(0, 1).flatten(0, 1) for part in (train, train_targets[:, :n_fit]))
+    found = ridge_predictions(rows, targets, reservoir_states(inputs).flatten(0, 1), PENALTIES)
+    return found.reshape(*inputs.shape[:2], -1)
+
+
+def reservoir_states(inputs: Tensor) -> Tensor:
+    """States and inputs of every step, (time, batch, 300 + features), from a start at zero."""
+    draws = Draws(0)
+    into = draws.normal(("reservoir", "input"), (N_UNITS, inputs.shape[2]))
+    recurrent = draws.normal(("reservoir", "recurrent"), (N_UNITS, N_UNITS)) * (SPECTRAL_RADIUS / math.sqrt(N_UNITS))
+    bias = draws.normal(("reservoir", "bias"), (N_UNITS,)) * BIAS_STD
+    state, states = inputs.new_zeros(inputs.shape[1], N_UNITS), []
+    for u in inputs:
+        state = torch.tanh(u @ into.T + state @ recurrent.T + bias)
+        states.append(state)
+    return torch.cat([torch.stack(states), inputs], 2)
