@@ -1,5 +1,6 @@
 """Rules x profiles x seeds -> runs, one table, plots."""
 
+import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,20 @@ from noisylearn.runs import RunFile, Tree
 from noisylearn.train import OnStep, train
 
 
+@dataclass(frozen=True)
+class Tuning:
+    """Trials of every rule before a comparison, on the validation part: learning rates, and epochs of a trial."""
+
+    lrs: Sequence[float]
+    epochs: int | None = None
+
+    def __post_init__(self) -> None:
+        if not all(0 < lr < math.inf for lr in self.lrs):
+            raise UserError(f"--tune-lr {', '.join(f'{lr:g}' for lr in self.lrs)}: give positive numbers")
+        if self.epochs is not None and self.epochs < 1:
+            raise UserError(f"--tune-epochs {self.epochs}: give at least 1")
+
+
 @dataclass
 class Row:
     """One rule on one profile: what its runs over the seeds gave, or why there are none."""
@@ -25,6 +40,7 @@ class Row:
     runs: list[Tree] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
     refused: str = ""
+    trials: list[dict[str, float]] = field(default_factory=list)
 
     @property
     def label(self) -> str:
@@ -61,9 +77,11 @@ def compare(
     data_dir: str | None = None,
     resume: bool = True,
     on_run: Callable[[str], OnStep] = lambda label: lambda step, total, loss: None,
+    tuning: Tuning | None = None,
 ) -> list[Row]:
     """Run every rule on every profile for every seed, all with the recipes of `train` or the options stated.
 
+    tuning: choose the learning rate first, of every rule on every profile by as many trials.
     Runs that finished earlier are read, unfinished ones continued. A rule that a profile refuses, or a run that
     runs away, is a row with its reason. Raises UserError for what is wrong with the request itself.
     """
@@ -80,7 +98,12 @@ def compare(
             else:
                 runs += [(row, config, profile) for config, _ in configs]
     _check_options(rows, options)
+    chosen: dict[int, float] = {}
     for row, config, profile in runs:  # nothing has run before every request was found to be in order
+        if tuning is not None:
+            if id(row) not in chosen:
+                chosen[id(row)] = _tune(row, tuning, config, profile, out, data_dir, resume, on_run)
+            config = config.model_copy(update={"lr": chosen[id(row)]})
         on_step = on_run(f"{row.rule} on {profile.name}, seed {config.seed}")
         _run_into(row, config, profile, out, data_dir, resume, on_step)
     return rows
@@ -91,6 +114,35 @@ def _check_options(rows: Sequence[Row], options: Mapping[str, Any]) -> None:
     idle = set.intersection(*(idle_options(row.rule, row.settings) for row in rows))
     for key in (key for key, value in options.items() if value and key in idle):
         raise UserError(f"--{key.replace('_', '-')} has no effect on {', '.join(dict.fromkeys(r.rule for r in rows))}")
+
+
+def _tune(
+    row: Row,
+    tuning: Tuning,
+    config: TrainConfig,
+    profile: HardwareProfile,
+    out: Path,
+    data_dir: str | None,
+    resume: bool,
+    on_run: Callable[[str], OnStep],
+) -> float:
+    """Try every learning rate with the first seed, on the validation part; the best one. Fills row.trials."""
+    for lr in tuning.lrs:
+        changed: dict[str, Any] = {"lr": lr, "held_out": "validation", "epochs": tuning.epochs or config.epochs}
+        trial = config.model_copy(update=changed)
+        on_step = on_run(f"{row.rule} on {profile.name}, trial lr {lr:g}")
+        try:
+            found = train(trial, profile, out, data_dir, resume, on_step).read()
+        except RunawayError:
+            row.trials.append({"lr": lr, "score": math.nan})
+            continue
+        score = next(value for key, value in found["final"].items() if key.endswith("_at_once"))
+        row.trials.append({"lr": lr, "score": score})
+        better = max if found["higher_is_better"] else min
+    done = [trial for trial in row.trials if math.isfinite(trial["score"])]
+    best = better(done, key=lambda trial: trial["score"])["lr"] if done else min(tuning.lrs)
+    row.settings["lr"] = best
+    return best
 
 
 def _run_into(

@@ -202,6 +202,7 @@ class Training:
             "final": final,
             "weights": _copied(weights),
             "baselines": self.task.baselines,
+            "higher_is_better": self.task.higher_is_better,
             **self._measured(),
         }
 

@@ -15,6 +15,7 @@ from noisylearn import cli, tasks
 from noisylearn.runs import RunFile
 from noisylearn.training import Training
 
+ECRAM = "ecram-mo-kim-2019"
 TRAIN = ["train", "--task", "mnist-sample", "--rule", "anp", "--hidden", "8", "--batch", "40", "--epochs", "1",
          "--draws", "1", "--lr", "1e-3"]  # fmt: skip
 COMPARE = ["compare", "--task", "mnist-sample", "--rules", "np,bp", "--seeds", "0,1", *TRAIN[5:]]
@@ -220,6 +221,15 @@ def test_compare_with_nothing_to_run(document):
         (["--out", "file"], "--out"),
         (["--out", "file/below"], "--out"),
         (["--network", "convnet"], "--hidden goes with --network mlp"),
+        (["--write", "accumulate"], "has no pulsed devices"),
+        (["--profile", ECRAM, "--write", "accumulte"], "did you mean accumulate"),
+        (["--profile", ECRAM, "--write", "accumulate,threshold"], "give key=number"),
+        (["--profile", ECRAM, "--write", "accumulate,treshold=1"], "treshold"),
+        (["--profile", ECRAM, "--write", "accumulate,threshold=-1"], "threshold"),
+        (["--rule", "bptt"], "say bp"),
+        (["--task", "mackey-glass", "--rule", "bp"], "say bptt"),
+        (["--task", "mackey-glass", "--rule", "anp", "--credit", "futur"], "credit"),
+        (["--task", "mackey-glass", "--rule", "anp", "--hidden", "0", "--batch", "5"], "--hidden is empty"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -242,6 +252,12 @@ def test_train_refuses(options, named, refusal, tmp_path):
         (["--epochs", "0"], "epochs"),
         (["--task", "sarcoss"], "did you mean sarcos"),
         (["--out", "file/below"], "--out"),
+        (["--tune-lr", "a"], "--tune-lr 'a'"),
+        (["--tune-lr", "-1"], "--tune-lr -1"),
+        (["--tune-lr", "1e-3", "--lr", "1e-3"], "leave --lr out"),
+        (["--tune-lr", "1e-3", "--held-out", "test"], "leave --lr and --held-out out"),
+        (["--tune-lr", "1e-3", "--tune-epochs", "0"], "--tune-epochs 0"),
+        (["--tune-epochs", "3"], "goes with --tune-lr"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

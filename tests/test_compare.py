@@ -1,5 +1,6 @@
 """Comparisons: one row a rule and profile, refused ones with their reason, figures over the seeds."""
 
+import math
 import statistics
 
 import pytest
@@ -7,7 +8,7 @@ from small_runs import PCM, small_task
 
 from noisylearn import compare as compare_module
 from noisylearn import config, tasks
-from noisylearn.compare import check_request, compare
+from noisylearn.compare import Tuning, check_request, compare
 from noisylearn.errors import RunawayError, UserError
 from noisylearn.profiles import load_profile
 from noisylearn.report.tables import COLUMNS, table_rows, trivial_baselines
@@ -79,6 +80,47 @@ def test_table(rows):
         == ["chance", "majority class", "ridge readout"]
     )
     assert [line[5] for line in cells[:3]] == ["4", "4", "2 + 2 backward"]
+
+
+def test_learning_rates_are_tried_on_the_validation_part(tmp_path, monkeypatch):
+    """Best of the trials, of every rule with the first seed; a trial that runs away is none; the seeds then use it."""
+    trials, runs = [], []
+
+    def train(config, *arguments):
+        (trials if config.held_out == "validation" else runs).append(config)
+        if config.lr == 5.0:
+            raise RunawayError("it ran away")
+        return original(config, *arguments)
+
+    original = compare_module.train
+    monkeypatch.setattr(compare_module, "train", train)
+    lrs = (1e-6, 1e-2, 5.0)
+    rows = compare("mnist-sample", ["anp", "bp"], PROFILES[:1], [3, 4], OPTIONS, tmp_path, tuning=Tuning(lrs, 1))
+    assert [(c.rule, c.lr, c.seed, c.epochs) for c in trials] == [(r, lr, 3, 1) for r in ("anp", "bp") for lr in lrs]
+    assert [(c.rule, c.lr, c.seed, c.epochs) for c in runs] == [(r, 1e-2, s, 2) for r in ("anp", "bp") for s in (3, 4)]
+    for row in rows:
+        assert row.settings["lr"] == 1e-2
+        assert [trial["lr"] for trial in row.trials] == list(lrs)
+        assert row.trials[1]["score"] > row.trials[0]["score"]
+        assert math.isnan(row.trials[2]["score"])
+    assert "lr 0.01 (best of 3)" in table_rows(rows)[0][2]
+
+
+def test_smallest_learning_rate_where_every_trial_ran_away(tmp_path, monkeypatch):
+    def train(config, *arguments):
+        raise RunawayError("it ran away")
+
+    monkeypatch.setattr(compare_module, "train", train)
+    (row,) = compare("mnist-sample", ["anp"], PROFILES[:1], [0], OPTIONS, tmp_path, tuning=Tuning((2.0, 1.0)))
+    assert row.settings["lr"] == 1.0
+    assert row.refused == "seed 0 stopped: it ran away"
+
+
+def test_a_smaller_error_is_better_in_the_trials(tmp_path):
+    options = {"epochs": 2, "batch": 40, "hidden": (8,)}
+    (row,) = compare("linear-teacher", ["bp"], PROFILES[:1], [0], options, tmp_path, tuning=Tuning((1e-2, 1e-6)))
+    assert row.settings["lr"] == 1e-2
+    assert row.trials[0]["score"] < row.trials[1]["score"]
 
 
 def test_a_run_that_runs_away_is_part_of_its_row(tmp_path, monkeypatch):

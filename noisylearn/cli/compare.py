@@ -1,13 +1,23 @@
 """`noisylearn compare`: rules x profiles x seeds."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from noisylearn.cli import options as o
-from noisylearn.cli.output import print_json, print_table, print_text, progress, split_integers, split_list
-from noisylearn.compare import Row, check_request, compare
+from noisylearn.cli.output import (
+    print_json,
+    print_table,
+    print_text,
+    progress,
+    split_integers,
+    split_list,
+    split_numbers,
+)
+from noisylearn.compare import Row, Tuning, check_request, compare
+from noisylearn.errors import UserError
 from noisylearn.report.tables import COLUMNS, N_NUMBERS, table_rows, trivial_baselines
 
 
@@ -42,6 +52,11 @@ def compare_command(
     weight_normalisation: o.WeightNormalisation = None,
     held_out: o.HeldOut = None,
     data_dir: o.DataDir = None,
+    tune_lr: Annotated[
+        str | None,
+        typer.Option(help="Learning rates to try for every rule first, on the validation part, e.g. 1e-3,3e-3,1e-2."),
+    ] = None,
+    tune_epochs: Annotated[int | None, typer.Option(help="Epochs of a trial; default: as many as of a run.")] = None,
     out: o.Out = Path("runs"),
     json: o.Json = False,
 ) -> None:
@@ -57,8 +72,9 @@ def compare_command(
     numbers = split_integers(seeds, "--seeds")
     check_request(labels, names, numbers)
     chosen = [o.chosen_profile(name, only, without, write) for name in names]
+    tuning = _tuning(tune_lr, tune_epochs, given)
     with progress() as bar:
-        rows = compare(task, labels, chosen, numbers, given, out, data_dir, on_run=bar.run)
+        rows = compare(task, labels, chosen, numbers, given, out, data_dir, on_run=bar.run, tuning=tuning)
     plot = _plot(task, rows, out)
     if json:
         print_json(
@@ -71,6 +87,17 @@ def compare_command(
         )
     else:
         _print(task, rows, plot)
+
+
+def _tuning(lrs: str | None, epochs: int | None, given: Mapping[str, Any]) -> Tuning | None:
+    if lrs is None:
+        if epochs is not None:
+            raise UserError("--tune-epochs goes with --tune-lr")
+        return None
+    tuning = Tuning(split_numbers(lrs, "--tune-lr"), epochs)
+    if chosen := [f"--{option.replace('_', '-')}" for option in ("lr", "held_out") if option in given]:
+        raise UserError(f"--tune-lr chooses by the validation part: leave {' and '.join(chosen)} out")
+    return tuning
 
 
 def _plot(task: str, rows: list[Row], out: Path) -> str | None:
@@ -90,6 +117,7 @@ def _document(row: Row) -> dict[str, Any]:
         "profile": row.profile,
         "refused": row.refused or None,
         "settings": row.settings,
+        "trials": row.trials,
         "recipes": row.recipes,
         "summary": row.summary(),
         "files": row.files,

@@ -110,6 +110,14 @@ def split_integers(text: str, option: str) -> list[int]:
         raise UserError(f"{option} '{text}': give whole numbers separated by commas, for example 0,1,2") from None
 
 
+def split_numbers(text: str, option: str) -> list[float]:
+    """Numbers of a comma-separated option. Raises UserError for anything else."""
+    try:
+        return [float(item) for item in split_list(text, option)]
+    except ValueError:
+        raise UserError(f"{option} '{text}': give numbers separated by commas, for example 1e-3,1e-2") from None
+
+
 def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}

@@ -26,9 +26,11 @@ def accuracy_curves(rows: Sequence[Row], metric: str, baselines: dict[str, float
         label += f" ({len(curves)} seeds)" if len(curves) > 1 else ""
         (line,) = ax.plot(epochs, curves.quantile(0.5, dim=0), marker=".", label=label)
         ax.fill_between(epochs, curves.amin(0), curves.amax(0), alpha=0.2, color=line.get_color(), linewidth=0)
-    for (name, value), style in zip(baselines.items(), (":", "-.", "--"), strict=False):
+    for (name, value), style in zip(baselines.items(), (":", "-.", "--", (0, (1, 5)), (0, (5, 5))), strict=False):
         ax.axhline(value, color="grey", linestyle=style, linewidth=1, label=name)
     ax.set(xlabel="epoch", ylabel=f"held-out {metric}, read on the chip")
+    if metric == "mse":
+        ax.set_yscale("log")
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.grid(alpha=0.3)
     ax.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from noisylearn.compare import Row
+from noisylearn.config import NETWORKS_IN_TIME
 
 COLUMNS = ("rule", "profile", "settings", "on chip, at once", "after 1 day", "passes over the data", "wall (s)")
 N_NUMBERS = 4  # columns at the right that hold numbers
@@ -12,7 +13,7 @@ def table_rows(rows: Sequence[Row]) -> list[list[str]]:
     """One line of cells a row, then one for every trivial baseline."""
     baselines = trivial_baselines(rows)
     return [_cells(row) for row in rows] + [
-        [name, "(trivial baseline)", "", f"{value:.4f}", "", "", ""] for name, value in baselines.items()
+        [name, "(trivial baseline)", "", _number(value), "", "", ""] for name, value in baselines.items()
     ]
 
 
@@ -36,10 +37,24 @@ def _cells(row: Row) -> list[str]:
 
 def _settings(row: Row) -> str:
     s = row.settings
-    baseline = f"baseline {s['baseline']}, " if s["rule"] != "bp" else ""
-    return f"{baseline}lr {s['lr']:g}, {s['epochs']} epochs, batch {s['batch']}"
+    baseline = f"baseline {s['baseline']}, " if s["rule"] not in ("bp", "bptt") else ""
+    tried = f" (best of {len(row.trials)})" if row.trials else ""
+    return f"{baseline}{_in_time(s)}lr {s['lr']:g}{tried}, {s['epochs']} epochs, batch {s['batch']}"
+
+
+def _in_time(settings: dict) -> str:
+    """How a rule goes through time, if it does."""
+    if settings["network"] not in NETWORKS_IN_TIME:
+        return ""
+    credit = "" if settings["rule"] == "bptt" else f"credit {settings['credit']}, "
+    return f"{credit}updates {'every step' if settings['update'] == 'online' else 'by sequence'}, "
 
 
 def _figure(spread: dict[str, float]) -> str:
-    sd = f" ± {spread['sd']:.4f}" if spread["n"] > 1 else ""
-    return f"{spread['median']:.4f}{sd}"
+    sd = f" ± {_number(spread['sd'])}" if spread["n"] > 1 else ""
+    return _number(spread["median"]) + sd
+
+
+def _number(value: float) -> str:
+    """Four digits after the point, or three digits in all where that would show too few."""
+    return f"{value:.4f}" if value == 0 or abs(value) >= 0.1 else f"{value:.3g}"

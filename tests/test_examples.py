@@ -1,0 +1,32 @@
+"""The examples run, cut to a size that takes seconds."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+from small_runs import small_task
+
+from noisylearn import tasks
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_asymmetric_devices(tmp_path, monkeypatch, capsys):
+    """Every contender on 200 samples; the plot is drawn for every device."""
+    monkeypatch.setattr(tasks, "load", small_task)
+    example = load("asymmetric_devices")
+    options = ["--seeds", "1", "--epochs", "1", "--devices", "ecram-mo-kim-2019", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["asymmetric_devices.py", *options])
+    example.main()
+    printed = capsys.readouterr().out
+    for part in ("in all", "forgotten after: 2.42", "anp, auxiliary array", "danp, accumulated", "bp, as published"):
+        assert part in printed
+    assert len(list(tmp_path.glob("*.h5"))) == len(example.CONTENDERS)
+    assert (tmp_path / "ecram-mo-kim-2019.png").stat().st_size > 10_000
