@@ -19,6 +19,7 @@ from noisylearn.profiles import HardwareProfile, load_profile
 # Of injected noise, for pre-activations of order one in float32: below, differences of losses drown in rounding;
 # above, the network's nonlinearity shows ([ANP] appendix H).
 NOISE_VARIANCES = (1e-7, 1e-3)
+FOLLOWED_STEPS = 100  # whose readings are held at once while a sequence is looked at
 
 
 class NoiseLevelWarning(UserWarning):
@@ -71,10 +72,10 @@ class Chip:
     def follow(self, x: Tensor, purpose: str = "look") -> Tensor:
         """One read of the chip along sequences x (time, batch, ...): outputs (time, batch, ...)."""
         outputs, state = [], None
-        for step in x:
-            readings, state = self._runner.step(self._placed, self._on_device(step), state, self._one_pass(), purpose)
-            outputs.append(readings.output[0])
-        return torch.stack(outputs)
+        for part in self._on_device(x).split(FOLLOWED_STEPS):
+            readings, state = self._runner.along(self._placed, part, state, self._one_pass(), purpose)
+            outputs.append(readings.output[0].unflatten(0, part.shape[:2]))
+        return torch.cat(outputs)
 
     @torch.no_grad()
     def passes(self, x: Tensor, plan: Plan, purpose: str = "pass") -> Readings:
@@ -87,14 +88,15 @@ class Chip:
         return self._shown(self._runner.run(self._placed, self._on_device(x), plan, purpose))
 
     @torch.no_grad()
-    def step(self, x: Tensor, state: Any, plan: Plan, purpose: str = "pass") -> tuple[Readings, Any]:
-        """One step of all passes of a plan: inputs x (batch, ...) at this time, the state that the last step gave.
+    def along(self, x: Tensor, state: Any, plan: Plan, purpose: str = "pass") -> tuple[Readings, Any]:
+        """All passes of a plan along steps x (time, batch, ...), from the state that the step before gave.
 
-        The state starts as None; that of every pass is its own trajectory.
+        The state starts as None; that of every pass is its own trajectory. Readings are those of a batch of
+        (time x batch) samples.
         """
         if "clean_pass" not in self.profile.observable:
             plan = Plan(((True,) * len(self.layers),) * plan.n_passes)
-        readings, state = self._runner.step(self._placed, self._on_device(x), state, plan, purpose)
+        readings, state = self._runner.along(self._placed, self._on_device(x), state, plan, purpose)
         return self._shown(readings), state
 
     def _shown(self, readings: Readings) -> Readings:
@@ -116,11 +118,11 @@ class Chip:
         placed = self._digital if not on_devices else {n: StraightThrough(c) for n, c in self._placed.items()}
         return runner.run(placed, self._on_device(x), self._one_pass(), "digital")
 
-    def digital_step(self, x: Tensor, state: Any, on_devices: bool = False) -> tuple[Readings, Any]:
-        """One step as `digital_pass` does a pass: autograd can go back through it, and through the state."""
+    def digital_along(self, x: Tensor, state: Any, on_devices: bool = False) -> tuple[Readings, Any]:
+        """Steps x (time, batch, ...) as `digital_pass` does a pass: autograd can go back through them and the state."""
         runner = self._runner if on_devices else self._digital_runner
         placed = self._digital if not on_devices else {n: StraightThrough(c) for n, c in self._placed.items()}
-        return runner.step(placed, self._on_device(x), state, self._one_pass(), "digital")
+        return runner.along(placed, self._on_device(x), state, self._one_pass(), "digital")
 
     def program(self) -> None:
         """Write the model's present weights to the devices, with their programming noise."""
@@ -152,12 +154,8 @@ class Chip:
         return readings.layers[name].input[0]
 
     def _inputs_along(self, name: str, x: Tensor) -> Tensor:
-        inputs, state = [], None
-        for step in x:
-            step = self._on_device(step)
-            readings, state = self._runner.step(self._placed, step, state, self._one_pass(), "calibrate")
-            inputs.append(readings.layers[name].input[0])
-        return torch.cat(inputs)
+        readings, _ = self._runner.along(self._placed, self._on_device(x), None, self._one_pass(), "calibrate")
+        return readings.layers[name].input[0]
 
     def weights(self) -> dict[str, Tensor]:
         """Layer name -> effective weight on the devices at this moment."""

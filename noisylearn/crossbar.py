@@ -126,7 +126,6 @@ class Crossbar:
     def bias(self) -> Tensor | None:
         return self._bias
 
-    @torch.no_grad()
     def read(self, x: Tensor, n_passes: int, purpose: str) -> Tensor:
         """Pre-activations of inputs (1 or n_passes, batch, ...) with all noise of devices and converters.
 
@@ -148,24 +147,23 @@ class Crossbar:
 
     def _with_read_noise(self, x: Tensor, activity: Tensor, n_passes: int, purpose: str) -> Tensor:
         """Independent Gaussian weight noise, lumped: variance sum_j var(w_ij) x_j^2 at every output, exactly."""
-        variance = self._read_variance_of(x.square())
-        if variance is None:
+        each = self.read_variance()
+        if each is None:
             return activity
+        variance = self._read_variance_of(x.square(), each)
         z = self._draws.normal((self.name, "read", purpose), (n_passes, *activity.shape[1:]))
         return torch.addcmul(activity, variance.clamp_(min=0).sqrt_(), z)
 
-    def _read_variance_of(self, squares: Tensor) -> Tensor | None:
-        """Variance of the pre-activations of one read, from the squares of the inputs.
+    def _read_variance_of(self, squares: Tensor, each: Tensor) -> Tensor:
+        """Variance of the pre-activations of one read, from the squares of the inputs and the variance of each weight.
 
         Where all devices have the same variance, and all weights of a column the same scale, a sum takes the place
         of the product: the layer's own sum over its inputs, for one output.
         """
-        self._read_devices()
         shared = self._cache.get("pair_variance")
         one_column = self._tiling.n_tiles == 1 and getattr(self.layer, "groups", 1) == 1
         if shared is None or not _is_constant(shared) or not one_column:
-            variance = self.read_variance()
-            return None if variance is None else _each_pass(self.layer, variance, None, squares)
+            return _each_pass(self.layer, each, None, squares)
         sums = _each_pass(self.layer, torch.ones_like(self.layer.weight[:1]), None, squares)
         column = (self._scale.squeeze(1) ** 2 * shared).reshape(
             -1, *[1] * (0 if self._is_linear else squares.dim() - 3)
@@ -281,6 +279,8 @@ def _through(parameter: Tensor, value: Tensor) -> Tensor:
 
 def _each_pass(layer: WeightLayer, weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
     """The layer's product for inputs (passes, batch, ...)."""
+    if isinstance(layer, nn.Linear):
+        return nn.functional.linear(x, weight, bias)
     y = apply_weights(layer, weight, bias, x.flatten(0, 1))
     return y.reshape(*x.shape[:2], *y.shape[1:])
 

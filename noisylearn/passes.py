@@ -97,34 +97,38 @@ class PassRunner:
             raise UserError(f"the model does not take an input of shape {tuple(x.shape)}: {reason}") from error
 
     def _run(self, placed: Placed, x: Tensor, plan: Plan, purpose: str, fork: bool) -> Readings:
-        batch = x.shape[0]
-        forward = _Forward(placed, plan, batch, self._draws, purpose, forked=not fork or plan.n_passes == 1)
+        forward = _Forward(placed, plan, x.shape[0], self._draws, purpose, forked=not fork or plan.n_passes == 1)
         stacks = forward.forked and plan.n_passes > 1
         stacked = x.repeat(plan.n_passes, *[1] * (x.dim() - 1)) if stacks else x
-        with _executed_by(self._executions(placed, forward)), exact_convolutions(x):
+        with _executed_by({**self._others, **forward.executions()}), exact_convolutions(x):
             output = self._model(stacked)
-        return forward.read(output)
+        return forward.read([output])
 
-    def step(self, placed: Placed, x: Tensor, state: Any, plan: Plan, purpose: str) -> tuple[Readings, Any]:
-        """One step of a network in time: its inputs x (batch, ...), the state that its last step left (None at first).
+    def along(self, placed: Placed, x: Tensor, state: Any, plan: Plan, purpose: str) -> tuple[Readings, Any]:
+        """Steps x (time, batch, ...) of a network in time, from the state that its last step left (None at first).
 
-        Every pass goes its own way from the first step on. Raises UserError for a network that is none in time, or an
-        input that it does not take.
+        Every pass goes its own way from the first step on. In the readings the steps are merged along the batch.
+        Raises UserError for a network that is none in time, or an input that it does not take.
         """
-        forward = _Forward(placed, plan, x.shape[0], self._draws, purpose, forked=True)
-        stacked = x.repeat(plan.n_passes, *[1] * (x.dim() - 1)) if plan.n_passes > 1 else x
+        steps, batch = x.shape[:2]
+        forward = _Forward(placed, plan, batch, self._draws, purpose, forked=True, n_steps=steps)
+        stacked = x.repeat(1, plan.n_passes, *[1] * (x.dim() - 2)) if plan.n_passes > 1 else x
+        outputs = []
+        with _executed_by({**self._others, **forward.executions()}), exact_convolutions(x):
+            for step in stacked.unbind():
+                output, state = self._one_step(step, state)
+                outputs.append(output)
+                forward.step += 1
+        return forward.read(outputs), state
+
+    def _one_step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
         try:
-            with _executed_by(self._executions(placed, forward)), exact_convolutions(x):
-                found = self._model(stacked, state)
+            found = self._model(x, state)
         except (RuntimeError, TypeError) as error:
             raise _misfit(self._model, x, error) from error
         if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[0], Tensor)):
             raise UserError(f"{type(self._model).__name__} in time: forward(x_t, state) has to return (y_t, state)")
-        output, state = found
-        return forward.read(output), state
-
-    def _executions(self, placed: Placed, forward: "_Forward") -> dict[nn.Module, Callable[..., Any]]:
-        return {**self._others, **{layer.layer: forward.execution(name) for name, layer in placed.items()}}
+        return found
 
     def _probe_fork(self, placed: Placed, x: Tensor) -> bool:
         """Whether passes may part at the first weight layer: both ways must give the same without noise."""
@@ -141,86 +145,123 @@ class PassRunner:
 
 
 class _Forward:
-    """State of one stacked forward: has it forked yet, and what was read so far."""
+    """State of one stacked forward, of one step or of several: has it forked yet, and what was read so far."""
 
-    def __init__(self, placed: Placed, plan: Plan, batch: int, draws: Draws, purpose: str, forked: bool) -> None:
-        self.forked = forked
-        self.readings: dict[str, LayerReading] = {}
-        self._placed, self._plan, self._batch = placed, plan, batch
-        self._draws, self._purpose = draws, purpose
-        self._index = {name: i for i, name in enumerate(placed)}
+    def __init__(
+        self, placed: Placed, plan: Plan, batch: int, draws: Draws, purpose: str, forked: bool, n_steps: int = 1
+    ) -> None:
+        self.forked, self.step = forked, 0
+        self.n_passes, self.batch, self.n_steps = plan.n_passes, batch, n_steps
+        self.draws, self.purpose = draws, purpose
+        self.last = ""
+        self._layers = {
+            name: _LayerSteps(name, layer, self, [p for p in range(plan.n_passes) if plan.perturbed[p][i]])
+            for i, (name, layer) in enumerate(placed.items())
+        }
 
-    def execution(self, name: str) -> Callable[[Tensor], Tensor]:
-        """What takes the place of the layer's own forward."""
-        return lambda inputs: self._execute(name, inputs)
+    def executions(self) -> dict[nn.Module, Callable[..., Any]]:
+        """What takes the place of the layers' own forwards."""
+        return {steps.placed.layer: steps for steps in self._layers.values()}
 
-    def read(self, output: Tensor) -> Readings:
-        """All readings, after the model gave its output."""
-        unused = [name for name in self._placed if name not in self.readings]
-        if unused:
-            raise UserError(f"layer '{unused[0]}' was not used in the forward pass; remove it from the model")
-        readings = {name: self.readings[name] for name in self._placed}
-        output = output.reshape(self._plan.n_passes, self._batch, *output.shape[1:])
-        return Readings(output, readings, last=next(reversed(self.readings)))
+    def read(self, outputs: list[Tensor]) -> Readings:
+        """All readings, after the model gave its outputs, (passes x batch, ...) of every step."""
+        readings = {name: steps.reading() for name, steps in self._layers.items()}
+        shaped = [output.reshape(self.n_passes, self.batch, *output.shape[1:]) for output in outputs]
+        return Readings(_merged(shaped), readings, self.last)
 
-    def _execute(self, name: str, inputs: Tensor) -> Tensor:
-        if name in self.readings:
-            raise UserError(f"layer '{name}' is used twice in one forward pass; give each use a layer of its own")
-        seen = self._plan.n_passes if self.forked else 1
-        inputs = inputs.reshape(seen, self._batch, *inputs.shape[1:])
-        self.forked = True
-        placed = self._placed[name]
-        activity = placed.read(inputs, self._plan.n_passes, self._purpose)
-        if activity.shape[0] != self._plan.n_passes:
-            activity = activity.expand(self._plan.n_passes, *activity.shape[1:])
-        activity, weight_noise = self._add_weight_noise(name, inputs, activity)
-        activity, noise = self._add_node_noise(name, activity)
-        self.readings[name] = LayerReading(
-            placed.layer, inputs, activity, noise, weight_noise, placed.node_variance, placed.weight_variance
-        )
+
+class _LayerSteps:
+    """One layer in a stacked forward: executes it, and keeps what was seen of it, step by step."""
+
+    def __init__(self, name: str, placed: PlacedLayer, forward: _Forward, perturbed: list[int]) -> None:
+        self.placed = placed
+        self._name, self._forward, self._perturbed = name, forward, perturbed
+        self._inputs: list[Tensor] = []
+        self._activities: list[Tensor] = []
+        self._weight_noise: list[dict[str, Tensor]] = []
+        self._noise: Tensor | None = None
+        self._noise_of_step: tuple[Tensor, ...] = ()
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        forward = self._forward
+        if len(self._inputs) > forward.step:
+            raise UserError(f"layer '{self._name}' is used twice in one forward pass; give each use a layer of its own")
+        inputs = inputs.reshape(forward.n_passes if forward.forked else 1, forward.batch, *inputs.shape[1:])
+        forward.forked, forward.last = True, self._name
+        activity = self.placed.read(inputs, forward.n_passes, forward.purpose)
+        if activity.shape[0] != forward.n_passes:
+            activity = activity.expand(forward.n_passes, *activity.shape[1:])
+        if self.placed.pass_effects:
+            activity = self._add_weight_noise(inputs, activity)
+        if self.placed.node_effects and self._perturbed:
+            if not self._noise_of_step:
+                self._draw_node_noise(activity)
+            activity = activity + self._noise_of_step[forward.step]
+        self._inputs.append(inputs)
+        self._activities.append(activity)
         return activity.flatten(0, 1)
 
-    def _add_weight_noise(self, name: str, inputs: Tensor, activity: Tensor) -> tuple[Tensor, list[dict[str, Tensor]]]:
+    def reading(self) -> LayerReading:
+        """What was seen of all steps, merged along the batch. Raises UserError if a step did not use the layer."""
+        if len(self._inputs) != self._forward.n_steps:
+            raise UserError(f"layer '{self._name}' was not used in the forward pass; remove it from the model")
+        return LayerReading(
+            self.placed.layer,
+            _merged(self._inputs),
+            _merged(self._activities),
+            self._noise,
+            self._weight_noise if self._forward.n_steps == 1 else [],
+            self.placed.node_variance,
+            self.placed.weight_variance,
+        )
+
+    def _add_weight_noise(self, inputs: Tensor, activity: Tensor) -> Tensor:
         """Noise on the weights that is the same for all samples of a pass."""
-        placed = self._placed[name]
-        if not placed.pass_effects:
-            return activity, []
         drawn: list[dict[str, Tensor]] = []
         rows = []
         for p, row in enumerate(activity):
-            noise = self._draw_weight_noise(name) if self._plan.perturbed[p][self._index[name]] else {}
+            noise = self._draw_weight_noise() if p in self._perturbed else {}
             if noise:
                 x = inputs[min(p, inputs.shape[0] - 1)]
-                row = row + apply_weights(placed.layer, noise["weight"], noise.get("bias"), x)
+                row = row + apply_weights(self.placed.layer, noise["weight"], noise.get("bias"), x)
             drawn.append(noise)
             rows.append(row)
-        return torch.stack(rows), drawn
+        self._weight_noise = drawn
+        return torch.stack(rows)
 
-    def _draw_weight_noise(self, name: str) -> dict[str, Tensor]:
-        """Noise of one pass on the weight and the bias of a layer."""
-        noise = {key: torch.zeros_like(p.detach()) for key, p in self._placed[name].layer.named_parameters()}
-        for effect in self._placed[name].pass_effects:
+    def _draw_weight_noise(self) -> dict[str, Tensor]:
+        """Noise of one pass on the weight and the bias of the layer."""
+        noise = {key: torch.zeros_like(p.detach()) for key, p in self.placed.layer.named_parameters()}
+        for effect in self.placed.pass_effects:
             for key, so_far in noise.items():
-                draw = StreamOf(self._draws, name, effect.kind, key, self._purpose)
+                draw = StreamOf(self._forward.draws, self._name, effect.kind, key, self._forward.purpose)
                 noise[key] = effect.apply(so_far, Setting(), draw, {})
         return noise
 
-    def _add_node_noise(self, name: str, activity: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Additive noise on the pre-activations of the passes that the plan perturbs."""
-        effects = self._placed[name].node_effects
-        on = [p for p in range(self._plan.n_passes) if self._plan.perturbed[p][self._index[name]]]
-        if not effects or not on:
-            return activity, None
-        noise = activity.new_zeros(len(on), *activity.shape[1:])
-        setting = self._placed[name].setting
-        for effect, state in zip(effects, self._placed[name].node_memory, strict=True):
+    def _draw_node_noise(self, activity: Tensor) -> None:
+        """Additive noise on the pre-activations of all steps at once, zero in passes that are not perturbed.
+
+        Independent from sample to sample, and so from step to step: the steps are more of a batch.
+        """
+        forward, setting = self._forward, self.placed.setting
+        n_samples = forward.n_steps * forward.batch
+        noise = activity.new_zeros(len(self._perturbed), n_samples, *activity.shape[2:])
+        for effect, state in zip(self.placed.node_effects, self.placed.node_memory, strict=True):
             if not state:
-                effect.fabricate(noise[0, 0], setting, StreamOf(self._draws, name, effect.kind), state)
-            noise = effect.apply(noise, setting, StreamOf(self._draws, name, effect.kind, self._purpose), state)
-        if len(on) < self._plan.n_passes:
-            perturbed_only, noise = noise, torch.zeros_like(activity)
-            noise[on] = perturbed_only
-        return activity + noise, noise
+                effect.fabricate(noise[0, 0], setting, StreamOf(forward.draws, self._name, effect.kind), state)
+            draw = StreamOf(forward.draws, self._name, effect.kind, forward.purpose)
+            noise = effect.apply(noise, setting, draw, state)
+        if len(self._perturbed) < forward.n_passes:
+            perturbed_only = noise
+            noise = activity.new_zeros(forward.n_passes, *noise.shape[1:])
+            noise[self._perturbed] = perturbed_only
+        self._noise = noise
+        self._noise_of_step = noise.split(forward.batch, dim=1)
+
+
+def _merged(steps: list[Tensor]) -> Tensor:
+    """Steps (passes, batch, ...) joined along the batch."""
+    return steps[0] if len(steps) == 1 else torch.cat(steps, 1)
 
 
 def _misfit(model: nn.Module, x: Tensor, error: Exception) -> Exception:

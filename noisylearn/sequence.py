@@ -81,8 +81,8 @@ class RuleInTime(Protocol):
 class SequentialChip(AnyChip, Protocol):
     """A chip that runs step by step, with states."""
 
-    def step(self, x: Tensor, state: Any, plan: Plan, purpose: str = "pass") -> tuple[Readings, Any]: ...
-    def digital_step(self, x: Tensor, state: Any, on_devices: bool = False) -> tuple[Readings, Any]: ...
+    def along(self, x: Tensor, state: Any, plan: Plan, purpose: str = "pass") -> tuple[Readings, Any]: ...
+    def digital_along(self, x: Tensor, state: Any, on_devices: bool = False) -> tuple[Readings, Any]: ...
     def program(self) -> None: ...
 
 
@@ -114,24 +114,18 @@ class Span(Observation):
 
     def of(self, plan: Plan) -> tuple[Readings, Tensor]:
         if plan not in self._seen:
-            steps = []
-            for x in self.x:
-                readings, self.states[plan] = self._sequential.step(x, self.states.get(plan), plan, self.purpose)
-                steps.append(readings)
-            merged = _merged(steps)
-            losses = self._losses(merged.output)
-            self._seen[plan] = merged, self.time.credited(losses * self.weights).flatten(1)
+            readings, self.states[plan] = self._sequential.along(self.x, self.states.get(plan), plan, self.purpose)
+            losses = self._losses(readings.output)
+            self._seen[plan] = readings, self.time.credited(losses * self.weights).flatten(1)
         return self._seen[plan]
 
     def digital(self, on_devices: bool = False) -> tuple[Readings, Tensor]:
-        steps, state = [], self.states.get("digital")
-        for t, x in enumerate(self.x):
-            if self.time.truncate is not None and t % self.time.truncate == 0:
-                state = detached(state)
-            readings, state = self._sequential.digital_step(x, state, on_devices)
-            steps.append(readings)
+        stretches, state = [], self.states.get("digital")
+        for x in self.x.split(self.time.truncate or len(self.x)):
+            readings, state = self._sequential.digital_along(x, detached(state), on_devices)
+            stretches.append(readings)
         self.states["digital"] = detached(state)
-        merged = _merged(steps)
+        merged = _merged(stretches)
         return merged, (self._losses(merged.output)[0] * self.weights).flatten()
 
     def steps(self) -> Iterator["Span"]:

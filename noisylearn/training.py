@@ -241,7 +241,7 @@ class Training:
             span = self._span(self.task.steps(inputs, targets))
             estimate = estimate_along(self.rule, span).gradients
             true = BPTT(forward="chip").gradients(self._span(self.task.steps(inputs, targets)), layers).gradients
-            pair, _ = self.chip.step(span.x[0], None, pair_plan, purpose="measure")
+            pair, _ = self.chip.along(span.x[:1], None, pair_plan, purpose="measure")
         else:
             seen = Observation(self.chip, inputs, lambda output: self.task.loss_fn(output, targets), purpose="measure")
             estimate = self.rule.gradients(seen, layers).gradients

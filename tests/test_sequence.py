@@ -72,7 +72,7 @@ def test_the_last_output_depends_on_the_first_input() -> None:
     inputs.requires_grad_()
     state, chip = None, Chip(model)
     for x in inputs:
-        readings, state = chip.digital_step(x, state)
+        readings, state = chip.digital_along(x[None], state)
     (gradient,) = torch.autograd.grad(readings.output.sum(), inputs)
     assert (gradient[0].abs() > 1e-9).all()
 
@@ -92,6 +92,14 @@ def test_losses_of_steps_are_means_over_the_samples_that_count() -> None:
         assert float(losses[t]) == pytest.approx(float(expected))
 
 
+class StepwiseDraws(Draws):
+    """The same numbers whether they are asked for step by step or for several steps, as more of a batch, at once."""
+
+    def normal(self, name: tuple[str, ...], shape: tuple[int, ...]) -> Tensor:
+        passes, samples, *rest = shape
+        return torch.cat([super(StepwiseDraws, self).normal(name, (passes, B, *rest)) for _ in range(samples // B)], 1)
+
+
 @pytest.mark.parametrize("credit", ["local", "sequence", "reward-to-go", "trace"])
 def test_credit_is_what_its_sum_says(credit: str) -> None:
     losses = torch.rand(2, 6, 3, dtype=torch.float64)
@@ -106,7 +114,9 @@ def test_credit_is_what_its_sum_says(credit: str) -> None:
         torch.testing.assert_close(found[:, t], expected)
 
 
-def np_estimate(model: RNN, inputs: Tensor, targets: Tensor, noise: dict[str, list[Tensor]], rule: Rule) -> Tensor:
+def np_estimate(
+    model: RNN, inputs: Tensor, targets: Tensor, noise: dict[str, tuple[Tensor, ...]], rule: Rule
+) -> Tensor:
     """NP and ANP written out in numpy, with the noise that was drawn: one clean and one noisy trajectory."""
     W, readout = model.hidden1.weight.detach().numpy(), model.readout.weight.detach().numpy()
     u, y = inputs.numpy(), targets.numpy()
@@ -145,7 +155,7 @@ def test_estimates_equal_a_computation_by_hand_from_the_same_draws(kind: type[Ru
     rule = kind(credit=credit)
     rule.run(Chip(model, machine(QUIET, observable=SHOWS), draws=draws), inputs, targets, squared)
     noise = {
-        name: [1e-4 * z.double() for z in drawn]
+        name: (1e-4 * drawn[0].double()).split(B, 1)  # drawn for all steps at once
         for key, drawn in draws.record.items()
         for name in ("hidden1", "readout")
         if key[0] == name
@@ -234,7 +244,7 @@ def test_online_equals_sequence_where_weights_hardly_move(rule: Rule) -> None:
         )
         model = net()
         start = torch.cat([p.detach().flatten().clone() for p in model.parameters()])
-        chip = Chip(model, machine(QUIET, observable=SHOWS), seed=2)
+        chip = Chip(model, machine(QUIET, observable=SHOWS), draws=StepwiseDraws(2))
         optimizer = torch.optim.SGD(model.parameters(), lr=rate)
         timed.run(chip, inputs, targets, squared, optimizer)
         if update == "sequence":
@@ -266,7 +276,7 @@ def test_a_trace_online_equals_a_trace_over_the_sequence() -> None:
     found = {}
     for update in ("online", "sequence"):
         model = net()
-        chip = Chip(model, machine(QUIET, observable=SHOWS), seed=2)
+        chip = Chip(model, machine(QUIET, observable=SHOWS), draws=StepwiseDraws(2))
         start = torch.cat([p.detach().flatten().clone() for p in model.parameters()])
         optimizer = torch.optim.SGD(model.parameters(), lr=1e-7 * (9 if update == "sequence" else 1))
         NP(credit="trace", decay=0.5, update=update).run(chip, inputs, targets, squared, optimizer)
@@ -295,19 +305,26 @@ def test_truncated_backprop_online_steps_after_every_stretch() -> None:
 
 
 def test_the_two_passes_of_a_noisy_chip_are_two_trajectories() -> None:
+    """Each with noise of its own at every step, and with the state that its own noise left."""
     model, (inputs, targets) = net(), sequences()
-    chip = Chip(model, machine('kind = "gaussian-node"\nsigma = 0.05', observable=SHOWS), seed=0)
-    seen = []
+    draws, seen = RecordedDraws(0), []
+    chip = Chip(model, machine('kind = "gaussian-node"\nsigma = 0.05', observable=SHOWS), draws=draws)
 
     def watching(output: Tensor, target: Tensor) -> Tensor:
         seen.append(output)
         return squared(output, target)
 
     ANP(baseline="noisy").run(chip, inputs, targets, watching)
-    first, second = (output.unflatten(0, (T, B)) for output in seen[:2])
-    apart = (first - second).abs().mean((1, 2))
-    assert (apart > 0).all()
-    assert apart[1:].mean() > apart[0], "what differed at one step goes on at the next"
+    (xi,), (nu,) = (
+        [0.05 * drawn[0].double() for key, drawn in draws.record.items() if key[0] == name]
+        for name in ("hidden1", "readout")
+    )
+    for p in range(2):
+        x = torch.zeros(B, H, dtype=torch.float64)
+        for t, (output, step) in enumerate(zip(seen[p].split(B), inputs, strict=True)):
+            x = torch.tanh(model.hidden1(torch.cat([step, x], 1)) + xi[p, t * B : (t + 1) * B])
+            torch.testing.assert_close(output, model.readout(x) + nu[p, t * B : (t + 1) * B])
+    assert (seen[0] - seen[1]).abs().mean() > 0.01
 
 
 def test_layers_and_their_decorrelations() -> None:

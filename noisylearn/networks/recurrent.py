@@ -49,8 +49,8 @@ class RNN(nn.Module):
             state = tuple(u.new_zeros(len(u), size) for size in self.sizes)
         below, new = u, []
         for i, before in enumerate(state, start=1):
-            below = self.activation(self.get_submodule(f"hidden{i}")(torch.cat([below, before], 1)))
+            below = self.activation(getattr(self, f"hidden{i}")(torch.cat([below, before], 1)))
             if self._decorrelates:
-                below = self.get_submodule(f"decorrelation{i}")(below)
+                below = getattr(self, f"decorrelation{i}")(below)
             new.append(below)
         return self.readout(below), tuple(new)

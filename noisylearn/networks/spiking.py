@@ -50,8 +50,8 @@ class Spiking(nn.Module):
             state = self._at_rest(x)
         spikes, new = x, []
         for i, before in enumerate(state[:-1], start=1):
-            current = self.get_submodule(f"hidden{i}")(spikes)
-            spikes, *after = self.get_submodule(f"neurons{i}")(current, *before)
+            current = getattr(self, f"hidden{i}")(spikes)
+            spikes, *after = getattr(self, f"neurons{i}")(current, *before)
             new.append((spikes, *after) if self._feeds_back(i) else tuple(after))
         _, membrane = self.integrator(self.readout(spikes), *state[-1])
         return membrane, (*new, (membrane,))
@@ -66,10 +66,10 @@ class Spiking(nn.Module):
         """What the neurons of a layer remember: membrane; with it the last spikes, or the synaptic current."""
         if i > len(self.sizes):
             return 1
-        return 2 if self._feeds_back(i) or hasattr(self.get_submodule(f"neurons{i}"), "alpha") else 1
+        return 2 if self._feeds_back(i) or hasattr(getattr(self, f"neurons{i}"), "alpha") else 1
 
     def _feeds_back(self, i: int) -> bool:
-        return hasattr(self.get_submodule(f"neurons{i}"), "recurrent")
+        return hasattr(getattr(self, f"neurons{i}"), "recurrent")
 
 
 def _neurons(neuron: Neuron, size: int, beta: float, alpha: float, threshold: float, spike_grad: Any) -> nn.Module:
