@@ -22,7 +22,7 @@ from noisylearn.records import Record, one_line
 from noisylearn.rules import REGISTRY, Delta, PerLayer, Rule, rule_class
 from noisylearn.rules.anp import Scale
 from noisylearn.rules.backprop import Forward
-from noisylearn.sequence import Credit, Update
+from noisylearn.sequence import OF_LATER_LOSSES, Credit, Update
 from noisylearn.tasks import describe
 
 
@@ -120,6 +120,8 @@ def resolve(
             settings |= recipe
             used.append(pattern)
     settings |= stated
+    if settings.get("credit") in OF_LATER_LOSSES and "update" not in stated:
+        settings["update"] = "sequence"
     _check_time(task, label, in_time, settings.get("network", "mlp"))
     if rule in ("bp", "bptt") and profile.in_place is not None:
         settings.setdefault("forward", "chip")  # there is no digital model to train first

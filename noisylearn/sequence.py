@@ -20,6 +20,7 @@ from noisylearn.passes import LayerReading, Plan, Readings
 
 Credit = Literal["local", "sequence", "reward-to-go", "trace"]
 Update = Literal["online", "sequence"]
+OF_LATER_LOSSES: tuple[Credit, ...] = ("sequence", "reward-to-go")
 Gradients = dict[str, dict[str, Tensor]]
 StepLoss = Callable[[Tensor, Tensor], Tensor]
 FORGOTTEN = 1e-3  # share of an eligibility below which it is dropped
@@ -47,7 +48,7 @@ class InTime:
             raise UserError(f"decay {self.decay}: give a share between 0 and 1, for example 0.9")
         if self.truncate is not None and self.truncate < 1:
             raise UserError(f"truncate {self.truncate}: give at least 1 step")
-        if self.update == "online" and self.credit in ("sequence", "reward-to-go"):
+        if self.update == "online" and self.credit in OF_LATER_LOSSES:
             raise UserError(
                 f"credit '{self.credit}' needs the losses of later steps, which an online update does not know: use "
                 "credit 'local' or 'trace', or update 'sequence'"

@@ -19,6 +19,7 @@ RECIPES = {
     "mnist/*/pcm*": {"lr": 3.0},
     "mnist/danp/pcm*": {"lr": 4.0, "baseline": "noisy"},
     "sarcos": {"hidden": [7]},
+    "mackey-glass": {"update": "online"},
 }
 
 # a value other than the default for every field
@@ -156,6 +157,7 @@ def test_settings_in_time():
     assert (config.rule, config.truncate, config.update, config.label) == ("bptt", 7, "online", "dtbptt7")
     assert (config.network, config.activation) == ("rnn", "tanh")
     assert config.build_rule().in_time().truncate == 7
+    assert resolve("mackey-glass", "np", GAUSSIAN, {"credit": "sequence"})[0].update == "sequence"
     config, _ = resolve("copying", "anp", GAUSSIAN, {"credit": "trace", "decay": 0.5, "readout": "delta"})
     assert config.build_rule().in_time() == InTime("trace", 0.5, config.update)
 

@@ -348,3 +348,13 @@ def test_runaway_in_time_leaves_the_last_good_state(small, tmp_path):
     options = {"hidden": (6,), "batch": 20, "epochs": 1, "seq_len": 40, "optimizer": "sgd", "activation": "identity"}
     with pytest.raises(UserError, match="lower --lr"):
         run(tmp_path, "mackey-glass", "tbptt1", update="online", lr=1e9, **options)
+
+
+@pytest.mark.parametrize("task", [name for name in tasks.names() if tasks.describe(name).in_time])
+@pytest.mark.parametrize("rule", ["danp", "np", "bptt", "tbptt1"])
+def test_the_packaged_recipes_fit_every_task_in_time(task, rule):
+    config, _ = resolve(task, rule, GAUSSIAN, {})
+    config.build_rule()
+    assert config.network == ("spiking" if task.startswith("latency") else "rnn")
+    if not tasks.describe(task).files:
+        assert len(tasks.load(task, seq_len=config.seq_len).train_inputs) >= config.batch
