@@ -124,9 +124,16 @@ def node_signals(rule: NodeRule, plan: Plan, readings: Readings, losses: Tensor)
     sizes = [post[0, 0].numel() for post in posts]
     scales = rule.scales(norms, sizes, [readings.layers[name].node_variance for name in perturbed])
     return {
-        name: torch.einsum("pb,pbn->bn", modulator[index] * scale / rule.draws, post.flatten(2)).reshape(post.shape[1:])
+        name: _summed(modulator[index] * scale / rule.draws, post)
         for (name, index), scale, post in zip(perturbed.items(), scales, posts, strict=True)
     }
+
+
+def _summed(factor: Tensor, post: Tensor) -> Tensor:
+    """Sum over the passes of factor (passes, batch) x post (passes, batch, ...)."""
+    if len(post) == 1:
+        return factor[0].reshape(-1, *[1] * (post.dim() - 2)) * post[0]
+    return torch.einsum("pb,pbn->bn", factor, post.flatten(2)).reshape(post.shape[1:])
 
 
 def _post(rule: NodeRule, reading: LayerReading, passes: slice | list[int]) -> Tensor:

@@ -112,7 +112,7 @@ class PassRunner:
         """
         steps, batch = x.shape[:2]
         forward = _Forward(placed, plan, batch, self._draws, purpose, forked=True, n_steps=steps)
-        stacked = x.repeat(1, plan.n_passes, *[1] * (x.dim() - 2)) if plan.n_passes > 1 else x
+        stacked = torch.cat([x] * plan.n_passes, 1) if plan.n_passes > 1 else x
         outputs = []
         with _executed_by({**self._others, **forward.executions()}), exact_convolutions(x):
             for step in stacked.unbind():
@@ -256,7 +256,7 @@ class _LayerSteps:
             noise = activity.new_zeros(forward.n_passes, *noise.shape[1:])
             noise[self._perturbed] = perturbed_only
         self._noise = noise
-        self._noise_of_step = noise.split(forward.batch, dim=1)
+        self._noise_of_step = noise.split(forward.batch, dim=1) if forward.n_steps > 1 else (noise,)
 
 
 def _merged(steps: list[Tensor]) -> Tensor:
