@@ -114,15 +114,17 @@ def main() -> None:
     ]
     print_table("Digits, accuracy on the chip (mean ± sd)", ["", *devices], cells, len(devices))
     for name in devices:
-        chosen = [row for _, row in rows if row.profile.startswith(name)]
-        accuracy_curves(chosen, "accuracy", trivial_baselines(chosen), arguments.out / f"{name}.png")
+        chosen = [(label, row) for label, row in rows if row.profile.startswith(name)]
+        labels, drawn = zip(*chosen, strict=True)
+        accuracy_curves(drawn, "accuracy", trivial_baselines(drawn), arguments.out / f"{name}.png", labels)
 
 
 def _figure(row: Row) -> str:
     if not row.runs:
         return row.refused
     found = row.summary()["accuracy_at_once"]
-    return f"{100 * found['mean']:.1f} ± {100 * found['sd']:.1f}"
+    spread = f" ± {100 * found['sd']:.1f}" if found["n"] > 1 else ""
+    return f"{100 * found['mean']:.1f}{spread}"
 
 
 if __name__ == "__main__":

@@ -10,20 +10,28 @@ import torch
 from noisylearn.compare import Row
 from noisylearn.errors import UserError
 
+LONG_LABEL = 35  # characters, of which three do not fit beside one another
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def accuracy_curves(rows: Sequence[Row], metric: str, baselines: dict[str, float], file: Path) -> None:
-    """Held-out metric read on the chip after every epoch: median over the seeds, shaded from lowest to highest."""
-    figure, axes = new_figure(1, width=9.0)
-    ax = axes[0]
+def accuracy_curves(
+    rows: Sequence[Row], metric: str, baselines: dict[str, float], file: Path, labels: Sequence[str] = ()
+) -> None:
+    """Held-out metric read on the chip after every epoch: median over the seeds, shaded from lowest to highest.
+
+    labels: of the rows, in place of their rule and profile.
+    """
     several = len({row.profile for row in rows}) > 1
-    for row in (r for r in rows if r.runs):
+    labels = labels or [f"{row.label} on {row.profile}" if several else row.label for row in rows]
+    columns = 3 if max(map(len, labels)) < LONG_LABEL else 2
+    figure, axes = new_figure(1, width=8.0, height=4.4 + 0.2 * (len(rows) + len(baselines)) / columns)
+    ax = axes[0]
+    for row, name in ((r, name) for r, name in zip(rows, labels, strict=True) if r.runs):
         curves = torch.tensor([list(run["metrics"]["epoch"][f"held_out_{metric}"]) for run in row.runs])
         epochs = range(1, curves.shape[1] + 1)
-        label = f"{row.label} on {row.profile}" if several else row.label
-        label += f" ({len(curves)} seeds)" if len(curves) > 1 else ""
+        label = f"{name} ({len(curves)} seeds)" if len(curves) > 1 else name
         (line,) = ax.plot(epochs, curves.quantile(0.5, dim=0), marker=".", label=label)
         ax.fill_between(epochs, curves.amin(0), curves.amax(0), alpha=0.2, color=line.get_color(), linewidth=0)
     for (name, value), style in zip(baselines.items(), (":", "-.", "--", (0, (1, 5)), (0, (5, 5))), strict=False):
@@ -33,7 +41,7 @@ def accuracy_curves(rows: Sequence[Row], metric: str, baselines: dict[str, float
         ax.set_yscale("log")
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.grid(alpha=0.3)
-    ax.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    figure.legend(fontsize="small", loc="outside lower center", ncols=columns)
     save_figure(figure, file)
 
 
