@@ -31,6 +31,10 @@ class Digital:
         """Pre-activations (passes, batch, ...) of inputs (passes, batch, ...)."""
         return _each_pass(self.layer, self.layer.weight, self.layer.bias, x)
 
+    def exact(self) -> tuple[Tensor, Tensor | None] | None:
+        """Weight and bias, where `read` is their product and nothing else."""
+        return self.layer.weight, self.layer.bias
+
 
 class Crossbar:
     """A layer on the devices of a profile.
@@ -138,6 +142,12 @@ class Crossbar:
         if self._bias is None:
             return y
         return y + (self._bias if self._is_linear else self._bias.reshape(-1, *[1] * (y.dim() - 3)))
+
+    def exact(self) -> tuple[Tensor, Tensor | None] | None:
+        """Effective weight and bias at this moment, where `read` is their product and nothing else; else None."""
+        if self.periphery is not None or self.read_variance() is not None:
+            return None
+        return self.weight(), self._bias
 
     @torch.no_grad()
     def calibrate(self, x: Tensor) -> None:
@@ -270,6 +280,9 @@ class StraightThrough:
         """Forward the noisy values, backward the product with the weights that the devices hold now."""
         linear = _each_pass(self.layer, _through(self.layer.weight, self._crossbar.weight()), self.layer.bias, x)
         return linear + (self._crossbar.read(x.detach(), n_passes, purpose) - linear).detach()
+
+    def exact(self) -> tuple[Tensor, Tensor | None] | None:
+        return None
 
 
 def _through(parameter: Tensor, value: Tensor) -> Tensor:

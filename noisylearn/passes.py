@@ -166,8 +166,12 @@ class _Forward:
     def read(self, outputs: list[Tensor]) -> Readings:
         """All readings, after the model gave its outputs, (passes x batch, ...) of every step."""
         readings = {name: steps.reading() for name, steps in self._layers.items()}
-        shaped = [output.reshape(self.n_passes, self.batch, *output.shape[1:]) for output in outputs]
-        return Readings(_merged(shaped), readings, self.last)
+        return Readings(self.by_pass(outputs, self.n_passes), readings, self.last)
+
+    def by_pass(self, steps: list[Tensor], n_passes: int) -> Tensor:
+        """Steps (passes x batch, ...) as (passes, steps x batch, ...)."""
+        shaped = [step.reshape(n_passes, self.batch, *step.shape[1:]) for step in steps]
+        return shaped[0] if len(shaped) == 1 else torch.cat(shaped, 1)
 
 
 class _LayerSteps:
@@ -181,39 +185,58 @@ class _LayerSteps:
         self._weight_noise: list[dict[str, Tensor]] = []
         self._noise: Tensor | None = None
         self._noise_of_step: tuple[Tensor, ...] = ()
+        self._exact: tuple[Tensor, Tensor | None] | None = None
+        self._seen = 1
 
     def __call__(self, inputs: Tensor) -> Tensor:
         forward = self._forward
         if len(self._inputs) > forward.step:
             raise UserError(f"layer '{self._name}' is used twice in one forward pass; give each use a layer of its own")
-        inputs = inputs.reshape(forward.n_passes if forward.forked else 1, forward.batch, *inputs.shape[1:])
-        forward.forked, forward.last = True, self._name
-        activity = self.placed.read(inputs, forward.n_passes, forward.purpose)
-        if activity.shape[0] != forward.n_passes:
-            activity = activity.expand(forward.n_passes, *activity.shape[1:])
-        if self.placed.pass_effects:
-            activity = self._add_weight_noise(inputs, activity)
+        if not self._inputs:
+            self._begin()
+        if self._exact is None or not forward.forked:
+            activity = self._read(inputs)
+        else:
+            activity = apply_weights(self.placed.layer, *self._exact, inputs)
+        forward.last = self._name
         if self.placed.node_effects and self._perturbed:
             if not self._noise_of_step:
                 self._draw_node_noise(activity)
             activity = activity + self._noise_of_step[forward.step]
         self._inputs.append(inputs)
         self._activities.append(activity)
-        return activity.flatten(0, 1)
+        return activity
 
     def reading(self) -> LayerReading:
         """What was seen of all steps, merged along the batch. Raises UserError if a step did not use the layer."""
-        if len(self._inputs) != self._forward.n_steps:
+        forward = self._forward
+        if len(self._inputs) != forward.n_steps:
             raise UserError(f"layer '{self._name}' was not used in the forward pass; remove it from the model")
         return LayerReading(
             self.placed.layer,
-            _merged(self._inputs),
-            _merged(self._activities),
+            forward.by_pass(self._inputs, self._seen),
+            forward.by_pass(self._activities, forward.n_passes),
             self._noise,
-            self._weight_noise if self._forward.n_steps == 1 else [],
+            self._weight_noise if forward.n_steps == 1 else [],
             self.placed.node_variance,
             self.placed.weight_variance,
         )
+
+    def _begin(self) -> None:
+        self._exact = None if self.placed.pass_effects else self.placed.exact()
+        self._seen = self._forward.n_passes if self._forward.forked else 1
+
+    def _read(self, inputs: Tensor) -> Tensor:
+        """Pre-activations (passes x batch, ...) with the noise of devices and weights."""
+        forward = self._forward
+        inputs = inputs.reshape(self._seen, forward.batch, *inputs.shape[1:])
+        activity = self.placed.read(inputs, forward.n_passes, forward.purpose)
+        forward.forked = True
+        if activity.shape[0] != forward.n_passes:
+            activity = activity.expand(forward.n_passes, *activity.shape[1:])
+        if self.placed.pass_effects:
+            activity = self._add_weight_noise(inputs, activity)
+        return activity.flatten(0, 1)
 
     def _add_weight_noise(self, inputs: Tensor, activity: Tensor) -> Tensor:
         """Noise on the weights that is the same for all samples of a pass."""
@@ -244,8 +267,8 @@ class _LayerSteps:
         Independent from sample to sample, and so from step to step: the steps are more of a batch.
         """
         forward, setting = self._forward, self.placed.setting
-        n_samples = forward.n_steps * forward.batch
-        noise = activity.new_zeros(len(self._perturbed), n_samples, *activity.shape[2:])
+        n_samples, shape = forward.n_steps * forward.batch, activity.shape[1:]
+        noise = activity.new_zeros(len(self._perturbed), n_samples, *shape)
         for effect, state in zip(self.placed.node_effects, self.placed.node_memory, strict=True):
             if not state:
                 effect.fabricate(noise[0, 0], setting, StreamOf(forward.draws, self._name, effect.kind), state)
@@ -253,15 +276,11 @@ class _LayerSteps:
             noise = effect.apply(noise, setting, draw, state)
         if len(self._perturbed) < forward.n_passes:
             perturbed_only = noise
-            noise = activity.new_zeros(forward.n_passes, *noise.shape[1:])
+            noise = activity.new_zeros(forward.n_passes, n_samples, *shape)
             noise[self._perturbed] = perturbed_only
         self._noise = noise
-        self._noise_of_step = noise.split(forward.batch, dim=1) if forward.n_steps > 1 else (noise,)
-
-
-def _merged(steps: list[Tensor]) -> Tensor:
-    """Steps (passes, batch, ...) joined along the batch."""
-    return steps[0] if len(steps) == 1 else torch.cat(steps, 1)
+        by_step = noise.unflatten(1, (forward.n_steps, forward.batch)).transpose(0, 1)
+        self._noise_of_step = by_step.flatten(1, 2).unbind()
 
 
 def _misfit(model: nn.Module, x: Tensor, error: Exception) -> Exception:

@@ -171,20 +171,6 @@ def run(
     apply: Callable[[Estimate], None],
 ) -> Tensor:
     """Take a rule along sequences; `apply(estimate)` fills `.grad`. Returns the loss of every step, (steps,)."""
-    with watch_firing(getattr(chip, "neurons", {})):
-        return _run(rule, chip, inputs, targets, loss_fn, optimizer, mask, apply)
-
-
-def _run(
-    rule: RuleInTime,
-    chip: SequentialChip,
-    inputs: Tensor,
-    targets: Tensor,
-    loss_fn: StepLoss,
-    optimizer: torch.optim.Optimizer | None,
-    mask: Tensor | None,
-    apply: Callable[[Estimate], None],
-) -> Tensor:
     time = rule.in_time()
     mask = _checked(inputs, targets, mask, time, optimizer)
     online = time.update == "online"
@@ -193,18 +179,19 @@ def _run(
     states: dict[Any, Any] = {}
     past: deque[Readings] = deque(maxlen=_window(time))
     found = []
-    for start in range(0, len(inputs), length):
-        part = slice(start, start + length)
-        weights = mask[part] * (mask[part].numel() / norm)
-        span = Span(chip, inputs[part], targets[part], weights, loss_fn, time, states)
-        apply(_estimate(rule, span, past))
-        assert span.step_losses is not None
-        found.append(_mean_losses(span.step_losses[0], mask[part]))
-        _check_finite(found[-1], start, span)
-        if online and optimizer is not None:
-            optimizer.step()
-            if rule.on_chip:
-                chip.program()
+    with watch_firing(getattr(chip, "neurons", {})):
+        for start in range(0, len(inputs), length):
+            part = slice(start, start + length)
+            weights = mask[part] * (mask[part].numel() / norm)
+            span = Span(chip, inputs[part], targets[part], weights, loss_fn, time, states)
+            apply(_estimate(rule, span, past))
+            assert span.step_losses is not None
+            found.append(_mean_losses(span.step_losses[0], mask[part]))
+            _check_finite(found[-1], start, span)
+            if online and optimizer is not None:
+                optimizer.step()
+                if rule.on_chip:
+                    chip.program()
     return torch.cat(found)
 
 
