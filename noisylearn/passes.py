@@ -170,8 +170,9 @@ class _Forward:
 
     def by_pass(self, steps: list[Tensor], n_passes: int) -> Tensor:
         """Steps (passes x batch, ...) as (passes, steps x batch, ...)."""
-        shaped = [step.reshape(n_passes, self.batch, *step.shape[1:]) for step in steps]
-        return shaped[0] if len(shaped) == 1 else torch.cat(shaped, 1)
+        if len(steps) == 1:
+            return steps[0].reshape(n_passes, self.batch, *steps[0].shape[1:])
+        return torch.stack(steps).unflatten(1, (n_passes, self.batch)).transpose(0, 1).flatten(1, 2)
 
 
 class _LayerSteps:
