@@ -98,7 +98,7 @@ class PassRunner:
 
     def _run(self, placed: Placed, x: Tensor, plan: Plan, purpose: str, fork: bool) -> Readings:
         forward = _Forward(placed, plan, x.shape[0], self._draws, purpose, forked=not fork or plan.n_passes == 1)
-        stacks = forward.forked and plan.n_passes > 1
+        stacks = forward.progress.forked and plan.n_passes > 1
         stacked = x.repeat(plan.n_passes, *[1] * (x.dim() - 1)) if stacks else x
         with _executed_by({**self._others, **forward.executions()}), exact_convolutions(x):
             output = self._model(stacked)
@@ -118,7 +118,7 @@ class PassRunner:
             for step in stacked.unbind():
                 output, state = self._one_step(step, state)
                 outputs.append(output)
-                forward.step += 1
+                forward.progress.step += 1
         return forward.read(outputs), state
 
     def _one_step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
@@ -144,18 +144,35 @@ class PassRunner:
         return forked.shape == stacked.shape and torch.allclose(forked, stacked, rtol=1e-3, atol=1e-5)
 
 
+@dataclass
+class _Progress:
+    """What the layers of one stacked forward, of one step or of several, share: has it forked, and where it is."""
+
+    n_passes: int
+    batch: int
+    n_steps: int
+    draws: Draws
+    purpose: str
+    forked: bool
+    step: int = 0
+    last: str = ""
+
+    def by_pass(self, steps: list[Tensor], n_passes: int) -> Tensor:
+        """Steps (passes x batch, ...) as (passes, steps x batch, ...)."""
+        if len(steps) == 1:
+            return steps[0].reshape(n_passes, self.batch, *steps[0].shape[1:])
+        return torch.stack(steps).unflatten(1, (n_passes, self.batch)).transpose(0, 1).flatten(1, 2)
+
+
 class _Forward:
-    """State of one stacked forward, of one step or of several: has it forked yet, and what was read so far."""
+    """One stacked forward: executes the layers, and gives what was read of them."""
 
     def __init__(
         self, placed: Placed, plan: Plan, batch: int, draws: Draws, purpose: str, forked: bool, n_steps: int = 1
     ) -> None:
-        self.forked, self.step = forked, 0
-        self.n_passes, self.batch, self.n_steps = plan.n_passes, batch, n_steps
-        self.draws, self.purpose = draws, purpose
-        self.last = ""
+        self.progress = _Progress(plan.n_passes, batch, n_steps, draws, purpose, forked)
         self._layers = {
-            name: _LayerSteps(name, layer, self, [p for p in range(plan.n_passes) if plan.perturbed[p][i]])
+            name: _LayerSteps(name, layer, self.progress, [p for p in range(plan.n_passes) if plan.perturbed[p][i]])
             for i, (name, layer) in enumerate(placed.items())
         }
 
@@ -166,21 +183,15 @@ class _Forward:
     def read(self, outputs: list[Tensor]) -> Readings:
         """All readings, after the model gave its outputs, (passes x batch, ...) of every step."""
         readings = {name: steps.reading() for name, steps in self._layers.items()}
-        return Readings(self.by_pass(outputs, self.n_passes), readings, self.last)
-
-    def by_pass(self, steps: list[Tensor], n_passes: int) -> Tensor:
-        """Steps (passes x batch, ...) as (passes, steps x batch, ...)."""
-        if len(steps) == 1:
-            return steps[0].reshape(n_passes, self.batch, *steps[0].shape[1:])
-        return torch.stack(steps).unflatten(1, (n_passes, self.batch)).transpose(0, 1).flatten(1, 2)
+        return Readings(self.progress.by_pass(outputs, self.progress.n_passes), readings, self.progress.last)
 
 
 class _LayerSteps:
     """One layer in a stacked forward: executes it, and keeps what was seen of it, step by step."""
 
-    def __init__(self, name: str, placed: PlacedLayer, forward: _Forward, perturbed: list[int]) -> None:
+    def __init__(self, name: str, placed: PlacedLayer, progress: _Progress, perturbed: list[int]) -> None:
         self.placed = placed
-        self._name, self._forward, self._perturbed = name, forward, perturbed
+        self._name, self._progress, self._perturbed = name, progress, perturbed
         self._inputs: list[Tensor] = []
         self._activities: list[Tensor] = []
         self._weight_noise: list[dict[str, Tensor]] = []
@@ -190,51 +201,51 @@ class _LayerSteps:
         self._seen = 1
 
     def __call__(self, inputs: Tensor) -> Tensor:
-        forward = self._forward
-        if len(self._inputs) > forward.step:
+        progress = self._progress
+        if len(self._inputs) > progress.step:
             raise UserError(f"layer '{self._name}' is used twice in one forward pass; give each use a layer of its own")
         if not self._inputs:
             self._begin()
-        if self._exact is None or not forward.forked:
+        if self._exact is None or not progress.forked:
             activity = self._read(inputs)
         else:
             activity = apply_weights(self.placed.layer, *self._exact, inputs)
-        forward.last = self._name
+        progress.last = self._name
         if self.placed.node_effects and self._perturbed:
             if not self._noise_of_step:
                 self._draw_node_noise(activity)
-            activity = activity + self._noise_of_step[forward.step]
+            activity = activity + self._noise_of_step[progress.step]
         self._inputs.append(inputs)
         self._activities.append(activity)
         return activity
 
     def reading(self) -> LayerReading:
         """What was seen of all steps, merged along the batch. Raises UserError if a step did not use the layer."""
-        forward = self._forward
-        if len(self._inputs) != forward.n_steps:
+        progress = self._progress
+        if len(self._inputs) != progress.n_steps:
             raise UserError(f"layer '{self._name}' was not used in the forward pass; remove it from the model")
         return LayerReading(
             self.placed.layer,
-            forward.by_pass(self._inputs, self._seen),
-            forward.by_pass(self._activities, forward.n_passes),
+            progress.by_pass(self._inputs, self._seen),
+            progress.by_pass(self._activities, progress.n_passes),
             self._noise,
-            self._weight_noise if forward.n_steps == 1 else [],
+            self._weight_noise if progress.n_steps == 1 else [],
             self.placed.node_variance,
             self.placed.weight_variance,
         )
 
     def _begin(self) -> None:
         self._exact = None if self.placed.pass_effects else self.placed.exact()
-        self._seen = self._forward.n_passes if self._forward.forked else 1
+        self._seen = self._progress.n_passes if self._progress.forked else 1
 
     def _read(self, inputs: Tensor) -> Tensor:
         """Pre-activations (passes x batch, ...) with the noise of devices and weights."""
-        forward = self._forward
-        inputs = inputs.reshape(self._seen, forward.batch, *inputs.shape[1:])
-        activity = self.placed.read(inputs, forward.n_passes, forward.purpose)
-        forward.forked = True
-        if activity.shape[0] != forward.n_passes:
-            activity = activity.expand(forward.n_passes, *activity.shape[1:])
+        progress = self._progress
+        inputs = inputs.reshape(self._seen, progress.batch, *inputs.shape[1:])
+        activity = self.placed.read(inputs, progress.n_passes, progress.purpose)
+        progress.forked = True
+        if activity.shape[0] != progress.n_passes:
+            activity = activity.expand(progress.n_passes, *activity.shape[1:])
         if self.placed.pass_effects:
             activity = self._add_weight_noise(inputs, activity)
         return activity.flatten(0, 1)
@@ -258,7 +269,7 @@ class _LayerSteps:
         noise = {key: torch.zeros_like(p.detach()) for key, p in self.placed.layer.named_parameters()}
         for effect in self.placed.pass_effects:
             for key, so_far in noise.items():
-                draw = StreamOf(self._forward.draws, self._name, effect.kind, key, self._forward.purpose)
+                draw = StreamOf(self._progress.draws, self._name, effect.kind, key, self._progress.purpose)
                 noise[key] = effect.apply(so_far, Setting(), draw, {})
         return noise
 
@@ -267,20 +278,20 @@ class _LayerSteps:
 
         Independent from sample to sample, and so from step to step: the steps are more of a batch.
         """
-        forward, setting = self._forward, self.placed.setting
-        n_samples, shape = forward.n_steps * forward.batch, activity.shape[1:]
+        progress, setting = self._progress, self.placed.setting
+        n_samples, shape = progress.n_steps * progress.batch, activity.shape[1:]
         noise = activity.new_zeros(len(self._perturbed), n_samples, *shape)
         for effect, state in zip(self.placed.node_effects, self.placed.node_memory, strict=True):
             if not state:
-                effect.fabricate(noise[0, 0], setting, StreamOf(forward.draws, self._name, effect.kind), state)
-            draw = StreamOf(forward.draws, self._name, effect.kind, forward.purpose)
+                effect.fabricate(noise[0, 0], setting, StreamOf(progress.draws, self._name, effect.kind), state)
+            draw = StreamOf(progress.draws, self._name, effect.kind, progress.purpose)
             noise = effect.apply(noise, setting, draw, state)
-        if len(self._perturbed) < forward.n_passes:
+        if len(self._perturbed) < progress.n_passes:
             perturbed_only = noise
-            noise = activity.new_zeros(forward.n_passes, n_samples, *shape)
+            noise = activity.new_zeros(progress.n_passes, n_samples, *shape)
             noise[self._perturbed] = perturbed_only
         self._noise = noise
-        by_step = noise.unflatten(1, (forward.n_steps, forward.batch)).transpose(0, 1)
+        by_step = noise.unflatten(1, (progress.n_steps, progress.batch)).transpose(0, 1)
         self._noise_of_step = by_step.flatten(1, 2).unbind()
 
 

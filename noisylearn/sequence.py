@@ -178,7 +178,7 @@ def run(
     norm = inputs.shape[1] if online else float(mask.sum())
     states: dict[Any, Any] = {}
     past: deque[Readings] = deque(maxlen=_window(time))
-    found = []
+    losses = torch.full((len(inputs),), math.nan, dtype=torch.float64, device=mask.device)
     with watch_firing(getattr(chip, "neurons", {})):
         for start in range(0, len(inputs), length):
             part = slice(start, start + length)
@@ -186,13 +186,13 @@ def run(
             span = Span(chip, inputs[part], targets[part], weights, loss_fn, time, states)
             apply(_estimate(rule, span, past))
             assert span.step_losses is not None
-            found.append(_mean_losses(span.step_losses[0], mask[part]))
-            _check_finite(found[-1], start, span)
+            losses[part] = _mean_losses(span.step_losses[0], mask[part])
+            _check_finite(losses[part], start, span)
             if online and optimizer is not None:
                 optimizer.step()
                 if rule.on_chip:
                     chip.program()
-    return torch.cat(found)
+    return losses.to(mask.dtype)
 
 
 def estimate_along(rule: RuleInTime, span: Span) -> Estimate:
