@@ -32,7 +32,7 @@ def load_data(config: TrainConfig, data_dir: str | None) -> tasks.Task:
 
 def build_model(config: TrainConfig, task: tasks.Task) -> nn.Module:
     """The network of a configuration, initialised from its seed. Raises UserError if it does not fit the data."""
-    if isinstance(task, tasks.InTime):
+    if isinstance(task, tasks.SequenceTask):
         return _in_time(config, task)
     shape = tuple(task.input_shape)
     if config.network == "convnet":
@@ -44,13 +44,13 @@ def build_model(config: TrainConfig, task: tasks.Task) -> nn.Module:
     return decorrelate(model, config.decorrelation_rate) if config.decorrelation_rate else model
 
 
-def _in_time(config: TrainConfig, task: tasks.InTime) -> nn.Module:
+def _in_time(config: TrainConfig, task: tasks.SequenceTask) -> nn.Module:
     if not config.hidden:
         raise UserError(f"--hidden is empty: network {config.network} needs hidden units to remember with")
     sizes = task.n_features, config.hidden, task.n_outputs
     if config.network == "rnn":
         return networks.RNN(*sizes, config.activation, config.decorrelation_rate, seed=config.seed)
-    model = networks.Spiking(*sizes, config.neuron, seed=config.seed)
+    model = networks.Spiking(*sizes, config.neuron, threshold=config.threshold, seed=config.seed)
     return decorrelate(model, config.decorrelation_rate) if config.decorrelation_rate else model
 
 

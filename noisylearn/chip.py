@@ -70,7 +70,12 @@ class Chip:
 
     @torch.no_grad()
     def follow(self, x: Tensor, purpose: str = "look") -> Tensor:
-        """One read of the chip along sequences x (time, batch, ...): outputs (time, batch, ...)."""
+        """One read of the chip along sequences x (time, batch, ...): outputs (time, batch, ...).
+
+        Raises UserError for a shape that is none of a sequence.
+        """
+        if x.dim() < 3 or 0 in x.shape[:2]:
+            raise UserError(f"input of shape {tuple(x.shape)}: give sequences as (time, batch, features)")
         outputs, state = [], None
         for part in self._on_device(x).split(FOLLOWED_STEPS):
             readings, state = self._runner.along(self._placed, part, state, self._one_pass(), purpose)

@@ -23,8 +23,8 @@ class Tuning:
     epochs: int | None = None
 
     def __post_init__(self) -> None:
-        if not all(0 < lr < math.inf for lr in self.lrs):
-            raise UserError(f"--tune-lr {', '.join(f'{lr:g}' for lr in self.lrs)}: give positive numbers")
+        if not all(0 < lr < math.inf for lr in self.lrs) or len(set(self.lrs)) < len(self.lrs):
+            raise UserError(f"--tune-lr {', '.join(f'{lr:g}' for lr in self.lrs)}: give positive numbers, each once")
         if self.epochs is not None and self.epochs < 1:
             raise UserError(f"--tune-epochs {self.epochs}: give at least 1")
 
@@ -112,7 +112,9 @@ def compare(
 def _check_options(rows: Sequence[Row], options: Mapping[str, Any]) -> None:
     """Raises UserError for a stated option that none of the rows has a use for."""
     idle = set.intersection(*(idle_options(row.rule, row.settings) for row in rows))
-    for key in (key for key, value in options.items() if value and key in idle):
+    for key in (
+        k for k, value in options.items() if k in idle and value not in (None, TrainConfig.model_fields[k].default)
+    ):
         raise UserError(f"--{key.replace('_', '-')} has no effect on {', '.join(dict.fromkeys(r.rule for r in rows))}")
 
 
@@ -126,7 +128,10 @@ def _tune(
     resume: bool,
     on_run: Callable[[str], OnStep],
 ) -> float:
-    """Try every learning rate with the first seed, on the validation part; the best one. Fills row.trials."""
+    """Try every learning rate with the first seed, on the validation part; the best one. Fills row.trials.
+
+    The score of a trial is what the task selects by, and lower is better.
+    """
     for lr in tuning.lrs:
         changed: dict[str, Any] = {"lr": lr, "held_out": "validation", "epochs": tuning.epochs or config.epochs}
         trial = config.model_copy(update=changed)
@@ -136,11 +141,9 @@ def _tune(
         except RunawayError:
             row.trials.append({"lr": lr, "score": math.nan})
             continue
-        score = next(value for key, value in found["final"].items() if key.endswith("_at_once"))
-        row.trials.append({"lr": lr, "score": score})
-        better = max if found["higher_is_better"] else min
+        row.trials.append({"lr": lr, "score": found["selection"]})
     done = [trial for trial in row.trials if math.isfinite(trial["score"])]
-    best = better(done, key=lambda trial: trial["score"])["lr"] if done else min(tuning.lrs)
+    best = min(done, key=lambda trial: trial["score"])["lr"] if done else min(tuning.lrs)
     row.settings["lr"] = best
     return best
 

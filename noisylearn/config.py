@@ -44,6 +44,7 @@ class TrainConfig(Record):
     seq_len: int | None = Field(default=None, ge=1)
     network: Literal["mlp", "convnet", "rnn", "spiking"] = "mlp"
     neuron: Neuron = "leaky"
+    threshold: float = Field(default=0.3, gt=0, allow_inf_nan=False)
     hidden: tuple[int, ...] = (300,)
     activation: Activation = "leaky-relu"
     optimizer: str = "adam"
@@ -122,12 +123,14 @@ def resolve(
     settings |= stated
     if settings.get("credit") in OF_LATER_LOSSES and "update" not in stated:
         settings["update"] = "sequence"
+    if settings.get("weight_normalisation") and in_time and settings.get("update") == "online":
+        raise UserError("--weight-normalisation restores norms after a whole sequence: say --update sequence")
     _check_time(task, label, in_time, settings.get("network", "mlp"))
     if rule in ("bp", "bptt") and profile.in_place is not None:
         settings.setdefault("forward", "chip")  # there is no digital model to train first
     idle = idle_options(label, settings)
     for key in idle & set(settings):
-        if stated.get(key) and not lenient:
+        if key in stated and stated[key] != TrainConfig.model_fields[key].default and not lenient:
             raise UserError(f"--{key.replace('_', '-')} {_no_effect(key, label)}")
         del settings[key]
     if truncated := _TRUNCATED.fullmatch(label):
@@ -157,7 +160,7 @@ def idle_options(label: str, settings: Mapping[str, Any]) -> set[str]:
     idle |= {"decorrelation_rate"} if not decorrelated else set()
     idle |= {"decay"} if settings.get("credit") != "trace" else set()
     idle |= {"credit", "decay", "update", "seq_len"} if network not in NETWORKS_IN_TIME else set()
-    idle |= {"neuron"} if network != "spiking" else {"activation"}
+    idle |= {"neuron", "threshold"} if network != "spiking" else {"activation"}
     return idle | ({"hidden", "activation"} if network == "convnet" else set())
 
 
@@ -184,7 +187,7 @@ def _no_effect(option: str, label: str) -> str:
         return "goes with --credit trace"
     if option in ("credit", "update", "seq_len") and label not in ("bptt", "dbptt"):
         return "goes with tasks that have sequences, and rules that choose"
-    if option == "neuron":
+    if option in ("neuron", "threshold"):
         return "goes with --network spiking"
     networks = {"hidden": "mlp", "activation": "mlp or rnn"}
     return f"goes with --network {networks[option]}" if option in networks else f"has no effect on rule {label}"

@@ -70,6 +70,11 @@ class Observation:
         readings = self.chip.digital_pass(self.x, on_devices)
         return readings, sample_losses(self.loss_fn, readings.output)[0]
 
+    @property
+    def now(self) -> "Observation":
+        """What was seen of the present alone; the same, unless a trace of the past is held."""
+        return self
+
     def of_any(self) -> tuple[Readings, Tensor]:
         """Passes that were run already, or else one single pass."""
         if not self._seen:

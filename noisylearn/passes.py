@@ -102,6 +102,11 @@ class PassRunner:
         stacked = x.repeat(plan.n_passes, *[1] * (x.dim() - 1)) if stacks else x
         with _executed_by({**self._others, **forward.executions()}), exact_convolutions(x):
             output = self._model(stacked)
+        if not isinstance(output, Tensor):
+            raise UserError(
+                f"{type(self._model).__name__} gave {type(output).__name__}, not a tensor; a network in time goes "
+                "along sequences: rule.run, chip.follow, or calibrate(x, in_time=True)"
+            )
         return forward.read([output])
 
     def along(self, placed: Placed, x: Tensor, state: Any, plan: Plan, purpose: str) -> tuple[Readings, Any]:

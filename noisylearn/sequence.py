@@ -7,7 +7,7 @@ is which losses a step's perturbation is held against ("credit"), and when the w
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, get_args
 
 import torch
@@ -71,8 +71,7 @@ class InTime:
 class RuleInTime(Protocol):
     """What `run` needs of a rule."""
 
-    @property
-    def observes(self) -> frozenset[str]: ...
+    def needs(self) -> frozenset[str]: ...
     @property
     def on_chip(self) -> bool: ...
     def in_time(self) -> InTime: ...
@@ -112,6 +111,11 @@ class Span(Observation):
         self.time, self.states = time, states
         self.step_losses: Tensor | None = None
         self._sequential = chip
+        self._now: Span | None = None
+
+    @property
+    def now(self) -> Observation:
+        return self._now or self
 
     def of(self, plan: Plan) -> tuple[Readings, Tensor]:
         if plan not in self._seen:
@@ -143,7 +147,7 @@ class Span(Observation):
         """A span in which that was seen already."""
         given = self.x, self.targets, self.weights, self.step_loss, self.time, self.states, self.purpose
         span = Span(self._sequential, *given)
-        span._seen[plan] = readings, losses
+        span._seen[plan], span._now = (readings, losses), self
         return span
 
     def seen(self) -> tuple[Plan, Readings, Tensor]:
@@ -178,21 +182,40 @@ def run(
     norm = inputs.shape[1] if online else float(mask.sum())
     states: dict[Any, Any] = {}
     past: deque[Readings] = deque(maxlen=_window(time))
+    counting = iter(counting_stretches(mask, len(inputs), length))
     losses = torch.full((len(inputs),), math.nan, dtype=torch.float64, device=mask.device)
     with watch_firing(getattr(chip, "neurons", {})):
         for start in range(0, len(inputs), length):
             part = slice(start, start + length)
             weights = mask[part] * (mask[part].numel() / norm)
             span = Span(chip, inputs[part], targets[part], weights, loss_fn, time, states)
-            apply(_estimate(rule, span, past))
+            estimate = _estimate(rule, span, past)
+            counts = next(counting)
+            if counts:
+                apply(_of_counting(estimate, mask[part]))
             assert span.step_losses is not None
             losses[part] = _mean_losses(span.step_losses[0], mask[part])
             _check_finite(losses[part], start, span)
-            if online and optimizer is not None:
+            if counts and online and optimizer is not None:
                 optimizer.step()
                 if rule.on_chip:
                     chip.program()
     return losses.to(mask.dtype)
+
+
+def counting_stretches(mask: Tensor | None, n_steps: int, length: int) -> list[bool]:
+    """Of every stretch of so many steps, whether the loss of any of them counts: elsewhere nothing learns."""
+    if mask is None:
+        return [True] * math.ceil(n_steps / length)
+    return [bool(stretch.any()) for stretch in mask.flatten(1).any(1).cpu().split(length)]
+
+
+def _of_counting(estimate: Estimate, mask: Tensor) -> Estimate:
+    """The estimate, with the inputs of those samples alone that count: decorrelations learn from these."""
+    counts = mask.flatten() != 0
+    if bool(counts.all()):
+        return estimate
+    return replace(estimate, inputs={name: x[counts] for name, x in estimate.inputs.items()})
 
 
 def estimate_along(rule: RuleInTime, span: Span) -> Estimate:
@@ -214,7 +237,7 @@ def detached(state: Any) -> Any:
 
 def _estimate(rule: RuleInTime, span: Span, past: deque[Readings]) -> Estimate:
     layers = list(span.chip.layers)
-    if "injected_weight_noise" in rule.observes:
+    if "injected_weight_noise" in rule.needs():
         return _by_weight_noise(rule, span, layers)
     found = rule.gradients(span, layers)
     if span.time.credit == "trace" and span.time.update == "online":
@@ -302,7 +325,8 @@ def _window(time: InTime) -> int:
 
 def _mean_losses(losses: Tensor, mask: Tensor) -> Tensor:
     """(steps,): mean over the samples that count; 0 where none does."""
-    return (losses * mask).sum(1) / mask.sum(1).clamp(min=1)
+    total = mask.sum(1)
+    return (losses * mask).sum(1) / torch.where(total > 0, total, 1.0)
 
 
 def _checked(

@@ -23,7 +23,7 @@ from noisylearn.passes import Plan
 from noisylearn.profiles import HardwareProfile
 from noisylearn.rules import BP, BPTT
 from noisylearn.runs import Tree, tensors
-from noisylearn.sequence import Span, estimate_along
+from noisylearn.sequence import Span, counting_stretches, estimate_along
 
 DAY_S = 86_400.0
 RUNAWAY_FACTOR = 100.0
@@ -74,7 +74,7 @@ class Training:
         if self.norms is not None:
             self.norms.restore()
         self._guard_norms()
-        if self.programs_every_step:
+        if self.programs_every_step and self.rule.in_time().update == "sequence":
             self.chip.program()
         self.progress.step += 1
         self.progress.step_loss.append(loss)
@@ -83,7 +83,7 @@ class Training:
     def _learn(self, inputs: Tensor, targets: Tensor) -> float:
         """Estimate and optimizer step of a batch; along sequences perhaps one of every time step."""
         loss_fn = self.task.loss_fn
-        if not isinstance(self.task, tasks.InTime):
+        if not isinstance(self.task, tasks.SequenceTask):
             loss = float(self.rule.estimate(self.chip, inputs, lambda output: loss_fn(output, targets)))
         else:
             given = self.task.steps(inputs, targets)
@@ -111,7 +111,7 @@ class Training:
 
     def _calibrate(self) -> None:
         """Set converters that are calibrated on data from the first samples, at the start and after every epoch."""
-        if isinstance(self.task, tasks.InTime):
+        if isinstance(self.task, tasks.SequenceTask):
             batch = self.task.steps(*(part[: self.config.batch] for part in self._train))
             self.chip.calibrate(batch.inputs[:LOOK_STEPS], in_time=True)
         else:
@@ -126,7 +126,7 @@ class Training:
         return {name: total / len(self.task.test_inputs) for name, total in totals.items()}
 
     def _scores(self, inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        if isinstance(self.task, tasks.InTime):
+        if isinstance(self.task, tasks.SequenceTask):
             steps = self.task.steps(inputs, targets)
             return self.task.scores(self.chip.follow(steps.inputs), steps)
         return {self.task.metric_name: self.task.metric(self.chip(inputs), targets)}
@@ -196,15 +196,24 @@ class Training:
         final |= {
             "forward_passes_over_data": passes,
             "backward_passes_over_data": self.rule.backward_passes() * self.config.epochs,
+            "weight_updates": self.total_steps * self._updates_per_batch(),
         }
         weights = {"digital": self.model.state_dict(), "on_chip": on_chip}
         return {
             "final": final,
             "weights": _copied(weights),
             "baselines": self.task.baselines,
-            "higher_is_better": self.task.higher_is_better,
+            "selection": self.task.selection({name: values[-1] for name, values in scores.items()}),
             **self._measured(),
         }
+
+    def _updates_per_batch(self) -> int:
+        """How often the optimizer steps in a batch: once, or online along every sequence, where steps count."""
+        time = self.rule.in_time()
+        if time.update == "sequence" or not isinstance(self.task, tasks.SequenceTask):
+            return 1
+        given = self.task.steps(*(part[: self.config.batch] for part in self._train))
+        return sum(counting_stretches(given.mask, len(given.inputs), time.truncate or 1))
 
     def _measured(self) -> Tree:
         done = self.progress
@@ -237,11 +246,11 @@ class Training:
         inputs, targets = (part[: self.config.batch] for part in self._train)
         layers = list(self.chip.layers)
         pair_plan = Plan(((True,) * len(layers),) * 2)
-        if isinstance(self.task, tasks.InTime):
+        if isinstance(self.task, tasks.SequenceTask):
             span = self._span(self.task.steps(inputs, targets))
             estimate = estimate_along(self.rule, span).gradients
             true = BPTT(forward="chip").gradients(self._span(self.task.steps(inputs, targets)), layers).gradients
-            pair, _ = self.chip.along(span.x[:1], None, pair_plan, purpose="measure")
+            pair, _ = self.chip.along(span.x, None, pair_plan, purpose="measure")
         else:
             seen = Observation(self.chip, inputs, lambda output: self.task.loss_fn(output, targets), purpose="measure")
             estimate = self.rule.gradients(seen, layers).gradients

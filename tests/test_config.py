@@ -26,7 +26,7 @@ RECIPES = {
 OTHER = {
     "task": "mnist", "rule": "np", "profile": "b", "baseline": "noisy", "draws": 2, "scale": "layer",
     "forward": "chip", "readout": "delta", "network": "convnet", "credit": "trace", "decay": 0.5, "update": "online",
-    "truncate": 3, "seq_len": 7, "neuron": "synaptic", "hidden": (3,), "activation": "tanh",
+    "truncate": 3, "seq_len": 7, "neuron": "synaptic", "threshold": 0.5, "hidden": (3,), "activation": "tanh",
     "optimizer": "sgd", "lr": 2e-3,
     "schedule": "constant", "epochs": 11, "batch": 7, "decorrelation_rate": 0.1, "weight_normalisation": True,
     "held_out": "validation", "seed": 1, "device": "cuda",
@@ -111,16 +111,26 @@ def test_shared_options_keep_their_default_where_they_have_no_effect():
 
 
 def test_idle_options():
-    without_time = {"credit", "decay", "update", "seq_len", "neuron"}
+    without_time = {"credit", "decay", "update", "seq_len", "neuron", "threshold"}
     assert idle_options("danp", {}) == {"forward"} | without_time
     assert idle_options("bp", {"network": "convnet"}) == without_time | {
         "baseline", "draws", "scale", "readout", "decorrelation_rate", "hidden", "activation",
     }  # fmt: skip
-    assert idle_options("danp", {"network": "rnn"}) == {"forward", "decay", "neuron"}
-    assert idle_options("danp", {"network": "rnn", "credit": "trace"}) == {"forward", "neuron"}
+    assert idle_options("danp", {"network": "rnn"}) == {"forward", "decay", "neuron", "threshold"}
+    assert idle_options("danp", {"network": "rnn", "credit": "trace"}) == {"forward", "neuron", "threshold"}
     of_anp, of_others = {"scale"}, {"forward", "decay", "decorrelation_rate", "activation"}
     assert idle_options("np", {"network": "spiking"}) == of_anp | of_others
-    of_perturbation = {"baseline", "draws", "scale", "credit", "decay", "readout", "decorrelation_rate", "neuron"}
+    of_perturbation = {
+        "baseline",
+        "draws",
+        "scale",
+        "credit",
+        "decay",
+        "readout",
+        "decorrelation_rate",
+        "neuron",
+        "threshold",
+    }
     assert idle_options("bptt", {"network": "rnn"}) == of_perturbation | {"update"}
     assert idle_options("tbptt3", {"network": "rnn"}) == of_perturbation
 
@@ -138,7 +148,7 @@ def test_idle_options():
         ("digits", "anp", {"seq_len": 3}, "--seq-len goes with tasks that have sequences"),
         ("mackey-glass", "bptt", {"update": "online"}, "--update has no effect on rule bptt"),
         ("mackey-glass", "anp", {"decay": 0.5}, "--decay goes with --credit trace"),
-        ("mackey-glass", "anp", {"neuron": "leaky"}, "--neuron goes with --network spiking"),
+        ("mackey-glass", "anp", {"neuron": "synaptic"}, "--neuron goes with --network spiking"),
         ("latency-mnist-sample", "anp", {"network": "spiking", "activation": "tanh"}, "--network mlp or rnn"),
         ("mackey-glass", "tbptt0", {}, "truncate: "),
         ("mackey-glass", "anp", {"credit": "future"}, "credit: "),

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from noisylearn import Chip, UserError
 from noisylearn.draws import Draws, RecordedDraws
 from noisylearn.networks import RNN
-from noisylearn.rules import ANP, BP, BPTT, INP, NP, WP, Delta, PerLayer
+from noisylearn.profiles import HardwareProfile
+from noisylearn.rules import ANP, BP, BPTT, INP, NP, REINFORCE, WP, Delta, PerLayer
 from noisylearn.rules.base import Rule
 from noisylearn.sequence import InTime
 
@@ -434,3 +435,99 @@ def test_runs_are_reproducible() -> None:
         ANP(baseline="noisy", update="online").run(chip, inputs, targets, squared, optimizer)
         found.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
     assert torch.equal(*found)
+
+
+# what does not go together, and what rules in one network share
+
+
+def run_online(rule: Rule, profile: HardwareProfile | None = None) -> RNN:
+    model, (inputs, targets) = net(), sequences()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-7)
+    draws = StepwiseDraws(2) if profile is None else None
+    rule.run(Chip(model, profile or machine(QUIET, observable=SHOWS), draws=draws), inputs, targets, squared, optimizer)
+    return model
+
+
+def test_the_delta_rule_beside_a_trace_sees_the_present_alone() -> None:
+    """Its part is the exact gradient of every step, whatever the trace of the others holds."""
+    beside = {
+        credit: run_online(PerLayer(rules={"readout": Delta(), "*": ANP(credit=credit, update="online")}))
+        for credit in ("local", "trace")
+    }
+    moved = {credit: model.readout.weight - net().readout.weight for credit, model in beside.items()}
+    torch.testing.assert_close(moved["trace"], moved["local"], rtol=1e-4, atol=1e-14)
+    inside = {credit: model.hidden1.weight - net().hidden1.weight for credit, model in beside.items()}
+    assert not torch.allclose(inside["trace"], inside["local"], rtol=1e-2, atol=0)
+
+
+def test_the_delta_rule_beside_weight_perturbation() -> None:
+    shows = machine('kind = "gaussian-weight"\nsigma = 1e-4', observable=("clean_pass", "injected_weight_noise"))
+    rule = PerLayer(rules={"readout": Delta(), "*": WP(update="online")})
+    alone = PerLayer(rules={"readout": Delta(), "*": ANP(update="online")})
+    moved = run_online(rule, profile=shows).readout.weight - net().readout.weight
+    expected = run_online(alone).readout.weight - net().readout.weight
+    torch.testing.assert_close(moved, expected, rtol=1e-3, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        ({"readout": NP(draws=2, credit="trace"), "*": ANP(credit="trace")}, "share their passes"),
+        ({"readout": Delta(), "*": WP(credit="sequence")}, "wp with credit 'sequence' goes alone"),
+        ({"readout": NP(update="online"), "*": ANP()}, "the same credit, decay and update"),
+        ({"readout": BPTT(truncate=1), "*": ANP()}, "the same credit, decay and update"),
+    ],
+)
+def test_rules_that_do_not_share_their_way_through_time(rules: dict[str, Rule], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        PerLayer(rules=rules).in_time()
+
+
+def test_reinforce_keeps_no_trace() -> None:
+    with pytest.raises(UserError, match="goes back through one pass"):
+        REINFORCE(credit="trace", update="online")
+
+
+@pytest.mark.parametrize("rule", [ANP(update="online"), NP(update="online", credit="trace", decay=0.5)])
+def test_steps_that_do_not_count_move_nothing(rule: Rule) -> None:
+    """Neither weights, although Adam has momentum, nor decorrelations; and samples that do not count teach nothing."""
+    model = RNN(N_IN, H, N_OUT, decorrelation_rate=0.1).double()
+    inputs, targets = sequences()
+    mask = torch.ones(T, B, dtype=torch.float64)
+    mask[2:] = 0.0
+    mask[:, 1] = 0.0
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    chip = Chip(model, machine(QUIET, observable=SHOWS), draws=StepwiseDraws(2))
+    rule.run(chip, inputs, targets, squared, optimizer, mask)
+    short = RNN(N_IN, H, N_OUT, decorrelation_rate=0.1).double()
+    kept = [b for b in range(B) if b != 1]
+    states = short.decorrelation1.matrix.clone()
+    assert not torch.equal(model.decorrelation1.matrix, states)
+    assert all(int(state["step"]) == 2 for state in optimizer.state.values())
+    seen = []
+    model_again = RNN(N_IN, H, N_OUT, decorrelation_rate=0.1).double()
+    model_again.decorrelation1.update = lambda x: seen.append(len(x))  # type: ignore[method-assign]
+    chip = Chip(model_again, machine(QUIET, observable=SHOWS), draws=StepwiseDraws(2))
+    rule.run(chip, inputs, targets, squared, torch.optim.SGD(model_again.parameters(), lr=1e-3), mask)
+    assert seen == [len(kept)] * 2
+
+
+def test_loss_of_a_step_is_the_weighted_mean() -> None:
+    model, (inputs, targets) = net(), sequences()
+    mask = torch.full((T, B), 0.1, dtype=torch.float64)
+    losses = BPTT().run(Chip(model), inputs, targets, squared, mask=mask)
+    plain = BPTT().run(Chip(net()), inputs, targets, squared)
+    torch.testing.assert_close(losses, plain)
+
+
+def test_calls_that_do_not_fit_a_network_in_time() -> None:
+    chip = Chip(RNN(2, 3, 1))
+    x = torch.zeros(4, 2)
+    with pytest.raises(UserError, match="a network in time goes along sequences"):
+        chip(x)
+    with pytest.raises(UserError, match="give sequences as"):
+        chip.follow(x)
+    with pytest.raises(UserError, match="at least one hidden layer"):
+        RNN(2, [], 1)
+    with pytest.raises(UserError, match="unknown activation 'tanhh'; did you mean tanh"):
+        RNN(2, 3, 1, activation="tanhh")  # type: ignore[arg-type]

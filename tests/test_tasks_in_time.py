@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from noisylearn import tasks
+from noisylearn.build import build_model
+from noisylearn.chip import Chip
 from noisylearn.config import resolve
 from noisylearn.errors import UserError
 from noisylearn.profiles import load_profile
@@ -144,7 +146,8 @@ def test_copying_scores_and_the_best_guess_without_memory():
     guess[110:, :, :8] = 1 / 8
     found = task.held_out_scores(guess, steps)
     assert found["mse"] == pytest.approx(0.0416667, abs=1e-6)
-    assert found["mse"] == pytest.approx(task.baselines["mse of the best guess without memory"], abs=1e-6)
+    assert found["mse"] == pytest.approx(task.memoryless_mse, abs=1e-6)
+    assert task.selection(found) == found["mse"]
     assert found["recall_accuracy"] == pytest.approx(0.125, abs=0.01)  # sd 0.0023
     assert task.baselines["reservoir, ridge readout"] == pytest.approx(0.125, abs=0.02)
     swapped = steps.targets.clone()
@@ -358,3 +361,33 @@ def test_the_packaged_recipes_fit_every_task_in_time(task, rule):
     assert config.network == ("spiking" if task.startswith("latency") else "rnn")
     if not tasks.describe(task).files:
         assert len(tasks.load(task, seq_len=config.seq_len).train_inputs) >= config.batch
+
+
+@pytest.mark.parametrize("neuron", ["leaky", "rleaky", "synaptic"])
+def test_the_packaged_spiking_recipe_fires_at_the_start(neuron):
+    """Silent hidden neurons teach a perturbation rule nothing."""
+    config, _ = resolve("latency-mnist-sample", "danp", GAUSSIAN, {"neuron": neuron})
+    task = tasks.load("latency-mnist-sample")
+    model = build_model(config, task)
+    spikes = []
+    model.neurons1.register_forward_hook(lambda module, args, out: spikes.append(out[0]))
+    Chip(model, GAUSSIAN).follow(task.steps(task.train_inputs[:50], task.train_targets[:50]).inputs)
+    rate = float(torch.stack(spikes).mean()) * config.hidden[0]
+    assert 0.1 < rate < 0.5 * config.hidden[0]  # spikes of the layer in a step
+
+
+def test_updates_are_counted(small, tmp_path):
+    settings = {"hidden": (6,), "batch": 20, "epochs": 2, "seq_len": 40}
+    for rule, update, expected in (
+        ("anp", "online", 2 * 2 * 20),  # half of the 40 steps are warm-up
+        ("tbptt7", "online", 2 * 2 * 4),  # stretches from steps 14, 21, 28, 35
+        ("anp", "sequence", 2 * 2),
+        ("bptt", None, 2 * 2),
+    ):
+        final = run(tmp_path, "mackey-glass", rule, update=update, **settings).read()["final"]
+        assert final["weight_updates"] == expected, rule
+
+
+def test_weight_normalisation_is_refused_online():
+    with pytest.raises(UserError, match="say --update sequence"):
+        resolve("mackey-glass", "anp", GAUSSIAN, {"weight_normalisation": True, "update": "online"})

@@ -46,6 +46,7 @@ def compare_command(
     seq_len: o.SeqLen = None,
     network: o.Network = None,
     neuron: o.Neuron = None,
+    threshold: o.Threshold = None,
     activation: o.Activation = None,
     optimizer: o.Optimizer = None,
     schedule: o.Schedule = None,

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from noisylearn.decorrelate import Decorrelation
+from noisylearn.errors import UserError, unknown_name
 from noisylearn.networks.feedforward import ACTIVATIONS, Activation, seeded
 
 State = tuple[Tensor, ...]
@@ -33,6 +34,10 @@ class RNN(nn.Module):
     ) -> None:
         super().__init__()
         sizes = [n_hidden] if isinstance(n_hidden, int) else list(n_hidden)
+        if not sizes or min(sizes) < 1:
+            raise UserError(f"n_hidden = {n_hidden}: give the units of at least one hidden layer")
+        if activation not in ACTIVATIONS:
+            raise unknown_name("activation", activation, ACTIVATIONS)
         self.sizes = sizes
         self.activation = ACTIVATIONS[activation]()
         with seeded(seed):

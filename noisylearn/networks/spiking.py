@@ -37,6 +37,8 @@ class Spiking(nn.Module):
     ) -> None:
         super().__init__()
         sizes = [n_hidden] if isinstance(n_hidden, int) else list(n_hidden)
+        if not sizes or min(sizes) < 1:
+            raise UserError(f"n_hidden = {n_hidden}: give the units of at least one hidden layer")
         self.sizes, self.n_out = sizes, n_out
         with seeded(seed):
             for i, (fan_in, size) in enumerate(zip([n_in, *sizes], sizes, strict=False), start=1):

@@ -5,15 +5,24 @@ from collections.abc import Sequence
 from noisylearn.compare import Row
 from noisylearn.config import NETWORKS_IN_TIME
 
-COLUMNS = ("rule", "profile", "settings", "on chip, at once", "after 1 day", "passes over the data", "wall (s)")
-N_NUMBERS = 4  # columns at the right that hold numbers
+COLUMNS = (
+    "rule",
+    "profile",
+    "settings",
+    "on chip, at once",
+    "after 1 day",
+    "passes over the data",
+    "updates",
+    "wall (s)",
+)
+N_NUMBERS = 5  # columns at the right that hold numbers
 
 
 def table_rows(rows: Sequence[Row]) -> list[list[str]]:
     """One line of cells a row, then one for every trivial baseline."""
     baselines = trivial_baselines(rows)
     return [_cells(row) for row in rows] + [
-        [name, "(trivial baseline)", "", _number(value), "", "", ""] for name, value in baselines.items()
+        [name, "(trivial baseline)", "", _number(value), "", "", "", ""] for name, value in baselines.items()
     ]
 
 
@@ -24,15 +33,18 @@ def trivial_baselines(rows: Sequence[Row]) -> dict[str, float]:
 
 def _cells(row: Row) -> list[str]:
     if not row.runs:
-        return [row.label, row.profile, row.refused, "", "", "", ""]
+        return [row.label, row.profile, row.refused, "", "", "", "", ""]
     found, metric = row.summary(), row.metric
     later = found.get(f"{metric}_after_1_day")
     passes = f"{found['forward_passes_over_data']['median']:.0f}"
     if back := found["backward_passes_over_data"]["median"]:
         passes += f" + {back:.0f} backward"
     at_once, wall = _figure(found[f"{metric}_at_once"]), f"{found['wall_s']['median']:.0f}"
+    others = [key for key in found if key.endswith("_at_once") and key != f"{metric}_at_once"]
+    at_once += "".join(f"; {key.removesuffix('_at_once')} {_figure(found[key])}" for key in others)
+    updates = f"{found['weight_updates']['median']:.0f}"
     settings = _settings(row) + (f"; {row.refused}" if row.refused else "")
-    return [row.label, row.profile, settings, at_once, _figure(later) if later else "-", passes, wall]
+    return [row.label, row.profile, settings, at_once, _figure(later) if later else "-", passes, updates, wall]
 
 
 def _settings(row: Row) -> str:

@@ -58,16 +58,20 @@ class Rule:
     ) -> Tensor:
         """Run the rule's passes along sequences, step by step; the model is a network in time.
 
-        inputs: (time, batch, features).  targets: (time, batch, ...).  loss_fn(output, target): loss of every sample of
-        a step, (batch,).  mask: (time, batch), 0 where a step does not count: sequences of unequal length, losses at
-        the end alone.  L is the mean over all steps that count.
+        inputs: (time, batch, features).  targets: (time, batch, ...).  loss_fn(output, target): loss of every sample,
+        (samples,), of rows that may be of one step or of several: it must treat every row alike.
+        mask: (time, batch), 0 where a step does not count: sequences of unequal length, losses at the end alone.
+        L is the mean over all steps that count.
         With update="sequence" `.grad` is filled with the estimate for L, to be followed by `optimizer.step()` (and
-        `chip.program()`); with update="online" the optimizer is stepped, and the chip programmed, after every step, on
-        the mean loss of that step. Returns the mean loss of every step, (time,), of the reference.
+        `chip.program()`); with update="online" the optimizer is stepped, and the chip programmed, after every step that
+        counts, on its losses summed over the samples that count and divided by the batch.
+        Returns the mean loss of every step, (time,), of the reference.
         Raises UserError where the chip's profile does not show what the rule needs, for shapes that do not fit, and
         for a loss that is not finite.
         """
         self.check(chip.profile)
+        if not hasattr(chip, "along"):
+            raise UserError(f"{type(chip).__name__} runs no sequences: rule.run needs a simulated nl.Chip")
         return run(self, chip, inputs, targets, loss_fn, optimizer, mask, lambda found: self._apply(chip, found))
 
     def in_time(self) -> InTime:

@@ -27,6 +27,7 @@ class Delta(Rule):
     stands_alone = False
 
     def gradients(self, seen: Observation, layers: Collection[str]) -> Estimate:
+        seen = seen.now
         readings, losses = seen.of_any()
         output_layer = next(reversed(readings.layers))
         reading = readings.layers[output_layer]

@@ -46,10 +46,25 @@ class PerLayer(Rule):
         return Estimate(estimates[0].loss, merged, estimates[0].inputs)
 
     def in_time(self) -> InTime:
-        ways = {rule.in_time() for rule in self.rules.values() if rule.perturbs}
+        ways = {rule.in_time() for rule in self.rules.values() if rule.perturbs or rule.in_time() != InTime()}
         if len(ways) > 1:
-            raise UserError("rule per-layer: all rules that perturb take the same credit, decay and update")
-        return next(iter(ways), InTime())
+            raise UserError("rule per-layer: all rules take the same credit, decay and update through time")
+        time = next(iter(ways), InTime())
+        weights = "injected_weight_noise" in self.needs()
+        plans = {rule.plan(2) for rule in self.rules.values() if isinstance(rule, Perturbation)}
+        if len(plans) > 1 and (weights or time.credit == "trace"):
+            raise UserError(
+                "rule per-layer: with wp, or credit 'trace', all rules that perturb share their passes: give them the "
+                "same baseline and draws"
+            )
+        if weights and time.credit == "sequence":
+            raise UserError(
+                "rule per-layer: wp with credit 'sequence' goes alone; use 'local', 'trace' or 'reward-to-go'"
+            )
+        return time
+
+    def needs(self) -> frozenset[str]:
+        return frozenset(need for rule in self.rules.values() for need in rule.needs())
 
     def forward_passes(self, n_layers: int) -> int:
         perturbing = {rule for rule in self.rules.values() if isinstance(rule, Perturbation)}

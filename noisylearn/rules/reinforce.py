@@ -10,6 +10,7 @@ from noisylearn.errors import UserError
 from noisylearn.estimate import Estimate, Observation, node_signals, reference
 from noisylearn.rules.backprop import autograd_estimate
 from noisylearn.rules.base import NodePerturbation
+from noisylearn.sequence import InTime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +52,14 @@ class REINFORCE(NodePerturbation):
             activity = digital.layers[output_layer].activity[0]
             found = autograd_estimate(seen.chip, digital, (activity * signal).flatten(1).sum(1), layers)
         return replace(found, loss=reference(losses, self.baseline).mean())
+
+    def in_time(self) -> InTime:
+        if self.update == "online" and self.credit == "trace":
+            raise UserError(
+                "rule reinforce goes back through one pass and keeps no trace of the steps before: use credit 'local', "
+                "or update 'sequence'"
+            )
+        return super().in_time()
 
     def forward_passes(self, n_layers: int) -> int:
         return super().forward_passes(n_layers) + 1  # the digital pass to go back through

@@ -16,15 +16,15 @@ from noisylearn.tasks import (
     weather,
 )
 from noisylearn.tasks.base import ClassificationTask, Description, RegressionTask, Task, TaskModule
-from noisylearn.tasks.sequences import Forecast, InTime, SequenceClassification, SequenceModule, Steps
+from noisylearn.tasks.sequences import Forecast, SequenceClassification, SequenceModule, SequenceTask, Steps
 
 __all__ = [
     "ClassificationTask",
     "Description",
     "Forecast",
-    "InTime",
     "RegressionTask",
     "SequenceClassification",
+    "SequenceTask",
     "Steps",
     "Task",
     "describe",

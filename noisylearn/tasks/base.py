@@ -2,7 +2,7 @@
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, Protocol
@@ -113,6 +113,10 @@ class Task(ABC):
     @abstractmethod
     def metric(self, output: Tensor, target: Tensor) -> Tensor:
         """Score of each sample, (batch,) float; its mean over the held-out part is `metric_name`."""
+
+    def selection(self, scores: Mapping[str, float]) -> float:
+        """What hyper-parameters are chosen by, from the held-out scores: lower is better."""
+        return -scores[self.metric_name] if self.higher_is_better else scores[self.metric_name]
 
     @abstractmethod
     def measure_baselines(self) -> dict[str, float]:

@@ -4,6 +4,7 @@ Source: Arjovsky, Shah and Bengio, ICML 2016, in the form of [RNN] 3.2.
 """
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,7 +16,7 @@ from noisylearn.draws import Draws
 from noisylearn.errors import UserError
 from noisylearn.tasks.base import Description, RegressionTask, Samples
 from noisylearn.tasks.reservoir import reservoir_predictions
-from noisylearn.tasks.sequences import InTime, Steps, checked_length, drawn_parts
+from noisylearn.tasks.sequences import SequenceTask, Steps, checked_length, drawn_parts
 
 N_SYMBOLS, BLANK, RECALL = 8, 8, 9
 N_FEATURES = 10
@@ -23,13 +24,13 @@ LENGTH, DELAY = 100, 10
 
 _NOTES = (
     "8 symbols at random, one a step, a delay of 10 blanks, then as many recall markers, at which the symbols are to "
-    "be given back in order; one-hot over 10 inputs and 10 outputs, blank elsewhere; squared error. 100 symbols, or "
-    "--seq-len of them. "
+    "be given back in order; one-hot over 10 inputs and 10 outputs, blank elsewhere; squared error (0.0417 for the "
+    "best guess without memory). 100 symbols, or --seq-len of them. "
 )
 
 
 @dataclass(frozen=True, eq=False)
-class CopyingTask(InTime, RegressionTask):
+class CopyingTask(SequenceTask, RegressionTask):
     """Squared error over all steps; the metric is the share of recall steps with the right symbol on top."""
 
     metric_name: ClassVar[str] = "recall_accuracy"
@@ -52,15 +53,22 @@ class CopyingTask(InTime, RegressionTask):
         error = self.loss_fn(outputs.flatten(0, 1), steps.targets.flatten(0, 1)).reshape(outputs.shape[:2])
         return {self.metric_name: right.reshape(self.length, -1).mean(0), "mse": error.mean(0)}
 
+    def selection(self, scores: Mapping[str, float]) -> float:
+        """The squared error: while nothing is remembered yet, recall is at chance whatever else was learned."""
+        return scores["mse"]
+
+    @property
+    def memoryless_mse(self) -> float:
+        """Of the best guess without memory: every symbol at 1/8 in the recall steps, no error elsewhere."""
+        return (1.0 - 1.0 / N_SYMBOLS) / N_FEATURES * self.length / self.train_inputs.shape[1]
+
     def measure_baselines(self) -> dict[str, float]:
-        """Recall by chance and by a reservoir, and the squared error of the best guess without memory."""
+        """Recall by chance and by a reservoir."""
         train, test = self.steps(self.train_inputs, self.train_targets), self.steps(self.test_inputs, self.test_targets)
         reservoir = self.held_out_scores(reservoir_predictions(train.inputs, train.targets, test.inputs), test)
         return {
             "chance": 1.0 / N_SYMBOLS,
             "reservoir, ridge readout": reservoir[self.metric_name],
-            "mse of the best guess without memory": _memoryless_mse(self.length, len(test.inputs)),
-            "mse of the reservoir": reservoir["mse"],
         }
 
 
@@ -129,8 +137,3 @@ def copying_sequences(symbols: Tensor, delay: int) -> Samples:
     inputs = torch.cat([symbols, blank[:, :delay], symbols.new_full((n, length), RECALL)], 1)
     targets = torch.cat([blank, symbols], 1)
     return F.one_hot(inputs, N_FEATURES).float(), F.one_hot(targets, N_FEATURES).float()
-
-
-def _memoryless_mse(length: int, n_steps: int) -> float:
-    """Every symbol at 1/8 in the recall steps, no error elsewhere: (7/8) / 10 there."""
-    return (1.0 - 1.0 / N_SYMBOLS) / N_FEATURES * length / n_steps

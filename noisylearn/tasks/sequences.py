@@ -24,7 +24,7 @@ class SequenceModule(TaskModule, Protocol):
         held_out: str = "test",
         seed: int = 0,
         seq_len: int = ...,
-    ) -> "InTime":
+    ) -> "SequenceTask":
         """Read or generate the task."""
         ...
 
@@ -41,7 +41,7 @@ class Steps:
     mask: Tensor | None = None
 
 
-class InTime(Task):
+class SequenceTask(Task):
     """Samples that are sequences: (n, time, features), with targets (n, time, ...)."""
 
     @property
@@ -69,7 +69,7 @@ class InTime(Task):
 
 
 @dataclass(frozen=True, eq=False)
-class Forecast(InTime, RegressionTask):
+class Forecast(SequenceTask, RegressionTask):
     """What will be, from what was: the target of step t is a value of a later step. Squared error.
 
     present: index of the input feature whose later value is asked for.
@@ -106,7 +106,7 @@ class Forecast(InTime, RegressionTask):
 
 
 @dataclass(frozen=True, eq=False)
-class SequenceClassification(InTime, ClassificationTask):
+class SequenceClassification(SequenceTask, ClassificationTask):
     """One label for a whole sequence, (n,): cross entropy at every step that counts, the label by the mean output."""
 
     n_steps: int
