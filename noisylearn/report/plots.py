@@ -10,9 +10,10 @@ import torch
 from noisylearn.compare import Row
 from noisylearn.errors import UserError
 
-LONG_LABEL = 35  # characters, of which three do not fit beside one another
+LONG_LABEL = 40  # characters, of which three do not fit beside one another
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -25,7 +26,8 @@ def accuracy_curves(
     """
     several = len({row.profile for row in rows}) > 1
     labels = labels or [f"{row.label} on {row.profile}" if several else row.label for row in rows]
-    columns = 3 if max(map(len, labels)) < LONG_LABEL else 2
+    longest = max([len(label) + len(" (5 seeds)") for label in labels] + [len(name) + 20 for name in baselines])
+    columns = 3 if longest < LONG_LABEL else 2
     figure, axes = new_figure(1, width=8.0, height=4.4 + 0.2 * (len(rows) + len(baselines)) / columns)
     ax = axes[0]
     for row, name in ((r, name) for r, name in zip(rows, labels, strict=True) if r.runs):
@@ -34,15 +36,27 @@ def accuracy_curves(
         label = f"{name} ({len(curves)} seeds)" if len(curves) > 1 else name
         (line,) = ax.plot(epochs, curves.quantile(0.5, dim=0), marker=".", label=label)
         ax.fill_between(epochs, curves.amin(0), curves.amax(0), alpha=0.2, color=line.get_color(), linewidth=0)
-    for (name, value), style in zip(baselines.items(), (":", "-.", "--", (0, (1, 5)), (0, (5, 5))), strict=False):
-        ax.axhline(value, color="grey", linestyle=style, linewidth=1, label=name)
-    ax.set(xlabel="epoch", ylabel=f"held-out {metric}, read on the chip")
     if metric == "mse":
-        ax.set_yscale("log")
+        _scale_errors(ax)
+    else:
+        ax.set_ylim(0.0, 1.0)
+    low, high = ax.get_ylim()
+    for (name, value), style in zip(baselines.items(), (":", "-.", "--", (0, (1, 5)), (0, (5, 5))), strict=False):
+        off_axis = "" if low <= value <= high else ", off the axis"
+        ax.axhline(value, color="grey", linestyle=style, linewidth=1, label=f"{name} ({value:.3g}{off_axis})")
+    ax.set_ylim(low, high)
+    ax.set(xlabel="epoch", ylabel=f"held-out {metric}, read on the chip")
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.grid(alpha=0.3)
     figure.legend(fontsize="small", loc="outside lower center", ncols=columns)
     save_figure(figure, file)
+
+
+def _scale_errors(ax: "Axes") -> None:
+    """A logarithmic axis around the medians: neither a run that went astray nor an unmatched baseline sets it."""
+    medians = torch.cat([torch.as_tensor(line.get_ydata(), dtype=torch.float64) for line in ax.get_lines()])
+    ax.set_yscale("log")
+    ax.set_ylim(float(medians.min()) / 2, float(medians.max()) * 2)
 
 
 def new_figure(columns: int, width: float = 6.4, height: float = 4.4) -> "tuple[Figure, list]":
