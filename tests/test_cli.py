@@ -335,3 +335,10 @@ def test_ctrl_c(tmp_path, document):
     assert log.count("\n") == 1
     assert RunFile(next(tmp_path.glob("runs/*.h5"))).read()["status"] == "running"
     assert "final" in document(*TRAIN, "--resume")
+
+
+def test_rules_show_says_where_backprop_through_time_runs(run):
+    status, out, _ = run("rules", "show", "bptt")
+    assert status == 0
+    assert "profiles it can learn on: capacitor-li-2018" in out
+    assert "none" not in out.splitlines()[-1]

@@ -10,7 +10,7 @@ from noisylearn.cli.options import Json
 from noisylearn.cli.output import print_json, print_table, print_text
 from noisylearn.config import split_label
 from noisylearn.profiles import load_profile, profile_files
-from noisylearn.rules import REGISTRY, Rule, rule_class, rules_for
+from noisylearn.rules import REGISTRY, Rule, fitted, rule_class
 
 app = typer.Typer(no_args_is_help=True, help="Learning rules: what they compute and what they must observe.")
 
@@ -56,4 +56,4 @@ def _document(rule: type[Rule]) -> dict[str, Any]:
 
 
 def _profiles(rule: type[Rule]) -> list[str]:
-    return [n for n in profile_files() if any(r.startswith(f"{rule.__name__}(") for r in rules_for(load_profile(n)))]
+    return [name for name in profile_files() if fitted(rule, load_profile(name)) is not None]

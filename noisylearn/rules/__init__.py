@@ -3,7 +3,7 @@
 from noisylearn.errors import unknown_name
 from noisylearn.rules.anp import ANP
 from noisylearn.rules.backprop import BP, BPTT
-from noisylearn.rules.base import NodePerturbation, Perturbation, Rule, rules_for
+from noisylearn.rules.base import NodePerturbation, Perturbation, Rule, fitted, rules_for
 from noisylearn.rules.delta import Delta
 from noisylearn.rules.inp import INP
 from noisylearn.rules.np import NP
@@ -35,6 +35,7 @@ __all__ = [
     "PerLayer",
     "Perturbation",
     "Rule",
+    "fitted",
     "rule_class",
     "rules_for",
 ]

@@ -213,13 +213,18 @@ def rules_for(profile: Machine) -> list[str]:
     """Rules, as one would write them, that can learn on a profile; the noisy baseline where the clean one cannot."""
     found = []
     for rule in _complete_rules(Rule):
-        choices = [rule(baseline=b) for b in ("clean", "noisy")] if issubclass(rule, Perturbation) else [rule()]
-        works = next((choice for choice in choices if not choice.missing(profile)), None)
+        works = fitted(rule, profile)
         if isinstance(works, Perturbation):
             found.append(f"{rule.__name__}(baseline='{works.baseline}')")
         elif works is not None:
             found.append(f"{rule.__name__}()")
     return found
+
+
+def fitted(kind: type[Rule], profile: Machine) -> Rule | None:
+    """A rule of this kind that can learn on a profile, with the clean baseline if it may be; None if there is none."""
+    choices = [kind(baseline=b) for b in ("clean", "noisy")] if issubclass(kind, Perturbation) else [kind()]
+    return next((choice for choice in choices if not choice.missing(profile)), None)
 
 
 def _complete_rules(kind: type[Rule]) -> list[type[Rule]]:
