@@ -13,7 +13,7 @@ from noisylearn.effects import Setting
 from noisylearn.errors import UserError
 from noisylearn.layers import WeightLayer, weight_layers
 from noisylearn.neurons import SpreadNeurons, spiking_neurons
-from noisylearn.passes import PassRunner, Plan, Readings
+from noisylearn.passes import PassRunner, Placed, Plan, Readings
 from noisylearn.profiles import HardwareProfile, load_profile
 
 # Of injected noise, for pre-activations of order one in float32: below, differences of losses drown in rounding;
@@ -88,9 +88,7 @@ class Chip:
 
         Passes of another purpose draw from other random streams than those of training.
         """
-        if "clean_pass" not in self.profile.observable:
-            plan = Plan(((True,) * len(self.layers),) * plan.n_passes)
-        return self._shown(self._runner.run(self._placed, self._on_device(x), plan, purpose))
+        return self._shown(self._runner.run(self._placed, self._on_device(x), self._perturbed(plan), purpose))
 
     @torch.no_grad()
     def along(self, x: Tensor, state: Any, plan: Plan, purpose: str = "pass") -> tuple[Readings, Any]:
@@ -99,10 +97,14 @@ class Chip:
         The state starts as None; that of every pass is its own trajectory. Readings are those of a batch of
         (time x batch) samples.
         """
-        if "clean_pass" not in self.profile.observable:
-            plan = Plan(((True,) * len(self.layers),) * plan.n_passes)
-        readings, state = self._runner.along(self._placed, self._on_device(x), state, plan, purpose)
+        readings, state = self._runner.along(self._placed, self._on_device(x), state, self._perturbed(plan), purpose)
         return self._shown(readings), state
+
+    def _perturbed(self, plan: Plan) -> Plan:
+        """The plan, with noise in every pass where it cannot be switched off."""
+        if "clean_pass" in self.profile.observable:
+            return plan
+        return Plan(((True,) * len(self.layers),) * plan.n_passes)
 
     def _shown(self, readings: Readings) -> Readings:
         """What the profile shows of readings."""
@@ -119,15 +121,19 @@ class Chip:
         on_devices: the forward values are those read from the devices, with the weights' gradients going to the
         digital copy as if programming and reading were the identity.
         """
-        runner = self._runner if on_devices else self._digital_runner
-        placed = self._digital if not on_devices else {n: StraightThrough(c) for n, c in self._placed.items()}
+        runner, placed = self._through_autograd(on_devices)
         return runner.run(placed, self._on_device(x), self._one_pass(), "digital")
 
     def digital_along(self, x: Tensor, state: Any, on_devices: bool = False) -> tuple[Readings, Any]:
         """Steps x (time, batch, ...) as `digital_pass` does a pass: autograd can go back through them and the state."""
-        runner = self._runner if on_devices else self._digital_runner
-        placed = self._digital if not on_devices else {n: StraightThrough(c) for n, c in self._placed.items()}
+        runner, placed = self._through_autograd(on_devices)
         return runner.along(placed, self._on_device(x), state, self._one_pass(), "digital")
+
+    def _through_autograd(self, on_devices: bool) -> tuple[PassRunner, Placed]:
+        """What runs the layers, and the layers, for passes that autograd can go back through."""
+        if on_devices:
+            return self._runner, {name: StraightThrough(crossbar) for name, crossbar in self._placed.items()}
+        return self._digital_runner, self._digital
 
     def program(self) -> None:
         """Write the model's present weights to the devices, with their programming noise."""
@@ -152,15 +158,11 @@ class Chip:
             return
         for name, crossbar in list(self._placed.items()) * (2 if in_time else 1):
             # a deep layer needs the layers before it calibrated
-            crossbar.calibrate(self._inputs_along(name, x) if in_time else self._inputs_of(name, x))
-
-    def _inputs_of(self, name: str, x: Tensor) -> Tensor:
-        readings = self._runner.run(self._placed, self._on_device(x), self._one_pass(), "calibrate")
-        return readings.layers[name].input[0]
-
-    def _inputs_along(self, name: str, x: Tensor) -> Tensor:
-        readings, _ = self._runner.along(self._placed, self._on_device(x), None, self._one_pass(), "calibrate")
-        return readings.layers[name].input[0]
+            if in_time:
+                readings, _ = self._runner.along(self._placed, self._on_device(x), None, self._one_pass(), "calibrate")
+            else:
+                readings = self._runner.run(self._placed, self._on_device(x), self._one_pass(), "calibrate")
+            crossbar.calibrate(readings.layers[name].input[0])
 
     def weights(self) -> dict[str, Tensor]:
         """Layer name -> effective weight on the devices at this moment."""

@@ -182,7 +182,7 @@ def run(
     norm = inputs.shape[1] if online else float(mask.sum())
     states: dict[Any, Any] = {}
     past: deque[Readings] = deque(maxlen=_window(time))
-    counting = iter(counting_stretches(mask, len(inputs), length))
+    counting = iter(counting_stretches(mask, length))
     losses = torch.full((len(inputs),), math.nan, dtype=torch.float64, device=mask.device)
     with watch_firing(getattr(chip, "neurons", {})):
         for start in range(0, len(inputs), length):
@@ -203,10 +203,8 @@ def run(
     return losses.to(mask.dtype)
 
 
-def counting_stretches(mask: Tensor | None, n_steps: int, length: int) -> list[bool]:
+def counting_stretches(mask: Tensor, length: int) -> list[bool]:
     """Of every stretch of so many steps, whether the loss of any of them counts: elsewhere nothing learns."""
-    if mask is None:
-        return [True] * math.ceil(n_steps / length)
     return [bool(stretch.any()) for stretch in mask.flatten(1).any(1).cpu().split(length)]
 
 

@@ -87,7 +87,7 @@ class Training:
             loss = float(self.rule.estimate(self.chip, inputs, lambda output: loss_fn(output, targets)))
         else:
             given = self.task.steps(inputs, targets)
-            mask = torch.ones_like(given.inputs[..., 0]) if given.mask is None else given.mask
+            mask = given.counts
             losses = self.rule.run(self.chip, given.inputs, given.targets, loss_fn, self.optimizer, mask)
             loss = float((losses * mask.sum(1)).sum() / mask.sum())
         self._guard_loss(loss)
@@ -213,7 +213,7 @@ class Training:
         if time.update == "sequence" or not isinstance(self.task, tasks.SequenceTask):
             return 1
         given = self.task.steps(*(part[: self.config.batch] for part in self._train))
-        return sum(counting_stretches(given.mask, len(given.inputs), time.truncate or 1))
+        return sum(counting_stretches(given.counts, time.truncate or 1))
 
     def _measured(self) -> Tree:
         done = self.progress
@@ -268,7 +268,7 @@ class Training:
     def _span(self, given: tasks.Steps) -> Span:
         """The last steps of a batch, for a look at what the rule makes of them all together."""
         x, targets = given.inputs[-LOOK_STEPS:], given.targets[-LOOK_STEPS:]
-        mask = torch.ones_like(x[..., 0]) if given.mask is None else given.mask[-LOOK_STEPS:]
+        mask = given.counts[-LOOK_STEPS:]
         time = replace(self.rule.in_time(), update="sequence", truncate=None)
         weights = mask * (mask.numel() / mask.sum())
         return Span(self.chip, x, targets, weights, self.task.loss_fn, time, {}, purpose="measure")

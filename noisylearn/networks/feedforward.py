@@ -8,6 +8,8 @@ from typing import Literal
 import torch
 from torch import nn
 
+from noisylearn.errors import UserError
+
 Activation = Literal["leaky-relu", "tanh", "identity"]
 ACTIVATIONS: dict[Activation, type[nn.Module]] = {
     "leaky-relu": nn.LeakyReLU,
@@ -49,6 +51,14 @@ def convnet(input_shape: tuple[int, int, int], n_out: int, seed: int = 0) -> nn.
         modules |= {"hidden": nn.Linear(features, 1024), "activation4": nn.LeakyReLU()}
         modules["readout"] = nn.Linear(1024, n_out)
         return nn.Sequential(modules)
+
+
+def hidden_sizes(n_hidden: int | Sequence[int]) -> list[int]:
+    """Units of every hidden layer, of which a network in time has one at least. Raises UserError for none."""
+    sizes = [n_hidden] if isinstance(n_hidden, int) else list(n_hidden)
+    if not sizes or min(sizes) < 1:
+        raise UserError(f"n_hidden = {n_hidden}: give the units of at least one hidden layer")
+    return sizes
 
 
 @contextmanager

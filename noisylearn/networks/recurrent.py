@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from noisylearn.decorrelate import Decorrelation
-from noisylearn.errors import UserError, unknown_name
-from noisylearn.networks.feedforward import ACTIVATIONS, Activation, seeded
+from noisylearn.errors import unknown_name
+from noisylearn.networks.feedforward import ACTIVATIONS, Activation, hidden_sizes, seeded
 
 State = tuple[Tensor, ...]
 
@@ -33,9 +33,7 @@ class RNN(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        sizes = [n_hidden] if isinstance(n_hidden, int) else list(n_hidden)
-        if not sizes or min(sizes) < 1:
-            raise UserError(f"n_hidden = {n_hidden}: give the units of at least one hidden layer")
+        sizes = hidden_sizes(n_hidden)
         if activation not in ACTIVATIONS:
             raise unknown_name("activation", activation, ACTIVATIONS)
         self.sizes = sizes

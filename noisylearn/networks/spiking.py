@@ -6,7 +6,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from noisylearn.errors import UserError
-from noisylearn.networks.feedforward import seeded
+from noisylearn.networks.feedforward import hidden_sizes, seeded
 
 Neuron = Literal["leaky", "rleaky", "synaptic"]
 State = tuple[tuple[Tensor, ...], ...]
@@ -36,9 +36,7 @@ class Spiking(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        sizes = [n_hidden] if isinstance(n_hidden, int) else list(n_hidden)
-        if not sizes or min(sizes) < 1:
-            raise UserError(f"n_hidden = {n_hidden}: give the units of at least one hidden layer")
+        sizes = hidden_sizes(n_hidden)
         self.sizes, self.n_out = sizes, n_out
         with seeded(seed):
             for i, (fan_in, size) in enumerate(zip([n_in, *sizes], sizes, strict=False), start=1):

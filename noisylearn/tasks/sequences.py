@@ -40,6 +40,11 @@ class Steps:
     targets: Tensor
     mask: Tensor | None = None
 
+    @property
+    def counts(self) -> Tensor:
+        """The mask, ones where there is none."""
+        return torch.ones_like(self.inputs[..., 0]) if self.mask is None else self.mask
+
 
 class SequenceTask(Task):
     """Samples that are sequences: (n, time, features), with targets (n, time, ...)."""
