@@ -43,7 +43,7 @@ Network = Annotated[str | None, typer.Option(help="mlp or convnet; for sequences
 Neuron = Annotated[str | None, typer.Option(help="Of --network spiking: leaky, rleaky or synaptic.")]
 Threshold = Annotated[float | None, typer.Option(help="Of --network spiking: membrane potential at which one fires.")]
 Hidden = Annotated[str | None, typer.Option(help=f"Units of the hidden layers, e.g. 300 or 300,100. {RECIPE}")]
-Activation = Annotated[str | None, typer.Option(help="Of the mlp or rnn: leaky-relu, tanh or identity.")]
+Activation = Annotated[str | None, typer.Option(help="Of the mlp or rnn: leaky-relu, relu, tanh or identity.")]
 Optimizer = Annotated[str | None, typer.Option(help="Any optimizer of torch.optim, in lower case, with its defaults.")]
 Lr = Annotated[float | None, typer.Option(help=f"Learning rate. {RECIPE}")]
 Schedule = Annotated[str | None, typer.Option(help="Of the learning rate: constant or cosine (to zero).")]

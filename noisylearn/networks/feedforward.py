@@ -10,9 +10,10 @@ from torch import nn
 
 from noisylearn.errors import UserError
 
-Activation = Literal["leaky-relu", "tanh", "identity"]
+Activation = Literal["leaky-relu", "relu", "tanh", "identity"]
 ACTIVATIONS: dict[Activation, type[nn.Module]] = {
     "leaky-relu": nn.LeakyReLU,
+    "relu": nn.ReLU,
     "tanh": nn.Tanh,
     "identity": nn.Identity,
 }

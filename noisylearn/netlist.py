@@ -1,0 +1,180 @@
+"""A network as populations of neurons and the connections between them: what other machines than torch execute.
+
+Everything is numpy in float64. `from_model` takes a plain torch model apart; nothing here knows of rules or backends.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from noisylearn.decorrelate import Decorrelation
+from noisylearn.errors import UserError
+from noisylearn.networks import RNN
+
+Array = NDArray[np.float64]
+INPUT = "input"
+
+
+@dataclass(frozen=True, eq=False)
+class Connection:
+    """Weights (target units, source units) from one population, or the input, to another.
+
+    bias: of the target's units, or None.  delayed: carries the activities of the step before.
+    layer: the torch layer that it is, or is a part of; columns: which columns of that layer's weight.
+    read_variance: of the weights, Gaussian and fresh at every read: one number, or one for each weight.
+    """
+
+    source: str
+    target: str
+    weight: Array
+    bias: Array | None
+    delayed: bool
+    layer: str
+    columns: slice
+    read_variance: Array | float = 0.0
+
+    @property
+    def name(self) -> str:
+        return f"{self.source} to {self.target}"
+
+
+@dataclass(frozen=True, eq=False)
+class Decorrelator:
+    """x* = R x of a population's activities before any connection takes them; R learns at `rate`."""
+
+    matrix: Array
+    rate: float
+
+
+@dataclass(frozen=True, eq=False)
+class Population:
+    """Neurons f(a). decorrelation: of their activities.  noise_sigma: of Gaussian noise on a, fresh at every step."""
+
+    name: str
+    size: int
+    activation: str = "identity"
+    decorrelation: Decorrelator | None = None
+    noise_sigma: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Netlist:
+    """Populations from the input (first; it has no weights) to the readout (last), and connections, in order."""
+
+    populations: tuple[Population, ...]
+    connections: tuple[Connection, ...]
+
+    @property
+    def is_recurrent(self) -> bool:
+        return any(connection.delayed for connection in self.connections)
+
+    @property
+    def neurons(self) -> tuple[Population, ...]:
+        """Every population but the input."""
+        return self.populations[1:]
+
+    def into(self, population: str) -> list[Connection]:
+        """The connections that end at a population."""
+        return [connection for connection in self.connections if connection.target == population]
+
+    def population(self, name: str) -> Population:
+        return next(p for p in self.populations if p.name == name)
+
+    def with_weights(self, weights: Iterable[Array]) -> "Netlist":
+        """The same network with other weights, one array for each connection."""
+        pairs = zip(self.connections, weights, strict=True)
+        return replace(self, connections=tuple(replace(c, weight=weight) for c, weight in pairs))
+
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "identity": lambda a: a,
+    "tanh": np.tanh,
+    "relu": lambda a: np.maximum(a, 0.0),
+    "leaky-relu": lambda a: np.where(a > 0, a, 0.01 * a),
+}
+_NAMES: dict[type[nn.Module], str] = {
+    nn.Identity: "identity", nn.Tanh: "tanh", nn.ReLU: "relu", nn.LeakyReLU: "leaky-relu",
+}  # fmt: skip
+
+
+def from_model(model: nn.Module) -> Netlist:
+    """The netlist of an nn.Sequential of Linear layers and element-wise functions, or of an RNN.
+
+    Raises UserError, naming the module, for what has no form as populations and connections.
+    """
+    if isinstance(model, RNN):
+        return _of_rnn(model)
+    if isinstance(model, nn.Sequential):
+        return _of_sequence(model)
+    raise UserError(
+        f"{type(model).__name__} has no form as populations and connections: only nn.Sequential of Linear layers and "
+        "nl.networks.RNN have"
+    )
+
+
+def _of_sequence(model: nn.Sequential) -> Netlist:
+    modules = [(name, module) for name, module in model.named_modules() if not list(module.children())]
+    linear = [module for _, module in modules if isinstance(module, nn.Linear)]
+    if not linear:
+        raise UserError("the model has no Linear layer: there is nothing to connect")
+    populations, connections = [Population(INPUT, linear[0].in_features)], []
+    for name, module in modules:
+        last = populations[-1]
+        if isinstance(module, nn.Linear):
+            connections.append(_connection(name, module, last.name, name))
+            populations.append(Population(name, module.out_features))
+        elif isinstance(module, Decorrelation) and not module.channels_first:
+            populations[-1] = replace(last, decorrelation=_decorrelator(module))
+        elif isinstance(module, nn.Flatten) and not connections:
+            continue
+        elif type(module) in _NAMES and connections and last.activation == "identity" and not last.decorrelation:
+            populations[-1] = replace(last, activation=_activation(name, module))
+        else:
+            raise UserError(
+                f"layer '{name}' ({type(module).__name__}) has no form as populations and connections; use Linear, "
+                f"each followed by one of {', '.join(kind.__name__ for kind in _NAMES)}"
+            )
+    return Netlist(tuple(populations), tuple(connections))
+
+
+def _of_rnn(model: RNN) -> Netlist:
+    populations, connections, below = [], [], INPUT
+    n_below = model.hidden1.in_features - model.sizes[0]
+    populations.append(Population(INPUT, n_below))
+    activation = _activation("activation", model.activation)
+    for i, size in enumerate(model.sizes, start=1):
+        name = f"hidden{i}"
+        layer, decorrelation = getattr(model, name), getattr(model, f"decorrelation{i}", None)
+        for source, delayed, columns in ((below, False, slice(0, n_below)), (name, True, slice(n_below, None))):
+            whole = _connection(name, layer, source, name)
+            part = replace(whole, weight=whole.weight[:, columns].copy(), delayed=delayed, columns=columns)
+            connections.append(replace(part, bias=None) if delayed else part)
+        decorrelator = None if decorrelation is None else _decorrelator(decorrelation)
+        populations.append(Population(name, size, activation, decorrelator))
+        below, n_below = name, size
+    connections.append(_connection("readout", model.readout, below, "readout"))
+    populations.append(Population("readout", model.readout.out_features))
+    return Netlist(tuple(populations), tuple(connections))
+
+
+def _connection(layer: str, module: nn.Linear, source: str, target: str) -> Connection:
+    weight = module.weight.detach().cpu().double().numpy().copy()
+    bias = None if module.bias is None else module.bias.detach().cpu().double().numpy().copy()
+    return Connection(source, target, weight, bias, False, layer, slice(0, None))
+
+
+def _decorrelator(module: Decorrelation) -> Decorrelator:
+    return Decorrelator(module.matrix.detach().cpu().double().numpy().copy(), module.rate)
+
+
+def _activation(name: str, module: nn.Module) -> str:
+    if isinstance(module, nn.LeakyReLU) and module.negative_slope != 0.01:
+        raise UserError(f"layer '{name}': LeakyReLU({module.negative_slope:g}) has no counterpart; use a slope of 0.01")
+    if type(module) not in _NAMES:
+        raise UserError(
+            f"layer '{name}' ({type(module).__name__}) has no counterpart; use {', '.join(_NAMES.values())}"
+        )
+    return _NAMES[type(module)]
