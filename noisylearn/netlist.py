@@ -142,7 +142,7 @@ def _of_sequence(model: nn.Sequential) -> Netlist:
 
 def _of_rnn(model: RNN) -> Netlist:
     populations, connections, below = [], [], INPUT
-    n_below = model.hidden1.in_features - model.sizes[0]
+    n_below = model.get_submodule("hidden1").get_parameter("weight").shape[1] - model.sizes[0]
     populations.append(Population(INPUT, n_below))
     activation = _activation("activation", model.activation)
     for i, size in enumerate(model.sizes, start=1):
@@ -174,7 +174,6 @@ def _activation(name: str, module: nn.Module) -> str:
     if isinstance(module, nn.LeakyReLU) and module.negative_slope != 0.01:
         raise UserError(f"layer '{name}': LeakyReLU({module.negative_slope:g}) has no counterpart; use a slope of 0.01")
     if type(module) not in _NAMES:
-        raise UserError(
-            f"layer '{name}' ({type(module).__name__}) has no counterpart; use {', '.join(_NAMES.values())}"
-        )
+        kind = type(module).__name__
+        raise UserError(f"layer '{name}' ({kind}) has no counterpart; use {', '.join(_NAMES.values())}")
     return _NAMES[type(module)]

@@ -44,8 +44,9 @@ def load_lava() -> None:
     method = multiprocessing.get_start_method(allow_none=True)
     if method is not None:
         raise UserError(
-            f"multiprocessing already uses the start method '{method}', and Lava sets its own: load Lava before anything "
-            "calls set_start_method or starts a process, or use `noisylearn lava run`, which has a process of its own"
+            f"multiprocessing already uses the start method '{method}', and Lava sets its own: load Lava before "
+            "anything calls set_start_method or starts a process, or use `noisylearn lava run`, which has a process of "
+            "its own"
         )
     with _hashable_byte_encoder():
         importlib.import_module(_VAR_MODEL)
@@ -61,17 +62,17 @@ def _installed_version() -> str | None:
 
 @contextmanager
 def _hashable_byte_encoder() -> Iterator[None]:
-    """Inside the block, dataclasses give Lava's ByteEncoder a hash: it is the default of a field, which 3.11 refuses."""
+    """Inside the block, dataclasses give Lava's ByteEncoder a hash: 3.11 refuses defaults that have none."""
     original = dataclasses.dataclass
 
     def dataclass(cls: type | None = None, /, **options: Any) -> Any:
         def wrap(of: type) -> Any:
             wanted = of.__module__ == _VAR_MODEL and of.__name__ == "ByteEncoder"
-            return original(of, **({"unsafe_hash": True} | options if wanted else options))  # type: ignore[call-overload]
+            return original(of, **({"unsafe_hash": True} | options if wanted else options))
 
         return wrap if cls is None else wrap(cls)
 
-    dataclasses.dataclass = dataclass  # type: ignore[assignment]
+    dataclasses.dataclass = dataclass
     try:
         yield
     finally:
