@@ -78,7 +78,8 @@ class TreeFile:
         except UserError:
             raise
         except (PermissionError, FileNotFoundError, IsADirectoryError) as error:
-            raise UserError(f"{self.what} {self.path}: cannot be read: {error.strerror}") from None
+            reason = os.strerror(error.errno) if error.errno else error.strerror
+            raise UserError(f"{self.what} {self.path}: cannot be read: {reason}") from None
         except Exception:  # whatever HDF5 makes of damaged bytes
             raise UserError(f"{self.what} {self.path}: damaged or not a {self.what}; {self.mend}") from None
 

@@ -1,4 +1,4 @@
-"""The command line: `noisylearn train`, `compare`, `profiles`, `rules`, `tasks`."""
+"""The command line: `noisylearn train`, `compare`, `export`, `lava`, `profiles`, `rules`, `tasks`."""
 
 import io
 import sys
@@ -8,6 +8,8 @@ import typer
 from rich.console import Console
 
 from noisylearn.cli.compare import compare_command
+from noisylearn.cli.export import export_command
+from noisylearn.cli.lava import app as lava_app
 from noisylearn.cli.output import InterruptedRunError
 from noisylearn.cli.profiles import app as profiles_app
 from noisylearn.cli.rules import app as rules_app
@@ -23,6 +25,8 @@ app = typer.Typer(
 )
 app.command("train")(train_command)
 app.command("compare")(compare_command)
+app.command("export")(export_command)
+app.add_typer(lava_app, name="lava")
 app.add_typer(profiles_app, name="profiles")
 app.add_typer(rules_app, name="rules")
 app.add_typer(tasks_app, name="tasks")

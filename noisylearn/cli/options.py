@@ -84,7 +84,9 @@ def hidden_units(text: str | None) -> tuple[int, ...] | None:
     return sizes
 
 
-def chosen_profile(name: str, only: str | None, without: str | None, write: str | None = None) -> HardwareProfile:
+def chosen_profile(
+    name: str | HardwareProfile, only: str | None, without: str | None, write: str | None = None
+) -> HardwareProfile:
     """The profile with the effects that the command line leaves on, and its way of writing."""
     profile = load_profile(name)
     if write is not None and write != (profile.in_place.mode if profile.in_place else "shadow"):

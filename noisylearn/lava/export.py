@@ -96,7 +96,10 @@ def lowered(
 
 
 def training_data(task: tasks.Task, steps: int, batch: int, seed: int = 0) -> Data:
-    """The first steps of a task's training part, in an order drawn from the seed; it starts again at its end."""
+    """The first steps of a task's training part, in an order drawn from the seed; it starts again at its end.
+
+    Of sequences, as many whole ones as hold so many steps.
+    """
     if steps < 1 or batch < 1:
         raise UserError(f"--steps {steps}, --batch {batch}: give at least 1 of both")
     generator = torch.Generator().manual_seed(seed)
@@ -107,10 +110,10 @@ def training_data(task: tasks.Task, steps: int, batch: int, seed: int = 0) -> Da
         targets = _widened(task.train_targets[rows]).unflatten(0, (steps, batch))
         return Data(inputs, targets, torch.ones(steps, batch, dtype=torch.float64), 0, task.loss_fn)
     period = len(task.steps(task.train_inputs[:1], task.train_targets[:1]).inputs)
-    rows = order[torch.arange(math.ceil(steps / period) * batch) % len(order)]
+    rows = order[torch.arange(math.ceil(steps / period) * batch) % len(order)]  # whole sequences
     parts = [task.steps(task.train_inputs[some], task.train_targets[some]) for some in rows.split(batch)]
     inputs, targets, counts = (
-        torch.cat([getattr(part, key) for part in parts])[:steps] for key in ("inputs", "targets", "counts")
+        torch.cat([getattr(part, key) for part in parts]) for key in ("inputs", "targets", "counts")
     )
     return Data(inputs.double(), _widened(targets), counts.double(), period, task.loss_fn)
 

@@ -20,6 +20,7 @@ from noisylearn.lava import child
 from noisylearn.lava.compat import require_lava
 from noisylearn.lava.lowering import Options, Specs, lower
 from noisylearn.lava.netfile import Array, LavaNet, read_net
+from noisylearn.runs import TreeFile
 
 POLL_S = 0.02
 GRACE_S = 3.0  # for the shared memory to be given back
@@ -75,6 +76,12 @@ def run_net(
         with _group([sys.executable, "-m", "noisylearn.lava.child", str(folder / "job.json")], folder) as process:
             _watch(process, folder, progress, specs, timeout_s, on_step)
         return _result(folder, specs)
+
+
+def write_result(path: Path, net: LavaNet, result: LavaResult) -> None:
+    """Losses and learned arrays in an HDF5 file, with the facts of the run. Raises UserError as writing fails."""
+    learned = {key.replace("/", "|"): value for key, value in result.learned.items()}
+    TreeFile(path).write({"facts": net.facts, "losses": result.losses, "learned": learned})
 
 
 @contextlib.contextmanager
