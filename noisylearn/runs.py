@@ -77,7 +77,7 @@ class TreeFile:
                 return tree
         except UserError:
             raise
-        except (PermissionError, FileNotFoundError, IsADirectoryError) as error:
+        except (PermissionError, FileNotFoundError) as error:
             reason = os.strerror(error.errno) if error.errno else error.strerror
             raise UserError(f"{self.what} {self.path}: cannot be read: {reason}") from None
         except Exception:  # whatever HDF5 makes of damaged bytes

@@ -44,8 +44,8 @@ def main() -> None:
     except UserError as error:
         errors.print(f"error: {error}", style="red" if errors.is_terminal else None)
         sys.exit(1)
-    except InterruptedRunError:
-        errors.print("interrupted; compare, or train with --resume, continues from the last checkpoint")
+    except InterruptedRunError as interruption:
+        errors.print(str(interruption))
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(1)

@@ -32,7 +32,7 @@ def run_command(
     Example: noisylearn lava run net.h5 --steps 500 --learn --replay
     """
     content = read_net(net)
-    with progress() as bar:
+    with progress("nothing was kept, and no Lava process is left") as bar:
         result = run_net(net, steps, learn, replay, timeout, bar.run(f"{content.rule.name} in Lava"))
     if out is not None:
         write_result(out, content, result)

@@ -8,6 +8,7 @@ started it is gone: then the pipe on its standard input closes.
 
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -31,7 +32,7 @@ def main() -> None:
     """Run one job; a failure leaves its traceback in the job's folder."""
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     folder = Path(job["folder"])
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(folder,), daemon=True).start()
     try:
         _run(job, folder)
     except BaseException:
@@ -95,11 +96,16 @@ def _write_json(path: Path, document: Any) -> None:
     path.write_text(json.dumps(document), encoding="utf-8")
 
 
-def _end_with_parent() -> None:
-    """Ends the whole group once standard input closes, which the parent's death alone does."""
+def _end_with_parent(folder: Path) -> None:
+    """Ends the whole group once standard input closes, which the parent's death alone does.
+
+    By a signal that multiprocessing's keeper of shared memory outlives: it gives the memory back.
+    """
     while os.read(0, 1):
         pass
-    os.killpg(0, signal.SIGKILL)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.killpg(0, signal.SIGCONT)
+    os.killpg(0, signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ POLL_S = 0.02
 GRACE_S = 3.0  # for the shared memory to be given back
 START_S = 120.0  # to import, compile and start
 TIMEOUT_S = 60.0
+LONGEST_FOLDER = 60  # a socket under it must have a path of at most 107 bytes
 OnStep = Callable[[int, int, float], None]
 
 
@@ -87,6 +88,9 @@ def write_result(path: Path, net: LavaNet, result: LavaResult) -> None:
 @contextlib.contextmanager
 def _group(command: list[str], folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A process that leads a group; at the end of the block the group is gone, however the block ends."""
+    env = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    if len(str(folder)) <= LONGEST_FOLDER:
+        env["TMPDIR"] = str(folder)  # whatever multiprocessing puts down goes with the folder
     with (folder / "stderr.txt").open("wb") as errors:
         process = subprocess.Popen(
             command,
@@ -94,7 +98,7 @@ def _group(command: list[str], folder: Path) -> Iterator[subprocess.Popen[bytes]
             stdout=errors,
             stderr=errors,
             start_new_session=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
+            env=env,
         )
     try:
         yield process
@@ -104,10 +108,11 @@ def _group(command: list[str], folder: Path) -> Iterator[subprocess.Popen[bytes]
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     """End the whole group: first so that shared memory is given back, then for good."""
-    for kind, wait_s in ((signal.SIGTERM, GRACE_S), (signal.SIGKILL, GRACE_S)):
+    for kind in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, kind)
-        deadline = time.monotonic() + wait_s
+            os.killpg(process.pid, signal.SIGCONT)
+        deadline = time.monotonic() + GRACE_S
         while time.monotonic() < deadline:
             process.poll()
             if not _group_lives(process.pid):
