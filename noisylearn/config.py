@@ -126,7 +126,7 @@ def resolve(
     if settings.get("weight_normalisation") and in_time and settings.get("update") == "online":
         raise UserError("--weight-normalisation restores norms after a whole sequence: say --update sequence")
     _check_time(task, label, in_time, settings.get("network", "mlp"))
-    if rule in ("bp", "bptt") and profile.in_place is not None:
+    if not rule_class(rule).perturbs and profile.in_place is not None:
         settings.setdefault("forward", "chip")  # there is no digital model to train first
     idle = idle_options(label, settings)
     for key in idle & set(settings):
@@ -155,7 +155,7 @@ def idle_options(label: str, settings: Mapping[str, Any]) -> set[str]:
     network = settings.get("network", "mlp")
     of_rules = {"baseline", "draws", "scale", "forward", "credit", "decay", "update"}
     idle = of_rules - {f.name for f in fields(rule_class(rule))}
-    idle |= {"readout"} if rule in ("bp", "bptt") else set()
+    idle |= {"readout"} if not rule_class(rule).perturbs else set()
     idle |= {"update"} if label in ("bptt", "dbptt") else set()
     idle |= {"decorrelation_rate"} if not decorrelated else set()
     idle |= {"decay"} if settings.get("credit") != "trace" else set()
