@@ -4,7 +4,6 @@ Nothing of a rule is written again here: `post`, `scales`, `modulators` and `fro
 arrays as they run on torch tensors.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +14,8 @@ import torch
 from torch import nn
 
 from noisylearn.crossbar import Crossbar
-from noisylearn.draws import Draws, stream_seed
+from noisylearn.draws import Draws, ReplayedDraws, stream_seed
 from noisylearn.effects import Effect
-from noisylearn.effects.gaussian_node import GaussianNode
-from noisylearn.effects.gaussian_weight import GaussianWeight
 from noisylearn.errors import UserError
 from noisylearn.estimate import compared_passes, node_factors, reference
 from noisylearn.lava.netfile import LavaNet
@@ -36,10 +33,12 @@ from noisylearn.lava.specs import (
 )
 from noisylearn.losses import LOSSES
 from noisylearn.netlist import ACTIVATIONS, Connection, Netlist
-from noisylearn.passes import Plan
+from noisylearn.passes import Plan, node_noise, weight_noise
 from noisylearn.profiles import HardwareProfile
 from noisylearn.rules import WP, Rule
 from noisylearn.rules.base import NodePerturbation, Perturbation
+
+PASS = "pass"  # purpose of the random streams, as a rule's passes have it
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ def _why_not_rule(rule: Rule, netlist: Netlist) -> str | None:
 
 
 def _is_carried(effect: Effect) -> bool:
-    return isinstance(effect, GaussianNode | GaussianWeight) or (effect.site == "weight" and effect.lifetime == "read")
+    return effect.site == "node" or (effect.site == "weight" and effect.lifetime in ("read", "pass"))
 
 
 def lower(net: LavaNet, options: Options, folder: Path, progress: np.ndarray) -> Specs:
@@ -135,8 +134,10 @@ class _Lowering:
     """One lowering: what its parts share."""
 
     def __init__(self, net: LavaNet, options: Options, folder: Path, progress: np.ndarray) -> None:
-        self.net, self.replays, self.learns = net, options.replays, options.learns
+        self.net, self.learns = net, options.learns
         self.layers = layers_of(net.netlist)
+        self.crossbars = {layer.name: _crossbar(layer, net.profile) for layer in self.layers}
+        self.draws = _draws(net, options.replays)
         self.plan = allowed_plan(net.rule, net.profile, len(self.layers), options.learns)
         self.run = Run(
             self.plan.n_passes, net.batch, options.n_steps, net.steps, net.period, options.learns, folder, progress
@@ -175,7 +176,7 @@ class _Lowering:
     def _connection(self, layer: Layer) -> ConnectionSpec:
         rule = self.net.rule if self.learns else None
         by_weights = isinstance(rule, WP)
-        variance = _weight_variance(self.net.profile)
+        variance = self.crossbars[layer.name].weight_variance
 
         def from_noise(modulators: Array, noise: list[dict[str, Array]]) -> dict[str, Array]:
             assert isinstance(rule, WP)
@@ -214,7 +215,7 @@ class _Lowering:
         net, rule = self.net, self.net.rule
         perturbed = [i for i, index in enumerate(rows) if index is not None]
         shape = (len(self.layers), self.run.n_passes, self.run.batch)
-        variance = _node_variance(net.profile)
+        variances = [crossbar.node_variance for crossbar in self.crossbars.values()]
 
         def by_nodes(losses: Array, norms: Array | None) -> Array:
             assert isinstance(rule, NodePerturbation)
@@ -223,7 +224,7 @@ class _Lowering:
             given = [norms[i, rows[i]] for i in perturbed]
             sizes = [neurons[i].size for i in perturbed]
             chosen = [index for index in rows if index is not None]
-            factors = node_factors(rule, chosen, losses, given, sizes, [variance] * len(sizes))
+            factors = node_factors(rule, chosen, losses, given, sizes, [variances[i] for i in perturbed])
             for i, factor in zip(perturbed, factors, strict=True):
                 found[i, rows[i]] = factor
             return found
@@ -240,62 +241,45 @@ class _Lowering:
         )  # fmt: skip
 
     def _node_noise(self, i: int, layer: Layer) -> Callable[[int], Array] | None:
-        sigma = float(np.sqrt(_node_variance(self.net.profile)))
-        perturbed = [p for p in range(self.plan.n_passes) if self.plan.perturbed[p][i]]
-        if not sigma or not perturbed:
+        crossbar, run = self.crossbars[layer.name], self.run
+        perturbed = [p for p in range(run.n_passes) if self.plan.perturbed[p][i]]
+        if not crossbar.node_effects or not perturbed:
             return None
-        shape = (len(perturbed), self.run.batch, len(layer.weight))
-        draw = self._draws((layer.name, "gaussian-node", "pass", "read"), shape)
 
         def noise(step: int) -> Array:
-            drawn = sigma * draw(step)
-            if len(perturbed) == self.run.n_passes:
-                return drawn
-            found = np.zeros((self.run.n_passes, *shape[1:]))
-            found[perturbed] = drawn
-            return found
+            zeros = torch.zeros(run.n_passes, run.batch, len(layer.weight), dtype=torch.float64)
+            drawn = zeros if run.is_over(step) else node_noise(crossbar, layer.name, zeros, perturbed, self.draws, PASS)
+            values: Array = drawn.numpy()
+            return values
 
         return noise
 
     def _read_noise(self, layer: Layer) -> Callable[[int, Array, Array], Array] | None:
-        if not any(effect.site == "weight" and effect.lifetime == "read" for effect in self.net.profile.all_effects()):
+        crossbar, run = self.crossbars[layer.name], self.run
+        if crossbar.read_variance() is None:
             return None
-        variance_of = read_variance(self.net.profile, layer)
-        draw = self._draws((layer.name, "read", "pass"), (self.run.n_passes, self.run.batch, len(layer.weight)))
 
         def noise(step: int, inputs: Array, weight: Array) -> Array:
-            return np.sqrt(np.square(inputs) @ variance_of(weight).T) * draw(step)
+            shape = (run.n_passes, run.batch, len(weight))
+            if run.is_over(step):
+                return np.zeros(shape)
+            each = _variance_of(crossbar, weight)
+            return np.sqrt(np.square(inputs) @ each.T) * self.draws.normal((layer.name, "read", PASS), shape).numpy()
 
         return noise
 
     def _weight_noise(self, layer: Layer) -> Callable[[int], list[dict[str, Array]]] | None:
-        sigma = float(np.sqrt(_weight_variance(self.net.profile)))
+        crossbar = self.crossbars[layer.name]
         noisy = [any(perturbed) for perturbed in self.plan.perturbed]
-        if not sigma or not any(noisy):
+        if not crossbar.pass_effects or not any(noisy):
             return None
-        parameters = {"weight": layer.weight} | ({} if layer.bias is None else {"bias": layer.bias})
-        draws = {
-            key: self._draws((layer.name, "gaussian-weight", key, "pass", "pass"), (sum(noisy), *value.shape))
-            for key, value in parameters.items()
-        }
 
         def noise(step: int) -> list[dict[str, Array]]:
-            drawn = {key: iter(sigma * draw(step)) for key, draw in draws.items()}
-            return [{key: next(values) for key, values in drawn.items()} if on else {} for on in noisy]
+            over = self.run.is_over(step)
+            drawn = [weight_noise(crossbar, layer.name, self.draws, PASS) if on and not over else {} for on in noisy]
+            return [{key: value.numpy() for key, value in one.items()} for one in drawn]
 
         return noise
-
-    def _draws(self, stream: tuple[str, ...], shape: tuple[int, ...]) -> Callable[[int], Array]:
-        """Standard normal numbers of every step: torch's own, or from a generator of this process."""
-        name = "|".join(stream)
-        if self.replays:
-            found = self.net.draws.get(name)
-            if found is None or found.size != self.net.steps * math.prod(shape):
-                raise UserError(f"--replay: the file holds no draws {shape} for {name}; export it with this rule")
-            recorded = found.reshape(self.net.steps, *shape)
-            return lambda step: recorded[step % len(recorded)]  # one step more lets the last update arrive
-        generator = np.random.default_rng(stream_seed(self.net.seed, (*stream, "lava")))
-        return lambda step: generator.standard_normal(shape)
 
 
 class _Noise:
@@ -329,27 +313,27 @@ def allowed_plan(rule: Rule, profile: HardwareProfile, n_layers: int, learns: bo
     return Plan(((True,) * n_layers,) * plan.n_passes) if always else plan
 
 
-def read_variance(profile: HardwareProfile, layer: Layer) -> Callable[[Array], Array]:
-    """weight -> variance of the effective weights at every read, as the crossbar of the chip states it."""
-    linear = nn.Linear(layer.weight.shape[1], layer.weight.shape[0], bias=False, dtype=torch.float64)
+def _variance_of(crossbar: Crossbar, weight: Array) -> Array:
+    """Variance of every weight at a read, as the devices would have it with these weights on them."""
+    crossbar.layer.weight.data = torch.from_numpy(weight)
+    crossbar.program()
+    found = crossbar.read_variance()
+    assert found is not None
+    values: Array = found.numpy()
+    return values
+
+
+def _crossbar(layer: Layer, profile: HardwareProfile) -> Crossbar:
+    """The layer on the devices of the profile, for what these know of their own noise."""
+    linear = nn.Linear(layer.weight.shape[1], len(layer.weight), bias=layer.bias is not None, dtype=torch.float64)
     with torch.no_grad():
         linear.weight.copy_(torch.from_numpy(layer.weight))
-    crossbar = Crossbar(layer.name, linear, profile, Draws(0))
-
-    def variance(weight: Array) -> Array:
-        linear.weight.data = torch.from_numpy(weight)
-        crossbar.program()
-        found = crossbar.read_variance()
-        assert found is not None
-        values: Array = found.numpy()
-        return values
-
-    return variance
+    return Crossbar(layer.name, linear, profile, Draws(0))
 
 
-def _node_variance(profile: HardwareProfile) -> float:
-    return sum(e.sigma**2 for e in profile.all_effects() if isinstance(e, GaussianNode))
-
-
-def _weight_variance(profile: HardwareProfile) -> float:
-    return sum(e.sigma**2 for e in profile.all_effects() if isinstance(e, GaussianWeight))
+def _draws(net: LavaNet, replays: bool) -> Draws:
+    """Torch's own recorded numbers, or streams of the processes' own."""
+    if not replays:
+        return Draws(stream_seed(net.seed, ("lava",)), dtype=torch.float64)
+    record = {tuple(name.split("|")): list(torch.from_numpy(n).flatten(0, 1)) for name, n in net.draws.items()}
+    return ReplayedDraws(record)

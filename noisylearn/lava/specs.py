@@ -29,6 +29,10 @@ class Run:
     folder: Path
     progress: NDArray[np.int64]
 
+    def is_over(self, step: int) -> bool:
+        """Whether this is the step in which the last update arrives, and nothing else counts."""
+        return step >= self.n_steps
+
     def starts_sequence(self, step: int) -> bool:
         return bool(self.period) and step % self.data_steps % self.period == 0
 
