@@ -7,9 +7,6 @@ started it is gone: then the pipe on its standard input closes.
 """
 
 import json
-import os
-import shutil
-import signal
 import sys
 import threading
 import traceback
@@ -20,6 +17,7 @@ import numpy as np
 import torch
 
 from noisylearn.lava.compat import load_lava
+from noisylearn.lava.group import end_with_parent
 from noisylearn.lava.lowering import Options, Specs, lower
 from noisylearn.lava.netfile import read_net
 
@@ -32,7 +30,7 @@ def main() -> None:
     """Run one job; a failure leaves its traceback in the job's folder."""
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     folder = Path(job["folder"])
-    threading.Thread(target=_end_with_parent, args=(folder,), daemon=True).start()
+    threading.Thread(target=end_with_parent, args=(folder,), daemon=True).start()
     try:
         _run(job, folder)
     except BaseException:
@@ -94,18 +92,6 @@ def connected(specs: Specs) -> Any:
 
 def _write_json(path: Path, document: Any) -> None:
     path.write_text(json.dumps(document), encoding="utf-8")
-
-
-def _end_with_parent(folder: Path) -> None:
-    """Ends the whole group once standard input closes, which the parent's death alone does.
-
-    By a signal that multiprocessing's keeper of shared memory outlives: it gives the memory back.
-    """
-    while os.read(0, 1):
-        pass
-    shutil.rmtree(folder, ignore_errors=True)
-    os.killpg(0, signal.SIGCONT)
-    os.killpg(0, signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,11 @@
 """Runs a network file in Lava, in a process group of its own, under a watchdog."""
 
-import contextlib
 import json
-import os
-import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,15 +15,13 @@ import numpy as np
 from noisylearn.errors import UserError
 from noisylearn.lava import child
 from noisylearn.lava.compat import require_lava
+from noisylearn.lava.group import POLL_S, process_group
 from noisylearn.lava.lowering import Options, Specs, lower
 from noisylearn.lava.netfile import Array, LavaNet, read_net
 from noisylearn.runs import TreeFile
 
-POLL_S = 0.02
-GRACE_S = 3.0  # for the shared memory to be given back
 START_S = 120.0  # to import, compile and start
 TIMEOUT_S = 60.0
-LONGEST_FOLDER = 60  # a socket under it must have a path of at most 107 bytes
 OnStep = Callable[[int, int, float], None]
 
 
@@ -74,7 +69,9 @@ def run_net(
         specs = lower(net, options, folder, progress)  # so that mistakes show before anything starts
         job = {"net": str(path.resolve()), "folder": name} | vars(options)
         (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
-        with _group([sys.executable, "-m", "noisylearn.lava.child", str(folder / "job.json")], folder) as process:
+        with process_group(
+            [sys.executable, "-m", "noisylearn.lava.child", str(folder / "job.json")], folder
+        ) as process:
             _watch(process, folder, progress, specs, timeout_s, on_step)
         return _result(folder, specs)
 
@@ -83,52 +80,6 @@ def write_result(path: Path, net: LavaNet, result: LavaResult) -> None:
     """Losses and learned arrays in an HDF5 file, with the facts of the run. Raises UserError as writing fails."""
     learned = {key.replace("/", "|"): value for key, value in result.learned.items()}
     TreeFile(path).write({"facts": net.facts, "losses": result.losses, "learned": learned})
-
-
-@contextlib.contextmanager
-def _group(command: list[str], folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that leads a group; at the end of the block the group is gone, however the block ends."""
-    env = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    if len(str(folder)) <= LONGEST_FOLDER:
-        env["TMPDIR"] = str(folder)  # whatever multiprocessing puts down goes with the folder
-    with (folder / "stderr.txt").open("wb") as errors:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=errors,
-            stderr=errors,
-            start_new_session=True,
-            env=env,
-        )
-    try:
-        yield process
-    finally:
-        _end(process)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the whole group: first so that shared memory is given back, then for good."""
-    for kind in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, kind)
-            os.killpg(process.pid, signal.SIGCONT)
-        deadline = time.monotonic() + GRACE_S
-        while time.monotonic() < deadline:
-            process.poll()
-            if not _group_lives(process.pid):
-                break
-            time.sleep(POLL_S)
-    if process.stdin is not None:
-        process.stdin.close()
-    process.wait()
-
-
-def _group_lives(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except (ProcessLookupError, PermissionError):
-        return False
-    return True
 
 
 def _watch(
