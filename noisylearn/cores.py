@@ -28,7 +28,7 @@ class Cores(CitedRecord):
     accumulator_bits: int = Field(ge=8, le=48)
     learning_accumulator_bits: int = Field(ge=8, le=30)
     third_factor_bits: int = Field(ge=2, le=24)
-    third_factor_exponent_max: int = Field(ge=0, le=40)
+    third_factor_exponent_max: int = Field(ge=0, le=32)
     mantissa_bits: int = Field(ge=2, le=8)
     scale_exponent: tuple[int, int]
     rounding: Rounding

@@ -26,11 +26,12 @@ def shifted_to_nearest(values: Integers, exponent: int) -> Integers:
 
 
 def scaled_at_random(values: Integers, factor: int, shift: int, random: np.random.Generator) -> Integers:
-    """values factor 2^-shift, rounded up with the chance that the fraction gives: right on average."""
-    product = values.astype(np.int64) * factor
+    """values (n,) x factor 2^-shift, shift at most 32, rounded up with the chance that the fraction gives."""
+    product = values * factor
     if not shift:
         return product
-    return (product + random.integers(0, 1 << shift, size=product.shape)) >> shift
+    drawn = np.frombuffer(random.bytes(4 * len(values)), np.uint32) >> (32 - shift)
+    return (product + drawn) >> shift
 
 
 def trace_of(payload: Integers, trace_bits: int) -> Integers:

@@ -35,10 +35,9 @@ class Neurons:
 
     def integrate(self, sums: Integers, first: int) -> Integers:
         """Pre-activations (passes, size) of passes first, first + 1, ... from the sums over the connections."""
-        for i in range(len(sums)):
-            if self._is_noisy[first + i]:
-                drawn = np.frombuffer(self._noise.bytes(self.population.size), np.uint8)
-                self._injected[first + i] = self._register[drawn]
+        noisy = [first + i for i in range(len(sums)) if self._is_noisy[first + i]]
+        if noisy:
+            self._injected[noisy] = self._register[self._registers(len(noisy))]
         rows = slice(first, first + len(sums))
         clipped = self.saturation.clip(self._place("pre-activations"), sums + self._injected[rows], *self._range)
         self._activity[rows] = clipped
@@ -72,6 +71,12 @@ class Neurons:
         limit = largest_steps(self._lowered)
         y = self.saturation.clip(self._place("traces"), steps, -limit, limit) * self._lowered.trace_step
         return np.maximum(y, 0), np.maximum(-y, 0)
+
+    def _registers(self, passes: int) -> Integers:
+        """Registers (passes, size); every pass takes whole 32-bit numbers, so that it does not matter how many at once."""
+        size = self.population.size
+        whole = -(-size // 4) * 4
+        return np.frombuffer(self._noise.bytes(passes * whole), np.uint8).reshape(passes, whole)[:, :size]
 
     def _place(self, what: str) -> str:
         return f"{what} of {self.population.name}"

@@ -20,7 +20,7 @@ class Saturation:
         if not values.size or (values.max() <= high and values.min() >= low):
             return values
         self.counts[place] += int(np.count_nonzero((values < low) | (values > high)))
-        return np.clip(values, low, high)
+        return np.minimum(np.maximum(values, low), high)
 
     def count(self, place: str, times: int) -> None:
         """Note that so many numbers were clipped elsewhere."""
