@@ -116,7 +116,7 @@ class Emulator:
 
     def _passes(self, payload: Integers) -> tuple[dict[str, Integers], Integers]:
         """Payloads (2, width) of every population, and the readout's pre-activations (2, outputs)."""
-        sent = {self._network.populations[0].name: np.stack([payload, payload])}
+        sent = {self._network.populations[0].name: np.broadcast_to(payload, (2, len(payload)))}
         for neurons in self._neurons:
             name = neurons.population.name
             activity = neurons.integrate(self._sums(name, sent, self._sent), first=0)

@@ -8,6 +8,7 @@ from noisylearn.cores import Cores
 from noisylearn.errors import UserError
 from noisylearn.loihi.arithmetic import Integers
 from noisylearn.loihi.grammar import Product
+from noisylearn.loihi.network import Array
 from noisylearn.loihi.rounding import FRACTION_BITS, Thresholds
 from noisylearn.loihi.saturation import Saturation
 
@@ -29,6 +30,7 @@ class Engine:
         self.name, self.rule, self.cores = name, rule, cores
         self.weights = weights.astype(np.float64)
         self._thresholds = thresholds
+        self._of_traces = all(f.variable != "w" for product in rule for f in product.factors)
         self._merges = len({_all_but_post(product) for product in rule}) == 1
         for product in rule:
             for factor in product.factors:
@@ -45,57 +47,61 @@ class Engine:
             return
         block = rows if 2 * len(columns) > len(x0) else np.ix_(rows, columns)  # whole rows are copied faster
         chosen = slice(None) if block is rows else columns
-        weights = self.weights[block].astype(np.int32)
-        accumulator = self._accumulated(weights, [p[rows] for p in post], [p[chosen] for p in pre], saturation)
+        weights = self.weights[block]
+        change = self._change(weights, [p[rows] for p in post], [p[chosen] for p in pre], saturation)
         threshold = drawn[block] if isinstance(drawn, np.ndarray) else drawn
-        fraction = accumulator & (2**FRACTION_BITS - 1)
-        accumulator >>= FRACTION_BITS
-        accumulator += threshold < fraction
+        rounded_up = (change & (2**FRACTION_BITS - 1)).astype(np.uint8) > threshold
+        weights += change >> FRACTION_BITS
+        weights += rounded_up
         bound = 2**self.cores.weight_bits
-        self.weights[block] = saturation.clip(self._place("weights"), accumulator, -bound, bound - 1)
+        self.weights[block] = saturation.clip(self._place("weights"), weights, -bound, bound - 1)
 
-    def _accumulated(
-        self, weights: Integers, post: list[Integers], pre: list[Integers], saturation: Saturation
-    ) -> Integers:
-        """A, before it is rounded.
+    def _change(self, weights: Array, post: list[Integers], pre: list[Integers], saturation: Saturation) -> Integers:
+        """A - 2^7 w.
 
         Where no two products act on the same weight their sum is one product of vectors, and no accumulator is clipped
         that the clipping of the weight would not bring to the same value.
         """
-        accumulator = weights << FRACTION_BITS
         if self._merges and (np.count_nonzero(post, axis=0) <= 1).all():
-            accumulator += self._change(self.rule[0], weights, sum(post[1:], post[0]), pre[0], saturation)
-            return accumulator
+            return self._product(self.rule[0], weights, sum(post[1:], post[0]), pre[0], saturation)
+        start = weights.astype(np.int32) << FRACTION_BITS
+        accumulator = start
         for product, post_factor, pre_factor in zip(self.rule, post, pre, strict=True):
-            accumulator = accumulator + self._change(product, weights, post_factor, pre_factor, saturation)
+            accumulator = accumulator + self._product(product, weights, post_factor, pre_factor, saturation)
             accumulator = saturation.clip(self._place("learning accumulator"), accumulator, *self._limits)
-        return accumulator
+        return accumulator - start
 
-    def _factors(self, product: Product, traces: Mapping[str, Integers]) -> Integers | int:
+    def _factors(self, product: Product, traces: Mapping[str, Integers]) -> Integers:
         """The factors of a product that are among these traces, each clipped to its width."""
         bound = 2**self.cores.trace_bits
-        found: Integers | int = 1
+        found = None
         for f in product.factors:
             if f.variable in traces:
-                trace = traces[f.variable] + f.constant if f.constant else traces[f.variable]
-                found = found * np.minimum(np.maximum(trace, -bound), bound - 1)
-        return found if isinstance(found, np.ndarray) else np.ones_like(next(iter(traces.values())))
+                trace = traces[f.variable]
+                if f.constant:
+                    trace = np.minimum(np.maximum(trace + f.constant, -bound), bound - 1)
+                found = trace if found is None else found * trace
+        return np.ones_like(next(iter(traces.values()))) if found is None else found
 
-    def _change(
-        self, product: Product, weights: Integers, post: Integers, pre: Integers, saturation: Saturation
+    def _product(
+        self, product: Product, weights: Array, post: Integers, pre: Integers, saturation: Saturation
     ) -> Integers:
         """What a product adds to the accumulator, (targets, sources)."""
         width = self.cores.mantissa_bits
-        total = np.multiply.outer(post.astype(np.int32), pre.astype(np.int32))
+        up = product.exponent - self.cores.scale_exponent[0]
+        largest = int(np.abs(post).max()) * int(np.abs(pre).max())
+        kind = np.int16 if largest << up < 2**15 and self._of_traces else np.int64
+        total = np.multiply.outer(post.astype(kind), pre.astype(kind))
         for f in product.factors:
             if f.variable == "w":
                 bound = 2 ** (self.cores.weight_bits + 1)
-                total *= np.clip(weights + f.constant, -bound, bound - 1)
+                total *= np.clip(weights.astype(kind) + f.constant, -bound, bound - 1)
             width += self.cores.weight_bits + 1 if f.variable == "w" else self.cores.trace_bits
         total >>= max(0, width - self.cores.learning_accumulator_bits)
-        up = product.exponent - self.cores.scale_exponent[0]
-        raised = total.astype(np.int64) << up if up else total
-        return saturation.clip(self._place("products"), raised, *self._limits).astype(np.int32, copy=False)
+        total <<= up
+        if kind is np.int16:
+            return total
+        return saturation.clip(self._place("products"), total, *self._limits).astype(np.int32)
 
     @property
     def _limits(self) -> tuple[int, int]:
