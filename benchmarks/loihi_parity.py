@@ -39,21 +39,21 @@ def problem(n_samples: int, signed: bool, seed: int = 3) -> tuple[Array, Array]:
     return inputs, np.tanh(inputs @ random.normal(size=(N_IN, N_OUT)) / 2)
 
 
-def lowered(recurrent: bool, hidden: int, inputs: Array, rule: str, rounding: str, rate: float) -> Lowered:
+def lowered(
+    recurrent: bool, hidden: list[int], inputs: Array, rule: str, rounding: str, rate: float, mantissa: int = 4
+) -> Lowered:
     """A network of random weights on the integer cores, and the rule on it."""
-    options = {"baseline": "noisy", "update": "online"}
     if recurrent:
         model = nl.networks.RNN(N_IN, hidden, N_OUT, activation="relu", bias=True)
     else:
-        model = nl.networks.mlp(N_IN, [hidden], N_OUT, activation="relu")
+        model = nl.networks.mlp(N_IN, hidden, N_OUT, activation="relu")
     network = quantise(from_model(model), with_rounding("loihi2-lava-0.10", rounding), inputs)
-    return lower({"anp": nl.rules.ANP, "np": nl.rules.NP}[rule](**options), network, rate)
+    kind = {"anp": nl.rules.ANP, "np": nl.rules.NP}[rule]
+    return lower(kind(baseline="noisy", update="online"), network, rate, mantissa)
 
 
 def differences(plan: Lowered, inputs: Array, targets: Array, seed: int = 0) -> tuple[dict[str, int], float, float]:
     """How many numbers differ, by kind; steps per second of the emulator and of Lava."""
-    emulator = Emulator(plan, "squared-error", seed)
-    emulator.run(inputs[:1], targets[:1])
     emulator = Emulator(plan, "squared-error", seed)
     start = time.perf_counter()
     own = emulator.run(inputs, targets, record=True)
@@ -73,7 +73,9 @@ def differences(plan: Lowered, inputs: Array, targets: Array, seed: int = 0) -> 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hidden", type=int, nargs="+", default=[100, 500])
+    parser.add_argument("--layers", type=int, default=1, help="hidden layers of that size")
     parser.add_argument("--samples", type=int, default=400)
+    parser.add_argument("--mantissa", type=int, default=4, choices=[1, 2, 4])
     parser.add_argument("--rounding", nargs="+", default=["per-synapse"])
     parser.add_argument("--rule", nargs="+", default=["anp"], choices=["anp", "np"])
     parser.add_argument("--rate", type=float, default=3e-3)
@@ -84,7 +86,8 @@ def main() -> None:
         for hidden in options.hidden:
             for rounding in options.rounding:
                 for rule in options.rule:
-                    plan = lowered(recurrent, hidden, inputs, rule, rounding, options.rate)
+                    sizes = [hidden] * options.layers
+                    plan = lowered(recurrent, sizes, inputs, rule, rounding, options.rate, options.mantissa)
                     differ, own, lava = differences(plan, inputs, targets)
                     learned = differ.pop("weights that learned")
                     wrong |= any(differ.values()) or not learned

@@ -13,7 +13,7 @@ from noisylearn.errors import UserError
 TRACES = ("x1", "x2", "y1", "y2", "y3")
 SYNAPTIC = ("w", "d", "t")
 _NAME = "|".join(TRACES + SYNAPTIC)
-_SCALE = re.compile(r"(\d+)(?:\*2\^([+-]?\d+))?|2\^([+-]?\d+)")
+_SCALE = re.compile(r"2\^([+-]?\d+)|(\d+)(?:\*2\^([+-]?\d+))?")
 _FACTOR = re.compile(rf"({_NAME})|\(({_NAME})([+-]\d+)\)|sgn\(({'|'.join(SYNAPTIC)})([+-]\d+)?\)")
 _DEPENDENCY = re.compile(r"x0|y0|u\d")
 
@@ -89,7 +89,7 @@ def _product(rule: str, sign: int, term: str) -> Product:
     scale = _SCALE.match(term)
     mantissa, exponent, rest = 1, 0, term
     if scale is not None and term[scale.end() : scale.end() + 1] in ("*", ""):
-        mantissa, exponent = int(scale[1] or 1), int(scale[2] or scale[3] or 0)
+        mantissa, exponent = int(scale[2] or 1), int(scale[1] or scale[3] or 0)
         rest = term[scale.end() + 1 :]
     dependencies, factors = [], []
     for part in rest.split("*"):
