@@ -91,9 +91,10 @@ def main() -> None:
                     differ, own, lava = differences(plan, inputs, targets)
                     learned = differ.pop("weights that learned")
                     wrong |= any(differ.values()) or not learned
+                    what = f"{'recurrent' if recurrent else 'feed-forward'} {hidden} {rule} {rounding}"
+                    speed = f"emulator {own:,.0f}, Lava {lava:,.0f}, ratio {own / lava:.1f}"
                     print(
-                        f"{'recurrent' if recurrent else 'feed-forward'} {hidden} {rule} {rounding}: differing {differ}, "
-                        f"{learned:,} weights learned; steps/s emulator {own:,.0f}, Lava {lava:,.0f}, ratio {own / lava:.1f}",
+                        f"{what}: differing {differ}, {learned:,} weights learned; steps/s {speed}",
                         flush=True,
                     )
     sys.exit(wrong)

@@ -1,4 +1,4 @@
-"""Lava's fixed-point engine beside the emulator, bit for bit. Lava runs in processes of its own, each with a time-out."""
+"""Lava's fixed-point engine beside the emulator, bit for bit. Lava runs in processes of its own, with time-outs."""
 
 import subprocess
 import sys

@@ -149,11 +149,14 @@ def test_the_engine_says_what_it_clipped() -> None:
     assert str(Saturation()) == "nothing saturated"
 
 
-@pytest.mark.parametrize(("rounding", "mean"), [("nearest", None), ("floor", None), ("shared", 0.3), ("per-synapse", 0.3)])
-def test_roundings(rounding: str, mean: float | None) -> None:
-    """A change of 38/128: nearest and floor never show it, the others on average; only the last one weight by weight."""
+@pytest.mark.parametrize(
+    ("rounding", "stochastic"), [("nearest", None), ("floor", None), ("shared", 1), ("per-synapse", 1)]
+)
+def test_roundings(rounding: str, stochastic: int | None) -> None:
+    """A change of 38/128: nearest and floor never show it, the others on average, the last one weight by weight."""
     assert CORES is not None
-    engine = Engine("c", np.zeros((50, 50)), parsed("4*2^-7*x0*x1*y1"), CORES, thresholds(rounding, (50, 50), (0, 0)))  # type: ignore[arg-type]
+    chosen = thresholds(rounding, (50, 50), (0, 0))  # type: ignore[arg-type]
+    engine = Engine("c", np.zeros((50, 50)), parsed("4*2^-7*x0*x1*y1"), CORES, chosen)
     ups = []
     for _ in range(200):
         engine.weights[:] = 0
@@ -161,7 +164,7 @@ def test_roundings(rounding: str, mean: float | None) -> None:
         ups.append(engine.weights.copy())
     found = np.array(ups)
     assert found.max() <= 1
-    if mean is None:
+    if stochastic is None:
         assert not found.any()
         return
     per_phase = found.mean((1, 2))
@@ -226,10 +229,9 @@ def test_what_the_engine_would_change_or_refuse_is_refused(text: str, reason: st
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:
         rule = parsed(text)
-    except UserError as error:
-        assert "\n" not in str(error)
-    else:
-        assert parsed(written(rule)) == rule
+    except UserError:
+        return
+    assert parsed(written(rule)) == rule
 
 
 # ---- networks in integers ----
@@ -312,16 +314,17 @@ def test_what_has_no_integers_is_refused() -> None:
         quantise(netlist, "gaussian-node", INPUTS)
     with pytest.raises(UserError, match="no power of two"):
         quantise(netlist, with_noise(lsb=3e-4), INPUTS)
+    unborn = from_model(nl.networks.RNN(6, 8, 3, activation="relu"))
+    unborn = unborn.with_weights([0 * c.weight for c in unborn.connections])
     with pytest.raises(UserError, match="all weights are zero"):
-        empty = from_model(nl.networks.RNN(6, 8, 3, activation="relu"))
-        quantise(empty.with_weights([0 * c.weight for c in empty.connections]), PROFILE, INPUTS)
+        quantise(unborn, PROFILE, INPUTS)
     with pytest.raises(UserError, match=r"takes \(samples, 6\)"):
         fixed(mlp()).encoded(INPUTS[:, :4])
 
 
 def test_an_epoch_too_long_is_one_clear_error() -> None:
     deep = nl.networks.mlp(6, [4] * 60, 3, activation="relu")
-    with pytest.raises(UserError, match="t_epoch = 64.*at most 60 layers") as caught:
+    with pytest.raises(UserError, match=r"t_epoch = 64.*at most 60 layers") as caught:
         lower(nl.rules.ANP(baseline="noisy"), fixed(deep), 1e-3)
     assert "\n" not in str(caught.value)
     assert lower(nl.rules.ANP(baseline="noisy"), fixed(nl.networks.mlp(6, [4] * 59, 3, activation="relu")), 1e-3)
@@ -610,12 +613,13 @@ def test_the_profile_works_for_training_in_torch() -> None:
     x = torch.tensor(INPUTS, dtype=torch.float32)
     rule = nl.rules.NP(baseline="noisy")
     rule.estimate(chip, x, lambda y: (y**2).mean(1))
-    assert not nl.rules.WP().missing(PROFILE) == []
+    assert nl.rules.WP().missing(PROFILE)
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("weight_exponent", [3, -3]), ("learning_accumulator_bits", 7), ("rounding", "up"), ("trace_bits", 0)]
-)  # fmt: skip
+    ("key", "value"),
+    [("weight_exponent", [3, -3]), ("learning_accumulator_bits", 7), ("rounding", "up"), ("trace_bits", 0)],
+)
 def test_cores_that_contradict_themselves_are_refused(key: str, value: object) -> None:
     assert CORES is not None
     with pytest.raises(ValueError, match=key):

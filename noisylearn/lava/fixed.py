@@ -1,19 +1,14 @@
 """A network in integers, executed by Lava's fixed-point learning engine: Loihi-constrained emulation, run in Lava."""
 
-import json
-import tempfile
 import time
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from noisylearn.errors import UserError
 from noisylearn.lava.compat import load_lava
+from noisylearn.lava.logs import Logs, scratch
 from noisylearn.loihi.arithmetic import Integers
 from noisylearn.loihi.critic import Critic, Loss
 from noisylearn.loihi.emulator import rounding_seed
@@ -65,8 +60,8 @@ def run_fixed(
     counts = Saturation()
     payloads = network.encoded(np.asarray(inputs, dtype=np.float64), counts)
     rates = np.ones(len(payloads)) if rates is None else np.asarray(rates, dtype=np.float64)
-    with _folder() as folder:
-        logs = _Logs(folder, len(payloads))
+    with scratch() as folder:
+        logs = Logs(folder)
         for p in network.populations if record else ():
             logs.make(p.name, (len(payloads), 2, p.size if p.stage == network.depth else p.width), np.int64)
         logs.make("losses", (len(payloads), 2), np.float64)
@@ -84,8 +79,8 @@ class _Machine:
     """The processes of one network, built and joined."""
 
     def __init__(
-        self, lowered: Lowered, critic: Critic, payloads: Integers, targets: Array, rates: Array, seed: int, learn: bool,
-        logs: "_Logs",
+        self, lowered: Lowered, critic: Critic, payloads: Integers, targets: Array, rates: Array, seed: int,
+        learn: bool, logs: Logs,
     ) -> None:  # fmt: skip
         from noisylearn.lava.processes.fixed_processes import CriticProcess, NeuronProcess, Relay, Source
 
@@ -153,9 +148,7 @@ class _Machine:
 
         from noisylearn.lava.processes.fixed_processes import PyRoundedLearningDense
 
-        config = Loihi2SimCfg(
-            select_tag="fixed_pt", exception_proc_model_map={LearningDense: PyRoundedLearningDense}
-        )
+        config = Loihi2SimCfg(select_tag="fixed_pt", exception_proc_model_map={LearningDense: PyRoundedLearningDense})
         t_epoch = self._lowered.schedule.t_epoch
         self._critic.run(condition=RunSteps(t_epoch), run_cfg=config)
         steps = t_epoch * (self._n_samples - 1)
@@ -174,43 +167,3 @@ class _Machine:
 
     def stop(self) -> None:
         self._critic.stop()
-
-
-@contextmanager
-def _folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="noisylearn-lava-") as name:
-        yield Path(name)
-
-
-@dataclass(frozen=True)
-class _CountFile:
-    """Where a process writes what saturated in it."""
-
-    path: Path
-
-    def write(self, counts: Counter[str]) -> None:
-        self.path.write_text(json.dumps(dict(counts)), encoding="utf-8")
-
-
-class _Logs:
-    """Files that processes write into and that are read after the run: Lava moves arrays element by element."""
-
-    def __init__(self, folder: Path, n_samples: int) -> None:
-        self._folder, self._n_samples = folder, n_samples
-        self._paths: dict[str, Path] = {}
-
-    def make(self, name: str, shape: tuple[int, ...], kind: type) -> None:
-        self._paths[name] = self._folder / f"{len(self._paths)}.npy"
-        np.save(self._paths[name], np.zeros(shape, dtype=kind))
-
-    def path(self, name: str) -> Path | None:
-        return self._paths.get(name)
-
-    def read(self, name: str) -> Array:
-        return np.asarray(np.load(self._paths[name]))
-
-    def counter(self, name: str) -> _CountFile:
-        return _CountFile(self._folder / f"{name}.json")
-
-    def counts(self) -> list[dict[str, int]]:
-        return [json.loads(file.read_text(encoding="utf-8")) for file in sorted(self._folder.glob("*.json"))]

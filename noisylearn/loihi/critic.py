@@ -56,7 +56,7 @@ class Critic:
         fraction, exponent = frexp(value)
         shift = min(self._cores.third_factor_bits - 1 - exponent, self._cores.third_factor_exponent_max)
         mantissa = round(fraction * 2.0 ** (exponent + shift)) if shift >= 0 else round(value)
-        if abs(mantissa) > largest and 0 < shift:
+        if abs(mantissa) > largest and shift > 0:
             mantissa, shift = round(mantissa / 2), shift - 1
         if abs(mantissa) > largest or shift < 0:
             self.saturation.count(f"third factor of {name}", 1)

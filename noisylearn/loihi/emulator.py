@@ -111,7 +111,9 @@ class Emulator:
         payloads = self._network.encoded(np.asarray(inputs, dtype=np.float64), self._counts)
         rates = np.ones(len(payloads)) if rates is None else np.asarray(rates, dtype=np.float64)
         if not len(payloads) == len(targets) == len(rates):
-            raise UserError(f"{len(payloads)} inputs, {len(targets)} targets, {len(rates)} rates; give one of each a sample")
+            raise UserError(
+                f"{len(payloads)} inputs, {len(targets)} targets, {len(rates)} rates; give one of each a sample"
+            )
         return payloads, rates
 
     def _passes(self, payload: Integers) -> tuple[dict[str, Integers], Integers]:

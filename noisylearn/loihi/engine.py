@@ -16,9 +16,10 @@ from noisylearn.loihi.saturation import Saturation
 class Engine:
     """Weights w (targets, sources) of one connection, changed once an epoch by a sum of products.
 
-    In units of 2^-7 of a weight's LSB, A = 2^7 w + sum over products of clip(((m prod f) >> s) << (e + 7)), where every
-    factor f is clipped to its width, s is what the widths of all factors and of the mantissa exceed 15 bits by, and A is
-    clipped to 16 bits after each product; then w = floor(A / 2^7) + (threshold < A mod 2^7), clipped to 9 bits.
+    In units of 2^-7 of a weight's LSB, A = 2^7 w + sum over products of clip(((m prod f) >> s) << (e + 7)), where
+    every factor f is clipped to its width, s is what the widths of all factors and of the mantissa exceed 15 bits by,
+    and A is clipped to 16 bits after each product; then w = floor(A / 2^7) + (threshold < A mod 2^7), clipped to 9
+    bits.
 
     Weights are kept as float64, in which they and every sum over them are exact, for the speed of products.
     Raises UserError for a factor that this engine has not: traces other than x1 and y1..y3, delays and tags.

@@ -1,7 +1,7 @@
 """A rule's update as sums of products of the learning engine, with a mantissa and exponents that it keeps.
 
-The update is dW = -eta g pre^T with g = modulator x scale x post. The neuron sends g in units of its trace, its positive
-part in y1 and its negative one in y2, and the engine adds
+The update is dW = -eta g pre^T with g = modulator x scale x post. The neuron sends g in units of its trace, its
+positive part in y1 and its negative one in y2, and the engine adds
 
     -m 2^e x0 x1 y1 + m 2^e x0 x1 y2        (x0: the source spiked; x1: half its payload)
 
@@ -24,9 +24,9 @@ from noisylearn.rules.base import NodePerturbation, Rule
 class Lowered:
     """What the cores are told, and what it amounts to.
 
-    strings: dw of every connection, by name.  trace_units: what g = 1 step of a trace is worth, by population, in units
-    of the float network's gradient at a pre-activation.  trace_step: traces are multiples of it.  lost_lsb: largest loss
-    of a weight by the cut of one product, in LSBs.
+    strings: dw of every connection, by name.  trace_units: what one step of a trace is worth, by population, in units
+    of the float network's gradient at a pre-activation.  trace_step: traces are multiples of it.  lost_lsb: what a
+    weight may lose by the cut of one product, in LSBs.
     """
 
     rule: NodePerturbation
@@ -44,9 +44,9 @@ class Lowered:
 
     def effective_learning_rate(self, connection: FixedConnection) -> float:
         """eta that the string, read back, and the units amount to, before the third factor is rounded."""
-        product = self.products(connection.name)[0]
-        lsb_per_step = abs(product.mantissa) * self.trace_step / 8 * 2.0 ** (product.exponent - product_floor(self.network))
-        gain = lsb_per_step / 2**FRACTION_BITS * connection.unit
+        product, cores = self.products(connection.name)[0], self.network.cores
+        raised = 2.0 ** (product.exponent - cores.scale_exponent[0] - cut_bits(self.network))
+        gain = abs(product.mantissa) * self.trace_step * raised / 2**FRACTION_BITS * connection.unit
         pre = 2 * self.network.population(connection.source).payload_unit
         return gain / (self.trace_units[connection.target] * pre)
 
@@ -58,11 +58,13 @@ class Lowered:
             rate = self.effective_learning_rate(c)
             smallest = self.trace_units[c.target] * rate * 2 * self.network.population(c.source).payload_unit / c.unit
             lines.append(
-                f"{c.name}: dw = {self.strings[c.name]}; effective learning rate {rate:.6g}; one step of the trace and of "
-                f"x1 is {smallest:.3g} LSB of the weight; weights are rounded {cores.rounding}"
+                f"{c.name}: dw = {self.strings[c.name]}; effective learning rate {rate:.6g}; one step of the trace "
+                f"and of x1 is {smallest:.3g} LSB of the weight; weights are rounded {cores.rounding}"
             )
-        error = 2.0 ** -cores.third_factor_bits
-        lines.append(f"third factor: mantissa of {cores.third_factor_bits} bits, relative rounding error up to {error:.2g}")
+        error = 2.0**-cores.third_factor_bits
+        lines.append(
+            f"third factor: mantissa of {cores.third_factor_bits} bits, relative rounding error up to {error:.2g}"
+        )
         lines.append(f"traces: multiples of {self.trace_step}, up to {largest_steps(self) * self.trace_step}")
         lost = f"up to {self.lost_lsb:.2g} LSB downwards at every update" if self.lost_lsb else "nothing"
         lines.append(f"lost where products are cut: {lost}")
@@ -82,7 +84,8 @@ def lower(rule: Rule, network: FixedNetwork, learning_rate: float, mantissa: int
         raise UserError(f"learning rate {learning_rate:g}: give one above 0")
     if mantissa not in (1, 2, 4):
         raise UserError(f"mantissa {mantissa}: give 1, 2 or 4")
-    step = 1 if mantissa == 1 else 8 // mantissa
+    whole = 2 ** cut_bits(network)
+    step = 1 if mantissa == 1 else max(1, whole // mantissa)
     low, high = network.cores.scale_exponent
     strings, trace_units = {}, {}
     for p in network.neurons:
@@ -98,15 +101,16 @@ def lower(rule: Rule, network: FixedNetwork, learning_rate: float, mantissa: int
                 )
             strings[c.name] = _string(mantissa, exponent)
         finest = next(c for c in into if needed[c.name] == lowest)
-        gain = mantissa * step / 8 / 2**FRACTION_BITS * finest.unit
+        gain = mantissa * step / whole / 2**FRACTION_BITS * finest.unit
         trace_units[p.name] = gain / (2 * network.population(finest.source).payload_unit * learning_rate)
-    lost = 7 / 8 / 2**FRACTION_BITS if mantissa * step % 8 else 0.0
+    lost = (1 - 1 / whole) / 2**FRACTION_BITS if mantissa * step % whole else 0.0
     return Lowered(rule, learning_rate, strings, trace_units, step, lost, network, scheduled(network))
 
 
-def product_floor(network: FixedNetwork) -> int:
-    """The smallest power of two: the engine counts from there."""
-    return network.cores.scale_exponent[0]
+def cut_bits(network: FixedNetwork) -> int:
+    """Bits that the engine takes off the product of a mantissa and two traces."""
+    cores = network.cores
+    return max(0, cores.mantissa_bits + 2 * cores.trace_bits - cores.learning_accumulator_bits)
 
 
 def largest_steps(lowered: Lowered) -> int:
@@ -128,19 +132,25 @@ def _check(rule: Rule, network: FixedNetwork) -> None:
     """Only loss difference x scale x a factor per neuron x input, from two passes, has this form."""
     name = rule.describe()
     if "injected_weight_noise" in rule.observes:
-        raise UserError(f"rule {name}: needs noise per synapse, which no public description of Loihi offers; use NP or ANP")
+        raise UserError(
+            f"rule {name}: needs noise per synapse, which no public description of Loihi offers; use NP or ANP"
+        )
     if not isinstance(rule, NodePerturbation) or type(rule).gradients is not NodePerturbation.gradients:
         raise UserError(
             f"rule {name}: its update is no product of a loss difference, a factor per neuron and the input, which is "
             "all that a third factor brings to a synapse; use NP or ANP"
         )
     if rule.baseline == "mean":
-        raise UserError(f"rule {name}: the mean of passes is no pass whose spikes a trace could hold; baseline='noisy'")
+        raise UserError(
+            f"rule {name}: the mean of passes is no pass whose spikes a trace could hold; use baseline='noisy'"
+        )
     n_layers = len(network.neurons)
     if rule.plan(n_layers).n_passes != 2 or not all(rule.plan(n_layers).perturbed[1]):
         passes = rule.plan(n_layers).n_passes
-        raise UserError(f"rule {name}: runs {passes} passes, and an epoch holds two that perturb every neuron; use NP or ANP")
+        raise UserError(
+            f"rule {name}: runs {passes} passes, and an epoch holds two that perturb every neuron; use NP or ANP"
+        )
     if network.is_recurrent and rule.credit != "local":
-        raise UserError(f"rule {name}: credit '{rule.credit}' needs losses of other steps; credit='local'")
+        raise UserError(f"rule {name}: credit '{rule.credit}' needs losses of other steps; use credit='local'")
     if network.is_recurrent and rule.update != "online":
-        raise UserError(f"rule {name}: the engine learns in every epoch; update='online'")
+        raise UserError(f"rule {name}: the engine learns in every epoch; use update='online'")

@@ -133,7 +133,9 @@ class FixedNetwork:
         Raises UserError where signed inputs were split: there two weights stand for one.
         """
         if self.populations[0].split:
-            raise UserError("signed inputs were split: two integer weights stand for each one; shift the inputs above 0")
+            raise UserError(
+                "signed inputs were split: two integer weights stand for each one; shift the inputs above 0"
+            )
         connections = []
         for fixed, original in zip(self.connections, self.origin.connections, strict=True):
             values = weights[fixed.name] * fixed.unit
@@ -148,12 +150,17 @@ class FixedNetwork:
         """Units and rounding errors, a line for each population and connection."""
         lines = []
         for p in self.populations:
-            what = "" if p.stage == 0 else f"pre-activation LSB 2^{log2(p.unit):.0f}, noise sd {p.noise_variance**0.5:.3g}, "
+            what = (
+                ""
+                if p.stage == 0
+                else f"pre-activation LSB 2^{log2(p.unit):.0f}, noise sd {p.noise_variance**0.5:.3g}, "
+            )
             sent = "read in full" if p.stage == self.depth else f"payload LSB 2^{log2(p.payload_unit):.0f}"
             lines.append(f"{p.name}: {p.size} units, {what}{sent}{', split by sign' if p.split else ''}")
         for c in self.connections:
+            largest = 2**self.cores.weight_bits * c.unit
             lines.append(
-                f"{c.name}: weight LSB 2^{log2(c.unit):.0f}, exponent {c.exponent}, range +-{2**self.cores.weight_bits * c.unit:g}, "
+                f"{c.name}: weight LSB 2^{log2(c.unit):.0f}, exponent {c.exponent}, range +-{largest:g}, "
                 f"largest rounding error {c.largest_error:.2g}"
             )
         return "\n".join(lines)

@@ -60,7 +60,9 @@ class Neurons:
         activity = self._activity[None, PERTURBED : PERTURBED + 1]
         post = np.asarray(self._lowered.rule.post(activity, self._activity[None, REFERENCE], noise))  # type: ignore[arg-type]
         if post.dtype.kind != "i":
-            raise UserError(f"rule {self._lowered.rule.describe()}: post gives {post.dtype}; neurons compute in integers")
+            raise UserError(
+                f"rule {self._lowered.rule.describe()}: post gives {post.dtype}; neurons compute in integers"
+            )
         self._post = post[0, 0]
         return int(self._post @ self._post)
 
@@ -73,7 +75,7 @@ class Neurons:
         return np.maximum(y, 0), np.maximum(-y, 0)
 
     def _registers(self, passes: int) -> Integers:
-        """Registers (passes, size); every pass takes whole 32-bit numbers, so that it does not matter how many at once."""
+        """Registers (passes, size). Every pass takes whole 32-bit numbers: it does not matter how many at once."""
         size = self.population.size
         whole = -(-size // 4) * 4
         return np.frombuffer(self._noise.bytes(passes * whole), np.uint8).reshape(passes, whole)[:, :size]

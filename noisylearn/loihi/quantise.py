@@ -51,7 +51,9 @@ def quantise(
             )
         )  # fmt: skip
     by_name = {p.name: p for p in populations}
-    connections = [_connection(c, by_name[c.source], by_name[c.target], units[c.name], cores) for c in netlist.connections]
+    connections = [
+        _connection(c, by_name[c.source], by_name[c.target], units[c.name], cores) for c in netlist.connections
+    ]
     return FixedNetwork(tuple(populations), tuple(connections), cores, netlist)
 
 
@@ -76,7 +78,9 @@ def _noise(profile: HardwareProfile) -> LfsrNode:
     if not found:
         raise UserError(f"profile {profile.name} has no effect lfsr-node: without noise nothing can be learned from")
     if log2(found[0].lsb) % 1:
-        raise UserError(f"profile {profile.name}: lfsr-node.lsb = {found[0].lsb:g} is no power of two, which shifts need")
+        raise UserError(
+            f"profile {profile.name}: lfsr-node.lsb = {found[0].lsb:g} is no power of two, which shifts need"
+        )
     return found[0]
 
 
@@ -84,20 +88,26 @@ def _check(netlist: Netlist) -> None:
     """Everything that integers cannot be, one line each."""
     *hidden, readout = netlist.neurons
     for p in hidden:
-        if p.activation not in ("relu",):
+        if p.activation != "relu":
             raise UserError(
-                f"population {p.name}: activation {p.activation} has a sign, and payloads have none; use activation relu"
+                f"population {p.name}: activation {p.activation} has a sign, and payloads none; use activation relu"
             )
     if readout.activation != "identity":
         raise UserError(f"population {readout.name}: activation {readout.activation} at the readout; leave it out")
     for p in netlist.populations:
         if p.decorrelation is not None:
-            raise UserError(f"population {p.name}: decorrelated activities have a sign, and payloads none; leave it out")
+            raise UserError(
+                f"population {p.name}: decorrelated activities have a sign, and payloads none; leave it out"
+            )
         if p.noise_sigma:
-            raise UserError(f"population {p.name}: Gaussian noise of {p.noise_sigma:g}; here the profile states the noise")
+            raise UserError(
+                f"population {p.name}: Gaussian noise of {p.noise_sigma:g}; here the profile states the noise"
+            )
     for c in netlist.connections:
         if np.any(c.read_variance):
-            raise UserError(f"connection {c.name}: noise per synapse is in no public description of Loihi; leave it out")
+            raise UserError(
+                f"connection {c.name}: noise per synapse is in no public description of Loihi; leave it out"
+            )
         if c.bias is not None and c.delayed:
             raise UserError(f"connection {c.name}: a bias on a delayed connection; put it on a direct one")
         alike = [o for o in netlist.connections if o.source == c.source and not o.delayed and not c.delayed]

@@ -3,6 +3,9 @@
 Lava executes every file of this folder for every class of process in it: nothing here has side effects.
 """
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 from lava.magma.core.decorator import implements, requires, tag
 from lava.magma.core.model.py.model import PyLoihiProcessModel
@@ -15,8 +18,13 @@ from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 from lava.proc.dense.models import PyLearningDenseModelBitApproximate
 from lava.proc.dense.process import LearningDense
 
-from noisylearn.loihi.rounding import ONE, thresholds
-from noisylearn.loihi.schedule import PERTURBED, REFERENCE
+from noisylearn.lava.logs import CountFile
+from noisylearn.loihi.arithmetic import Integers
+from noisylearn.loihi.critic import Critic
+from noisylearn.loihi.network import Array
+from noisylearn.loihi.neurons import Neurons
+from noisylearn.loihi.rounding import ONE, Thresholds, thresholds
+from noisylearn.loihi.schedule import PERTURBED, REFERENCE, Schedule
 
 _IN = LavaPyType(PyInPort.VEC_DENSE, np.int64)
 _OUT = LavaPyType(PyOutPort.VEC_DENSE, np.int64)
@@ -25,7 +33,7 @@ _OUT = LavaPyType(PyOutPort.VEC_DENSE, np.int64)
 class Source(AbstractProcess):
     """Sends payloads (samples, width) of a sample in both passes."""
 
-    def __init__(self, payloads, schedule, log=None):
+    def __init__(self, payloads: Integers, schedule: Schedule, log: Path | None = None) -> None:
         super().__init__(payloads=payloads, schedule=schedule, log=log)
         self.s_out = OutPort(shape=(payloads.shape[1],))
 
@@ -36,12 +44,12 @@ class Source(AbstractProcess):
 class PySource(PyLoihiProcessModel):
     s_out: PyOutPort = _OUT
 
-    def __init__(self, proc_params):
+    def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
         self._payloads, self._schedule = proc_params["payloads"], proc_params["schedule"]
         self._log = _Log(proc_params["log"])
 
-    def run_spk(self):
+    def run_spk(self) -> None:
         phase, sample = self._schedule.phase(self.time_step), (self.time_step - 1) // self._schedule.t_epoch
         which = self._schedule.pass_at(0, phase)
         payload = self._payloads[sample]
@@ -57,7 +65,10 @@ class NeuronProcess(AbstractProcess):
     critic's (mantissas, shifts) of all populations.  y1_out, y2_out: traces.
     """
 
-    def __init__(self, neurons, index, n_populations, is_readout, schedule, log=None, counts=None):
+    def __init__(
+        self, neurons: Neurons, index: int, n_populations: int, is_readout: bool, schedule: Schedule, log: Path | None,
+        counts: CountFile,
+    ) -> None:  # fmt: skip
         population = neurons.population
         width = population.size if is_readout else population.width
         super().__init__(
@@ -83,7 +94,7 @@ class PyNeuronProcess(PyLoihiProcessModel):
     y1_out: PyOutPort = _OUT
     y2_out: PyOutPort = _OUT
 
-    def __init__(self, proc_params):
+    def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
         self._neurons, self._schedule = proc_params["neurons"], proc_params["schedule"]
         self._index, self._n = proc_params["index"], proc_params["n_populations"]
@@ -92,7 +103,7 @@ class PyNeuronProcess(PyLoihiProcessModel):
         self._silence = np.zeros(self._width, dtype=np.int64)
         self._no_traces = np.zeros(self._neurons.population.size, dtype=np.int64)
 
-    def run_spk(self):
+    def run_spk(self) -> None:
         """The third factor first, so that no process waits in a circle."""
         phase = self._schedule.phase(self.time_step)
         g = self.g_in.recv()
@@ -115,7 +126,7 @@ class PyNeuronProcess(PyLoihiProcessModel):
         self.s_out.send(spikes)
         self.norm_out.send(norms)
 
-    def _write_counts(self):
+    def _write_counts(self) -> None:
         """What saturated so far, by place, for who reads it after the run."""
         if self._neurons.saturation.counts:
             self._counts.write(self._neurons.saturation.counts)
@@ -127,7 +138,7 @@ class Relay(AbstractProcess):
     size: payloads that are kept, from the first on.  source_stage, target_stage: of the populations that it joins.
     """
 
-    def __init__(self, width, size, source_stage, target_stage, schedule):
+    def __init__(self, width: int, size: int, source_stage: int, target_stage: int, schedule: Schedule) -> None:
         super().__init__(
             width=width, size=size, source_stage=source_stage, target_stage=target_stage, schedule=schedule
         )
@@ -142,14 +153,14 @@ class PyRelay(PyLoihiProcessModel):
     s_in: PyInPort = _IN
     s_out: PyOutPort = _OUT
 
-    def __init__(self, proc_params):
+    def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
         self._schedule, self._size = proc_params["schedule"], proc_params["size"]
         self._in, self._out = proc_params["source_stage"], proc_params["target_stage"] - 1
         self._kept = np.zeros((2, self._size), dtype=np.int64)
         self._next = self._kept.copy()
 
-    def run_spk(self):
+    def run_spk(self) -> None:
         phase = self._schedule.phase(self.time_step)
         sends, receives = self._schedule.pass_at(self._out, phase), self._schedule.pass_at(self._in, phase)
         if phase == 0:
@@ -163,7 +174,10 @@ class PyRelay(PyLoihiProcessModel):
 class CriticProcess(AbstractProcess):
     """Losses of both passes from the readout, and the third factors that they give, in the phase of learning."""
 
-    def __init__(self, critic, targets, rates, n_outputs, n_populations, depth, learn, schedule, log, counts):
+    def __init__(
+        self, critic: Critic, targets: Array, rates: Array, n_outputs: int, n_populations: int, depth: int, learn: bool,
+        schedule: Schedule, log: Path | None, counts: CountFile,
+    ) -> None:  # fmt: skip
         super().__init__(
             critic=critic, targets=targets, rates=rates, n_outputs=n_outputs, n_populations=n_populations, depth=depth,
             learn=learn, schedule=schedule, log=log, counts=counts,
@@ -181,7 +195,7 @@ class PyCriticProcess(PyLoihiProcessModel):
     y_in: PyInPort = _IN
     norm_in: PyInPort = _IN
 
-    def __init__(self, proc_params):
+    def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
         self._critic, self._schedule = proc_params["critic"], proc_params["schedule"]
         self._targets, self._rates = proc_params["targets"], proc_params["rates"]
@@ -190,7 +204,7 @@ class PyCriticProcess(PyLoihiProcessModel):
         self._outputs = np.zeros((2, proc_params["n_outputs"]), dtype=np.int64)
         self._norms = np.zeros(proc_params["n_populations"], dtype=np.int64)
 
-    def run_spk(self):
+    def run_spk(self) -> None:
         """Sends before it receives: that opens the circle through the neurons."""
         phase, sample = self._schedule.phase(self.time_step), (self.time_step - 1) // self._schedule.t_epoch
         g = np.zeros(2 * len(self._norms), dtype=np.int64)
@@ -204,11 +218,11 @@ class PyCriticProcess(PyLoihiProcessModel):
             self._outputs[which] = outputs
         self._norms += self.norm_in.recv()
 
-    def _third_factors(self, sample):
+    def _third_factors(self, sample: int) -> list[int]:
         losses = self._critic.losses(self._outputs, self._targets[sample])
         self._log.put(sample, losses)
         if not self._learns:
-            return np.zeros(2 * len(self._norms), dtype=np.int64)
+            return [0] * (2 * len(self._norms))
         factors = self._critic.third_factors(losses, [int(n) for n in self._norms], float(self._rates[sample]))
         if self._critic.saturation.counts:
             self._counts.write(self._critic.saturation.counts)
@@ -221,7 +235,7 @@ class PyCriticProcess(PyLoihiProcessModel):
 class PyRoundedLearningDense(PyLearningDenseModelBitApproximate):
     """Lava's learning connection, with weights rounded as `rounding` says instead of by one number for all of them."""
 
-    def _init_randoms(self):
+    def _init_randoms(self) -> None:
         super()._init_randoms()
         shape = self.proc_params["shape"]
         self._conn_var_random = _Thresholds(
@@ -232,20 +246,20 @@ class PyRoundedLearningDense(PyLearningDenseModelBitApproximate):
 class _Thresholds:
     """Thresholds in the form in which Lava asks for random numbers."""
 
-    def __init__(self, source):
+    def __init__(self, source: Thresholds) -> None:
         self._source = source
-        self.random_stochastic_round = 0.0
+        self.random_stochastic_round: Integers | float = 0.0
 
-    def advance(self):
+    def advance(self) -> None:
         self.random_stochastic_round = self._source.next() / ONE
 
 
 class _Log:
     """An array in a file that the process that waits for the run reads afterwards; None keeps nothing."""
 
-    def __init__(self, path):
+    def __init__(self, path: Path | None) -> None:
         self._array = None if path is None else np.load(path, mmap_mode="r+")
 
-    def put(self, place, values):
+    def put(self, place: Any, values: Array | Integers) -> None:
         if self._array is not None:
             self._array[place] = values
