@@ -131,7 +131,7 @@ class Emulator:
         return sum(sums[1:], sums[0])
 
     def _sum(self, c: FixedConnection, sent: dict[str, Integers]) -> Integers:
-        weights = self._engines[c.name].weights
+        weights = self._engines[c.name].as_floats
         return summed(sent[c.source][:, : weights.shape[1]], weights, c.exponent)
 
     def _learn(self, losses: Array, sent: dict[str, Integers], rate: float) -> None:

@@ -8,7 +8,6 @@ from noisylearn.cores import Cores
 from noisylearn.errors import UserError
 from noisylearn.loihi.arithmetic import Integers
 from noisylearn.loihi.grammar import Product
-from noisylearn.loihi.network import Array
 from noisylearn.loihi.rounding import FRACTION_BITS, Thresholds
 from noisylearn.loihi.saturation import Saturation
 
@@ -21,7 +20,7 @@ class Engine:
     and A is clipped to 16 bits after each product; then w = floor(A / 2^7) + (threshold < A mod 2^7), clipped to 9
     bits.
 
-    Weights are kept as float64, in which they and every sum over them are exact, for the speed of products.
+    `as_floats` are the weights in float64, in which they and every sum over them are exact, for the speed of products.
     Raises UserError for a factor that this engine has not: traces other than x1 and y1..y3, delays and tags.
     """
 
@@ -29,7 +28,9 @@ class Engine:
         self, name: str, weights: Integers, rule: tuple[Product, ...], cores: Cores, thresholds: Thresholds
     ) -> None:
         self.name, self.rule, self.cores = name, rule, cores
-        self.weights = weights.astype(np.float64)
+        self._kind = np.int16 if cores.weight_bits <= 12 else np.int32
+        self.weights = weights.astype(self._kind)
+        self.as_floats = weights.astype(np.float64)
         self._thresholds = thresholds
         self._of_traces = all(f.variable != "w" for product in rule for f in product.factors)
         self._merges = len({_all_but_post(product) for product in rule}) == 1
@@ -51,13 +52,15 @@ class Engine:
         weights = self.weights[block]
         change = self._change(weights, [p[rows] for p in post], [p[chosen] for p in pre], saturation)
         threshold = drawn[block] if isinstance(drawn, np.ndarray) else drawn
-        rounded_up = (change & (2**FRACTION_BITS - 1)).astype(np.uint8) > threshold
-        weights += change >> FRACTION_BITS
+        rounded_up = (change.astype(np.uint8) & (2**FRACTION_BITS - 1)) > threshold
+        weights += (change >> FRACTION_BITS).astype(self._kind, copy=False)
         weights += rounded_up
         bound = 2**self.cores.weight_bits
-        self.weights[block] = saturation.clip(self._place("weights"), weights, -bound, bound - 1)
+        weights = saturation.clip(self._place("weights"), weights, -bound, bound - 1)
+        self.weights[block] = weights
+        self.as_floats[block] = weights
 
-    def _change(self, weights: Array, post: list[Integers], pre: list[Integers], saturation: Saturation) -> Integers:
+    def _change(self, weights: Integers, post: list[Integers], pre: list[Integers], saturation: Saturation) -> Integers:
         """A - 2^7 w.
 
         Where no two products act on the same weight their sum is one product of vectors, and no accumulator is clipped
@@ -85,7 +88,7 @@ class Engine:
         return np.ones_like(next(iter(traces.values()))) if found is None else found
 
     def _product(
-        self, product: Product, weights: Array, post: Integers, pre: Integers, saturation: Saturation
+        self, product: Product, weights: Integers, post: Integers, pre: Integers, saturation: Saturation
     ) -> Integers:
         """What a product adds to the accumulator, (targets, sources)."""
         width = self.cores.mantissa_bits
