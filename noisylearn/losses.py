@@ -1,12 +1,13 @@
 """Losses of single samples in numpy, for machines without torch; the same as `noisylearn.tasks` states in torch."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
-Array = NDArray[np.float64]
+Array = NDArray[Any]
 
 
 def squared_error(output: Array, target: Array) -> Array:

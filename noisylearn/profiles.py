@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
+from noisylearn.cores import Cores
 from noisylearn.effects import Adc, AnyEffect, Dac, Effect
 from noisylearn.errors import UserError, unknown_name
 from noisylearn.neurons import NeuronSpread
@@ -97,6 +98,7 @@ class Specification(Record):
     dac: Dac | None = None
     adc: Adc | None = None
     neurons: NeuronSpread | None = None
+    cores: Cores | None = None
 
 
 class Calibration(Record):
@@ -110,7 +112,7 @@ class HardwareProfile(Record):
     """One machine: specification, calibration and what can be observed, each number with status and source."""
 
     schema_version: Literal[1]
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")
     title: str
     description: str
     observable: tuple[Observable, ...]
@@ -198,7 +200,7 @@ class HardwareProfile(Record):
 
     def cited_tables(self) -> Iterator[tuple[str, CitedRecord]]:
         """(place in the file, table) of every table that states numbers."""
-        for place in ("mapping", "timing", "tile", "inputs", "dac", "adc", "neurons"):
+        for place in ("mapping", "timing", "tile", "inputs", "dac", "adc", "neurons", "cores"):
             table = getattr(self.specification, place)
             if table is not None:
                 yield f"specification.{place}", table

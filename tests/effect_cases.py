@@ -209,6 +209,15 @@ def _bernoulli() -> Iterator[Case]:
     yield Case(effect, 1.0, Setting(), atoms={0.75: 0.5, 1.25: 0.5}, shape=lambda n: (1, n, 1))
 
 
+def _lfsr() -> Iterator[Case]:
+    """256 values, one register unit apart; the mantissa shifts them by 64 units."""
+    for mantissa, exponent in ((0, 3), (2, 7), (-1, 0)):
+        text = f'kind = "lfsr-node"\nexponent = {exponent}\nmantissa = {mantissa}\nlsb = 0.25'
+        (effect,) = machine(text).calibration.effects
+        values = [0.5 + 0.25 * 2**exponent / 2**7 * (r - 128 + 64 * mantissa) for r in range(256)]
+        yield Case(effect, 0.5, Setting(), atoms=dict.fromkeys(values, 1 / 256), shape=lambda n: (1, n, 1))
+
+
 def _correlated() -> Iterator[Case]:
     (effect,) = machine('kind = "correlated-node"\nsigma = 0.1\ncorrelation = 0.6').calibration.effects
     z = lambda x: (x - 1) / 0.1  # noqa: E731
@@ -245,6 +254,7 @@ CASES: dict[str, Callable[[], Iterator[Case]]] = {
     "iv-nonlinearity": _nonlinear,
     "uniform-node": _uniform,
     "bernoulli-node": _bernoulli,
+    "lfsr-node": _lfsr,
     "correlated-node": _correlated,
     "telegraph-node": _telegraph_neurons,
 }

@@ -11,10 +11,10 @@ PACKAGE = Path(noisylearn.__file__).parent
 
 # From the ground up; a module imports only what stands in an earlier layer, or its own package's siblings above it.
 LAYERS = [
-    {"version", "errors"},
+    {"version", "errors", "losses"},
     {"draws", "records"},
     {"effects"},
-    {"write", "layers", "neurons"},
+    {"write", "layers", "neurons", "cores"},
     {"profiles"},
     {"tiles", "decorrelate", "normalize"},
     {"crossbar"},

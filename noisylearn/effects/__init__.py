@@ -18,6 +18,7 @@ from noisylearn.effects.input_noise import InputNoise
 from noisylearn.effects.ir_drop import IrDrop
 from noisylearn.effects.iv_nonlinearity import IvNonlinearity
 from noisylearn.effects.levels import Levels
+from noisylearn.effects.lfsr_node import LfsrNode
 from noisylearn.effects.offset_spread import OffsetSpread
 from noisylearn.effects.one_over_f import OneOverFReadNoise
 from noisylearn.effects.output_noise import OutputNoise
@@ -43,6 +44,7 @@ AnyEffect = Annotated[
     | IrDrop
     | IvNonlinearity
     | Levels
+    | LfsrNode
     | OffsetSpread
     | OneOverFReadNoise
     | OutputNoise
@@ -75,6 +77,7 @@ __all__ = [
     "IrDrop",
     "IvNonlinearity",
     "Levels",
+    "LfsrNode",
     "Moments",
     "OffsetSpread",
     "OneOverFReadNoise",

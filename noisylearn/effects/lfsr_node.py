@@ -1,0 +1,42 @@
+"""Noise of a shift register on pre-activations, as the neurons of Loihi make it, fresh at every read."""
+
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from noisylearn.draws import StreamOf
+from noisylearn.effects.base import Effect, Lifetime, Moments, Setting, Site, State
+
+STATES = 256
+
+
+class LfsrNode(Effect):
+    """a -> a + lsb 2^(exponent - 7) (r - 128 + 64 mantissa), r one of 0..255 with equal chance.
+
+    r is independent for every unit, sample and pass: of the register's 8 bits only the distribution is simulated.
+    Mean lsb 2^(exponent - 7) (64 mantissa - 1/2), variance (lsb 2^(exponent - 7))^2 (256^2 - 1) / 12: a deviation of
+    0.577 lsb 2^exponent.  lsb: the machine's unit of the pre-activation, in units of the pre-activation.
+    """
+
+    site: ClassVar[Site] = "node"
+    lifetime: ClassVar[Lifetime] = "read"
+
+    kind: Literal["lfsr-node"] = "lfsr-node"
+    exponent: int = Field(ge=0, le=15)
+    mantissa: int = Field(ge=-8, le=7)
+    lsb: float = Field(gt=0, description="in units of the pre-activation")
+
+    @property
+    def step(self) -> float:
+        """Distance of two neighbouring values, in units of the pre-activation."""
+        return float(self.lsb * 2.0 ** (self.exponent - 7))
+
+    def apply(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> Tensor:
+        register = (draw.uniform("read", tuple(value.shape)) * STATES).floor().clamp_(max=STATES - 1)
+        return value + self.step * (register.to(value.dtype) - 128 + 64 * self.mantissa)
+
+    def moments(self, value: Tensor, setting: Setting) -> Moments:
+        mean = value + self.step * (64 * self.mantissa - 0.5)
+        return Moments(mean, torch.full_like(value, self.step**2 * (STATES**2 - 1) / 12))
