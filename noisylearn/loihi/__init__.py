@@ -1,0 +1,1 @@
+"""What a Loihi chip would compute, in integers: numpy alone."""
