@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from noisylearn.decorrelate import Decorrelation
 from noisylearn.errors import UserError
+from noisylearn.netlist import Decorrelator
 from noisylearn.networks.spiking import Neuron, Reset, Spiking
 
 Array = NDArray[np.floating[Any]]
@@ -24,12 +25,12 @@ class Weights:
 
     weight: Array
     bias: Array | None
-    decorrelation: Array | None = None
+    decorrelation: Decorrelator | None = None
 
     @property
     def folded(self) -> Array:
         """W R, or W where nothing is decorrelated."""
-        return self.weight if self.decorrelation is None else self.weight @ self.decorrelation
+        return self.weight if self.decorrelation is None else self.weight @ self.decorrelation.matrix
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,13 +101,13 @@ def to_spiking(netlist: SpikingNetlist) -> Spiking:
     model = Spiking(netlist.n_in, sizes, n_out, neuron=cast(Neuron, kinds.pop()), reset=resets.pop())
     for i, layer in enumerate(netlist.layers, start=1):
         neurons = model.get_submodule(f"neurons{i}")
-        _fill(model, f"hidden{i}", layer.into)
+        put_weights(model, f"hidden{i}", layer.into)
         for key in ("alpha", "beta", "threshold"):
             if getattr(layer, key) is not None:
                 setattr(neurons, key, torch.from_numpy(np.array(getattr(layer, key), dtype=np.float32)))
         if layer.recurrent is not None:
-            _fill(neurons, "recurrent", layer.recurrent)
-    _fill(model, "readout", netlist.readout)
+            put_weights(neurons, "recurrent", layer.recurrent)
+    put_weights(model, "readout", netlist.readout)
     model.integrator.beta = torch.from_numpy(np.array(netlist.readout_beta, dtype=np.float32))
     return model
 
@@ -119,7 +120,8 @@ def _kind(layer: SpikingLayer) -> str:
     return "rleaky" if layer.recurrent is not None else "leaky" if layer.alpha is None else "synaptic"
 
 
-def _fill(parent: nn.Module, name: str, weights: Weights) -> None:
+def put_weights(parent: nn.Module, name: str, weights: Weights) -> None:
+    """Make `parent.name` a Linear layer of these weights, behind their decorrelation if there is one."""
     linear = nn.Linear(weights.weight.shape[1], weights.weight.shape[0], bias=weights.bias is not None)
     with torch.no_grad():
         linear.weight.copy_(torch.from_numpy(np.array(weights.weight)))
@@ -128,8 +130,9 @@ def _fill(parent: nn.Module, name: str, weights: Weights) -> None:
     if weights.decorrelation is None:
         setattr(parent, name, linear)
         return
-    before = Decorrelation(len(weights.decorrelation), rate=0.0)
-    before.matrix.copy_(torch.from_numpy(np.array(weights.decorrelation)))
+    matrix = weights.decorrelation.matrix
+    before = Decorrelation(len(matrix), weights.decorrelation.rate)
+    before.matrix.copy_(torch.from_numpy(matrix))
     setattr(parent, name, nn.Sequential())
     parent.get_submodule(name).add_module("decorrelation", before)
     parent.get_submodule(name).add_module("layer", linear)
@@ -141,7 +144,8 @@ def _weights(name: str, module: nn.Module) -> Weights:
     if not isinstance(linear, nn.Linear) or len(before) > 1 or not all(isinstance(m, Decorrelation) for m in before):
         raise UserError(f"layer '{name}' ({type(module).__name__}) has no form as weights; use Linear")
     bias = None if linear.bias is None else _numbers(linear.bias)
-    return Weights(_numbers(linear.weight), bias, _numbers(before[0].matrix) if before else None)
+    matrices = [Decorrelator(_numbers(m.matrix).astype(np.float64), m.rate) for m in before if isinstance(m, Decorrelation)]
+    return Weights(_numbers(linear.weight), bias, *matrices)
 
 
 def _reset(name: str, neurons: Any) -> Reset:
