@@ -115,7 +115,7 @@ def to_spiking(netlist: SpikingNetlist) -> Spiking:
 def _kind(layer: SpikingLayer) -> str:
     if layer.recurrent is not None and layer.alpha is not None:
         raise UserError(
-            f"layer '{layer.name}' has recurrent weights and a synaptic current; nl.networks.Spiking has one or the other"
+            f"layer '{layer.name}' has recurrent weights and a synaptic current; nl.networks.Spiking has one of them"
         )
     return "rleaky" if layer.recurrent is not None else "leaky" if layer.alpha is None else "synaptic"
 
@@ -144,13 +144,15 @@ def _weights(name: str, module: nn.Module) -> Weights:
     if not isinstance(linear, nn.Linear) or len(before) > 1 or not all(isinstance(m, Decorrelation) for m in before):
         raise UserError(f"layer '{name}' ({type(module).__name__}) has no form as weights; use Linear")
     bias = None if linear.bias is None else _numbers(linear.bias)
-    matrices = [Decorrelator(_numbers(m.matrix).astype(np.float64), m.rate) for m in before if isinstance(m, Decorrelation)]
+    matrices = [
+        Decorrelator(_numbers(m.matrix).astype(np.float64), m.rate) for m in before if isinstance(m, Decorrelation)
+    ]
     return Weights(_numbers(linear.weight), bias, *matrices)
 
 
 def _reset(name: str, neurons: Any) -> Reset:
     if neurons.graded_spikes_factor != 1 or neurons.inhibition or neurons.state_quant:
-        raise UserError(f"neurons '{name}': graded spikes, inhibition and state_quant have no counterpart; leave them off")
+        raise UserError(f"neurons '{name}': graded spikes, inhibition and state_quant have no counterpart")
     found = neurons.reset_mechanism, neurons.reset_delay
     if found not in (("subtract", True), ("zero", False)):
         raise UserError(
@@ -160,5 +162,5 @@ def _reset(name: str, neurons: Any) -> Reset:
     return cast(Reset, found[0])
 
 
-def _numbers(values: Tensor) -> Array:
-    return cast(Array, values.detach().cpu().numpy().copy())
+def _numbers(values: Tensor | nn.Module) -> Array:
+    return cast(Array, cast(Tensor, values).detach().cpu().numpy().copy())

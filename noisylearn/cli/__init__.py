@@ -1,4 +1,4 @@
-"""The command line: `noisylearn train`, `compare`, `profiles`, `rules`, `tasks`."""
+"""The command line: `noisylearn train`, `compare`, `operations`, `profiles`, `rules`, `tasks`."""
 
 import io
 import sys
@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 
 from noisylearn.cli.compare import compare_command
+from noisylearn.cli.operations import operations_command
 from noisylearn.cli.output import InterruptedRunError
 from noisylearn.cli.profiles import app as profiles_app
 from noisylearn.cli.rules import app as rules_app
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 app.command("train")(train_command)
 app.command("compare")(compare_command)
+app.command("operations")(operations_command)
 app.add_typer(profiles_app, name="profiles")
 app.add_typer(rules_app, name="rules")
 app.add_typer(tasks_app, name="tasks")

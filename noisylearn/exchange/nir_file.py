@@ -17,7 +17,7 @@ from noisylearn.exchange.nir_graph import DT_S, to_graph
 from noisylearn.exchange.nir_model import to_model
 from noisylearn.exchange.run_model import profile_of, trained_run
 from noisylearn.profiles import HardwareProfile
-from noisylearn.rules import Rule, rule_class
+from noisylearn.rules import Delta, PerLayer, Rule, rule_class
 from noisylearn.version import __version__
 
 KEYS = ("noisylearn_version", "dt_s", "rule", "rule_options", "profile", "config")
@@ -49,8 +49,8 @@ def write_nir(
 
     model: nl.networks.Spiking, an nn.Sequential of Linear layers, or an nl.networks.RNN without activation.
     dt_s: step of the time constants; snntorch takes 1e-4 s for granted.
-    Raises UserError for a network that NIR cannot say, a rule with options that are no plain values, or a file that cannot
-    be written; warns (ExchangeWarning) where other programs will take the network otherwise.
+    Raises UserError for a network that NIR cannot say, a rule with options that are no plain values, or a file that
+    cannot be written; warns (ExchangeWarning) where other programs will take the network otherwise.
     """
     if not 0 < dt_s < float("inf"):
         raise UserError(f"dt_s = {dt_s}: give a positive number of seconds, for example 1e-4")
@@ -139,7 +139,7 @@ def _refuse_links(file: h5py.Group) -> None:
     def look(group: h5py.Group) -> None:
         for key in group:
             if not isinstance(group.get(key, getlink=True), h5py.HardLink):
-                raise UserError(f"'{group.name}/{key}' is a link to another place; noisylearn reads data of the file alone")
+                raise UserError(f"'{group.name}/{key}' is a link; noisylearn reads data of the file alone")
             if isinstance(group[key], h5py.Group):
                 look(group[key])
             elif group[key].is_virtual or group[key].external:
@@ -171,20 +171,29 @@ def _flat(path: Path, graph: Any) -> Any:
 
 
 def _options(rule: Rule) -> str:
+    """JSON of a rule's options; those of a PerLayer are rules themselves."""
+    options = {f.name: getattr(rule, f.name) for f in fields(rule)}
+    if isinstance(rule, PerLayer):
+        options = {layers: {"rule": of.name, "rule_options": _options(of)} for layers, of in rule.rules.items()}
     try:
-        return json.dumps({f.name: getattr(rule, f.name) for f in fields(rule)})
+        return json.dumps(options)
     except TypeError:
-        raise UserError(f"rule {rule.describe()} has options that are no plain values; a file cannot carry it") from None
+        raise UserError(f"rule {rule.describe()} has options that no file can carry") from None
 
 
 def _rule(name: Any, options: Any) -> Rule:
-    kind = rule_class(_text(name, "rule"))
+    kinds: dict[str, type[Rule]] = {kind.name: kind for kind in (Delta, PerLayer)}
+    name = _text(name, "rule")
+    kind = kinds[name] if name in kinds else rule_class(name)
     try:
-        return kind(**json.loads(_text(options, "rule_options")))
+        given = json.loads(_text(options, "rule_options"))
+        if kind is PerLayer:
+            given = {"rules": {layers: _rule(of["rule"], of["rule_options"]) for layers, of in given.items()}}
+        return kind(**given)
     except UserError:
         raise
-    except (TypeError, ValueError) as error:
-        raise UserError(f"rule_options of rule {kind.name}: {error}") from None
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        raise UserError(f"rule_options of rule {name}: {' '.join(str(error).split())}") from None
 
 
 def _step(value: Any) -> float:

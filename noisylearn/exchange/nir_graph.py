@@ -67,9 +67,9 @@ def to_graph(model: nn.Module, metadata: dict[str, Any], dt_s: float = DT_S) -> 
     for population in netlist.populations:
         if population.activation != "identity":
             raise UserError(
-                f"layer '{population.name}' has the activation {population.activation}, and NIR has no such node (its only "
-                "nonlinear nodes are spiking neurons and a step); NIR carries spiking networks, and layers with activation "
-                "'identity'"
+                f"layer '{population.name}' has the activation {population.activation}, and NIR has no such node (its "
+                "only nonlinear nodes are spiking neurons and a step); it carries spiking networks, and layers with "
+                "activation 'identity'"
             )
     return _affine(netlist, metadata, dt_s)
 
@@ -82,7 +82,7 @@ def _affine(netlist: Netlist, metadata: dict[str, Any], dt_s: float) -> Any:
         ways = netlist.into(population.name)
         for way in (way for way in ways if not way.delayed):
             graph.add(population.name, _weights_node(Weights(_single(way.weight), _single(way.bias))))
-        for way in (way for way in ways if way.delayed):
+        if any(way.delayed for way in ways):
             graph.add(f"{population.name}.sum", nir.Scale(np.ones(population.size, dtype=np.float32)))
         _decorrelated(graph, population.name, population.decorrelation)
         for way in (way for way in ways if way.delayed):
@@ -161,9 +161,9 @@ def _decay(name: str, per_step: Any, n: int, dt_s: float) -> tuple[Any, Any]:
     """(tau = dt / (1 - beta), 1 / (1 - beta)), each (n,), of decays per step."""
     beta = np.broadcast_to(np.asarray(per_step, dtype=np.float64), n)
     if (beta < 0).any() or (beta >= 1).any():
+        wrong = beta.max() if beta.max() >= 1 else beta.min()
         raise UserError(
-            f"layer '{name}': a decay per step of {beta.max() if beta.max() >= 1 else beta.min():g} has no time constant; "
-            "NIR takes decays from 0 to below 1"
+            f"layer '{name}': a decay per step of {wrong:g} has no time constant; NIR takes decays from 0 to below 1"
         )
     return dt_s / (1 - beta), 1 / (1 - beta)
 

@@ -27,11 +27,9 @@ def to_model(graph: Any, dt_s: float) -> nn.Module:
     """
     chain, loops = _chain(graph)
     kinds = {_kind(graph.nodes[name]) for name in chain}
-    if loops and not kinds & set(NEURONS):
-        return _rnn(graph, chain, loops, dt_s)
-    if kinds <= set(WEIGHTS):
-        return _layers(graph, chain)
-    return to_spiking(_spiking(graph, chain, loops, dt_s))
+    if kinds & set(NEURONS):
+        return to_spiking(_spiking(graph, chain, loops, dt_s))
+    return _rnn(graph, chain, loops, dt_s) if loops else _layers(graph, chain)
 
 
 def _chain(graph: Any) -> tuple[list[str], dict[str, list[str]]]:
@@ -101,7 +99,9 @@ def _all_weights(graph: Any, chain: list[str]) -> list[Weights]:
 def _decorrelator(graph: Any, name: str) -> Decorrelator:
     matrix, rate = _array(graph, name, "weight", 2), graph.nodes[name].metadata.get("decorrelation_rate")
     if matrix.shape[0] != matrix.shape[1] or not isinstance(rate, int | float) or not 0 < rate < float("inf"):
-        raise UserError(f"node '{name}' is no decorrelation of noisylearn: it needs a square matrix and a decorrelation_rate")
+        raise UserError(
+            f"node '{name}' is no decorrelation of noisylearn: it needs a square matrix and a decorrelation_rate"
+        )
     return Decorrelator(matrix.astype(np.float64), float(rate))
 
 
@@ -119,8 +119,8 @@ def _weights(graph: Any, name: str, decorrelation: Decorrelator | None = None) -
 def _spiking(graph: Any, chain: list[str], loops: dict[str, list[str]], dt_s: float) -> SpikingNetlist:
     if _kind(graph.nodes[chain[-1]]) != "LI":
         raise UserError(
-            f"the last node, '{chain[-1]}', is {_kind(graph.nodes[chain[-1]])}; a spiking network of noisylearn ends in a "
-            "leaky integrator: add an LI node behind the readout's weights"
+            f"the last node, '{chain[-1]}', is {_kind(graph.nodes[chain[-1]])}; spiking networks of noisylearn end in "
+            "a leaky integrator: add an LI node behind the readout's weights"
         )
     layers, pending, known = [], list[str](), set(loops)
     for name in chain[:-1]:
@@ -172,8 +172,14 @@ def _spiking_layer(graph: Any, pending: list[str], name: str, back: list[str] | 
 def _biases_apart(metadata: dict[str, Any], into: Weights, recurrent: Weights) -> tuple[Weights, Weights]:
     """The bias of an exported layer as that of its input and that of its recurrent weights, if they still add up."""
     own, other = metadata.get("bias_of_input"), metadata.get("bias_of_recurrent")
-    parts = isinstance(own, np.ndarray) and isinstance(other, np.ndarray) and own.shape == other.shape
-    if parts and recurrent.bias is None and into.bias is not None and np.array_equal(own + other, into.bias):
+    if (
+        isinstance(own, np.ndarray)
+        and isinstance(other, np.ndarray)
+        and own.shape == other.shape
+        and into.bias is not None
+        and recurrent.bias is None
+        and np.array_equal(own + other, into.bias)
+    ):
         return Weights(into.weight, own, into.decorrelation), Weights(recurrent.weight, other)
     if recurrent.bias is None:  # nl.networks.Spiking has one
         recurrent = Weights(recurrent.weight, np.zeros(len(recurrent.weight), dtype=np.float32))
@@ -185,8 +191,8 @@ def _decay(graph: Any, name: str, tau: str, gain: str, dt_s: float) -> tuple[Any
     times, gains = _array(graph, name, tau, 1), _array(graph, name, gain, 1)
     if (times < dt_s * (1 - 1e-6)).any():
         raise UserError(
-            f"node '{name}': {tau} = {times.min():g} s is shorter than the step of {dt_s:g} s; say the step that the network "
-            "was made for (dt_s)"
+            f"node '{name}': {tau} = {times.min():g} s is shorter than the step of {dt_s:g} s; say the step that the "
+            "network was made for (dt_s)"
         )
     return np.clip(1 - dt_s / times, 0.0, 1.0), dt_s / times * gains
 
@@ -213,7 +219,7 @@ def _shared(values: Any) -> Any:
 
 
 def _rnn(graph: Any, chain: list[str], loops: dict[str, list[str]], dt_s: float) -> nn.Module:
-    """Layers x_t = A u_t + R x*_{t-1}: Affine or Linear, a Scale of ones where the way back ends, perhaps a decorrelation."""
+    """Layers x_t = A u_t + R x*_{t-1}: weights, a Scale of ones where the way back ends, perhaps a decorrelation."""
     hidden, names, rest = [], [n for n in chain if _kind(graph.nodes[n]) == "Scale"], list(chain)
     for name in names:
         if name not in loops or not np.all(_array(graph, name, "scale", 1) == 1):
@@ -260,10 +266,11 @@ def _array(graph: Any, name: str, key: str, n_dims: int) -> Any:
     """Numbers of a node. Raises UserError for other shapes and for values that are not finite."""
     values = np.asarray(getattr(graph.nodes[name], key))
     if values.ndim != n_dims or values.dtype.kind not in "fiu" or not np.isfinite(values).all():
-        raise UserError(f"node '{name}': {key} of shape {values.shape} is no array of {n_dims} dimensions and finite numbers")
+        raise UserError(
+            f"node '{name}': {key} of shape {values.shape} is no array of {n_dims} dimensions and finite numbers"
+        )
     return values
 
 
 def _kind(node: Any) -> str:
     return type(node).__name__
-

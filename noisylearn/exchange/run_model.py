@@ -20,11 +20,15 @@ from noisylearn.runs import RunFile, tensors
 
 @dataclass(frozen=True, eq=False)
 class TrainedRun:
-    """A finished run: its configuration, its profile, and the network with the digital weights it ended with."""
+    """A finished run: its configuration, its profile, and the network with the digital weights it ended with.
+
+    updates_per_batch: how often weights changed in a batch; more than once for online updates along sequences.
+    """
 
     config: TrainConfig
     profile: HardwareProfile
     model: nn.Module
+    updates_per_batch: float
 
 
 def trained_run(run_file: Path) -> TrainedRun:
@@ -41,7 +45,8 @@ def trained_run(run_file: Path) -> TrainedRun:
         model.load_state_dict(weights)
     except (KeyError, RuntimeError) as error:
         raise UserError(f"run file {run_file}: weights do not fit: {' '.join(str(error).split())}") from None
-    return TrainedRun(config, profile_of(tree["profile"], f"in {run_file}"), model.eval())
+    updates = tree["final"]["weight_updates"] / tree["step"]
+    return TrainedRun(config, profile_of(tree["profile"], f"in {run_file}"), model.eval(), updates)
 
 
 def profile_of(text: str, where: str) -> HardwareProfile:
@@ -61,7 +66,9 @@ def _network(config: TrainConfig, weights: Mapping[str, Tensor]) -> nn.Module:
     if config.network == "convnet":
         raise UserError("network convnet has convolutions, which the exchange of networks does not carry; train an mlp")
     rate = config.decorrelation_rate
-    parts = {name: _shape(weights, name) for name in [*(f"hidden{i + 1}" for i in range(len(config.hidden))), "readout"]}
+    parts = {
+        name: _shape(weights, name) for name in [*(f"hidden{i + 1}" for i in range(len(config.hidden))), "readout"]
+    }
     n_in, n_out = next(iter(parts.values()))[1], parts["readout"][0]
     if config.network == "rnn":
         return networks.RNN(n_in - config.hidden[0], config.hidden, n_out, config.activation, rate)

@@ -3,6 +3,7 @@
 `python -m noisylearn.lava.lif_run FOLDER` executes FOLDER/network.npz and leaves FOLDER/spikes.npz.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -27,7 +28,7 @@ def run_in_lava(network: LifNetwork, inputs: NDArray[Any], timeout_s: float = TI
 
     Lava runs in a child process with a process group of its own, which is ended whole, whatever happens.
     Lava counts nothing: counts are zero.
-    Raises UserError where Lava is missing, fails (with the last line of its traceback) or takes longer than `timeout_s`.
+    Raises UserError where Lava is missing, fails (with the last line of its traceback) or takes longer than timeout_s.
     """
     if inputs.ndim != 3 or inputs.shape[1] != 1:
         raise UserError(f"input spikes of shape {inputs.shape}: Lava runs one sample at a time; give (time, 1, n_in)")
@@ -48,12 +49,10 @@ def _in_child(command: list[str], timeout_s: float) -> None:
     try:
         output, _ = child.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired:
-        raise UserError(f"Lava did not finish within {timeout_s:g} s and was stopped; give a longer timeout_s") from None
+        raise UserError(f"Lava did not finish within {timeout_s:g} s and was stopped; give more timeout_s") from None
     finally:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)  # grandchildren that Lava left behind too
-        except ProcessLookupError:
-            pass
         child.wait()
         if child.stdout is not None:
             child.stdout.close()
@@ -127,10 +126,10 @@ def _unpacked(packed: Mapping[str, NDArray[Any]]) -> LifNetwork:
             return None
         return Dense(packed[f"{name}/weight"], int(packed[f"{name}/exponent"]))
 
-    layers = []
+    layers: list[Lif] = []
     for i in range(int(packed["n_layers"])):
         values = {key: packed[f"{i}/{key}"] for key in _FIELDS}
-        numbers = {key: value if value.ndim else int(value) for key, value in values.items()}
+        numbers: dict[str, Any] = {key: value if value.ndim else int(value) for key, value in values.items()}
         into = dense(f"{i}/into")
         assert into is not None
         layers.append(Lif(into=into, recurrent=dense(f"{i}/recurrent"), **numbers))
@@ -138,7 +137,7 @@ def _unpacked(packed: Mapping[str, NDArray[Any]]) -> LifNetwork:
 
 
 def _write(file: Path, arrays: Mapping[str, Any]) -> None:
-    np.savez(file, **{name: np.asarray(array) for name, array in arrays.items()})
+    np.savez(file, allow_pickle=False, **{name: np.asarray(array) for name, array in arrays.items()})
 
 
 def main(folder: Path) -> None:

@@ -45,8 +45,8 @@ class Dense:
         worst = int(np.abs(self.weight).max(initial=0))
         if worst > WEIGHT_MAX or (self.weight % 2).any() or self.exponent not in EXPONENTS:
             raise UserError(
-                f"weights up to {worst}, exponent {self.exponent}: give even integers from -{WEIGHT_MAX} to {WEIGHT_MAX}, "
-                "and an exponent from -8 to 7"
+                f"weights up to {worst}, exponent {self.exponent}: give even integers from -{WEIGHT_MAX} to "
+                f"{WEIGHT_MAX}, and an exponent from -8 to 7"
             )
 
     def send(self, spikes: Spikes) -> Integers:
@@ -59,7 +59,8 @@ class Dense:
 class Lif:
     """A population of LIF neurons and what ends at it.
 
-    du, dv: current keeps (4095 - du) / 4096 of itself in a step, voltage (4096 - dv) / 4096.  threshold: in units of 64.
+    du, dv: current keeps (4095 - du) / 4096 of itself in a step, voltage (4096 - dv) / 4096.
+    threshold: in units of 64.
     bias_mantissa, u_start, v_start: (n,), the last two of current and voltage before the first step.
     recurrent: weights from the population to itself, or None.
     """
@@ -124,7 +125,10 @@ class Counts:
 
 @dataclass(frozen=True, eq=False)
 class LifRecord:
-    """spikes: of every layer, (time, batch, n) bool.  readout: sums sent to the readout, (time, batch, n_out), or None."""
+    """What a run gave.
+
+    spikes: of every layer, (time, batch, n) bool.  readout: sums sent to the readout, (time, batch, n_out), or None.
+    """
 
     spikes: tuple[Spikes, ...]
     readout: Integers | None
@@ -162,7 +166,9 @@ def _checked(network: LifNetwork, inputs: NDArray[Any]) -> Spikes:
         raise UserError(f"input spikes of shape {inputs.shape}: give (time, batch, {n_in})")
     spikes = inputs.astype(bool)
     if not np.array_equal(spikes, inputs):
-        raise UserError("input spikes are not all 0 or 1: integer neurons take spikes; encode the input, for example in time")
+        raise UserError(
+            "input spikes are not all 0 or 1: integer neurons take spikes; encode the input, for example in time"
+        )
     return spikes
 
 

@@ -79,15 +79,15 @@ def quantise(netlist: SpikingNetlist, approximate_reset: bool = False) -> Quanti
     The scale of a layer uses all 8 bits for its largest weight, and as many more bits of voltage as leave room for the
     worst input. Decays are rounded to 1/4096.
     approximate_reset: take neurons that subtract the threshold as if they were set to zero.
-    Raises UserError for what integer LIF neurons cannot do: subtract the threshold (without approximate_reset), decays or
-    thresholds that differ within a layer, numbers out of range.
+    Raises UserError for what integer LIF neurons cannot do: subtract the threshold (without approximate_reset), decays
+    or thresholds that differ within a layer, numbers out of range.
     """
     layers, scales, clipped = [], [], 0
     for depth, layer in enumerate(netlist.layers, start=1):
         if layer.reset != "zero" and not approximate_reset:
             raise UserError(
-                f"layer '{layer.name}' subtracts the threshold at a spike; LIF neurons of Lava and Loihi are set to zero: "
-                "make the network with reset='zero', or accept other spikes with approximate_reset=True"
+                f"layer '{layer.name}' subtracts the threshold at a spike; LIF neurons of Lava and Loihi are set to "
+                "zero: make the network with reset='zero', or accept other spikes with approximate_reset=True"
             )
         found, scale, held = _layer(layer, depth)
         layers.append(found)
@@ -114,18 +114,26 @@ def _layer(layer: SpikingLayer, depth: int) -> tuple[Lif, float, int]:
     alpha, beta = (DECAY_ONE - 1 - max(du, 0)) / DECAY_ONE, (DECAY_ONE - dv) / DECAY_ONE
     drive = bias / (1 - alpha)  # a current that is fed for ever ends here; LIF neurons add their bias to the voltage
     scale = _scale(layer.name, weight, back, threshold, drive, alpha, beta)
-    exponent = next((e for e in BIAS_EXPONENTS if np.abs(drive * scale).max() < (BIAS_MAX + 0.5) * 2**e), BIAS_EXPONENTS[-1])
+    exponent = next(
+        (e for e in BIAS_EXPONENTS if np.abs(drive * scale).max() < (BIAS_MAX + 0.5) * 2**e), BIAS_EXPONENTS[-1]
+    )
     mantissa = np.rint(drive * scale / 2.0**exponent)
     u_start, v_start = _starts(drive * scale, alpha, beta, depth)
     limits = (BIAS_MAX, BIAS_MAX), (LIMIT - 1, LIMIT - 1), (LIMIT - 1, round(threshold * scale))
     held = [np.clip(x, -low, high) for x, (low, high) in zip((mantissa, u_start, v_start), limits, strict=True)]
     clipped = sum(int((a != b).sum()) for a, b in zip(held, (mantissa, u_start, v_start), strict=True))
-    whole = [np.rint(x).astype(np.int32) for x in held]
-    recurrent = None if back is None else _dense(back, scale / UNIT)
+    mantissa, u_start, v_start = (np.rint(x).astype(np.int32) for x in held)
     found = Lif(
-        _dense(weight, scale / UNIT), max(du, 0), dv, round(threshold * scale / UNIT), whole[0], exponent, *whole[1:],
-        recurrent,
-    )  # fmt: skip
+        into=_dense(weight, scale / UNIT),
+        du=max(du, 0),
+        dv=dv,
+        threshold=round(threshold * scale / UNIT),
+        bias_mantissa=mantissa,
+        bias_exponent=exponent,
+        u_start=u_start,
+        v_start=v_start,
+        recurrent=None if back is None else _dense(back, scale / UNIT),
+    )
     return found, scale, clipped
 
 
@@ -163,19 +171,21 @@ def _scale(
         if fits(scales[e]) and (e <= 0 or safe(scales[e])):
             return scales[e]
     raise UserError(
-        f"layer '{name}': threshold {threshold:g} and biases up to {np.abs(drive).max():g} are too large beside weights up "
-        f"to {largest:g} for 17 and 13 bits; train with a lower threshold"
+        f"layer '{name}': threshold {threshold:g} and biases up to {np.abs(drive).max():g} are too large beside "
+        f"weights up to {largest:g} for 17 and 13 bits; train with a lower threshold"
     )
 
 
 def _dense(weight: Array, scale: float) -> Dense:
-    """Even integers w and an exponent e, with w 2^e nearest to `scale` times the weights, at the smallest e that fits."""
+    """Even integers w and an exponent e: w 2^e nearest to `scale` times the weights, at the smallest e that fits."""
     largest = np.abs(weight).max() * scale
     for e in EXPONENTS:
         if largest <= (WEIGHT_MAX + 1) * 2.0**e:
             even = 2 * np.rint(weight * scale / 2.0 ** (e + 1))
             return Dense(np.clip(even, -WEIGHT_MAX, WEIGHT_MAX).astype(np.int32), e)
-    raise UserError(f"weights up to {largest:g} do not fit 8 bits and an exponent up to {EXPONENTS[-1]}; scale them down")
+    raise UserError(
+        f"weights up to {largest:g} do not fit 8 bits and an exponent up to {EXPONENTS[-1]}; scale them down"
+    )
 
 
 def _largest(weight: Array) -> float:
@@ -186,7 +196,7 @@ def _one(layer: str, key: str, values: Any) -> float:
     found = np.unique(np.asarray(values, dtype=np.float64))
     if len(found) != 1:
         raise UserError(
-            f"layer '{layer}': {key} differs from neuron to neuron ({found[0]:g} to {found[-1]:g}); integer LIF neurons "
-            "share it; export it without a spread"
+            f"layer '{layer}': {key} differs from neuron to neuron ({found[0]:g} to {found[-1]:g}); integer LIF "
+            "neurons share it; give the layer one"
         )
     return float(found[0])

@@ -17,10 +17,10 @@ class Spiking(nn.Module):
     """Linear layers hidden1, hidden2, ..., each followed by neurons of snntorch, and a readout that integrates.
 
     neuron: "leaky" (membrane decay beta), "rleaky" (the same with all-to-all recurrent weights), "synaptic" (with a
-    synaptic current of decay alpha).  threshold: of firing.  reset: a spike subtracts the threshold from the membrane, in
-    the next step, as snntorch does by default; or "zero": it sets the membrane to zero at once, as the neurons of NIR,
-    Loihi and Lava do.  spike_grad: snntorch surrogate for backpropagation through time; perturbation rules need none.
-    The output y_t is the membrane potential of leaky readout neurons that never fire.
+    synaptic current of decay alpha).  threshold: of firing.  reset: "subtract", a spike subtracts the threshold from
+    the membrane, in the next step, as snntorch does by default; "zero", it sets the membrane to zero at once, as in
+    NIR, on Loihi and in Lava.  spike_grad: snntorch surrogate for backpropagation through time; perturbation rules
+    need none.  The output y_t is the membrane potential of leaky readout neurons that never fire.
     forward(x_t, state) takes (batch, n_in) and the tuple that the last step gave, or None for neurons at rest.
     Needs snntorch. Initialised by torch's defaults from `seed`; the global random state is left alone.
     """
