@@ -1,7 +1,7 @@
 """Operations that a network takes, counted, and the energy of a neuromorphic chip estimated from the counts.
 
-Counts are of one step in time (of the whole inference where there is no time). For a connection of m source and n target
-units with spike rate r of its source (r = 1 for values that are sent at every step):
+Counts are of one step in time (of the whole inference where there is no time). For a connection of m source and n
+target units with spike rate r of its source (r = 1 for values that are sent at every step):
 
     synaptic operations  r m n              an event that adds a weight to a target
     neuron updates       n                  a new state of a target
@@ -9,8 +9,8 @@ units with spike rate r of its source (r = 1 for values that are sent at every s
     learning updates     m n (+ n biases)   a weight that is written, per learning step
 
 A decorrelation x* = R x counts as a connection to units of its own, which send at every step. A learning step of a
-perturbation rule runs its forward passes for every sample of a batch, and then writes every weight. The energy is the sum of counts times energies per
-operation that were published for another chip: an estimate, never a measurement.
+perturbation rule runs its forward passes for every sample of a batch, and then writes every weight. The energy is the
+sum of counts times energies per operation that were published for another chip: an estimate, never a measurement.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -121,7 +121,7 @@ def count_spiking(netlist: SpikingNetlist, rates: Sequence[float]) -> list[Layer
     """
     if len(rates) != len(netlist.layers) + 1 or not all(0 <= rate <= 1 for rate in rates):
         raise UserError(
-            f"rates {list(rates)}: give spikes per unit and step of the input and of {len(netlist.layers)} layers, 0 to 1"
+            f"rates {list(rates)}: give spikes per unit and step, 0 to 1, of the input and of {len(netlist.layers)} layers"
         )
     parts = [(layer.name, layer.into, layer.recurrent) for layer in netlist.layers]
     parts.append(("readout", netlist.readout, None))

@@ -56,7 +56,7 @@ def test_a_spiking_network_by_hand() -> None:
     assert recurrent[0].n_parameters == 32 + 8 + 64 + 8
     decorrelated = count_spiking(from_spiking(decorrelate(networks.Spiking(4, 8, 2), 1e-3)), rates)
     assert decorrelated[0].per_step == Operations(32 + 0.5 * 16, 8 + 4, 4 + 2)
-    with pytest.raises(UserError, match="give spikes per unit and step of the input and of 1 layers"):
+    with pytest.raises(UserError, match="give spikes per unit and step, 0 to 1, of the input and of 1 layers"):
         count_spiking(from_spiking(networks.Spiking(4, 8, 2)), [0.5])
 
 
