@@ -121,7 +121,8 @@ def count_spiking(netlist: SpikingNetlist, rates: Sequence[float]) -> list[Layer
     """
     if len(rates) != len(netlist.layers) + 1 or not all(0 <= rate <= 1 for rate in rates):
         raise UserError(
-            f"rates {list(rates)}: give spikes per unit and step, 0 to 1, of the input and of {len(netlist.layers)} layers"
+            f"rates {list(rates)}: give spikes per unit and step, 0 to 1, of the input and of "
+            f"{len(netlist.layers)} layers"
         )
     parts = [(layer.name, layer.into, layer.recurrent) for layer in netlist.layers]
     parts.append(("readout", netlist.readout, None))

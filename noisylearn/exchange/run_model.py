@@ -73,7 +73,9 @@ def _network(config: TrainConfig, weights: Mapping[str, Tensor]) -> nn.Module:
     if config.network == "rnn":
         return networks.RNN(n_in - config.hidden[0], config.hidden, n_out, config.activation, rate)
     if config.network == "spiking":
-        model: nn.Module = networks.Spiking(n_in, config.hidden, n_out, config.neuron, threshold=config.threshold)
+        model: nn.Module = networks.Spiking(
+            n_in, config.hidden, n_out, config.neuron, threshold=config.threshold, reset=config.reset
+        )
     else:
         model = networks.mlp(n_in, config.hidden, n_out, activation=config.activation)
     return decorrelate(model, rate) if rate else model

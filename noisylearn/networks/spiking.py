@@ -89,6 +89,9 @@ def _neurons(neuron: Neuron, size: int, alpha: float, options: dict[str, Any]) -
     if neuron not in kinds:
         raise UserError(f"neuron '{neuron}'; choose {', '.join(kinds)}")
     made: nn.Module = kinds[neuron]()
+    if neuron == "rleaky" and options["reset_mechanism"] == "zero":
+        # Nothing is above the threshold when a step begins, but snntorch would send the spikes back twice to see to it.
+        made.state_function = made._base_int
     return made
 
 
