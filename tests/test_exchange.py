@@ -339,7 +339,7 @@ def damaged(path: Path, how: str) -> None:
     [
         ("cut", "damaged, or not a NIR file"), ("text", "damaged, or not a NIR file"),
         ("empty", "damaged, or not a NIR file"), ("type", "damaged, or not a NIR file"),
-        ("edges", "damaged, or not a NIR file"), ("link", "is a link to another place"),
+        ("edges", "damaged, or not a NIR file"), ("link", "is a link"),
         ("rule", "unknown rule 'os.system'"), ("options", "rule_options of rule anp"),
         ("profile", "profile in its metadata"), ("step", "dt_s = .*the step must be a positive number"),
     ],
