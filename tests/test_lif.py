@@ -61,6 +61,9 @@ def test_current_and_voltage_decay_towards_zero() -> None:
     # current 100 keeps (4095 - 2047) / 4096 = 1/2 of itself: 50 enters the voltage, then 25
     network = one_neuron(du=2047, threshold=1, u_start=of(100), v_start=of(0))
     assert fired(network, 0, 0, 0) == [0, 1, 0]  # 50, 75 > 64, reset, 12
+    # 2^18 is halved to 2^17 = 2048 << 6 exactly, which is above 2047 << 6 alone
+    for threshold, spike in ((2047, 1), (2048, 0)):
+        assert fired(one_neuron(du=2047, threshold=threshold, u_start=of(2**18)), 0) == [spike]
 
 
 def test_bias_is_shifted_by_its_exponent_alone() -> None:
