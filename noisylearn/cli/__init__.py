@@ -1,4 +1,4 @@
-"""The command line: `noisylearn train`, `compare`, `export`, `lava`, `profiles`, `rules`, `tasks`."""
+"""The command line: `noisylearn train`, `compare`, `export`, `lava`, `operations`, `profiles`, `rules`, `tasks`."""
 
 import io
 import sys
@@ -10,6 +10,7 @@ from rich.console import Console
 from noisylearn.cli.compare import compare_command
 from noisylearn.cli.export import export_command
 from noisylearn.cli.lava import app as lava_app
+from noisylearn.cli.operations import operations_command
 from noisylearn.cli.output import InterruptedRunError
 from noisylearn.cli.profiles import app as profiles_app
 from noisylearn.cli.rules import app as rules_app
@@ -27,6 +28,7 @@ app.command("train")(train_command)
 app.command("compare")(compare_command)
 app.command("export")(export_command)
 app.add_typer(lava_app, name="lava")
+app.command("operations")(operations_command)
 app.add_typer(profiles_app, name="profiles")
 app.add_typer(rules_app, name="rules")
 app.add_typer(tasks_app, name="tasks")
