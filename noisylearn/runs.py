@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from noisylearn.errors import UserError
+from noisylearn.replace import replace_file
 
 FORMAT_VERSION = 1
 ALWAYS = {"id", "config", "status", "metrics", "step", "wall_s"}
@@ -39,25 +40,12 @@ class TreeFile:
 
     def write(self, tree: Tree) -> None:
         """Replace the file by one that holds `tree`. Raises UserError where it cannot be written."""
-        part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
-        try:
-            content = io.BytesIO()  # in memory first: HDF5 handles a full disk badly
-            with h5py.File(content, "w") as file:
-                file.attrs["format_version"] = FORMAT_VERSION
-                _write_group(file, tree)
-                file.attrs["checksum"] = _checksum(file)
-            try:
-                with open(part, "wb") as written:
-                    written.write(content.getbuffer())
-                    written.flush()
-                    os.fsync(written.fileno())
-                os.replace(part, self.path)
-            except BaseException:
-                part.unlink(missing_ok=True)
-                raise
-        except OSError as error:
-            reason = error.strerror or error
-            raise UserError(f"{self.what} {self.path}: cannot be written: {reason}; choose another --out") from None
+        content = io.BytesIO()  # in memory first: HDF5 handles a full disk badly
+        with h5py.File(content, "w") as file:
+            file.attrs["format_version"] = FORMAT_VERSION
+            _write_group(file, tree)
+            file.attrs["checksum"] = _checksum(file)
+        replace_file(self.path, content.getbuffer(), self.what)
 
     def read(self) -> Tree:
         """Everything the file holds. Raises UserError for a damaged file or one of another format."""

@@ -12,7 +12,7 @@ PACKAGE = Path(noisylearn.__file__).parent
 # From the ground up; a module imports only what stands in an earlier layer, or its own package's siblings above it.
 LAYERS = [
     {"version", "errors", "losses"},
-    {"draws", "records"},
+    {"draws", "records", "replace"},
     {"effects"},
     {"write", "layers", "neurons", "cores"},
     {"profiles"},
@@ -35,6 +35,7 @@ LAYERS = [
     {"exchange"},
     {"loihi"},
     {"lava"},
+    {"conformance"},
     {"report"},
     {"cli"},
     {"__main__"},

@@ -1,4 +1,4 @@
-"""The command line: `noisylearn train`, `compare`, `export`, `lava`, `operations`, `profiles`, `rules`, `tasks`."""
+"""The command line: `noisylearn train`, `compare`, `export`, `lava`, `profiles`, `rules`, `tasks` and others."""
 
 import io
 import sys
@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 
 from noisylearn.cli.compare import compare_command
+from noisylearn.cli.conformance import conformance_command
 from noisylearn.cli.export import export_command
 from noisylearn.cli.lava import app as lava_app
 from noisylearn.cli.operations import operations_command
@@ -27,6 +28,7 @@ app = typer.Typer(
 app.command("train")(train_command)
 app.command("compare")(compare_command)
 app.command("export")(export_command)
+app.command("conformance")(conformance_command)
 app.add_typer(lava_app, name="lava")
 app.command("operations")(operations_command)
 app.add_typer(profiles_app, name="profiles")

@@ -8,12 +8,13 @@ import typer
 from noisylearn.cli import options as o
 from noisylearn.cli.output import print_json, print_table, print_text, waiting
 from noisylearn.errors import UserError, unknown_name
+from noisylearn.exchange import export_nir
 from noisylearn.lava.export import export_run
 from noisylearn.lava.netfile import LavaNet, write_net
 from noisylearn.profiles import HardwareProfile, profile_from_text
 from noisylearn.runs import RunFile
 
-FORMS = ("lava",)
+FORMS = ("lava", "nir")
 
 
 def export_command(
@@ -32,7 +33,7 @@ def export_command(
     data_dir: o.DataDir = None,
     json: o.Json = False,
 ) -> None:
-    """Write a run's network, rule, profile and draws in the form of another machine.
+    """Write a run's network, rule and profile in the form of another machine: for Lava, or as a NIR file.
 
     For Lava the file also holds training data, and what torch learns of the same draws in float64, so that
     `noisylearn lava run --replay` can be compared with it.
@@ -43,6 +44,9 @@ def export_command(
         raise unknown_name("form", to, FORMS)
     if out.resolve() == run.resolve():
         raise UserError(f"-o {out} is the run itself: give another name")
+    if to == "nir":
+        _to_nir(run, out, json)
+        return
     chosen = _profile(run, profile, only, without)
     with waiting(f"torch learns {steps} steps along"):
         net = export_run(run, steps, batch, lr, initial, chosen, data_dir)
@@ -53,6 +57,14 @@ def export_command(
         rows = [[key, str(value)] for key, value in _document(net, out).items() if key != "layers"]
         print_table(f"{run.name} for Lava", ["what", "value"], rows)
         print_text(f"run it with: noisylearn lava run {out} --steps {net.steps} --learn --replay")
+
+
+def _to_nir(run: Path, out: Path, json: bool) -> None:
+    export_nir(run, out)
+    if json:
+        print_json({"file": str(out)})
+    else:
+        print_text(f"NIR file: {out}")
 
 
 def _profile(run: Path, name: str | None, only: str | None, without: str | None) -> HardwareProfile | None:

@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,9 @@ from noisylearn.errors import UserError
 from noisylearn.exchange.library import nir_library
 from noisylearn.exchange.nir_graph import DT_S, to_graph
 from noisylearn.exchange.nir_model import to_model
-from noisylearn.exchange.run_model import profile_of, trained_run
-from noisylearn.profiles import HardwareProfile
+from noisylearn.exchange.run_model import trained_run
+from noisylearn.profiles import HardwareProfile, profile_from_text
+from noisylearn.replace import replace_file
 from noisylearn.rules import Delta, PerLayer, Rule, rule_class
 from noisylearn.version import __version__
 
@@ -61,7 +61,8 @@ def write_nir(
     metadata |= {} if config is None else {"config": config}
     content = io.BytesIO()
     nir_library().write(content, to_graph(model, metadata, dt_s))
-    return _replace(Path(path), content.getvalue())
+    replace_file(Path(path), content.getbuffer(), "NIR file", "choose another place")
+    return Path(path)
 
 
 def read_nir(path: str | Path, dt_s: float | None = None) -> NirNetwork:
@@ -77,7 +78,7 @@ def read_nir(path: str | Path, dt_s: float | None = None) -> NirNetwork:
     try:
         step = _step(said.get("dt_s", DT_S) if dt_s is None else dt_s)
         rule = _rule(said["rule"], said.get("rule_options", "{}")) if "rule" in said else None
-        profile = profile_of(_text(said["profile"], "profile"), "in its metadata") if "profile" in said else None
+        profile = profile_from_text(_text(said["profile"], "profile"), "in its metadata") if "profile" in said else None
         config = _text(said["config"], "config") if "config" in said else None
         return NirNetwork(to_model(graph, step), step, rule, profile, config)
     except UserError as error:
@@ -92,23 +93,6 @@ def export_nir(run_file: str | Path, out: str | Path, dt_s: float = DT_S) -> Pat
     run = trained_run(Path(run_file))
     config = run.config.model_dump_json()
     return write_nir(out, run.model, run.config.build_rule(), run.profile, config, dt_s)
-
-
-def _replace(path: Path, content: bytes) -> Path:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        try:
-            with open(part, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, path)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise UserError(f"NIR file {path}: cannot be written: {error.strerror}; choose another place") from None
-    return path
 
 
 def _graph(path: Path) -> Any:

@@ -1,20 +1,17 @@
 """The network that a finished run has trained."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor, nn
 
 from noisylearn import networks
 from noisylearn.config import TrainConfig
 from noisylearn.decorrelate import decorrelate
 from noisylearn.errors import UserError
-from noisylearn.profiles import HardwareProfile, parse_profile
-from noisylearn.records import one_line
+from noisylearn.profiles import HardwareProfile, profile_from_text
 from noisylearn.runs import RunFile, tensors
 
 
@@ -46,19 +43,7 @@ def trained_run(run_file: Path) -> TrainedRun:
     except (KeyError, RuntimeError) as error:
         raise UserError(f"run file {run_file}: weights do not fit: {' '.join(str(error).split())}") from None
     updates = tree["final"]["weight_updates"] / tree["step"]
-    return TrainedRun(config, profile_of(tree["profile"], f"in {run_file}"), model.eval(), updates)
-
-
-def profile_of(text: str, where: str) -> HardwareProfile:
-    """A profile from its full text, which is JSON for one that was changed in Python."""
-    if not text.lstrip().startswith("{"):
-        return parse_profile(text, where)
-    try:
-        return HardwareProfile.model_validate(json.loads(text))
-    except ValidationError as error:
-        raise UserError(f"profile {where}: {one_line(error)}") from None
-    except json.JSONDecodeError as error:
-        raise UserError(f"profile {where}: not valid JSON: {error}") from None
+    return TrainedRun(config, profile_from_text(tree["profile"], f"in {run_file}"), model.eval(), updates)
 
 
 def _network(config: TrainConfig, weights: Mapping[str, Tensor]) -> nn.Module:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 POLL_S = 0.02
+STDERR = "stderr.txt"
 GRACE_S = 3.0  # for the shared memory to be given back
 LONGEST_FOLDER = 60  # a socket under it must have a path of at most 107 bytes
 
@@ -20,7 +21,7 @@ def process_group(command: list[str], folder: Path) -> Iterator[subprocess.Popen
     env = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     if len(str(folder)) <= LONGEST_FOLDER:
         env["TMPDIR"] = str(folder)  # whatever multiprocessing puts down goes with the folder
-    with (folder / "stderr.txt").open("wb") as errors:
+    with (folder / STDERR).open("wb") as errors:
         process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -33,6 +34,11 @@ def process_group(command: list[str], folder: Path) -> Iterator[subprocess.Popen
         yield process
     finally:
         _end(process)
+
+
+def last_words(folder: Path) -> str:
+    """The end of what the group wrote on its standard output and error."""
+    return (folder / STDERR).read_text(encoding="utf-8", errors="replace").strip()[-2000:]
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -3,12 +3,10 @@
 `python -m noisylearn.lava.lif_run FOLDER` executes FOLDER/network.npz and leaves FOLDER/spikes.npz.
 """
 
-import contextlib
-import os
-import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisylearn.errors import UserError
-from noisylearn.lava.compat import load_lava
+from noisylearn.lava.compat import load_lava, require_lava
+from noisylearn.lava.group import end_with_parent, last_words, process_group
 from noisylearn.loihi.lif import Counts, Dense, Lif, LifNetwork, LifRecord
 
 TIMEOUT_S = 120.0
@@ -32,33 +31,27 @@ def run_in_lava(network: LifNetwork, inputs: NDArray[Any], timeout_s: float = TI
     """
     if inputs.ndim != 3 or inputs.shape[1] != 1:
         raise UserError(f"input spikes of shape {inputs.shape}: Lava runs one sample at a time; give (time, 1, n_in)")
+    require_lava()
     with tempfile.TemporaryDirectory(prefix="noisylearn-lif-") as folder:
         _write(Path(folder) / "network.npz", _packed(network) | {"inputs": inputs[:, 0].astype(np.int32)})
-        _in_child([sys.executable, "-m", "noisylearn.lava.lif_run", folder], timeout_s)
+        _in_child(Path(folder), timeout_s)
         with np.load(Path(folder) / "spikes.npz", allow_pickle=False) as found:
             spikes = tuple(found[f"spikes{i}"][:, None].astype(bool) for i in range(len(network.layers)))
             readout = found["readout"][:, None].astype(np.int32) if network.readout is not None else None
     return LifRecord(spikes, readout, Counts())
 
 
-def _in_child(command: list[str], timeout_s: float) -> None:
-    """Runs a command in a process group of its own, which is gone afterwards."""
-    child = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
-    )
-    try:
-        output, _ = child.communicate(timeout=timeout_s)
-    except subprocess.TimeoutExpired:
-        raise UserError(f"Lava did not finish within {timeout_s:g} s and was stopped; give more timeout_s") from None
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)  # grandchildren that Lava left behind too
-        child.wait()
-        if child.stdout is not None:
-            child.stdout.close()
+def _in_child(folder: Path, timeout_s: float) -> None:
+    """Executes the network of a folder in a process group of its own, which is gone afterwards."""
+    with process_group([sys.executable, "-m", "noisylearn.lava.lif_run", str(folder)], folder) as child:
+        try:
+            child.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise UserError(
+                f"Lava did not finish within {timeout_s:g} s and was stopped; give more timeout_s"
+            ) from None
     if child.returncode:
-        said = output.decode(errors="replace").strip().splitlines() or [f"exit status {child.returncode}"]
-        raise UserError(f"Lava stopped: {said[-1]}")
+        raise UserError(f"Lava stopped: {last_words(folder)}")
 
 
 def _execute(network: LifNetwork, inputs: NDArray[np.int32]) -> dict[str, NDArray[Any]]:
@@ -142,6 +135,7 @@ def _write(file: Path, arrays: Mapping[str, Any]) -> None:
 
 def main(folder: Path) -> None:
     """Executes the network that lies in a folder."""
+    threading.Thread(target=end_with_parent, args=(folder,), daemon=True).start()
     with np.load(folder / "network.npz", allow_pickle=False) as packed:
         arrays = dict(packed)
     _write(folder / "spikes.npz", _execute(_unpacked(arrays), arrays["inputs"]))

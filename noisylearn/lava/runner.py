@@ -15,7 +15,7 @@ import numpy as np
 from noisylearn.errors import UserError
 from noisylearn.lava import child
 from noisylearn.lava.compat import require_lava
-from noisylearn.lava.group import POLL_S, process_group
+from noisylearn.lava.group import POLL_S, last_words, process_group
 from noisylearn.lava.lowering import Options, Specs, lower
 from noisylearn.lava.netfile import Array, LavaNet, read_net
 from noisylearn.runs import TreeFile
@@ -105,8 +105,7 @@ def _watch(
         time.sleep(POLL_S)
     _raise_failures(folder)
     if process.returncode:
-        last_words = (folder / "stderr.txt").read_text(encoding="utf-8", errors="replace").strip()[-2000:]
-        raise UserError(f"Lava ended with status {process.returncode} before its last step:\n{last_words}")
+        raise UserError(f"Lava ended with status {process.returncode} before its last step:\n{last_words(folder)}")
 
 
 def _raise_failures(folder: Path) -> None:
