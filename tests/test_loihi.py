@@ -126,7 +126,7 @@ def test_the_engine_changes_every_weight_as_written_out(text: str, both: bool, t
     for few in (False, True):
         weights = random.integers(-256, 256, (9, 14))
         engine = Engine("c", weights, rule, CORES, Fixed(threshold))
-        x1, x0 = random.integers(0, 128, 14), random.random(14) < (0.2 if few else 0.9)
+        x1, x0 = random.integers(0, 128, 14), random.random(14) < (0.08 if few else 0.9)
         y1, y2 = random.integers(0, 128, 9) * (random.random(9) < 0.7), random.integers(0, 128, 9)
         y2 = y2 if both else y2 * (y1 == 0)
         engine.learn(x1, x0, {"y1": y1, "y2": y2}, Saturation())

@@ -48,7 +48,7 @@ class Engine:
         rows, columns = _indices(post), _indices(pre)
         if not len(rows) or not len(columns):
             return
-        block = rows if 2 * len(columns) > len(x0) else np.ix_(rows, columns)  # whole rows are copied faster
+        block = rows if 10 * len(columns) > len(x0) else np.ix_(rows, columns)  # whole rows are copied faster
         chosen = slice(None) if block is rows else columns
         weights = self.weights[block]
         change = self._change(weights, [p[rows] for p in post], [p[chosen] for p in pre], saturation)
