@@ -461,6 +461,7 @@ class Reversed(nl.rules.ANP):
     """A rule of one's own: activity-based, the other way."""
 
     name = "reversed"
+    stands_alone = False  # not to be offered beside the package's rules for as long as the tests run
 
     def post(self, activity: Tensor, reference: Tensor, noise: Tensor | None) -> Tensor:
         return reference - activity
