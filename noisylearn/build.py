@@ -50,7 +50,7 @@ def _in_time(config: TrainConfig, task: tasks.SequenceTask) -> nn.Module:
     sizes = task.n_features, config.hidden, task.n_outputs
     if config.network == "rnn":
         return networks.RNN(*sizes, config.activation, config.decorrelation_rate, seed=config.seed)
-    model = networks.Spiking(*sizes, config.neuron, threshold=config.threshold, seed=config.seed)
+    model = networks.Spiking(*sizes, config.neuron, threshold=config.threshold, reset=config.reset, seed=config.seed)
     return decorrelate(model, config.decorrelation_rate) if config.decorrelation_rate else model
 
 

@@ -11,6 +11,7 @@ from noisylearn import tasks
 from noisylearn.config import TrainConfig, idle_options, resolve
 from noisylearn.errors import RunawayError, UserError
 from noisylearn.profiles import HardwareProfile
+from noisylearn.rules import rule_class
 from noisylearn.runs import RunFile, Tree
 from noisylearn.train import OnStep, train
 
@@ -45,7 +46,7 @@ class Row:
     @property
     def label(self) -> str:
         """The rule with what tells its rows apart: number of draws, or where backprop trains."""
-        if self.settings["rule"] in ("bp", "bptt"):
+        if not rule_class(self.settings["rule"]).perturbs:
             return f"{self.rule}, " + ("chip in the loop" if self.settings["forward"] == "chip" else "then programmed")
         draws = self.settings["draws"]
         readout = ", delta readout" if self.settings["readout"] == "delta" else ""

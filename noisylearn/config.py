@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError
 from noisylearn.errors import UserError, unknown_name
 from noisylearn.estimate import Baseline
 from noisylearn.networks.feedforward import Activation
-from noisylearn.networks.spiking import Neuron
+from noisylearn.networks.spiking import Neuron, Reset
 from noisylearn.profiles import HardwareProfile
 from noisylearn.records import Record, one_line
 from noisylearn.rules import REGISTRY, Delta, PerLayer, Rule, rule_class
@@ -45,6 +45,7 @@ class TrainConfig(Record):
     network: Literal["mlp", "convnet", "rnn", "spiking"] = "mlp"
     neuron: Neuron = "leaky"
     threshold: float = Field(default=0.3, gt=0, allow_inf_nan=False)
+    reset: Reset = "subtract"
     hidden: tuple[int, ...] = (300,)
     activation: Activation = "leaky-relu"
     optimizer: str = "adam"
@@ -126,7 +127,7 @@ def resolve(
     if settings.get("weight_normalisation") and in_time and settings.get("update") == "online":
         raise UserError("--weight-normalisation restores norms after a whole sequence: say --update sequence")
     _check_time(task, label, in_time, settings.get("network", "mlp"))
-    if rule in ("bp", "bptt") and profile.in_place is not None:
+    if not rule_class(rule).perturbs and profile.in_place is not None:
         settings.setdefault("forward", "chip")  # there is no digital model to train first
     idle = idle_options(label, settings)
     for key in idle & set(settings):
@@ -155,12 +156,12 @@ def idle_options(label: str, settings: Mapping[str, Any]) -> set[str]:
     network = settings.get("network", "mlp")
     of_rules = {"baseline", "draws", "scale", "forward", "credit", "decay", "update"}
     idle = of_rules - {f.name for f in fields(rule_class(rule))}
-    idle |= {"readout"} if rule in ("bp", "bptt") else set()
+    idle |= {"readout"} if not rule_class(rule).perturbs else set()
     idle |= {"update"} if label in ("bptt", "dbptt") else set()
     idle |= {"decorrelation_rate"} if not decorrelated else set()
     idle |= {"decay"} if settings.get("credit") != "trace" else set()
     idle |= {"credit", "decay", "update", "seq_len"} if network not in NETWORKS_IN_TIME else set()
-    idle |= {"neuron", "threshold"} if network != "spiking" else {"activation"}
+    idle |= {"neuron", "threshold", "reset"} if network != "spiking" else {"activation"}
     return idle | ({"hidden", "activation"} if network == "convnet" else set())
 
 
@@ -187,7 +188,7 @@ def _no_effect(option: str, label: str) -> str:
         return "goes with --credit trace"
     if option in ("credit", "update", "seq_len") and label not in ("bptt", "dbptt"):
         return "goes with tasks that have sequences, and rules that choose"
-    if option in ("neuron", "threshold"):
+    if option in ("neuron", "threshold", "reset"):
         return "goes with --network spiking"
     networks = {"hidden": "mlp", "activation": "mlp or rnn"}
     return f"goes with --network {networks[option]}" if option in networks else f"has no effect on rule {label}"

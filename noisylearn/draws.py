@@ -24,12 +24,13 @@ def stream_seed(seed: int, name: Name) -> int:
 class Draws:
     """Random numbers from named streams of one seed.
 
-    normal(name, shape) ~ N(0, 1) and uniform(name, shape) ~ U[0, 1), float32 on `device`.
+    normal(name, shape) ~ N(0, 1) and uniform(name, shape) ~ U[0, 1), of `dtype` on `device`.
     """
 
-    def __init__(self, seed: int, device: torch.device | str = "cpu") -> None:
+    def __init__(self, seed: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> None:
         self.seed = seed
         self.device = torch.device(device)
+        self.dtype = dtype
         self._streams: dict[Name, torch.Generator] = {}
 
     def stream(self, *name: str) -> torch.Generator:
@@ -39,10 +40,10 @@ class Draws:
         return self._streams[name]
 
     def normal(self, name: Name, shape: tuple[int, ...]) -> Tensor:
-        return torch.randn(shape, generator=self.stream(*name), device=self.device)
+        return torch.randn(shape, generator=self.stream(*name), device=self.device, dtype=self.dtype)
 
     def uniform(self, name: Name, shape: tuple[int, ...]) -> Tensor:
-        return torch.rand(shape, generator=self.stream(*name), device=self.device)
+        return torch.rand(shape, generator=self.stream(*name), device=self.device, dtype=self.dtype)
 
     def state(self) -> dict[str, Tensor]:
         """Position of every stream that was used, for a checkpoint."""
@@ -58,8 +59,8 @@ class Draws:
 class RecordedDraws(Draws):
     """Draws that also keep every number they gave, in order, for a replay elsewhere."""
 
-    def __init__(self, seed: int, device: torch.device | str = "cpu") -> None:
-        super().__init__(seed, device)
+    def __init__(self, seed: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> None:
+        super().__init__(seed, device, dtype)
         self.record: dict[Name, list[Tensor]] = {}
 
     def normal(self, name: Name, shape: tuple[int, ...]) -> Tensor:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,8 @@ from noisylearn.passes import LayerReading, Plan, Readings
 from noisylearn.profiles import Machine
 
 Baseline = Literal["clean", "noisy", "mean"]
+Passes = slice | list[int]  # index of some passes
+Values = Any  # torch tensors or numpy arrays: whatever operators alone are needed for
 LossFn = Callable[[Tensor], Tensor]
 
 
@@ -96,8 +98,8 @@ def sample_losses(loss_fn: LossFn, outputs: Tensor) -> Tensor:
     return losses
 
 
-def reference(passes: Tensor, baseline: Baseline) -> Tensor:
-    """What passes (passes, ...) are compared with: the first of them, or their mean."""
+def reference(passes: Values, baseline: Baseline) -> Values:
+    """What passes (passes, ...) are compared with: the first of them, or their mean; operators alone."""
     return passes.mean(0) if baseline == "mean" else passes[0]
 
 
@@ -116,22 +118,37 @@ def node_signals(rule: NodeRule, plan: Plan, readings: Readings, losses: Tensor)
     With the mean of the draws + 1 passes as reference all of them are summed and the norms that the scale uses
     are pooled over them; for one draw that equals a noisy baseline.
     """
-    every_pass = rule.baseline == "mean"
-    modulator = losses - reference(losses, rule.baseline)
-    rows = {name: plan.passes_of(i) for i, name in enumerate(readings.layers)}
-    if every_pass:
-        rows = {name: list(range(plan.n_passes)) if passes else [] for name, passes in rows.items()}
-    perturbed = {name: _index(passes) for name, passes in rows.items() if passes}
+    rows = compared_passes(rule.baseline, plan, len(readings.layers))
+    perturbed = {name: index for name, index in zip(readings.layers, rows, strict=True) if index is not None}
     posts = [_post(rule, readings.layers[name], index) for name, index in perturbed.items()]
     norms = [post.flatten(2).square().sum(2) for post in posts]
-    if every_pass:
-        norms = [norm.sum(0, keepdim=True) / rule.draws for norm in norms]
     sizes = [post[0, 0].numel() for post in posts]
-    scales = rule.scales(norms, sizes, [readings.layers[name].node_variance for name in perturbed])
-    return {
-        name: _summed(modulator[index] * scale / rule.draws, post)
-        for (name, index), scale, post in zip(perturbed.items(), scales, posts, strict=True)
-    }
+    variances = [readings.layers[name].node_variance for name in perturbed]
+    factors = node_factors(rule, list(perturbed.values()), losses, norms, sizes, variances)
+    return {name: _summed(factor, post) for name, factor, post in zip(perturbed, factors, posts, strict=True)}
+
+
+def compared_passes(baseline: Baseline, plan: Plan, n_layers: int) -> list[Passes | None]:
+    """Of every layer, the passes that are compared with the reference; None where none perturbs it."""
+    rows = [plan.passes_of(layer) for layer in range(n_layers)]
+    if baseline == "mean":
+        rows = [list(range(plan.n_passes)) if passes else [] for passes in rows]
+    return [_index(passes) if passes else None for passes in rows]
+
+
+def node_factors(
+    rule: NodeRule, rows: list[Passes], losses: Values, norms: list[Values], sizes: list[int], variances: list[float]
+) -> list[Values]:
+    """modulator x scale / draws of every perturbed layer and compared pass, (passes of the layer, batch).
+
+    Operators alone, for torch tensors and numpy arrays alike. rows: the compared passes of each layer.  losses:
+    (passes, batch).  norms, sizes, variances: as `scales` of a rule takes them.
+    """
+    modulator = losses - reference(losses, rule.baseline)
+    if rule.baseline == "mean":
+        norms = [norm.sum(0)[None] / rule.draws for norm in norms]
+    scales = rule.scales(norms, sizes, variances)
+    return [modulator[index] * scale / rule.draws for index, scale in zip(rows, scales, strict=True)]
 
 
 def _summed(factor: Tensor, post: Tensor) -> Tensor:
@@ -141,12 +158,12 @@ def _summed(factor: Tensor, post: Tensor) -> Tensor:
     return torch.einsum("pb,pbn->bn", factor, post.flatten(2)).reshape(post.shape[1:])
 
 
-def _post(rule: NodeRule, reading: LayerReading, passes: slice | list[int]) -> Tensor:
+def _post(rule: NodeRule, reading: LayerReading, passes: Passes) -> Tensor:
     noise = None if reading.noise is None else reading.noise[passes]
     return rule.post(reading.activity[passes], reference(reading.activity, rule.baseline), noise)
 
 
-def _index(rows: list[int]) -> slice | list[int]:
+def _index(rows: list[int]) -> Passes:
     """Index of the passes, as a slice (which copies nothing) where they are consecutive."""
     consecutive = rows == list(range(rows[0], rows[0] + len(rows)))
     return slice(rows[0], rows[-1] + 1) if consecutive else rows

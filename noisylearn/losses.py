@@ -1,24 +1,35 @@
-"""Losses in numpy, for machines whose loss is computed beside them: the same numbers as the tasks' own."""
+"""Losses of single samples in numpy, for machines without torch; the same as `noisylearn.tasks` states in torch."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import logsumexp
 
 Array = NDArray[Any]
 
 
 def squared_error(output: Array, target: Array) -> Array:
-    """Mean over the outputs of (output - target)^2: (..., n) and (..., n) -> (...,)."""
-    return np.asarray(((output - target) ** 2).mean(-1))
+    """Mean over outputs of (output - target)^2: outputs and targets (..., n) -> (...)."""
+    return np.square(output - target).mean(-1)
 
 
 def cross_entropy(output: Array, target: Array) -> Array:
-    """-log softmax(output)[target] in nats: outputs (..., n) and labels (...) that broadcast to them -> (...,)."""
-    shifted = output - output.max(-1, keepdims=True)
-    labels = np.broadcast_to(np.asarray(target, dtype=np.int64), shifted.shape[:-1])
-    chosen = np.take_along_axis(shifted, labels[..., None], -1)[..., 0]
-    return np.asarray(np.log(np.exp(shifted).sum(-1)) - chosen)
+    """-log softmax(output)[target], in nats: outputs (..., n), labels (...) -> (...)."""
+    labels = np.broadcast_to(target, output.shape[:-1]).astype(np.int64)
+    chosen = np.take_along_axis(output, labels[..., None], -1)[..., 0]
+    found: Array = logsumexp(output, axis=-1) - chosen
+    return found
 
 
-LOSSES = {"squared-error": squared_error, "cross-entropy": cross_entropy}
+def half_squared_norm(output: Array, target: Array) -> Array:
+    """1/2 |output - target|^2: outputs and targets (..., n) -> (...)."""
+    return 0.5 * np.square(output - target).sum(-1)
+
+
+LOSSES: dict[str, Callable[[Array, Array], Array]] = {
+    "squared-error": squared_error,
+    "cross-entropy": cross_entropy,
+    "half-squared-norm": half_squared_norm,
+}

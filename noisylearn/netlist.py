@@ -3,8 +3,9 @@
 Everything is numpy in float64. `from_model` takes a plain torch model apart; nothing here knows of rules or backends.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,6 @@ class Connection:
 
     bias: of the target's units, or None.  delayed: carries the activities of the step before.
     layer: the torch layer that it is, or is a part of; columns: which columns of that layer's weight.
-    read_variance: of the weights, Gaussian and fresh at every read: one number, or one for each weight.
     """
 
     source: str
@@ -34,7 +34,6 @@ class Connection:
     delayed: bool
     layer: str
     columns: slice
-    read_variance: Array | float = 0.0
 
     @property
     def name(self) -> str:
@@ -51,13 +50,12 @@ class Decorrelator:
 
 @dataclass(frozen=True, eq=False)
 class Population:
-    """Neurons f(a). decorrelation: of their activities.  noise_sigma: of Gaussian noise on a, fresh at every step."""
+    """Neurons f(a). decorrelation: of their activities."""
 
     name: str
     size: int
     activation: str = "identity"
     decorrelation: Decorrelator | None = None
-    noise_sigma: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +81,10 @@ class Netlist:
     def population(self, name: str) -> Population:
         return next(p for p in self.populations if p.name == name)
 
+    def tree(self) -> dict[str, Any]:
+        """As a tree of numbers, strings and arrays, for a file; `from_tree` reads it."""
+        return {"populations": _trees(self.populations), "connections": _trees(self.connections)}
+
     def with_weights(self, weights: Iterable[Array]) -> "Netlist":
         """The same network with other weights, one array for each connection."""
         pairs = zip(self.connections, weights, strict=True)
@@ -98,6 +100,38 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 _NAMES: dict[type[nn.Module], str] = {
     nn.Identity: "identity", nn.Tanh: "tanh", nn.ReLU: "relu", nn.LeakyReLU: "leaky-relu",
 }  # fmt: skip
+
+
+def from_tree(tree: Mapping[str, Any]) -> Netlist:
+    """The netlist that `Netlist.tree` wrote. Raises KeyError or TypeError for a tree of something else."""
+    populations = []
+    for item in _items(tree["populations"]):
+        decorrelation = item.pop("decorrelation", None)
+        populations.append(Population(**item, decorrelation=decorrelation and Decorrelator(**decorrelation)))
+    connections = []
+    for item in _items(tree["connections"]):
+        columns = slice(item.pop("first_column"), item.pop("end_column"))
+        connections.append(Connection(**{"bias": None} | item, columns=columns))
+    return Netlist(tuple(populations), tuple(connections))
+
+
+def _trees(records: Sequence[Any]) -> dict[str, Any]:
+    """Records by their number, with what is None left out."""
+    return {str(i): _tree(record) for i, record in enumerate(records)}
+
+
+def _tree(record: Any) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for key, value in vars(record).items():
+        if isinstance(value, slice):
+            tree |= {"first_column": value.start, "end_column": value.stop}
+        elif value is not None:
+            tree[key] = _tree(value) if isinstance(value, Decorrelator) else value
+    return tree
+
+
+def _items(tree: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [dict(tree[str(i)]) for i in range(len(tree))]
 
 
 def from_model(model: nn.Module) -> Netlist:
@@ -148,7 +182,10 @@ def _of_rnn(model: RNN) -> Netlist:
     for i, size in enumerate(model.sizes, start=1):
         name = f"hidden{i}"
         layer, decorrelation = getattr(model, name), getattr(model, f"decorrelation{i}", None)
-        for source, delayed, columns in ((below, False, slice(0, n_below)), (name, True, slice(n_below, None))):
+        for source, delayed, columns in (
+            (below, False, slice(0, n_below)),
+            (name, True, slice(n_below, n_below + size)),
+        ):
             whole = _connection(name, layer, source, name)
             part = replace(whole, weight=whole.weight[:, columns].copy(), delayed=delayed, columns=columns)
             connections.append(replace(part, bias=None) if delayed else part)
@@ -163,7 +200,7 @@ def _of_rnn(model: RNN) -> Netlist:
 def _connection(layer: str, module: nn.Linear, source: str, target: str) -> Connection:
     weight = module.weight.detach().cpu().double().numpy().copy()
     bias = None if module.bias is None else module.bias.detach().cpu().double().numpy().copy()
-    return Connection(source, target, weight, bias, False, layer, slice(0, None))
+    return Connection(source, target, weight, bias, False, layer, slice(0, weight.shape[1]))
 
 
 def _decorrelator(module: Decorrelation) -> Decorrelator:

@@ -258,9 +258,9 @@ class _LayerSteps:
     def _add_weight_noise(self, inputs: Tensor, activity: Tensor) -> Tensor:
         """Noise on the weights that is the same for all samples of a pass."""
         drawn: list[dict[str, Tensor]] = []
-        rows = []
+        rows, draws, purpose = [], self._progress.draws, self._progress.purpose
         for p, row in enumerate(activity):
-            noise = self._draw_weight_noise() if p in self._perturbed else {}
+            noise = weight_noise(self.placed, self._name, draws, purpose) if p in self._perturbed else {}
             if noise:
                 x = inputs[min(p, inputs.shape[0] - 1)]
                 row = row + apply_weights(self.placed.layer, noise["weight"], noise.get("bias"), x)
@@ -269,35 +269,44 @@ class _LayerSteps:
         self._weight_noise = drawn
         return torch.stack(rows)
 
-    def _draw_weight_noise(self) -> dict[str, Tensor]:
-        """Noise of one pass on the weight and the bias of the layer."""
-        noise = {key: torch.zeros_like(p.detach()) for key, p in self.placed.layer.named_parameters()}
-        for effect in self.placed.pass_effects:
-            for key, so_far in noise.items():
-                draw = StreamOf(self._progress.draws, self._name, effect.kind, key, self._progress.purpose)
-                noise[key] = effect.apply(so_far, Setting(), draw, {})
-        return noise
-
     def _draw_node_noise(self, activity: Tensor) -> None:
         """Additive noise on the pre-activations of all steps at once, zero in passes that are not perturbed.
 
         Independent from sample to sample, and so from step to step: the steps are more of a batch.
         """
-        progress, setting = self._progress, self.placed.setting
-        n_samples, shape = progress.n_steps * progress.batch, activity.shape[1:]
-        noise = activity.new_zeros(len(self._perturbed), n_samples, *shape)
-        for effect, state in zip(self.placed.node_effects, self.placed.node_memory, strict=True):
-            if not state:
-                effect.fabricate(noise[0, 0], setting, StreamOf(progress.draws, self._name, effect.kind), state)
-            draw = StreamOf(progress.draws, self._name, effect.kind, progress.purpose)
-            noise = effect.apply(noise, setting, draw, state)
-        if len(self._perturbed) < progress.n_passes:
-            perturbed_only = noise
-            noise = activity.new_zeros(progress.n_passes, n_samples, *shape)
-            noise[self._perturbed] = perturbed_only
+        progress = self._progress
+        shape = (progress.n_passes, progress.n_steps * progress.batch, *activity.shape[1:])
+        noise = node_noise(
+            self.placed, self._name, activity.new_zeros(shape), self._perturbed, progress.draws, progress.purpose
+        )
         self._noise = noise
         by_step = noise.unflatten(1, (progress.n_steps, progress.batch)).transpose(0, 1)
         self._noise_of_step = by_step.flatten(1, 2).unbind()
+
+
+def weight_noise(placed: PlacedLayer, name: str, draws: Draws, purpose: str) -> dict[str, Tensor]:
+    """Noise of one pass on the weight and the bias of a layer."""
+    noise = {key: torch.zeros_like(p.detach()) for key, p in placed.layer.named_parameters()}
+    for effect in placed.pass_effects:
+        for key, so_far in noise.items():
+            draw = StreamOf(draws, name, effect.kind, key, purpose)
+            noise[key] = effect.apply(so_far, Setting(), draw, {})
+    return noise
+
+
+def node_noise(
+    placed: PlacedLayer, name: str, zeros: Tensor, perturbed: list[int], draws: Draws, purpose: str
+) -> Tensor:
+    """Noise on the pre-activations of the perturbed passes, in the shape of `zeros` (passes, samples, ...)."""
+    noise = zeros if len(perturbed) == len(zeros) else zeros[perturbed]
+    for effect, state in zip(placed.node_effects, placed.node_memory, strict=True):
+        if not state:
+            effect.fabricate(noise[0, 0], placed.setting, StreamOf(draws, name, effect.kind), state)
+        noise = effect.apply(noise, placed.setting, StreamOf(draws, name, effect.kind, purpose), state)
+    if len(perturbed) == len(zeros):
+        return noise
+    zeros[perturbed] = noise
+    return zeros
 
 
 def _misfit(model: nn.Module, x: Tensor, error: Exception) -> Exception:

@@ -336,3 +336,13 @@ def parse_profile(text: str, where: str = "profile") -> HardwareProfile:
         raise UserError(f"profile {where}: {one_line(error)}") from None
     profile._text = text
     return profile
+
+
+def profile_from_text(text: str, where: str = "profile") -> HardwareProfile:
+    """A profile from what `full_text` gave: TOML, or the JSON of one that was changed in Python."""
+    if not text.lstrip().startswith("{"):
+        return parse_profile(text, where)
+    try:
+        return HardwareProfile.model_validate_json(text)
+    except ValidationError as error:
+        raise UserError(f"profile {where}: {one_line(error)}") from None

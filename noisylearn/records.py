@@ -20,7 +20,7 @@ class Provenance(NamedTuple):
 class Record(BaseModel):
     """A frozen table of a profile; unknown keys are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
     @model_validator(mode="before")
     @classmethod

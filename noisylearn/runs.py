@@ -22,11 +22,20 @@ FINISHED, UNFINISHED = {"final", "weights", "baselines"}, {"checkpoint"}
 Tree = dict[str, Any]  # of numbers, strings, tensors, numpy arrays and further trees
 
 
-class RunFile:
-    """The file of one run. Groups: config and facts as attributes, `metrics`, `weights`, `final`, `checkpoint`."""
+class TreeFile:
+    """A tree of numbers, strings and arrays in one HDF5 file, with a checksum.
+
+    what: the kind of file, for messages.  mend: what to do about a damaged one.
+    """
+
+    what, mend = "file", "make it anew"
 
     def __init__(self, path: Path) -> None:
         self.path = path
+
+    def missing(self, tree: Tree) -> set[str]:
+        """Keys that such a file needs and this tree lacks."""
+        return set()
 
     def write(self, tree: Tree) -> None:
         """Replace the file by one that holds `tree`. Raises UserError where it cannot be written."""
@@ -48,7 +57,7 @@ class RunFile:
                 raise
         except OSError as error:
             reason = error.strerror or error
-            raise UserError(f"run file {self.path}: cannot be written: {reason}; choose another --out") from None
+            raise UserError(f"{self.what} {self.path}: cannot be written: {reason}; choose another --out") from None
 
     def read(self) -> Tree:
         """Everything the file holds. Raises UserError for a damaged file or one of another format."""
@@ -57,24 +66,22 @@ class RunFile:
                 version = file.attrs["format_version"]
                 if version != FORMAT_VERSION:
                     raise UserError(
-                        f"run file {self.path}: format {version}, this version of noisylearn reads {FORMAT_VERSION}; "
-                        "use the version that wrote it, or another --out"
+                        f"{self.what} {self.path}: format {version}, this version of noisylearn reads "
+                        f"{FORMAT_VERSION}; use the version that wrote it, or another --out"
                     )
                 tree = _read_group(file)
                 checksum = tree.pop("checksum", None)
                 del tree["format_version"]
-                missing = (ALWAYS | (FINISHED if tree["status"] == "finished" else UNFINISHED)) - set(tree)
-                if missing or checksum not in (None, _checksum(file)):
+                if self.missing(tree) or checksum not in (None, _checksum(file)):
                     raise ValueError("incomplete or altered")
                 return tree
         except UserError:
             raise
-        except PermissionError as error:
-            raise UserError(f"run file {self.path}: cannot be read: {error.strerror}") from None
+        except (PermissionError, FileNotFoundError) as error:
+            reason = os.strerror(error.errno) if error.errno else error.strerror
+            raise UserError(f"{self.what} {self.path}: cannot be read: {reason}") from None
         except Exception:  # whatever HDF5 makes of damaged bytes
-            raise UserError(
-                f"run file {self.path}: damaged or not a run file; remove it to start this run anew"
-            ) from None
+            raise UserError(f"{self.what} {self.path}: damaged or not a {self.what}; {self.mend}") from None
 
     def remove_leftovers(self) -> None:
         """Remove what writers that were killed left beside the file."""
@@ -83,6 +90,15 @@ class RunFile:
 
     def exists(self) -> bool:
         return self.path.exists()
+
+
+class RunFile(TreeFile):
+    """The file of one run. Groups: config and facts as attributes, `metrics`, `weights`, `final`, `checkpoint`."""
+
+    what, mend = "run file", "remove it to start this run anew"
+
+    def missing(self, tree: Tree) -> set[str]:
+        return (ALWAYS | (FINISHED if tree["status"] == "finished" else UNFINISHED)) - set(tree)
 
 
 def prepare_folder(out: Path) -> None:

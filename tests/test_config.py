@@ -26,8 +26,8 @@ RECIPES = {
 OTHER = {
     "task": "mnist", "rule": "np", "profile": "b", "baseline": "noisy", "draws": 2, "scale": "layer",
     "forward": "chip", "readout": "delta", "network": "convnet", "credit": "trace", "decay": 0.5, "update": "online",
-    "truncate": 3, "seq_len": 7, "neuron": "synaptic", "threshold": 0.5, "hidden": (3,), "activation": "tanh",
-    "optimizer": "sgd", "lr": 2e-3,
+    "truncate": 3, "seq_len": 7, "neuron": "synaptic", "threshold": 0.5, "reset": "zero", "hidden": (3,),
+    "activation": "tanh", "optimizer": "sgd", "lr": 2e-3,
     "schedule": "constant", "epochs": 11, "batch": 7, "decorrelation_rate": 0.1, "weight_normalisation": True,
     "held_out": "validation", "seed": 1, "device": "cuda",
 }  # fmt: skip
@@ -111,13 +111,13 @@ def test_shared_options_keep_their_default_where_they_have_no_effect():
 
 
 def test_idle_options():
-    without_time = {"credit", "decay", "update", "seq_len", "neuron", "threshold"}
+    without_time = {"credit", "decay", "update", "seq_len", "neuron", "threshold", "reset"}
     assert idle_options("danp", {}) == {"forward"} | without_time
     assert idle_options("bp", {"network": "convnet"}) == without_time | {
         "baseline", "draws", "scale", "readout", "decorrelation_rate", "hidden", "activation",
     }  # fmt: skip
-    assert idle_options("danp", {"network": "rnn"}) == {"forward", "decay", "neuron", "threshold"}
-    assert idle_options("danp", {"network": "rnn", "credit": "trace"}) == {"forward", "neuron", "threshold"}
+    assert idle_options("danp", {"network": "rnn"}) == {"forward", "decay", "neuron", "threshold", "reset"}
+    assert idle_options("danp", {"network": "rnn", "credit": "trace"}) == {"forward", "neuron", "threshold", "reset"}
     of_anp, of_others = {"scale"}, {"forward", "decay", "decorrelation_rate", "activation"}
     assert idle_options("np", {"network": "spiking"}) == of_anp | of_others
     of_perturbation = {
@@ -130,6 +130,7 @@ def test_idle_options():
         "decorrelation_rate",
         "neuron",
         "threshold",
+        "reset",
     }
     assert idle_options("bptt", {"network": "rnn"}) == of_perturbation | {"update"}
     assert idle_options("tbptt3", {"network": "rnn"}) == of_perturbation

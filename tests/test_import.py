@@ -25,11 +25,14 @@ LAYERS = [
     {"rules"},
     {"networks", "tasks"},
     {"netlist"},
+    {"spiking_netlist"},
+    {"operations"},
     {"config", "runs"},
     {"build"},
     {"training"},
     {"train"},
     {"compare"},
+    {"exchange"},
     {"loihi"},
     {"lava"},
     {"report"},
@@ -40,7 +43,7 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
 
 def test_import_is_light() -> None:
-    heavy = ("lava", "matplotlib", "snntorch", "rich", "h5py")
+    heavy = ("lava", "matplotlib", "snntorch", "nir", "rich", "h5py")
     code = f"import sys, noisylearn; print([m for m in {heavy} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

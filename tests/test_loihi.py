@@ -304,12 +304,7 @@ def test_signed_activities_are_refused_with_the_remedy(activation: str) -> None:
 def test_what_has_no_integers_is_refused() -> None:
     with pytest.raises(UserError, match="decorrelated"):
         _changed(decorrelation=Decorrelator(np.eye(8), 0.1))
-    with pytest.raises(UserError, match="the profile states the noise"):
-        _changed(noise_sigma=0.1)
     netlist = from_model(mlp())
-    noisy = replace(netlist, connections=tuple(replace(c, read_variance=0.1) for c in netlist.connections))
-    with pytest.raises(UserError, match="noise per synapse"):
-        quantise(noisy, PROFILE, INPUTS)
     with pytest.raises(UserError, match=r"no \[specification.cores\]"):
         quantise(netlist, "gaussian-node", INPUTS)
     with pytest.raises(UserError, match="no power of two"):

@@ -88,6 +88,29 @@ def test_every_rule_learns_through_spikes(name: str, kind: str) -> None:
     assert losses[-1] < 0.85 * losses[0]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_reset_to_zero_by_hand_and_on_a_chip(kind: str) -> None:
+    inputs, targets = spike_trains()
+    model = networks.Spiking(10, 8, 4, neuron=kind, threshold=0.3, seed=0, reset="zero")
+    BPTT().run(Chip(model), inputs, targets, cross_entropy)
+    state, before = None, (torch.zeros(16, 8), torch.zeros(16, 8), torch.zeros(16, 8))
+    fired = 0
+    for x in inputs:
+        spikes, current, membrane = before
+        current = (0.8 * current if kind == "synaptic" else 0) + model.hidden1(x)
+        current = current + (model.neurons1.recurrent(spikes) if kind == "rleaky" else 0)
+        membrane = 0.9 * membrane + current
+        spikes = (membrane > 0.3).float()
+        before = (spikes, current, membrane * (1 - spikes))
+        _, state = model(x, state)
+        torch.testing.assert_close(state[0][-1], before[2], rtol=1e-5, atol=1e-6)
+        fired += int(spikes.sum())
+    assert fired > 100
+    assert model.hidden1.weight.grad.abs().max() > 0
+    with pytest.raises(UserError, match="reset 'none'; choose subtract, zero"):
+        networks.Spiking(3, 5, 1, reset="none")  # type: ignore[arg-type]
+
+
 def test_a_sequence_starts_at_rest_whatever_went_before() -> None:
     model = networks.Spiking(10, 8, 4, seed=0)
     inputs, targets = spike_trains()

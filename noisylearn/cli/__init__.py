@@ -1,4 +1,4 @@
-"""The command line: `noisylearn train`, `compare`, `profiles`, `rules`, `tasks`."""
+"""The command line: `noisylearn train`, `compare`, `export`, `lava`, `operations`, `profiles`, `rules`, `tasks`."""
 
 import io
 import sys
@@ -8,6 +8,9 @@ import typer
 from rich.console import Console
 
 from noisylearn.cli.compare import compare_command
+from noisylearn.cli.export import export_command
+from noisylearn.cli.lava import app as lava_app
+from noisylearn.cli.operations import operations_command
 from noisylearn.cli.output import InterruptedRunError
 from noisylearn.cli.profiles import app as profiles_app
 from noisylearn.cli.rules import app as rules_app
@@ -23,6 +26,9 @@ app = typer.Typer(
 )
 app.command("train")(train_command)
 app.command("compare")(compare_command)
+app.command("export")(export_command)
+app.add_typer(lava_app, name="lava")
+app.command("operations")(operations_command)
 app.add_typer(profiles_app, name="profiles")
 app.add_typer(rules_app, name="rules")
 app.add_typer(tasks_app, name="tasks")
@@ -40,8 +46,8 @@ def main() -> None:
     except UserError as error:
         errors.print(f"error: {error}", style="red" if errors.is_terminal else None)
         sys.exit(1)
-    except InterruptedRunError:
-        errors.print("interrupted; compare, or train with --resume, continues from the last checkpoint")
+    except InterruptedRunError as interruption:
+        errors.print(str(interruption))
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(1)

@@ -47,6 +47,7 @@ def compare_command(
     network: o.Network = None,
     neuron: o.Neuron = None,
     threshold: o.Threshold = None,
+    reset: o.Reset = None,
     activation: o.Activation = None,
     optimizer: o.Optimizer = None,
     schedule: o.Schedule = None,

@@ -42,6 +42,7 @@ SeqLen = Annotated[int | None, typer.Option(help="Steps of a sequence (copying: 
 Network = Annotated[str | None, typer.Option(help="mlp or convnet; for sequences rnn or spiking.")]
 Neuron = Annotated[str | None, typer.Option(help="Of --network spiking: leaky, rleaky or synaptic.")]
 Threshold = Annotated[float | None, typer.Option(help="Of --network spiking: membrane potential at which one fires.")]
+Reset = Annotated[str | None, typer.Option(help="Of --network spiking, at a spike: subtract, or zero (as on Loihi).")]
 Hidden = Annotated[str | None, typer.Option(help=f"Units of the hidden layers, e.g. 300 or 300,100. {RECIPE}")]
 Activation = Annotated[str | None, typer.Option(help="Of the mlp or rnn: leaky-relu, relu, tanh or identity.")]
 Optimizer = Annotated[str | None, typer.Option(help="Any optimizer of torch.optim, in lower case, with its defaults.")]
@@ -84,7 +85,9 @@ def hidden_units(text: str | None) -> tuple[int, ...] | None:
     return sizes
 
 
-def chosen_profile(name: str, only: str | None, without: str | None, write: str | None = None) -> HardwareProfile:
+def chosen_profile(
+    name: str | HardwareProfile, only: str | None, without: str | None, write: str | None = None
+) -> HardwareProfile:
     """The profile with the effects that the command line leaves on, and its way of writing."""
     profile = load_profile(name)
     if write is not None and write != (profile.in_place.mode if profile.in_place else "shadow"):

@@ -45,12 +45,18 @@ def print_text(text: str) -> None:
 
 
 class InterruptedRunError(Exception):
-    """The user pressed Ctrl-C during a run."""
+    """The user pressed Ctrl-C during a run; the message says what is left of it."""
+
+
+RESUMES = "compare, or train with --resume, continues from the last checkpoint"
 
 
 @contextmanager
-def progress() -> "Iterator[ProgressLine]":
-    """Progress with the time left, on standard error; silent without a terminal. Ctrl-C becomes InterruptedRunError."""
+def progress(afterwards: str = RESUMES) -> "Iterator[ProgressLine]":
+    """Progress with the time left, on standard error; silent without a terminal.
+
+    Ctrl-C becomes an InterruptedRunError that says `afterwards`.
+    """
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
@@ -65,7 +71,7 @@ def progress() -> "Iterator[ProgressLine]":
         try:
             yield ProgressLine(bar)
         except KeyboardInterrupt:  # which typer would swallow
-            raise InterruptedRunError from None
+            raise InterruptedRunError(f"interrupted; {afterwards}") from None
 
 
 @contextmanager

@@ -36,11 +36,7 @@ def load_lava() -> None:
     """
     if _VAR_MODEL in sys.modules:
         return
-    found = _installed_version()
-    if found is None:
-        raise UserError(f"Lava is not installed; install it with: {INSTALL}")
-    if found != VERSION:
-        raise UserError(f"lava-nc {found} is installed, this package needs {VERSION}; install it with: {INSTALL}")
+    require_lava()
     method = multiprocessing.get_start_method(allow_none=True)
     if method is not None:
         raise UserError(
@@ -52,6 +48,15 @@ def load_lava() -> None:
         importlib.import_module(_VAR_MODEL)
     importlib.import_module("lava.magma.core.decorator")  # sets the start method now, not at the first process
     _mend_reshape()
+
+
+def require_lava() -> None:
+    """Raises UserError, with the line that installs it, where Lava is absent or another release."""
+    found = _installed_version()
+    if found is None:
+        raise UserError(f"Lava is not installed; install it with: {INSTALL}")
+    if found != VERSION:
+        raise UserError(f"lava-nc {found} is installed, this package needs {VERSION}; install it with: {INSTALL}")
 
 
 def _installed_version() -> str | None:

@@ -99,15 +99,7 @@ def _check(netlist: Netlist) -> None:
             raise UserError(
                 f"population {p.name}: decorrelated activities have a sign, and payloads none; leave it out"
             )
-        if p.noise_sigma:
-            raise UserError(
-                f"population {p.name}: Gaussian noise of {p.noise_sigma:g}; here the profile states the noise"
-            )
     for c in netlist.connections:
-        if np.any(c.read_variance):
-            raise UserError(
-                f"connection {c.name}: noise per synapse is in no public description of Loihi; leave it out"
-            )
         if c.bias is not None and c.delayed:
             raise UserError(f"connection {c.name}: a bias on a delayed connection; put it on a direct one")
         alike = [o for o in netlist.connections if o.source == c.source and not o.delayed and not c.delayed]

@@ -1,7 +1,7 @@
 """Spiking networks of snntorch neurons, run step by step: forward(x_t, state) -> (y_t, state)."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 
@@ -9,6 +9,7 @@ from noisylearn.errors import UserError
 from noisylearn.networks.feedforward import hidden_sizes, seeded
 
 Neuron = Literal["leaky", "rleaky", "synaptic"]
+Reset = Literal["subtract", "zero"]
 State = tuple[tuple[Tensor, ...], ...]
 
 
@@ -16,9 +17,10 @@ class Spiking(nn.Module):
     """Linear layers hidden1, hidden2, ..., each followed by neurons of snntorch, and a readout that integrates.
 
     neuron: "leaky" (membrane decay beta), "rleaky" (the same with all-to-all recurrent weights), "synaptic" (with a
-    synaptic current of decay alpha).  threshold: of firing; a spike subtracts it.  spike_grad: snntorch surrogate for
-    backpropagation through time; perturbation rules need none.  The output y_t is the membrane potential of leaky
-    readout neurons that never fire.
+    synaptic current of decay alpha).  threshold: of firing.  reset: "subtract", a spike subtracts the threshold from
+    the membrane, in the next step, as snntorch does by default; "zero", it sets the membrane to zero at once, as in
+    NIR, on Loihi and in Lava.  spike_grad: snntorch surrogate for backpropagation through time; perturbation rules
+    need none.  The output y_t is the membrane potential of leaky readout neurons that never fire.
     forward(x_t, state) takes (batch, n_in) and the tuple that the last step gave, or None for neurons at rest.
     Needs snntorch. Initialised by torch's defaults from `seed`; the global random state is left alone.
     """
@@ -34,14 +36,19 @@ class Spiking(nn.Module):
         threshold: float = 1.0,
         spike_grad: Any = None,
         seed: int = 0,
+        reset: Reset = "subtract",
     ) -> None:
         super().__init__()
         sizes = hidden_sizes(n_hidden)
+        if reset not in get_args(Reset):
+            raise UserError(f"reset '{reset}'; choose {', '.join(get_args(Reset))}")
+        options: dict[str, Any] = {"beta": beta, "threshold": threshold, "spike_grad": spike_grad}
+        options |= {"reset_mechanism": reset, "reset_delay": reset == "subtract"}
         self.sizes, self.n_out = sizes, n_out
         with seeded(seed):
             for i, (fan_in, size) in enumerate(zip([n_in, *sizes], sizes, strict=False), start=1):
                 self.add_module(f"hidden{i}", nn.Linear(fan_in, size))
-                self.add_module(f"neurons{i}", _neurons(neuron, size, beta, alpha, threshold, spike_grad))
+                self.add_module(f"neurons{i}", _neurons(neuron, size, alpha, options))
             self.readout = nn.Linear(sizes[-1], n_out)
         self.integrator = _snntorch().Leaky(beta=beta, reset_mechanism="none")
 
@@ -72,9 +79,8 @@ class Spiking(nn.Module):
         return hasattr(getattr(self, f"neurons{i}"), "recurrent")
 
 
-def _neurons(neuron: Neuron, size: int, beta: float, alpha: float, threshold: float, spike_grad: Any) -> nn.Module:
+def _neurons(neuron: Neuron, size: int, alpha: float, options: dict[str, Any]) -> nn.Module:
     snntorch = _snntorch()
-    options: dict[str, Any] = {"beta": beta, "threshold": threshold, "spike_grad": spike_grad}
     kinds = {
         "leaky": lambda: snntorch.Leaky(**options),
         "rleaky": lambda: snntorch.RLeaky(linear_features=size, **options),
@@ -83,6 +89,9 @@ def _neurons(neuron: Neuron, size: int, beta: float, alpha: float, threshold: fl
     if neuron not in kinds:
         raise UserError(f"neuron '{neuron}'; choose {', '.join(kinds)}")
     made: nn.Module = kinds[neuron]()
+    if neuron == "rleaky" and options["reset_mechanism"] == "zero":
+        # Nothing is above the threshold when a step begins, but snntorch would send the spikes back twice to see to it.
+        made.state_function = made._base_int
     return made
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from noisylearn.compare import Row
 from noisylearn.config import NETWORKS_IN_TIME
+from noisylearn.rules import rule_class
 
 COLUMNS = (
     "rule",
@@ -49,7 +50,7 @@ def _cells(row: Row) -> list[str]:
 
 def _settings(row: Row) -> str:
     s = row.settings
-    baseline = f"baseline {s['baseline']}, " if s["rule"] not in ("bp", "bptt") else ""
+    baseline = f"baseline {s['baseline']}, " if rule_class(s["rule"]).perturbs else ""
     tried = f" (best of {len(row.trials)})" if row.trials else ""
     return f"{baseline}{_in_time(s)}lr {s['lr']:g}{tried}, {s['epochs']} epochs, batch {s['batch']}"
 
@@ -58,7 +59,7 @@ def _in_time(settings: dict) -> str:
     """How a rule goes through time, if it does."""
     if settings["network"] not in NETWORKS_IN_TIME:
         return ""
-    credit = "" if settings["rule"] == "bptt" else f"credit {settings['credit']}, "
+    credit = f"credit {settings['credit']}, " if rule_class(settings["rule"]).perturbs else ""
     return f"{credit}updates {'every step' if settings['update'] == 'online' else 'by sequence'}, "
 
 

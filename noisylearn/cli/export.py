@@ -1,0 +1,76 @@
+"""`noisylearn export`: a run, in the form of another machine."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from noisylearn.cli import options as o
+from noisylearn.cli.output import print_json, print_table, print_text, waiting
+from noisylearn.errors import UserError, unknown_name
+from noisylearn.lava.export import export_run
+from noisylearn.lava.netfile import LavaNet, write_net
+from noisylearn.profiles import HardwareProfile, profile_from_text
+from noisylearn.runs import RunFile
+
+FORMS = ("lava",)
+
+
+def export_command(
+    run: Annotated[Path, typer.Argument(help="Run file, as `noisylearn train` leaves it.")],
+    to: Annotated[str, typer.Option("--to", help=f"Form: {', '.join(FORMS)}.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="File to write.")],
+    steps: Annotated[int, typer.Option(help="Steps of data, and of draws to replay; whole sequences.")] = 500,
+    batch: Annotated[int, typer.Option(help="Samples, or sequences, of one step.")] = 1,
+    lr: Annotated[
+        float | None, typer.Option(help="Of plain gradient steps. Default: the run's, if it took such.")
+    ] = None,
+    initial: Annotated[bool, typer.Option("--initial", help="The weights that the run began with.")] = False,
+    profile: Annotated[str | None, typer.Option(help="Another profile than that of the run.")] = None,
+    only: o.Only = None,
+    without: o.Without = None,
+    data_dir: o.DataDir = None,
+    json: o.Json = False,
+) -> None:
+    """Write a run's network, rule, profile and draws in the form of another machine.
+
+    For Lava the file also holds training data, and what torch learns of the same draws in float64, so that
+    `noisylearn lava run --replay` can be compared with it.
+
+    Example: noisylearn export runs/RUN.h5 --to lava -o net.h5
+    """
+    if to not in FORMS:
+        raise unknown_name("form", to, FORMS)
+    if out.resolve() == run.resolve():
+        raise UserError(f"-o {out} is the run itself: give another name")
+    chosen = _profile(run, profile, only, without)
+    with waiting(f"torch learns {steps} steps along"):
+        net = export_run(run, steps, batch, lr, initial, chosen, data_dir)
+        write_net(out, net)
+    if json:
+        print_json(_document(net, out))
+    else:
+        rows = [[key, str(value)] for key, value in _document(net, out).items() if key != "layers"]
+        print_table(f"{run.name} for Lava", ["what", "value"], rows)
+        print_text(f"run it with: noisylearn lava run {out} --steps {net.steps} --learn --replay")
+
+
+def _profile(run: Path, name: str | None, only: str | None, without: str | None) -> HardwareProfile | None:
+    """The profile to export with, None for the run's own."""
+    if name is None and only is None and without is None:
+        return None
+    given = name if name is not None else profile_from_text(RunFile(run).read()["profile"], str(run))
+    return o.chosen_profile(given, only, without)
+
+
+def _document(net: LavaNet, out: Path) -> dict[str, object]:
+    return {
+        "file": str(out),
+        "rule": net.rule.describe(),
+        "profile": net.profile.name,
+        "lr": net.lr,
+        "loss": net.loss,
+        "steps": net.steps,
+        "batch": net.batch,
+        "populations": ", ".join(f"{p.name} {p.size}" for p in net.netlist.populations),
+    }

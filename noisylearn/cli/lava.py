@@ -1,0 +1,62 @@
+"""`noisylearn lava`: run exported networks as Lava processes."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from noisylearn.cli import options as o
+from noisylearn.cli.output import print_json, print_table, print_text, progress
+from noisylearn.lava.netfile import LavaNet, read_net
+from noisylearn.lava.runner import TIMEOUT_S, LavaResult, run_net, write_result
+
+app = typer.Typer(no_args_is_help=True, help="Run exported networks as Lava processes.")
+
+
+@app.command("run")
+def run_command(
+    net: Annotated[Path, typer.Argument(help="Network file, as `noisylearn export --to lava` leaves it.")],
+    steps: Annotated[int, typer.Option(help="Steps to run; the data starts again at its end.")],
+    learn: Annotated[bool, typer.Option("--learn", help="Let the weights change, by the rule of the file.")] = False,
+    replay: Annotated[bool, typer.Option("--replay", help="Use torch's draws; the result then is torch's.")] = False,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="HDF5 file for losses and learned weights.")] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds without any step after which to give up.")] = TIMEOUT_S,
+    json: o.Json = False,
+) -> None:
+    """Execute a network file as Lava processes on this machine's CPU, each neuron making its own noise.
+
+    Without --learn the network is only read. With --learn and --replay the result is compared with what torch learned
+    of the same draws.
+
+    Example: noisylearn lava run net.h5 --steps 500 --learn --replay
+    """
+    content = read_net(net)
+    with progress("nothing was kept, and no Lava process is left") as bar:
+        result = run_net(net, steps, learn, replay, timeout, bar.run(f"{content.rule.name} in Lava"))
+    if out is not None:
+        write_result(out, content, result)
+    document = _document(content, result, compares=learn and replay and steps == content.steps)
+    if json:
+        print_json(document)
+    else:
+        rows = [[key.replace("_", " "), f"{value:.5g}"] for key, value in document.items()]
+        print_table(
+            f"{net.name}: {content.rule.name} on {content.profile.name}", ["measured", "value"], rows, numbers=1
+        )
+        if out is not None:
+            print_text(f"result: {out}")
+
+
+def _document(net: LavaNet, result: LavaResult, compares: bool) -> dict[str, Any]:
+    tenth = max(len(result.losses) // 10, 1)
+    document = {
+        "steps": len(result.losses),
+        "loss_first_tenth": float(np.mean(result.losses[:tenth])),
+        "loss_last_tenth": float(np.mean(result.losses[-tenth:])),
+        "steps_per_s": result.steps_per_s,
+        "processes": result.n_processes,
+    }
+    if compares:
+        document["largest_difference_from_torch"] = max(result.difference(net).values())
+    return document

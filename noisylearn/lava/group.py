@@ -1,0 +1,72 @@
+"""A process group of its own for Lava, which leaves nothing behind: no process, no shared memory, no file."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+POLL_S = 0.02
+GRACE_S = 3.0  # for the shared memory to be given back
+LONGEST_FOLDER = 60  # a socket under it must have a path of at most 107 bytes
+
+
+@contextlib.contextmanager
+def process_group(command: list[str], folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that leads a group; at the end of the block the group is gone, however the block ends."""
+    env = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    if len(str(folder)) <= LONGEST_FOLDER:
+        env["TMPDIR"] = str(folder)  # whatever multiprocessing puts down goes with the folder
+    with (folder / "stderr.txt").open("wb") as errors:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=errors,
+            stderr=errors,
+            start_new_session=True,
+            env=env,
+        )
+    try:
+        yield process
+    finally:
+        _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End the whole group: first so that shared memory is given back, then for good."""
+    for kind in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, kind)
+            os.killpg(process.pid, signal.SIGCONT)
+        deadline = time.monotonic() + GRACE_S
+        while time.monotonic() < deadline:
+            process.poll()
+            if not _group_lives(process.pid):
+                break
+            time.sleep(POLL_S)
+    if process.stdin is not None:
+        process.stdin.close()
+    process.wait()
+
+
+def _group_lives(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+def end_with_parent(folder: Path) -> None:
+    """Ends the whole group once standard input closes, which the parent's death alone does.
+
+    By a signal that multiprocessing's keeper of shared memory outlives: it gives the memory back.
+    """
+    while os.read(0, 1):
+        pass
+    shutil.rmtree(folder, ignore_errors=True)
+    os.killpg(0, signal.SIGCONT)
+    os.killpg(0, signal.SIGTERM)
