@@ -5,7 +5,7 @@
 A network 64-100-10 learns 8 x 8 digits by activity-based node perturbation (ANP, noisy baseline), with the noise of
 profile loihi2-lava-0.10 in its neurons: in torch, in the integer emulator with every way to round weights, and, for
 the first samples, in Lava's fixed-point engine. Everybody gets the same learning rates to choose from, by the loss of
-the validation part; the table shows means over seeds of runs on the whole training part. About 12 minutes on 2 cores.
+the validation part; the table shows means over seeds of runs on the whole training part. About 15 minutes on 2 cores.
 """
 
 import argparse

@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from small_runs import small_task
@@ -30,3 +31,16 @@ def test_asymmetric_devices(tmp_path, monkeypatch, capsys):
         assert part in printed
     assert len(list(tmp_path.glob("*.h5"))) == len(example.CONTENDERS)
     assert (tmp_path / "ecram-mo-kim-2019.png").stat().st_size > 10_000
+
+
+def test_loihi_training(monkeypatch):
+    """Floats and integers on 200 samples of two epochs: both come down, and the integers say what was clipped."""
+    example = load("loihi_training")
+    task = example.digits.load()
+    small = replace(task, train_inputs=task.train_inputs[:200], train_targets=task.train_targets[:200])
+    monkeypatch.setattr(example.digits, "load", lambda held_out="test": small)
+    for name in ("float, torch", "per-synapse", "per-synapse, weights of 12 bits"):
+        found = example.run(name, 3e-3, 2, 0, "test")
+        assert found.losses[1] < found.losses[0]
+        assert found.loss < 2.4
+        assert found.saturated or name == "float, torch"

@@ -126,7 +126,7 @@ def test_the_engine_changes_every_weight_as_written_out(text: str, both: bool, t
     for few in (False, True):
         weights = random.integers(-256, 256, (9, 14))
         engine = Engine("c", weights, rule, CORES, Fixed(threshold))
-        x1, x0 = random.integers(0, 128, 14), random.random(14) < (0.2 if few else 0.9)
+        x1, x0 = random.integers(0, 128, 14), random.random(14) < (0.08 if few else 0.9)
         y1, y2 = random.integers(0, 128, 9) * (random.random(9) < 0.7), random.integers(0, 128, 9)
         y2 = y2 if both else y2 * (y1 == 0)
         engine.learn(x1, x0, {"y1": y1, "y2": y2}, Saturation())
@@ -456,6 +456,7 @@ class Reversed(nl.rules.ANP):
     """A rule of one's own: activity-based, the other way."""
 
     name = "reversed"
+    stands_alone = False  # not to be offered beside the package's rules for as long as the tests run
 
     def post(self, activity: Tensor, reference: Tensor, noise: Tensor | None) -> Tensor:
         return reference - activity
@@ -597,7 +598,7 @@ def test_losses_are_those_of_torch() -> None:
     outputs, labels, wanted = 5 * RANDOM.normal(size=(2, 7, 4)), RANDOM.integers(0, 4, 7), RANDOM.normal(size=(7, 4))
     for i in range(2):
         expected = F.cross_entropy(torch.tensor(outputs[i]), torch.tensor(labels), reduction="none")
-        np.testing.assert_allclose(cross_entropy(outputs, labels)[i], expected, rtol=1e-12)
+        np.testing.assert_allclose(cross_entropy(outputs, labels)[i], expected, rtol=1e-12, atol=1e-13)
         expected = F.mse_loss(torch.tensor(outputs[i]), torch.tensor(wanted), reduction="none").mean(1)
         np.testing.assert_allclose(squared_error(outputs, wanted)[i], expected, rtol=1e-12)
     assert float(cross_entropy(np.array([1000.0, 0.0]), np.array(1))) == 1000.0

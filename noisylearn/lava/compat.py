@@ -46,6 +46,7 @@ def load_lava() -> None:
         )
     with _hashable_byte_encoder():
         importlib.import_module(_VAR_MODEL)
+    importlib.import_module("lava.magma.core.decorator")  # sets the start method now, not at the first process
     _mend_reshape()
 
 

@@ -42,12 +42,13 @@ class Engine:
     def learn(self, x1: Integers, x0: Integers, y: Mapping[str, Integers], saturation: Saturation) -> None:
         """One learning phase: traces x1 (sources,) where x0 is true, y: "y1".. -> (targets,)."""
         drawn = self._thresholds.next()
-        pre = [self._factors(product, {"x1": x1}) * x0 for product in self.rule]
+        sources = self.rule[:1] if self._merges else self.rule
+        pre = [self._factors(product, {"x1": x1}) * x0 for product in sources]
         post = [self._factors(product, y) * product.mantissa for product in self.rule]
         rows, columns = _indices(post), _indices(pre)
         if not len(rows) or not len(columns):
             return
-        block = rows if 2 * len(columns) > len(x0) else np.ix_(rows, columns)  # whole rows are copied faster
+        block = rows if 10 * len(columns) > len(x0) else np.ix_(rows, columns)  # whole rows are copied faster
         chosen = slice(None) if block is rows else columns
         weights = self.weights[block]
         change = self._change(weights, [p[rows] for p in post], [p[chosen] for p in pre], saturation)
@@ -66,8 +67,10 @@ class Engine:
         Where no two products act on the same weight their sum is one product of vectors, and no accumulator is clipped
         that the clipping of the weight would not bring to the same value.
         """
-        if self._merges and (np.count_nonzero(post, axis=0) <= 1).all():
-            return self._product(self.rule[0], weights, sum(post[1:], post[0]), pre[0], saturation)
+        if self._merges:
+            if sum(p != 0 for p in post).max() <= 1:
+                return self._product(self.rule[0], weights, sum(post[1:], post[0]), pre[0], saturation)
+            pre = pre * len(post)
         start = weights.astype(np.int32) << FRACTION_BITS
         accumulator = start
         for product, post_factor, pre_factor in zip(self.rule, post, pre, strict=True):

@@ -44,10 +44,11 @@ class PerSynapse:
     """One of 0..127 for each weight."""
 
     def __init__(self, shape: tuple[int, int], seed: tuple[int, ...]) -> None:
-        self._shape, self._random = shape, np.random.default_rng(seed)
+        self._shape, self._bits = shape, np.random.SFC64(seed)
 
     def next(self) -> Integers:
-        drawn = np.frombuffer(self._random.bytes(self._shape[0] * self._shape[1]), np.uint8)
+        size = self._shape[0] * self._shape[1]
+        drawn = self._bits.random_raw(-(-size // 8)).view(np.uint8)[:size]  # four times as fast as Generator.bytes
         return (drawn >> 1).reshape(self._shape)
 
 

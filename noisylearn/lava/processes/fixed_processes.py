@@ -233,14 +233,13 @@ class PyCriticProcess(PyLoihiProcessModel):
 @requires(CPU)
 @tag("fixed_pt", "rounded")
 class PyRoundedLearningDense(PyLearningDenseModelBitApproximate):
-    """Lava's learning connection, with weights rounded as `rounding` says instead of by one number for all of them."""
+    """Lava's learning connection, with weights rounded as `rounding` says; "shared" is what Lava does by itself."""
 
     def _init_randoms(self) -> None:
         super()._init_randoms()
-        shape = self.proc_params["shape"]
-        self._conn_var_random = _Thresholds(
-            thresholds(self.proc_params["rounding"], shape, self.proc_params["rounding_seed"])
-        )
+        rounding, shape = self.proc_params["rounding"], self.proc_params["shape"]
+        if rounding != "shared":
+            self._conn_var_random = _Thresholds(thresholds(rounding, shape, self.proc_params["rounding_seed"]))
 
 
 class _Thresholds:
