@@ -26,9 +26,10 @@ from noisylearn.cli import app
 from noisylearn.decorrelate import decorrelate
 from noisylearn.lava import compat
 from noisylearn.lava.export import lowered
+from noisylearn.lava.integers import IntegerOptions, emulate, plan_of
 from noisylearn.lava.lowering import why_not
-from noisylearn.lava.netfile import read_net, write_net
-from noisylearn.lava.runner import run_net
+from noisylearn.lava.netfile import LavaNet, read_net, write_net
+from noisylearn.lava.runner import run_net, run_net_in_integers
 from noisylearn.losses import LOSSES
 from noisylearn.netlist import from_model, from_tree
 
@@ -234,6 +235,48 @@ def shared_memory(process: int) -> set[str]:
     return set(re.findall(r"/dev/shm/psm_\w+", Path(f"/proc/{process}/maps").read_text()))
 
 
+@needs_lava
+def test_the_learning_engine_is_watched_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    write_net(tmp_path / "net.h5", in_integers(targets=np.full((20, 1), 99), loss="cross-entropy"))
+    with pytest.raises(nl.UserError, match=r"Lava process 'critic' failed: IndexError"):
+        run_net_in_integers(tmp_path / "net.h5", IntegerOptions(20, learns=True))
+    assert none_left(tmp_path)
+
+
+@needs_lava
+def test_the_learning_engine_gives_what_the_emulator_gives(tmp_path: Path) -> None:
+    net = in_integers()
+    write_net(tmp_path / "net.h5", net)
+    options = IntegerOptions(30, learns=True, lr=0.05)
+    _, emulated = emulate(net, options)
+    executed = run_net_in_integers(tmp_path / "net.h5", options)
+    assert np.array_equal(emulated.losses, executed.losses)
+    assert all(np.array_equal(emulated.weights[name], weights) for name, weights in executed.weights.items())
+    start = plan_of(net, options).network.connections
+    assert any(not np.array_equal(c.weights, executed.weights[c.name]) for c in start)
+
+
+def test_what_has_no_integers_is_refused_in_one_line() -> None:
+    for net, reason in (
+        (small_net(), "use activation relu"),
+        (in_integers(inputs=np.zeros((20, 2, 6))), "--batch 1"),
+    ):
+        with pytest.raises(nl.UserError, match=reason) as error:
+            emulate(net, IntegerOptions(5, learns=True))
+        assert "\n" not in str(error.value)
+    with pytest.raises(nl.UserError, match="--steps 0"):
+        emulate(in_integers(), IntegerOptions(0, learns=True))
+
+
+def in_integers(**changes: object) -> LavaNet:
+    """A network that has a form in integers."""
+    model = nl.networks.mlp(6, (8,), 3, activation="relu")
+    rule, profile = nl.rules.ANP(baseline="noisy"), nl.load_profile("loihi2-lava-0.10")
+    net = lowered(model, rule, profile, samples(20), lr=0.01)
+    return LavaNet(**{**vars(net), **changes})
+
+
 def started(path: Path) -> subprocess.Popen[bytes]:
     """A long run on the command line, under way: its temporary files lie beside the network file."""
     command = [sys.executable, "-m", "noisylearn", "lava", "run", str(path), "--steps", "1000000", "--learn"]
@@ -359,10 +402,12 @@ def test_commands_carry_a_run_to_lava_and_back(tmp_path: Path, monkeypatch: pyte
         assert done.exit_code == 0, (done.output, done.exception)
         return json.loads(done.stdout)
 
-    settings = "--optimizer sgd --schedule constant --lr 0.01 --epochs 1 --hidden 8 --baseline noisy"
+    settings = "--optimizer sgd --schedule constant --lr 0.01 --epochs 1 --hidden 8 --baseline noisy --activation relu"
     run = call("train", "--task", "digits", "--rule", "anp", *settings.split())
-    exported = call("export", run["file"], "--to", "lava", "-o", "net.h5", "--steps", "30", "--batch", "2")
+    exported = call("export", run["file"], "--to", "lava", "-o", "net.h5", "--steps", "30")
     assert exported["lr"] == 0.01
+    integers = call("loihi", "run", "net.h5", "--steps", "30", "--learn", *["--lava"] * compat.is_installed())
+    assert integers.get("numbers_that_differ_from_lava", 0) == 0
     if compat.is_installed():
         result = call("lava", "run", "net.h5", "--steps", "30", "--learn", "--replay", "-o", "result.h5")
         assert result["largest_difference_from_torch"] < 1e-12

@@ -288,8 +288,8 @@ def test_no_process_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_child_that_takes_too_long_is_stopped_with_its_children(tmp_path: Path) -> None:
     loop = "import sys, time; time.sleep(100)"
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {loop!r}, sys.argv[1]])"
-    with pytest.raises(UserError, match=r"did not finish within 2 s and was stopped"):
-        _in_child([sys.executable, "-c", parent, str(tmp_path)], 2.0)
+    with pytest.raises(UserError, match=r"did not finish within 2 s and was ended"):
+        _in_child([sys.executable, "-c", parent, str(tmp_path)], tmp_path, 2.0)
     for _ in range(100):
         if not processes_with(str(tmp_path)):
             return
@@ -297,9 +297,9 @@ def test_a_child_that_takes_too_long_is_stopped_with_its_children(tmp_path: Path
     raise AssertionError("a child is left")
 
 
-def test_a_child_that_fails_says_why() -> None:
+def test_a_child_that_fails_says_why(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="Lava stopped: ValueError: no such thing"):
-        _in_child([sys.executable, "-c", "raise ValueError('no such thing')"], 30.0)
+        _in_child([sys.executable, "-c", "raise ValueError('no such thing')"], tmp_path, 30.0)
 
 
 def test_lava_takes_one_sample() -> None:

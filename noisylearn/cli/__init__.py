@@ -11,6 +11,7 @@ from noisylearn.cli.compare import compare_command
 from noisylearn.cli.conformance import conformance_command
 from noisylearn.cli.export import export_command
 from noisylearn.cli.lava import app as lava_app
+from noisylearn.cli.loihi import app as loihi_app
 from noisylearn.cli.operations import operations_command
 from noisylearn.cli.output import InterruptedRunError
 from noisylearn.cli.profiles import app as profiles_app
@@ -30,6 +31,7 @@ app.command("compare")(compare_command)
 app.command("export")(export_command)
 app.command("conformance")(conformance_command)
 app.add_typer(lava_app, name="lava")
+app.add_typer(loihi_app, name="loihi")
 app.command("operations")(operations_command)
 app.add_typer(profiles_app, name="profiles")
 app.add_typer(rules_app, name="rules")

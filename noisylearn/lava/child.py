@@ -9,21 +9,19 @@ started it is gone: then the pipe on its standard input closes.
 import json
 import sys
 import threading
-import traceback
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from noisylearn.lava.compat import load_lava
 from noisylearn.lava.group import end_with_parent
+from noisylearn.lava.integers import IntegerOptions, execute
 from noisylearn.lava.lowering import Options, Specs, lower
 from noisylearn.lava.netfile import read_net
+from noisylearn.lava.report import Report, Reports, open_reports
 
-FAILED = "lava.error"
-TITLES = "titles.json"
-PROGRESS = "progress.npy"
+LAVA = "Lava"  # title of this process itself
 
 
 def main() -> None:
@@ -31,30 +29,26 @@ def main() -> None:
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     folder = Path(job["folder"])
     threading.Thread(target=end_with_parent, args=(folder,), daemon=True).start()
-    try:
-        _run(job, folder)
-    except BaseException:
-        (folder / FAILED).write_text(traceback.format_exc(), encoding="utf-8")
-        raise
+    reports = open_reports(folder)
+    with Report(LAVA, -1, folder, reports.progress).step(0):
+        torch.set_num_threads(1)  # Lava forks, and threads do not survive a fork
+        net = read_net(Path(job["net"]))
+        if "integers" in job:
+            execute(net, IntegerOptions(**job["integers"]), reports)
+        else:
+            run_processes(lower(net, Options(**job["options"]), reports), reports)
 
 
-def _run(job: dict[str, Any], folder: Path) -> None:
-    torch.set_num_threads(1)  # Lava forks, and threads do not survive a fork
-    progress = np.lib.format.open_memmap(folder / PROGRESS, mode="r+")
-    options = Options(job["n_steps"], job["learns"], job["replays"])
-    specs = lower(read_net(Path(job["net"])), options, folder, progress)
-    _write_json(folder / TITLES, specs.titles())
+def run_processes(specs: Specs, reports: Reports) -> None:
+    """Connect the processes and run them, one step longer than they learn."""
     load_lava()
-    run_processes(specs, options.n_steps + 1)
-
-
-def run_processes(specs: Specs, n_steps: int) -> None:
-    """Connect the processes and run them."""
     from lava.magma.core.run_conditions import RunSteps
     from lava.magma.core.run_configs import Loihi2SimCfg
 
+    reports.publish()
     critic = connected(specs)
     try:
+        n_steps = specs.source.run.n_steps + 1
         critic.run(condition=RunSteps(num_steps=n_steps), run_cfg=Loihi2SimCfg(select_tag="floating_pt"))
     finally:
         critic.stop()
@@ -88,10 +82,6 @@ def connected(specs: Specs) -> Any:
     activities[specs.layers[-1].name].connect(critic.y_in)
     critic.loss_out.connect(recorder.loss_in)
     return critic
-
-
-def _write_json(path: Path, document: Any) -> None:
-    path.write_text(json.dumps(document), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import numpy as np
 from noisylearn.errors import UserError
 from noisylearn.lava.compat import load_lava
 from noisylearn.lava.logs import Logs, scratch
+from noisylearn.lava.report import Reports, new_reports
 from noisylearn.loihi.arithmetic import Integers
 from noisylearn.loihi.critic import Critic, Loss
 from noisylearn.loihi.emulator import rounding_seed
@@ -47,8 +48,11 @@ def run_fixed(
     learn: bool = True,
     rates: Array | None = None,
     record: bool = False,
+    reports: Reports | None = None,
 ) -> FixedRun:
     """Run samples in order through Lava processes; arguments and random streams are those of `Emulator`.
+
+    reports: where processes say which step they are in, and how they fail.
 
     Raises UserError where Lava cannot be loaded, or the cores are none that its engine computes as.
     """
@@ -65,7 +69,11 @@ def run_fixed(
         for p in network.populations if record else ():
             logs.make(p.name, (len(payloads), 2, p.size if p.stage == network.depth else p.width), np.int64)
         logs.make("losses", (len(payloads), 2), np.float64)
-        machine = _Machine(lowered, Critic(lowered, loss), payloads, np.asarray(targets), rates, seed, learn, logs)
+        reports = new_reports(folder) if reports is None else reports
+        machine = _Machine(
+            lowered, Critic(lowered, loss), payloads, np.asarray(targets), rates, seed, learn, logs, reports
+        )
+        reports.publish()
         seconds, steps = machine.run()
         weights, traces = machine.state()
         machine.stop()
@@ -80,23 +88,23 @@ class _Machine:
 
     def __init__(
         self, lowered: Lowered, critic: Critic, payloads: Integers, targets: Array, rates: Array, seed: int,
-        learn: bool, logs: Logs,
+        learn: bool, logs: Logs, reports: Reports,
     ) -> None:  # fmt: skip
         from noisylearn.lava.processes.fixed_processes import CriticProcess, NeuronProcess, Relay, Source
 
-        self._lowered, self._seed, self._n_samples = lowered, seed, len(payloads)
+        self._lowered, self._seed, self._n_samples, self._reports = lowered, seed, len(payloads), reports
         network, schedule = lowered.network, lowered.schedule
         n = len(network.neurons)
-        self._source = Source(payloads, schedule, logs.path(network.populations[0].name))
+        self._source = Source(payloads, schedule, logs.path(network.populations[0].name), reports.of("source"))
         self._critic = CriticProcess(
             critic, targets, rates, network.populations[-1].size, n, network.depth, learn, schedule,
-            logs.path("losses"), logs.counter("critic"),
+            logs.path("losses"), logs.counter("critic"), reports.of("critic"),
         )  # fmt: skip
         self._populations: dict[str, Any] = {network.populations[0].name: self._source}
         for i, p in enumerate(network.neurons):
             process = NeuronProcess(
                 Neurons(p, i + 1, lowered, seed), i, n, p.stage == network.depth, schedule, logs.path(p.name),
-                logs.counter(p.name),
+                logs.counter(p.name), reports.of(f"neurons {p.name}"),
             )  # fmt: skip
             self._populations[p.name] = process
             self._critic.g_out.connect(process.g_in)
@@ -113,7 +121,8 @@ class _Machine:
         self._connections[c.name] = connection
         if c.delayed:
             before, after = network.population(c.source), network.population(c.target)
-            relay = relay_kind(before.width, c.weights.shape[1], before.stage, after.stage, schedule)
+            report = self._reports.of(f"relay of {c.source}")
+            relay = relay_kind(before.width, c.weights.shape[1], before.stage, after.stage, schedule, report)
             source.s_out.connect(relay.s_in)
             relay.s_out.connect(connection.s_in)
         else:
@@ -138,6 +147,7 @@ class _Machine:
             weights=c.weights.astype(np.int32), learning_rule=rule, graded_spike_cfg=GradedSpikeCfg.OVERWRITE,
             num_message_bits=cores.payload_bits, weight_exp=c.exponent, sign_mode=SignMode.MIXED,
             rounding=cores.rounding, rounding_seed=rounding_seed(self._seed, index),
+            report=self._reports.of(f"connection {c.name}"),
         )  # fmt: skip
 
     def run(self) -> tuple[float, int]:

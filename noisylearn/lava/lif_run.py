@@ -34,24 +34,23 @@ def run_in_lava(network: LifNetwork, inputs: NDArray[Any], timeout_s: float = TI
     require_lava()
     with tempfile.TemporaryDirectory(prefix="noisylearn-lif-") as folder:
         _write(Path(folder) / "network.npz", _packed(network) | {"inputs": inputs[:, 0].astype(np.int32)})
-        _in_child(Path(folder), timeout_s)
+        _in_child([sys.executable, "-m", "noisylearn.lava.lif_run", folder], Path(folder), timeout_s)
         with np.load(Path(folder) / "spikes.npz", allow_pickle=False) as found:
             spikes = tuple(found[f"spikes{i}"][:, None].astype(bool) for i in range(len(network.layers)))
             readout = found["readout"][:, None].astype(np.int32) if network.readout is not None else None
     return LifRecord(spikes, readout, Counts())
 
 
-def _in_child(folder: Path, timeout_s: float) -> None:
-    """Executes the network of a folder in a process group of its own, which is gone afterwards."""
-    with process_group([sys.executable, "-m", "noisylearn.lava.lif_run", str(folder)], folder) as child:
+def _in_child(command: list[str], folder: Path, timeout_s: float) -> None:
+    """Runs a command in a process group of its own, which is gone afterwards."""
+    with process_group(command, folder) as child:
         try:
             child.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            raise UserError(
-                f"Lava did not finish within {timeout_s:g} s and was stopped; give more timeout_s"
-            ) from None
+            raise UserError(f"Lava did not finish within {timeout_s:g} s and was ended; give more timeout_s") from None
     if child.returncode:
-        raise UserError(f"Lava stopped: {last_words(folder)}")
+        said = last_words(folder).splitlines() or [f"exit status {child.returncode}"]
+        raise UserError(f"Lava stopped: {said[-1]}")
 
 
 def _execute(network: LifNetwork, inputs: NDArray[np.int32]) -> dict[str, NDArray[Any]]:

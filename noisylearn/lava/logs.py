@@ -48,7 +48,7 @@ class Logs:
         return np.asarray(np.load(self._paths[name]))
 
     def counter(self, name: str) -> CountFile:
-        return CountFile(self._folder / f"{name}.json")
+        return CountFile(self._folder / f"{name}.counts")
 
     def counts(self) -> list[dict[str, int]]:
-        return [json.loads(file.read_text(encoding="utf-8")) for file in sorted(self._folder.glob("*.json"))]
+        return [json.loads(file.read_text(encoding="utf-8")) for file in sorted(self._folder.glob("*.counts"))]

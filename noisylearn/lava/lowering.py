@@ -6,7 +6,6 @@ arrays as they run on torch tensors.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from noisylearn.effects import Effect
 from noisylearn.errors import UserError
 from noisylearn.estimate import compared_passes, node_factors, reference
 from noisylearn.lava.netfile import LavaNet
+from noisylearn.lava.report import Reports
 from noisylearn.lava.specs import (
     Array,
     ConnectionSpec,
@@ -26,7 +26,6 @@ from noisylearn.lava.specs import (
     DecorrelationSpec,
     Index,
     NeuronSpec,
-    ProcessSpec,
     RecorderSpec,
     Run,
     SourceSpec,
@@ -74,12 +73,6 @@ class Specs:
     critic: CriticSpec
     recorder: RecorderSpec
 
-    def titles(self) -> list[str]:
-        """Names of the processes, by their index."""
-        ends: list[ProcessSpec] = [self.source, self.critic, self.recorder]
-        every = [*ends, *self.connections, *self.neurons, *self.decorrelations.values()]
-        return [spec.title for spec in sorted(every, key=lambda spec: spec.index)]
-
     def decorrelated(self, population: str) -> str:
         """The layer whose input the decorrelation of a population makes, as torch names it."""
         return next(layer.name for layer in self.layers if layer.below == population)
@@ -119,7 +112,7 @@ def _is_carried(effect: Effect) -> bool:
     return effect.site == "node" or (effect.site == "weight" and effect.lifetime in ("read", "pass"))
 
 
-def lower(net: LavaNet, options: Options, folder: Path, progress: np.ndarray) -> Specs:
+def lower(net: LavaNet, options: Options, reports: Reports) -> Specs:
     """What every process is told. Raises UserError for what has no form as processes, or draws that are too few."""
     if reason := why_not(net.rule, net.profile, net.netlist, options.learns):
         raise UserError(reason)
@@ -127,37 +120,31 @@ def lower(net: LavaNet, options: Options, folder: Path, progress: np.ndarray) ->
         raise UserError(
             f"--replay has draws for {net.steps} steps, not {options.n_steps}: export with more --steps, or run fewer"
         )
-    return _Lowering(net, options, folder, progress).specs()
+    return _Lowering(net, options, reports).specs()
 
 
 class _Lowering:
     """One lowering: what its parts share."""
 
-    def __init__(self, net: LavaNet, options: Options, folder: Path, progress: np.ndarray) -> None:
+    def __init__(self, net: LavaNet, options: Options, reports: Reports) -> None:
+        self.reports = reports
         self.net, self.learns = net, options.learns
         self.layers = layers_of(net.netlist)
         self.crossbars = {layer.name: _crossbar(layer, net.profile) for layer in self.layers}
         self.draws = _draws(net, options.replays)
         self.plan = allowed_plan(net.rule, net.profile, len(self.layers), options.learns)
-        self.run = Run(
-            self.plan.n_passes, net.batch, options.n_steps, net.steps, net.period, options.learns, folder, progress
-        )
-        self._next = 0
+        self.run = Run(self.plan.n_passes, net.batch, options.n_steps, net.steps, net.period, options.learns)
 
     def specs(self) -> Specs:
         net, run = self.net, self.run
-        source = SourceSpec(run, self._index(), "source", net.inputs)
+        source = SourceSpec(run, self.reports.of("source"), net.inputs)
         connections = [self._connection(layer) for layer in self.layers]
         rows = self._compared()
         neurons = [self._neurons(i, layer, rows[i]) for i, layer in enumerate(self.layers)]
         decorrelations = {p.name: self._decorrelation(p.name) for p in net.netlist.populations if p.decorrelation}
         critic = self._critic(rows, neurons)
-        recorder = RecorderSpec(run, self._index(), "recorder")
+        recorder = RecorderSpec(run, self.reports.of("recorder"))
         return Specs(self.layers, source, connections, neurons, decorrelations, critic, recorder)
-
-    def _index(self) -> int:
-        self._next += 1
-        return self._next - 1
 
     def _reference(self, passes: Array) -> Array:
         """What passes are compared with; of a single pass, it itself."""
@@ -184,7 +171,7 @@ class _Lowering:
             return found
 
         return ConnectionSpec(
-            self.run, self._index(), f"connection into {layer.name}", layer.name, layer.weight, layer.bias,
+            self.run, self.reports.of(f"connection into {layer.name}"), layer.name, layer.weight, layer.bias,
             layer.n_recurrent, self.net.lr / (1 if by_weights else self.net.batch), self._reference,
             self._read_noise(layer), self._weight_noise(layer), from_noise if by_weights else None,
         )  # fmt: skip
@@ -201,7 +188,7 @@ class _Lowering:
 
         activation = ACTIVATIONS[self.net.netlist.population(layer.name).activation]
         return NeuronSpec(
-            self.run, self._index(), f"neurons {layer.name}", i, len(self.layers), len(layer.weight), activation,
+            self.run, self.reports.of(f"neurons {layer.name}"), i, len(self.layers), len(layer.weight), activation,
             self._node_noise(i, layer), None if compared is None else post, index,
         )  # fmt: skip
 
@@ -209,7 +196,7 @@ class _Lowering:
         decorrelation = self.net.netlist.population(name).decorrelation
         assert decorrelation is not None
         given = decorrelation.matrix, decorrelation.rate, self.net.counts, self._reference
-        return DecorrelationSpec(self.run, self._index(), f"decorrelation of {name}", name, *given)
+        return DecorrelationSpec(self.run, self.reports.of(f"decorrelation of {name}"), name, *given)
 
     def _critic(self, rows: list[Index | None], neurons: list[NeuronSpec]) -> CriticSpec:
         net, rule = self.net, self.net.rule
@@ -235,7 +222,7 @@ class _Lowering:
 
         is_wp = self.learns and isinstance(rule, WP)
         return CriticSpec(
-            self.run, self._index(), "critic", neurons[-1].size, len(self.layers), net.targets, net.counts,
+            self.run, self.reports.of("critic"), neurons[-1].size, len(self.layers), net.targets, net.counts,
             LOSSES[net.loss], self._reference, bool(perturbed), by_weights if is_wp else by_nodes,
             (1, self.run.n_passes, 1) if is_wp else shape,
         )  # fmt: skip

@@ -5,7 +5,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ from typing import Any
 import numpy as np
 
 from noisylearn.errors import UserError
-from noisylearn.lava import child
+from noisylearn.lava.child import LAVA
 from noisylearn.lava.compat import require_lava
 from noisylearn.lava.group import POLL_S, last_words, process_group
+from noisylearn.lava.integers import IntegerOptions, IntegerResult, plan_of, read_executed
 from noisylearn.lava.lowering import Options, Specs, lower
 from noisylearn.lava.netfile import Array, LavaNet, read_net
+from noisylearn.lava.report import FAILURE, new_reports, open_reports
 from noisylearn.runs import TreeFile
 
 START_S = 120.0  # to import, compile and start
@@ -61,19 +64,46 @@ def run_net(
     if n_steps < 1:
         raise UserError(f"--steps {n_steps}: give at least 1")
     require_lava()
-    net = read_net(path)
+    if n_steps < 1:
+        raise UserError(f"--steps {n_steps}: give at least 1")
     options = Options(n_steps, learns, replays)
-    with tempfile.TemporaryDirectory(prefix="noisylearn-lava-") as name:
-        folder = Path(name)
-        progress = np.lib.format.open_memmap(folder / child.PROGRESS, mode="w+", dtype=np.int64, shape=(1000,))
-        specs = lower(net, options, folder, progress)  # so that mistakes show before anything starts
-        job = {"net": str(path.resolve()), "folder": name} | vars(options)
-        (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
-        with process_group(
-            [sys.executable, "-m", "noisylearn.lava.child", str(folder / "job.json")], folder
-        ) as process:
-            _watch(process, folder, progress, specs, timeout_s, on_step)
-        return _result(folder, specs)
+    with _scratch() as folder:
+        specs = lower(read_net(path), options, new_reports(folder))  # so that mistakes show before anything starts
+        _run_job({"net": str(path.resolve()), "options": vars(options)}, folder, n_steps, timeout_s, on_step)
+        return _result(specs)
+
+
+def run_net_in_integers(
+    path: Path,
+    options: IntegerOptions,
+    timeout_s: float = TIMEOUT_S,
+    on_step: OnStep = lambda step, total, loss: None,
+) -> IntegerResult:
+    """Run a network file in Lava's fixed-point learning engine, bit for bit what `integers.emulate` does.
+
+    Raises UserError as `run_net` does, and for what has no form in integers.
+    """
+    require_lava()
+    plan = plan_of(read_net(path), options)
+    with _scratch() as folder:
+        new_reports(folder)
+        total = options.n_steps * plan.schedule.t_epoch
+        _run_job({"net": str(path.resolve()), "integers": vars(options)}, folder, total, timeout_s, on_step)
+        return read_executed(folder)
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="nl-lava-") as name:
+        yield Path(name)
+
+
+def _run_job(job: dict[str, Any], folder: Path, total: int, timeout_s: float, on_step: OnStep) -> None:
+    """Run a job in a process group of its own, and watch it."""
+    (folder / "job.json").write_text(json.dumps(job | {"folder": str(folder)}), encoding="utf-8")
+    command = [sys.executable, "-m", "noisylearn.lava.child", str(folder / "job.json")]
+    with process_group(command, folder) as process:
+        _watch(process, folder, total, timeout_s, on_step)
 
 
 def write_result(path: Path, net: LavaNet, result: LavaResult) -> None:
@@ -82,26 +112,19 @@ def write_result(path: Path, net: LavaNet, result: LavaResult) -> None:
     TreeFile(path).write({"facts": net.facts, "losses": result.losses, "learned": learned})
 
 
-def _watch(
-    process: subprocess.Popen[bytes],
-    folder: Path,
-    progress: np.ndarray,
-    specs: Specs,
-    timeout_s: float,
-    on_step: OnStep,
-) -> None:
+def _watch(process: subprocess.Popen[bytes], folder: Path, total: int, timeout_s: float, on_step: OnStep) -> None:
     """Wait for the end. Raises UserError for a process that fails, or for too long without progress."""
-    titles, total = specs.titles(), specs.source.run.n_steps
+    reports = open_reports(folder)
     last, since = -1, time.monotonic()
     while process.poll() is None:
         _raise_failures(folder)
-        steps = progress[: len(titles)]
-        done = int(steps.sum())
+        steps = reports.steps()
+        done = sum(steps.values())
         if done != last:
             last, since = done, time.monotonic()
-            on_step(max(int(steps.min()) - 1, 0), total, float("nan"))
-        elif time.monotonic() - since > (timeout_s if last else START_S + timeout_s):
-            raise UserError(_hang(titles, steps, timeout_s))
+            on_step(min(max(min(steps.values(), default=0) - 1, 0), total), total, float("nan"))
+        elif time.monotonic() - since > (timeout_s if last > 0 else START_S + timeout_s):
+            raise UserError(_hang(steps, timeout_s))
         time.sleep(POLL_S)
     _raise_failures(folder)
     if process.returncode:
@@ -110,38 +133,35 @@ def _watch(
 
 def _raise_failures(folder: Path) -> None:
     """Raises UserError with the name and the traceback of a process that failed; its own, before Lava's."""
-    found = sorted(folder.glob("*.error"), key=lambda path: (path.name == child.FAILED, path.name))
+    found = sorted(folder.glob(f"*{FAILURE}"), key=lambda path: (path.stem == LAVA, path.name))
     if found:
         time.sleep(POLL_S)  # it may be in the middle of writing
         trace = found[0].read_text(encoding="utf-8").strip()
-        what = "Lava" if found[0].name == child.FAILED else f"Lava process '{found[0].stem}'"
+        what = LAVA if found[0].stem == LAVA else f"Lava process '{found[0].stem}'"
         raise UserError(f"{what} failed: {trace.splitlines()[-1] if trace else 'no traceback'}\n{trace}")
 
 
-def _hang(titles: list[str], steps: np.ndarray, timeout_s: float) -> str:
-    behind = [title for title, step in zip(titles, steps, strict=True) if step == steps.min()]
+def _hang(steps: dict[str, int], timeout_s: float) -> str:
+    least = min(steps.values(), default=0)
+    behind = ", ".join(title for title, step in steps.items() if step == least) or "all of them"
     return (
-        f"no Lava process made a step for {timeout_s:g} s; furthest behind, in step {int(steps.min())}: "
-        f"{', '.join(behind)}; if the network is large, give a longer --timeout"
+        f"no Lava process made a step for {timeout_s:g} s; furthest behind, in step {least}: {behind}; if the network "
+        "is large, give a longer --timeout"
     )
 
 
-def _result(folder: Path, specs: Specs) -> LavaResult:
-    recorded = _arrays(folder, specs.recorder.index)
+def _result(specs: Specs) -> LavaResult:
+    recorded = specs.recorder.report.results()
     times = recorded["times_s"]
     speed = (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else float("nan")
     learned: dict[str, Array] = {}
     if specs.source.run.learns:
         for spec in specs.connections:
-            found = _arrays(folder, spec.index)
+            found = spec.report.results()
             learned[f"{spec.layer}.weight"] = found["weight"]
             if spec.bias is not None:
                 learned[f"{spec.layer}.bias"] = found["bias"]
         for name, decorrelation in specs.decorrelations.items():
-            learned[f"{specs.decorrelated(name)}.matrix"] = _arrays(folder, decorrelation.index)["matrix"]
-    return LavaResult(recorded["losses"], learned, speed, len(specs.titles()))
-
-
-def _arrays(folder: Path, index: int) -> dict[str, Any]:
-    with np.load(folder / f"{index}.npz", allow_pickle=False) as arrays:
-        return dict(arrays)
+            learned[f"{specs.decorrelated(name)}.matrix"] = decorrelation.report.results()["matrix"]
+    n_processes = 3 + len(specs.connections) + len(specs.neurons) + len(specs.decorrelations)
+    return LavaResult(recorded["losses"], learned, speed, n_processes)

@@ -1,11 +1,12 @@
-"""What each Lava process is told: plain records of numbers and functions, without torch and without Lava."""
+"""What each Lava process of a float network is told: records of numbers and functions, without torch and Lava."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from noisylearn.lava.report import Report
 
 Array = NDArray[np.float64]
 Index = slice | list[int]
@@ -16,8 +17,7 @@ class Run:
     """What all processes share.
 
     n_steps: of learning; one more step lets the last update arrive.  data_steps: after which the data starts again.
-    period: steps of a sequence, after which states start at zero; 0 for single samples.  folder: for results, errors.
-    progress: (processes,) the step that each process is in.
+    period: steps of a sequence, after which states start at zero; 0 for single samples.
     """
 
     n_passes: int
@@ -26,8 +26,6 @@ class Run:
     data_steps: int
     period: int
     learns: bool
-    folder: Path
-    progress: NDArray[np.int64]
 
     def is_over(self, step: int) -> bool:
         """Whether this is the step in which the last update arrives, and nothing else counts."""
@@ -42,8 +40,7 @@ class SourceSpec:
     """inputs: (steps, batch, n)."""
 
     run: Run
-    index: int
-    title: str
+    report: Report
     inputs: Array
 
 
@@ -57,8 +54,7 @@ class ConnectionSpec:
     """
 
     run: Run
-    index: int
-    title: str
+    report: Report
     layer: str
     weight: Array
     bias: Array | None
@@ -80,8 +76,7 @@ class NeuronSpec:
     """
 
     run: Run
-    index: int
-    title: str
+    report: Report
     layer: int
     n_layers: int
     size: int
@@ -96,8 +91,7 @@ class DecorrelationSpec:
     """x* = R x and its learning.  counts: (steps, batch), 0 where a sample does not count."""
 
     run: Run
-    index: int
-    title: str
+    report: Report
     population: str
     matrix: Array
     rate: float
@@ -114,8 +108,7 @@ class CriticSpec:
     """
 
     run: Run
-    index: int
-    title: str
+    report: Report
     n_outputs: int
     n_layers: int
     targets: Array
@@ -132,8 +125,7 @@ class RecorderSpec:
     """Keeps the loss of every step."""
 
     run: Run
-    index: int
-    title: str
+    report: Report
 
 
 ProcessSpec = SourceSpec | ConnectionSpec | NeuronSpec | DecorrelationSpec | CriticSpec | RecorderSpec

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from lava.magma.core.decorator import implements, requires, tag
-from lava.magma.core.model.py.model import PyLoihiProcessModel
 from lava.magma.core.model.py.ports import PyInPort, PyOutPort
 from lava.magma.core.model.py.type import LavaPyType
 from lava.magma.core.process.ports.ports import InPort, OutPort
@@ -19,6 +18,8 @@ from lava.proc.dense.models import PyLearningDenseModelBitApproximate
 from lava.proc.dense.process import LearningDense
 
 from noisylearn.lava.logs import CountFile
+from noisylearn.lava.processes.reporting import Reporting
+from noisylearn.lava.report import Report
 from noisylearn.loihi.arithmetic import Integers
 from noisylearn.loihi.critic import Critic
 from noisylearn.loihi.network import Array
@@ -33,15 +34,15 @@ _OUT = LavaPyType(PyOutPort.VEC_DENSE, np.int64)
 class Source(AbstractProcess):
     """Sends payloads (samples, width) of a sample in both passes."""
 
-    def __init__(self, payloads: Integers, schedule: Schedule, log: Path | None = None) -> None:
-        super().__init__(payloads=payloads, schedule=schedule, log=log)
+    def __init__(self, payloads: Integers, schedule: Schedule, log: Path | None, report: Report) -> None:
+        super().__init__(payloads=payloads, schedule=schedule, log=log, report=report)
         self.s_out = OutPort(shape=(payloads.shape[1],))
 
 
 @implements(proc=Source, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("fixed_pt")
-class PySource(PyLoihiProcessModel):
+class PySource(Reporting):
     s_out: PyOutPort = _OUT
 
     def __init__(self, proc_params: Any) -> None:
@@ -49,7 +50,7 @@ class PySource(PyLoihiProcessModel):
         self._payloads, self._schedule = proc_params["payloads"], proc_params["schedule"]
         self._log = _Log(proc_params["log"])
 
-    def run_spk(self) -> None:
+    def step(self, step: int) -> None:
         phase, sample = self._schedule.phase(self.time_step), (self.time_step - 1) // self._schedule.t_epoch
         which = self._schedule.pass_at(0, phase)
         payload = self._payloads[sample]
@@ -67,13 +68,13 @@ class NeuronProcess(AbstractProcess):
 
     def __init__(
         self, neurons: Neurons, index: int, n_populations: int, is_readout: bool, schedule: Schedule, log: Path | None,
-        counts: CountFile,
+        counts: CountFile, report: Report,
     ) -> None:  # fmt: skip
         population = neurons.population
         width = population.size if is_readout else population.width
         super().__init__(
             neurons=neurons, index=index, n_populations=n_populations, is_readout=is_readout, schedule=schedule,
-            width=width, log=log, counts=counts,
+            width=width, log=log, counts=counts, report=report,
         )  # fmt: skip
         self.a_in = InPort(shape=(population.size,))
         self.s_out = OutPort(shape=(width,))
@@ -86,7 +87,7 @@ class NeuronProcess(AbstractProcess):
 @implements(proc=NeuronProcess, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("fixed_pt")
-class PyNeuronProcess(PyLoihiProcessModel):
+class PyNeuronProcess(Reporting):
     a_in: PyInPort = _IN
     s_out: PyOutPort = _OUT
     norm_out: PyOutPort = _OUT
@@ -103,7 +104,7 @@ class PyNeuronProcess(PyLoihiProcessModel):
         self._silence = np.zeros(self._width, dtype=np.int64)
         self._no_traces = np.zeros(self._neurons.population.size, dtype=np.int64)
 
-    def run_spk(self) -> None:
+    def step(self, step: int) -> None:
         """The third factor first, so that no process waits in a circle."""
         phase = self._schedule.phase(self.time_step)
         g = self.g_in.recv()
@@ -138,10 +139,13 @@ class Relay(AbstractProcess):
     size: payloads that are kept, from the first on.  source_stage, target_stage: of the populations that it joins.
     """
 
-    def __init__(self, width: int, size: int, source_stage: int, target_stage: int, schedule: Schedule) -> None:
+    def __init__(
+        self, width: int, size: int, source_stage: int, target_stage: int, schedule: Schedule, report: Report
+    ) -> None:
         super().__init__(
-            width=width, size=size, source_stage=source_stage, target_stage=target_stage, schedule=schedule
-        )
+            width=width, size=size, source_stage=source_stage, target_stage=target_stage, schedule=schedule,
+            report=report,
+        )  # fmt: skip
         self.s_in = InPort(shape=(width,))
         self.s_out = OutPort(shape=(size,))
 
@@ -149,7 +153,7 @@ class Relay(AbstractProcess):
 @implements(proc=Relay, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("fixed_pt")
-class PyRelay(PyLoihiProcessModel):
+class PyRelay(Reporting):
     s_in: PyInPort = _IN
     s_out: PyOutPort = _OUT
 
@@ -160,7 +164,7 @@ class PyRelay(PyLoihiProcessModel):
         self._kept = np.zeros((2, self._size), dtype=np.int64)
         self._next = self._kept.copy()
 
-    def run_spk(self) -> None:
+    def step(self, step: int) -> None:
         phase = self._schedule.phase(self.time_step)
         sends, receives = self._schedule.pass_at(self._out, phase), self._schedule.pass_at(self._in, phase)
         if phase == 0:
@@ -176,11 +180,11 @@ class CriticProcess(AbstractProcess):
 
     def __init__(
         self, critic: Critic, targets: Array, rates: Array, n_outputs: int, n_populations: int, depth: int, learn: bool,
-        schedule: Schedule, log: Path | None, counts: CountFile,
+        schedule: Schedule, log: Path | None, counts: CountFile, report: Report,
     ) -> None:  # fmt: skip
         super().__init__(
             critic=critic, targets=targets, rates=rates, n_outputs=n_outputs, n_populations=n_populations, depth=depth,
-            learn=learn, schedule=schedule, log=log, counts=counts,
+            learn=learn, schedule=schedule, log=log, counts=counts, report=report,
         )  # fmt: skip
         self.y_in = InPort(shape=(n_outputs,))
         self.norm_in = InPort(shape=(n_populations,))
@@ -190,7 +194,7 @@ class CriticProcess(AbstractProcess):
 @implements(proc=CriticProcess, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("fixed_pt")
-class PyCriticProcess(PyLoihiProcessModel):
+class PyCriticProcess(Reporting):
     g_out: PyOutPort = _OUT
     y_in: PyInPort = _IN
     norm_in: PyInPort = _IN
@@ -204,7 +208,7 @@ class PyCriticProcess(PyLoihiProcessModel):
         self._outputs = np.zeros((2, proc_params["n_outputs"]), dtype=np.int64)
         self._norms = np.zeros(proc_params["n_populations"], dtype=np.int64)
 
-    def run_spk(self) -> None:
+    def step(self, step: int) -> None:
         """Sends before it receives: that opens the circle through the neurons."""
         phase, sample = self._schedule.phase(self.time_step), (self.time_step - 1) // self._schedule.t_epoch
         g = np.zeros(2 * len(self._norms), dtype=np.int64)
@@ -234,6 +238,10 @@ class PyCriticProcess(PyLoihiProcessModel):
 @tag("fixed_pt", "rounded")
 class PyRoundedLearningDense(PyLearningDenseModelBitApproximate):
     """Lava's learning connection, with weights rounded as `rounding` says; "shared" is what Lava does by itself."""
+
+    def run_spk(self) -> None:
+        with self.proc_params["report"].step(self.time_step):
+            super().run_spk()
 
     def _init_randoms(self) -> None:
         super()._init_randoms()

@@ -5,12 +5,10 @@ process receives, computes and sends on. Messages between layers have the shape 
 """
 
 import time
-import traceback
 from typing import Any
 
 import numpy as np
 from lava.magma.core.decorator import implements, requires, tag
-from lava.magma.core.model.py.model import PyLoihiProcessModel
 from lava.magma.core.model.py.ports import PyInPort, PyOutPort
 from lava.magma.core.model.py.type import LavaPyType
 from lava.magma.core.process.ports.ports import InPort, OutPort
@@ -19,6 +17,7 @@ from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 from scipy.linalg.blas import dgemm
 
+from noisylearn.lava.processes.reporting import Reporting
 from noisylearn.lava.specs import (
     Array,
     ConnectionSpec,
@@ -34,54 +33,39 @@ RECEIVES = LavaPyType(PyInPort.VEC_DENSE, float)
 SENDS = LavaPyType(PyOutPort.VEC_DENSE, float)
 
 
-class Reporting(PyLoihiProcessModel):
-    """A process model that says which step it is in, and what went wrong in it."""
+class Told(Reporting):
+    """A process model that keeps what it was told."""
 
     def __init__(self, proc_params: dict[str, Any]) -> None:
         super().__init__(proc_params)
         self.spec: ProcessSpec = proc_params["spec"]
-        self.run_facts = self.spec.run
-
-    def run_spk(self) -> None:
-        """One step of Lava, counted from 1; `step` counts from 0."""
-        self.run_facts.progress[self.spec.index] = self.time_step
-        try:
-            self.step(self.time_step - 1)
-        except BaseException:
-            trace = f"step {self.time_step}\n{traceback.format_exc()}"
-            (self.run_facts.folder / f"{self.spec.title}.error").write_text(trace, encoding="utf-8")
-            raise
-
-    def step(self, step: int) -> None:
-        """What the process does in one step."""
-        raise NotImplementedError
 
 
 class Source(AbstractProcess):
     """Sends the sample of every step to all passes."""
 
     def __init__(self, spec: SourceSpec) -> None:
-        super().__init__(spec=spec)
+        super().__init__(spec=spec, report=spec.report)
         self.s_out = OutPort(shape=(spec.run.n_passes, *spec.inputs.shape[1:]))
 
 
 @implements(proc=Source, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("floating_pt")
-class PySource(Reporting):
+class PySource(Told):
     spec: SourceSpec
     s_out: PyOutPort = SENDS
 
     def step(self, step: int) -> None:
         x = self.spec.inputs[step % len(self.spec.inputs)]
-        self.s_out.send(np.broadcast_to(x, (self.run_facts.n_passes, *x.shape)).copy())
+        self.s_out.send(np.broadcast_to(x, (self.spec.run.n_passes, *x.shape)).copy())
 
 
 class Connection(AbstractProcess):
     """W x + b of every pass, and the update of W and b in place."""
 
     def __init__(self, spec: ConnectionSpec) -> None:
-        super().__init__(spec=spec)
+        super().__init__(spec=spec, report=spec.report)
         rows = spec.run.n_passes, spec.run.batch
         n_units, n_inputs = spec.weight.shape
         self.s_in = InPort(shape=(*rows, n_inputs - spec.n_recurrent))
@@ -94,7 +78,7 @@ class Connection(AbstractProcess):
 @implements(proc=Connection, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("floating_pt")
-class PyConnection(Reporting):
+class PyConnection(Told):
     spec: ConnectionSpec
     s_in: PyInPort = RECEIVES
     s_recurrent_in: PyInPort = RECEIVES
@@ -111,11 +95,11 @@ class PyConnection(Reporting):
         self.noise: list[dict[str, Array]] = []
 
     def step(self, step: int) -> None:
-        spec, run = self.spec, self.run_facts
+        spec, run = self.spec, self.spec.run
         if run.learns:
             self.learn(self.s_in_y1.recv(), step)
         if step == run.n_steps:
-            np.savez(run.folder / f"{spec.index}.npz", weight=self.weight, bias=self.bias)
+            self.report.save(weight=self.weight, bias=self.bias)
         inputs = self.s_in.recv()
         if spec.n_recurrent:
             if run.starts_sequence(step):
@@ -157,7 +141,7 @@ class Neurons(AbstractProcess):
     """f(a + noise) of every pass; each neuron makes its own noise and keeps what a rule wants to know of it."""
 
     def __init__(self, spec: NeuronSpec) -> None:
-        super().__init__(spec=spec)
+        super().__init__(spec=spec, report=spec.report)
         run = spec.run
         shape, factors = (run.n_passes, run.batch, spec.size), (spec.n_layers, run.n_passes, run.batch)
         self.a_in, self.s_out = InPort(shape=shape), OutPort(shape=shape)
@@ -168,7 +152,7 @@ class Neurons(AbstractProcess):
 @implements(proc=Neurons, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("floating_pt")
-class PyNeurons(Reporting):
+class PyNeurons(Told):
     spec: NeuronSpec
     a_in: PyInPort = RECEIVES
     s_out: PyOutPort = SENDS
@@ -184,7 +168,7 @@ class PyNeurons(Reporting):
 
     def step(self, step: int) -> None:
         spec = self.spec
-        post = spec.post if self.run_facts.learns else None
+        post = spec.post if self.spec.run.learns else None
         if post is not None:
             factors = self.a_third_factor_in.recv()[spec.layer, spec.compared]
             self.s_out_y1.send((factors[:, :, None] * self.post).sum(0))
@@ -204,7 +188,7 @@ class Decorrelation(AbstractProcess):
     """x* = R x, R <- R - rate (mean of x* x*^T without its diagonal) R."""
 
     def __init__(self, spec: DecorrelationSpec) -> None:
-        super().__init__(spec=spec)
+        super().__init__(spec=spec, report=spec.report)
         shape = (spec.run.n_passes, spec.run.batch, len(spec.matrix))
         self.s_in, self.s_out = InPort(shape=shape), OutPort(shape=shape)
 
@@ -212,7 +196,7 @@ class Decorrelation(AbstractProcess):
 @implements(proc=Decorrelation, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("floating_pt")
-class PyDecorrelation(Reporting):
+class PyDecorrelation(Told):
     spec: DecorrelationSpec
     s_in: PyInPort = RECEIVES
     s_out: PyOutPort = SENDS
@@ -222,9 +206,9 @@ class PyDecorrelation(Reporting):
         self.matrix = np.ascontiguousarray(self.spec.matrix)
 
     def step(self, step: int) -> None:
-        run = self.run_facts
+        run = self.spec.run
         if step == run.n_steps:
-            np.savez(run.folder / f"{self.spec.index}.npz", matrix=self.matrix)
+            self.report.save(matrix=self.matrix)
         s = self.s_in.recv()
         decorrelated = (s.reshape(-1, s.shape[-1]) @ self.matrix.T).reshape(s.shape)
         self.s_out.send(decorrelated)
@@ -244,7 +228,7 @@ class Critic(AbstractProcess):
     """Compares the losses of the passes and broadcasts what the rule makes of them, one step later."""
 
     def __init__(self, spec: CriticSpec) -> None:
-        super().__init__(spec=spec)
+        super().__init__(spec=spec, report=spec.report)
         rows = spec.run.n_passes, spec.run.batch
         self.y_in = InPort(shape=(*rows, spec.n_outputs))
         self.norm_in = InPort(shape=(spec.n_layers, *rows))
@@ -255,7 +239,7 @@ class Critic(AbstractProcess):
 @implements(proc=Critic, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("floating_pt")
-class PyCritic(Reporting):
+class PyCritic(Told):
     spec: CriticSpec
     y_in: PyInPort = RECEIVES
     norm_in: PyInPort = RECEIVES
@@ -267,7 +251,7 @@ class PyCritic(Reporting):
         self.factors = np.zeros(self.spec.factor_shape)
 
     def step(self, step: int) -> None:
-        spec, run = self.spec, self.run_facts
+        spec, run = self.spec, self.spec.run
         if run.learns:
             self.third_factor_out.send(self.factors)
         outputs = self.y_in.recv()
@@ -283,25 +267,25 @@ class Recorder(AbstractProcess):
     """Keeps the loss of every step and the time it came at."""
 
     def __init__(self, spec: RecorderSpec) -> None:
-        super().__init__(spec=spec)
+        super().__init__(spec=spec, report=spec.report)
         self.loss_in = InPort(shape=(1,))
 
 
 @implements(proc=Recorder, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("floating_pt")
-class PyRecorder(Reporting):
+class PyRecorder(Told):
     spec: RecorderSpec
     loss_in: PyInPort = RECEIVES
 
     def __init__(self, proc_params: dict[str, Any]) -> None:
         super().__init__(proc_params)
-        self.losses = np.zeros(self.run_facts.n_steps)
-        self.times_s = np.zeros(self.run_facts.n_steps)
+        self.losses = np.zeros(self.spec.run.n_steps)
+        self.times_s = np.zeros(self.spec.run.n_steps)
 
     def step(self, step: int) -> None:
         loss = self.loss_in.recv()[0]
-        if step < self.run_facts.n_steps:
+        if step < self.spec.run.n_steps:
             self.losses[step], self.times_s[step] = loss, time.perf_counter()
         else:
-            np.savez(self.run_facts.folder / f"{self.spec.index}.npz", losses=self.losses, times_s=self.times_s)
+            self.report.save(losses=self.losses, times_s=self.times_s)

@@ -1,0 +1,81 @@
+"""`noisylearn loihi`: exported networks under the constraints of Loihi's cores."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from noisylearn.cli import options as o
+from noisylearn.cli.output import print_json, print_table, print_text, progress, waiting
+from noisylearn.lava.integers import IntegerOptions, IntegerResult, emulate
+from noisylearn.lava.netfile import read_net
+from noisylearn.lava.runner import TIMEOUT_S, run_net_in_integers
+from noisylearn.loihi.lowering import Lowered
+
+app = typer.Typer(no_args_is_help=True, help="Run exported networks in integers, as Loihi's cores would compute.")
+
+
+@app.command("run")
+def run_command(
+    net: Annotated[Path, typer.Argument(help="Network file, as `noisylearn export --to lava` leaves it.")],
+    steps: Annotated[int, typer.Option(help="Samples to run; the data starts again at its end.")],
+    learn: Annotated[bool, typer.Option("--learn", help="Let the weights change, by the rule of the file.")] = False,
+    lava: Annotated[
+        bool, typer.Option("--lava", help="Execute in Lava's learning engine as well, and compare.")
+    ] = False,
+    lr: Annotated[float | None, typer.Option(help="Learning rate. Default: that of the file.")] = None,
+    profile: Annotated[
+        str | None, typer.Option(help="Profile of the cores. Default: the file's, or loihi2-lava-0.10.")
+    ] = None,
+    headroom: Annotated[float, typer.Option(help="How many times over weights fit at the start.")] = 2.0,
+    timeout: Annotated[
+        float, typer.Option(help="Of Lava: seconds without any step after which to give up.")
+    ] = TIMEOUT_S,
+    json: o.Json = False,
+) -> None:
+    """Emulate a network file in the integers of neuromorphic cores: quantised weights, graded spikes, traces.
+
+    Says the rule as the learning engine reads it, the effective learning rates and everything that is rounded or
+    clipped. Emulation, not a chip.
+
+    Example: noisylearn loihi run net.h5 --steps 1000 --learn
+    """
+    options = IntegerOptions(steps, learn, lr, profile, headroom)
+    content = read_net(net)
+    with waiting(f"{content.rule.name} in integers"):
+        plan, result = emulate(content, options)
+    document = _document(result)
+    if lava:
+        with progress("nothing was kept, and no Lava process is left") as bar:
+            executed = run_net_in_integers(net, options, timeout, bar.run(f"{content.rule.name} in Lava, fixed point"))
+        document |= {"lava_steps_per_s": executed.steps / max(executed.seconds, 1e-9)}
+        document |= {"numbers_that_differ_from_lava": _differences(result, executed)}
+    if json:
+        print_json(document | {"saturation": result.saturation, "strings": plan.strings, "report": plan.report()})
+        return
+    rows = [[key.replace("_", " "), f"{value:.5g}"] for key, value in document.items()]
+    print_table(f"{net.name}: {content.rule.name} in integers", ["measured", "value"], rows, numbers=1)
+    _explain(plan, result)
+
+
+def _explain(plan: Lowered, result: IntegerResult) -> None:
+    print_text(plan.report())
+    print_text(result.saturation)
+
+
+def _document(result: IntegerResult) -> dict[str, Any]:
+    losses = result.losses[:, 1]
+    tenth = max(len(losses) // 10, 1)
+    return {
+        "samples": len(losses),
+        "loss_first_tenth": float(losses[:tenth].mean()),
+        "loss_last_tenth": float(losses[-tenth:].mean()),
+        "steps_per_s": result.steps / max(result.seconds, 1e-9),
+    }
+
+
+def _differences(one: IntegerResult, other: IntegerResult) -> int:
+    """How many losses and weights are not the same."""
+    different = int(np.count_nonzero(one.losses != other.losses))
+    return different + sum(int(np.count_nonzero(w != other.weights[name])) for name, w in one.weights.items())
