@@ -10,9 +10,11 @@ the validation part; the table shows means over seeds of runs on the whole train
 
 import argparse
 import multiprocessing
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -145,6 +147,27 @@ def in_lava(rate: float, n_samples: int) -> tuple[bool, float]:
     return bool((own.losses == lava.losses).all()), float(lava.losses[-n_samples // 4 :, 1].mean())
 
 
+def in_float_lava(rate: float, epochs: int, seed: int) -> Result:
+    """The whole training as float Lava processes, each neuron making its own noise."""
+    from noisylearn.lava.export import Data
+    from noisylearn.lava.export import lowered as lowered_to_floats
+    from noisylearn.lava.netfile import write_net
+    from noisylearn.lava.runner import run_net
+
+    task, net = digits.load(), model(seed)
+    order, relative = (torch.from_numpy(part) for part in samples(len(task.train_targets), epochs, seed))
+    x, y = task.train_inputs.double()[order][:, None], task.train_targets[order][:, None]
+    data = Data(x, y, torch.ones(len(x), 1, dtype=torch.float64), 0, task.loss_fn, relative)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "net.h5"
+        write_net(path, lowered_to_floats(net, RULE, load_profile(PROFILE), data, rate, seed))
+        result = run_net(path, len(x), learns=True)
+    net.load_state_dict({key: torch.from_numpy(value) for key, value in result.learned.items()})
+    with torch.no_grad():
+        outputs = net(task.test_inputs).double().numpy()
+    return _judged(result.losses, epochs, outputs, task.test_targets.numpy())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=8)
@@ -164,12 +187,15 @@ def main() -> None:
         best = {name: min(RATES, key=lambda rate, n=name: tuning[n, rate].result().loss) for name in names}
         final = {name: [pool.submit(run, name, best[name], options.epochs, s, "test") for s in seeds] for name in names}
         results = {name: [future.result() for future in futures] for name, futures in final.items()}
+    if options.lava_samples:
+        best["float, Lava"] = best["float, torch"]
+        results["float, Lava"] = [in_float_lava(best["float, Lava"], options.epochs, s) for s in seeds]
     reference = float(np.mean([r.loss for r in results["float, torch"]]))
     rows = []
     for name, found in results.items():
         loss, accuracy = np.mean([r.loss for r in found]), np.mean([r.accuracy for r in found])
         curve = np.mean([r.losses for r in found], 0)
-        tuned = " ".join(f"{tuning[name, rate].result().loss:.2f}" for rate in RATES)
+        tuned = " ".join(f"{tuning[name, rate].result().loss:.2f}" for rate in RATES if (name, rate) in tuning)
         shown = " ".join(f"{value:.2f}" for value in curve)
         rows.append(
             [name, f"{best[name]:g}", tuned, shown, f"{loss:.3f}", f"{loss / reference:.2f}", f"{accuracy:.3f}"]

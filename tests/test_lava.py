@@ -52,7 +52,8 @@ def test_deep_decorrelated_net_of_labels_equals_torch(tmp_path: Path) -> None:
     data = samples(500, batch=3)
     labels = data.targets.argmax(-1)
     cross_entropy = lambda output, target: torch.nn.functional.cross_entropy(output, target, reduction="none")  # noqa: E731
-    data = dataclasses.replace(data, targets=labels, loss_fn=cross_entropy)
+    rates = torch.linspace(1, 0, 500, dtype=torch.float64)
+    data = dataclasses.replace(data, targets=labels, loss_fn=cross_entropy, rates=rates)
     model = decorrelate(nl.networks.mlp(6, (20, 10), 3), 1e-2)
     difference, moved, losses = replayed(
         tmp_path / "net.h5", model, nl.rules.ANP(baseline="noisy"), "gaussian-node", data

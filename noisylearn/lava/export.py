@@ -33,7 +33,8 @@ LossFn = Callable[[Tensor, Tensor], Tensor]
 class Data:
     """Samples in the order they are learned, float64: inputs (steps, batch, n), targets and counts (steps, batch, ...).
 
-    period: steps of a sequence, or 0.  loss_fn: of torch, of rows of outputs and targets.
+    period: steps of a sequence, or 0.  loss_fn: of torch, of rows of outputs and targets.  rates: of learning at every
+    step, relative, (steps,), for single samples; None for one rate.
     """
 
     inputs: Tensor
@@ -41,6 +42,16 @@ class Data:
     counts: Tensor
     period: int
     loss_fn: LossFn
+    rates: Tensor | None = None
+
+    @property
+    def every_rate(self) -> Tensor:
+        """Relative rates, ones where none are stated. Raises UserError for rates along sequences."""
+        if self.rates is None:
+            return torch.ones(len(self.inputs), dtype=torch.float64)
+        if self.period:
+            raise UserError("rates go with single samples: along sequences the rule steps the optimizer itself")
+        return self.rates
 
 
 def export_run(
@@ -89,7 +100,7 @@ def lowered(
     expected = _learned_by_torch(model, rule, profile, data, lr, draws)
     return LavaNet(
         netlist, rule, profile, loss, lr, data.period, seed,
-        data.inputs.numpy(), data.targets.numpy(), data.counts.numpy(),
+        data.inputs.numpy(), data.targets.numpy(), data.counts.numpy(), data.every_rate.numpy(),
         {"|".join(name): _stacked(numbers, len(data.inputs)) for name, numbers in draws.record.items()},
         expected, facts,
     )  # fmt: skip
@@ -125,12 +136,13 @@ def _learned_by_torch(
     chip = Chip(model, profile, draws=draws)
     optimizer = torch.optim.SGD(model.parameters(), lr=lr)
     losses = []
-    for x, y, counts in _stretches(data):
+    for (x, y, counts), rate in zip(_stretches(data), data.every_rate.tolist(), strict=False):
         if data.period:
             losses.append(rule.run(chip, x, y, data.loss_fn, optimizer, counts))
             continue
         loss = rule.estimate(chip, x[0], functools.partial(_loss_of, data.loss_fn, y[0]))
         losses.append(loss.reshape(1))
+        optimizer.param_groups[0]["lr"] = lr * rate
         optimizer.step()
         chip.program()
     found: dict[str, Tensor] = {

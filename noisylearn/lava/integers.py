@@ -99,4 +99,4 @@ def read_executed(folder: Path) -> IntegerResult:
 def _samples(net: LavaNet, n: int) -> tuple[Array, NDArray[Any], Array]:
     """Inputs, targets and relative rates of n samples; steps that do not count teach nothing."""
     rows = np.arange(n) % net.steps
-    return net.inputs[rows, 0], net.targets[rows, 0], net.counts[rows, 0]
+    return net.inputs[rows, 0], net.targets[rows, 0], net.counts[rows, 0] * net.rates[rows]

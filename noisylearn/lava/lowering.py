@@ -172,7 +172,7 @@ class _Lowering:
 
         return ConnectionSpec(
             self.run, self.reports.of(f"connection into {layer.name}"), layer.name, layer.weight, layer.bias,
-            layer.n_recurrent, self.net.lr / (1 if by_weights else self.net.batch), self._reference,
+            layer.n_recurrent, self.net.rates * (self.net.lr / (1 if by_weights else self.net.batch)), self._reference,
             self._read_noise(layer), self._weight_noise(layer), from_noise if by_weights else None,
         )  # fmt: skip
 

@@ -26,8 +26,8 @@ class LavaNet:
 
     loss: name in `noisylearn.losses`.  lr: of plain gradient steps.  period: steps of a sequence, 0 for single samples.
     inputs: (steps, batch, features).  targets: (steps, batch, ...).  counts: (steps, batch), 0 where a loss does not
-    count.  draws: name of a stream in torch -> its numbers, (steps, draws of a step, ...), to
-    be replayed.
+    count.  rates: of learning, relative to lr, (steps,).  draws: name of a stream in torch -> its numbers, (steps, draws
+    of a step, ...), to be replayed.
     torch: what torch made of the same draws after `steps` updates: "layer.weight", "layer.bias", "population.matrix"
     and the loss of every step, "losses".  facts: of the run it came from.
     """
@@ -42,6 +42,7 @@ class LavaNet:
     inputs: Array
     targets: NDArray[Any]
     counts: Array
+    rates: Array
     draws: dict[str, Array]
     torch: dict[str, Array]
     facts: str
@@ -77,7 +78,7 @@ def write_net(path: Path, net: LavaNet) -> None:
             "lr": net.lr,
             "period": net.period,
             "seed": net.seed,
-            "data": {"inputs": net.inputs, "targets": net.targets, "counts": net.counts},
+            "data": {"inputs": net.inputs, "targets": net.targets, "counts": net.counts, "rates": net.rates},
             "draws": net.draws,
             "torch": net.torch,
             "facts": net.facts,
@@ -112,6 +113,7 @@ def _net(tree: Mapping[str, Any]) -> LavaNet:
         data["inputs"],
         data["targets"],
         data["counts"],
+        data["rates"],
         dict(tree["draws"]),
         dict(tree["torch"]),
         str(tree["facts"]),

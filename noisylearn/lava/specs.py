@@ -48,7 +48,7 @@ class SourceSpec:
 class ConnectionSpec:
     """A layer's weights, between what enters it (and, recurrent, what its own neurons gave a step before) and them.
 
-    reference: what passes (passes, ...) are compared with.  rate: of learning, divided by the batch.
+    reference: what passes (passes, ...) are compared with.  rates: of learning at every step, divided by the batch.
     read_noise: (step, inputs (passes, batch, n), weight) -> noise on the pre-activations, or None.
     weight_noise: step -> noise of every pass by parameter, or None.  from_noise: (modulators, noise) -> gradients.
     """
@@ -59,7 +59,7 @@ class ConnectionSpec:
     weight: Array
     bias: Array | None
     n_recurrent: int
-    rate: float
+    rates: Array
     reference: Callable[[Array], Array]
     read_noise: Callable[[int, Array, Array], Array] | None
     weight_noise: Callable[[int], list[dict[str, Array]]] | None

@@ -127,14 +127,15 @@ class PyConnection(Told):
         if step == 0:
             return
         spec = self.spec
+        rate = spec.rates[(step - 1) % len(spec.rates)]
         if spec.from_noise is not None:
             gradients = spec.from_noise(received[0, :, 0], self.noise)
-            self.weight -= spec.rate * gradients["weight"]
-            self.bias -= spec.rate * gradients.get("bias", 0.0)
+            self.weight -= rate * gradients["weight"]
+            self.bias -= rate * gradients.get("bias", 0.0)
             return
-        dgemm(-spec.rate, self.presynaptic.T, received, beta=1.0, c=self.weight.T, overwrite_c=True)
+        dgemm(-rate, self.presynaptic.T, received, beta=1.0, c=self.weight.T, overwrite_c=True)
         if spec.bias is not None:
-            self.bias -= spec.rate * received.sum(0)
+            self.bias -= rate * received.sum(0)
 
 
 class Neurons(AbstractProcess):
