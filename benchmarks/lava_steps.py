@@ -3,7 +3,9 @@
     python benchmarks/lava_steps.py [--steps 2000] [--hidden 100,500]
 
 The chain has as many processes and is as wide as the network's hidden layer, with the messages of a single pass; it
-learns nothing. Both run in processes of their own, one after the other, several times in turn.
+learns nothing, and sends one message a process where the network has to send two. A third contender is the network
+itself with one hidden unit: the same processes and messages, and next to no arithmetic. All run in processes of their
+own, one after the other, several times in turn.
 """
 
 import argparse
@@ -61,22 +63,24 @@ def main() -> None:
     if options.json:
         print(json.dumps(rows, indent=2))
         return
-    print(f"{'network':26}{'hidden':>8}{'processes':>11}{'steps/s':>10}{'chain':>10}{'ratio':>8}")
+    print(f"{'network':26}{'hidden':>8}{'processes':>11}{'steps/s':>10}{'chain':>10}{'ratio':>8}{'of one unit':>13}")
     for row in rows:
         numbers = f"{row['steps_per_s']:10.0f}{row['chain_steps_per_s']:10.0f}{row['ratio']:8.2f}"
-        print(f"{row['network']:26}{row['hidden']:8}{row['processes']:11}{numbers}")
+        print(f"{row['network']:26}{row['hidden']:8}{row['processes']:11}{numbers}{row['of_one_unit']:13.2f}")
 
 
 def measured(name: str, hidden: int, steps: int, repeats: int) -> dict[str, object]:
     """Medians of runs in turn, for ANP with two noisy passes."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "net.h5"
+        path, tiny = Path(folder) / "net.h5", Path(folder) / "tiny.h5"
         write_net(path, network(name, hidden))
-        ours, chains = [], []
+        write_net(tiny, network(name, 1))
+        ours, chains, ones = [], [], []
         for _ in range(repeats):
             result = run_net(path, steps, learns=True)
             ours.append(result.steps_per_s)
             chains.append(chain(result.n_processes, hidden, steps))
+            ones.append(run_net(tiny, steps, learns=True).steps_per_s)
     ratio = statistics.median(one / other for one, other in zip(ours, chains, strict=True))
     return {
         "network": name,
@@ -85,6 +89,7 @@ def measured(name: str, hidden: int, steps: int, repeats: int) -> dict[str, obje
         "steps_per_s": statistics.median(ours),
         "chain_steps_per_s": statistics.median(chains),
         "ratio": ratio,
+        "of_one_unit": statistics.median(one / other for one, other in zip(ours, ones, strict=True)),
     }
 
 
