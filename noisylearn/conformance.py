@@ -169,7 +169,7 @@ def _equals_torch(case: Case) -> str:
         path = Path(folder) / "net.h5"
         write_net(path, net)
         result = run_net(path, STEPS, learns=True, replays=True)
-    difference = max(result.difference(net).values())
+    difference = float(np.max(list(result.difference(net).values())))
     return "" if difference <= TOLERANCE[case.recurs] else f"differs by {difference:.1e}"
 
 

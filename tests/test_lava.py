@@ -29,7 +29,7 @@ from noisylearn.lava.export import lowered
 from noisylearn.lava.integers import IntegerOptions, emulate, plan_of
 from noisylearn.lava.lowering import why_not
 from noisylearn.lava.netfile import LavaNet, read_net, write_net
-from noisylearn.lava.runner import run_net, run_net_in_integers
+from noisylearn.lava.runner import LavaResult, run_net, run_net_in_integers
 from noisylearn.losses import LOSSES
 from noisylearn.netlist import from_model, from_tree
 
@@ -74,7 +74,7 @@ def test_sequences_of_two_layers_with_steps_that_do_not_count_equal_torch(tmp_pa
     rule = nl.rules.ANP(baseline="noisy", update="online")
     difference, _, losses = replayed(tmp_path / "net.h5", model, rule, "gaussian-node", data)
     assert difference <= 1e-10
-    assert losses > 0  # torch's is a mean over the samples that count, that of the critic over all
+    assert losses <= 1e-10
 
 
 @needs_lava
@@ -112,6 +112,45 @@ def test_without_learning_a_clean_pass_gives_the_loss_of_the_model(tmp_path: Pat
         expected = [float(data.loss_fn(model(x), y).mean()) for x, y in zip(data.inputs, data.targets, strict=True)]
     assert np.allclose(result.losses, [*expected, *expected[:2]], rtol=1e-12)
     assert not result.learned
+
+
+class Twice(nl.rules.NP):
+    """A rule of one's own, under the name of another."""
+
+
+def test_a_file_takes_no_rule_of_ones_own(tmp_path: Path) -> None:
+    with pytest.raises(nl.UserError, match="Twice is none of this package"):
+        write_net(tmp_path / "net.h5", small_net(rule=Twice()))
+
+
+def test_a_loss_that_only_looks_alike_is_refused() -> None:
+    weight = torch.tensor([1.0, 1.0, 7.0], dtype=torch.float64)
+
+    def weighted(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.cross_entropy(output, target, weight, reduction="none")
+
+    data = samples(20)
+    labels = data.targets.argmax(-1)
+    labels[0] = 0
+    data = dataclasses.replace(data, targets=labels, loss_fn=weighted)
+    with pytest.raises(nl.UserError, match="loss has no form outside torch"):
+        lowered(nl.networks.mlp(6, (8,), 3), nl.rules.NP(), nl.load_profile("gaussian-node"), data, lr=1e-3)
+
+
+def test_options_that_mean_nothing_are_refused(tmp_path: Path) -> None:
+    write_net(tmp_path / "net.h5", small_net())
+    result = LavaResult(np.zeros(3), {"hidden1.weight": np.zeros((8, 6))})
+    with pytest.raises(nl.UserError, match="cannot be compared"):
+        result.difference(small_net())
+    with pytest.raises(nl.UserError, match="--headroom 0"):
+        emulate(in_integers(), IntegerOptions(5, learns=True, headroom=0.0))
+    with pytest.raises(nl.UserError, match="sequences of 10 steps"):
+        emulate(in_integers(period=10), IntegerOptions(15, learns=True))
+    if compat.is_installed():
+        with pytest.raises(nl.UserError, match="add --learn"):
+            run_net(tmp_path / "net.h5", 3, replays=True)
+        with pytest.raises(nl.UserError, match="--timeout 0"):
+            run_net(tmp_path / "net.h5", 3, timeout_s=0)
 
 
 def test_numpy_losses_are_those_of_the_tasks() -> None:

@@ -24,6 +24,8 @@ def conformance_command(
     """
     if backend is not None and backend not in BACKENDS:
         raise unknown_name("backend", backend, BACKENDS)
+    if backend is not None and not (check or json):
+        raise UserError("--backend chooses claims to run or to list: add --verify or --json")
     chosen = [claim for claim in claims() if backend in (None, claim.backend)]
     failures = _failures(chosen) if check else {}
     if out is not None:
@@ -32,6 +34,8 @@ def conformance_command(
         print_json([_document(claim, failures.get(i, "")) for i, claim in enumerate(chosen)])
     elif out is None and not check:
         print_text(page())
+    if check and not failures and not json:
+        print_text(f"{sum(not claim.excluded for claim in chosen)} claims hold")
     for i, found in failures.items():
         claim = chosen[i]
         raise UserError(f"{claim.case.name}, {claim.case.network}, on {claim.backend}: {found}, not {claim.holds}")

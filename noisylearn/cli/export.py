@@ -45,6 +45,10 @@ def export_command(
     if out.resolve() == run.resolve():
         raise UserError(f"-o {out} is the run itself: give another name")
     if to == "nir":
+        if initial or (profile, only, without, lr) != (None,) * 4:
+            raise UserError(
+                "--initial, --lr, --profile, --only, --without go with --to lava; NIR gets the run as it is"
+            )
         _to_nir(run, out, json)
         return
     chosen = _profile(run, profile, only, without)

@@ -44,6 +44,8 @@ def run_command(
         print_table(
             f"{net.name}: {content.rule.name} on {content.profile.name}", ["measured", "value"], rows, numbers=1
         )
+        if replay and steps != content.steps:
+            print_text(f"not compared with torch, which learned for {content.steps} steps: say --steps {content.steps}")
         if out is not None:
             print_text(f"result: {out}")
 
@@ -58,5 +60,5 @@ def _document(net: LavaNet, result: LavaResult, compares: bool) -> dict[str, Any
         "processes": result.n_processes,
     }
     if compares:
-        document["largest_difference_from_torch"] = max(result.difference(net).values())
+        document["largest_difference_from_torch"] = float(np.max(list(result.difference(net).values())))
     return document

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import importlib
 import importlib.metadata
-import importlib.util
 import multiprocessing
 import sys
 from collections.abc import Callable, Iterator

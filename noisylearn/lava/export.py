@@ -26,6 +26,7 @@ from noisylearn.profiles import HardwareProfile, profile_from_text
 from noisylearn.rules import Rule
 from noisylearn.runs import RunFile, tensors
 
+PROBED = 1000  # samples on which a loss is compared
 LossFn = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -165,14 +166,20 @@ def _stretches(data: Data) -> list[tuple[Tensor, Tensor, Tensor]]:
 
 def _name_of(loss_fn: LossFn, data: Data) -> str:
     """Name of the numpy loss that agrees with this one on numbers. Raises UserError if there is none."""
-    target = data.targets[0]
-    n_outputs = int(data.targets.max()) + 1 if target.dim() == 1 else target.shape[-1]
-    outputs = torch.randn(len(target), n_outputs, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    wanted = loss_fn(outputs, target).numpy()
+    target = data.targets.flatten(0, 1)[:PROBED]
+    labels = target.dim() == 1
+    n_outputs = int(data.targets.max()) + 1 if labels else target.shape[-1]
+    if labels:
+        target = torch.cat([target, torch.arange(n_outputs)])
+    generator = torch.Generator().manual_seed(0)
+    outputs = torch.randn(len(target), n_outputs, generator=generator, dtype=torch.float64)
+    probes = [outputs * scale for scale in (0.1, 1.0, 10.0)]
+    wanted = [loss_fn(probe, target).numpy() for probe in probes]
     for name, loss in LOSSES.items():
-        if (name == "cross-entropy") == (target.dim() == 1):
-            found = loss(outputs.numpy(), target.numpy())
-            if found.shape == wanted.shape and np.allclose(found, wanted, rtol=1e-12, atol=0):
+        if (name == "cross-entropy") == labels:
+            found = [loss(probe.numpy(), target.numpy()) for probe in probes]
+            pairs = list(zip(found, wanted, strict=True))
+            if all(f.shape == w.shape and np.allclose(f, w, rtol=1e-9, atol=1e-12) for f, w in pairs):
                 return name
     raise UserError(f"this task's loss has no form outside torch; known: {', '.join(LOSSES)}")
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from noisylearn.cores import Cores
 from noisylearn.errors import UserError
 from noisylearn.lava.compat import load_lava
 from noisylearn.lava.logs import Logs, scratch
@@ -57,13 +58,15 @@ def run_fixed(
     Raises UserError where Lava cannot be loaded, or the cores are none that its engine computes as.
     """
     network = lowered.network
-    for key, bits in _WIDTHS.items():
-        if getattr(network.cores, key) != bits:
-            raise UserError(f"cores.{key} = {getattr(network.cores, key)}: Lava's engine has {bits}; use the emulator")
+    check_cores(network.cores)
     load_lava()
     counts = Saturation()
     payloads = network.encoded(np.asarray(inputs, dtype=np.float64), counts)
     rates = np.ones(len(payloads)) if rates is None else np.asarray(rates, dtype=np.float64)
+    if not len(payloads) == len(targets) == len(rates):
+        raise UserError(
+            f"{len(payloads)} inputs, {len(targets)} targets, {len(rates)} rates; give one of each a sample"
+        )
     with scratch() as folder:
         logs = Logs(folder)
         for p in network.populations if record else ():
@@ -74,13 +77,22 @@ def run_fixed(
             lowered, Critic(lowered, loss), payloads, np.asarray(targets), rates, seed, learn, logs, reports
         )
         reports.publish()
-        seconds, steps = machine.run()
-        weights, traces = machine.state()
-        machine.stop()
+        try:
+            seconds, steps = machine.run()
+            weights, traces = machine.state()
+        finally:
+            machine.stop()
         for found in logs.counts():
             counts.add(found)
         kept = {p.name: logs.read(p.name) for p in network.populations} if record else {}
         return FixedRun(logs.read("losses"), weights, traces, kept, counts, seconds, steps)
+
+
+def check_cores(cores: Cores) -> None:
+    """Raises UserError for cores that are none of those that Lava's engine computes as."""
+    for key, bits in _WIDTHS.items():
+        if getattr(cores, key) != bits:
+            raise UserError(f"cores.{key} = {getattr(cores, key)}: Lava's engine has {bits}; use the emulator")
 
 
 class _Machine:

@@ -55,6 +55,13 @@ def plan_of(net: LavaNet, options: IntegerOptions) -> Lowered:
     """The network of a file in integers, with its rule. Raises UserError for what has no such form."""
     if options.n_steps < 1:
         raise UserError(f"--steps {options.n_steps}: give at least 1")
+    if not options.headroom > 0:
+        raise UserError(f"--headroom {options.headroom:g}: give a number above 0")
+    if net.period and options.n_steps > net.period:
+        raise UserError(
+            f"--steps {options.n_steps}: the file has sequences of {net.period} steps, and the cores' state runs on "
+            "from one to the next; run one sequence"
+        )
     if net.batch != 1:
         raise UserError(f"the file has {net.batch} samples a step, cores learn from one: export with --batch 1")
     own = net.profile.specification.cores is not None

@@ -116,6 +116,8 @@ def lower(net: LavaNet, options: Options, reports: Reports) -> Specs:
     """What every process is told. Raises UserError for what has no form as processes, or draws that are too few."""
     if reason := why_not(net.rule, net.profile, net.netlist, options.learns):
         raise UserError(reason)
+    if options.replays and not options.learns:
+        raise UserError("--replay repeats the draws of learning: add --learn")
     if options.replays and options.n_steps > net.steps:
         raise UserError(
             f"--replay has draws for {net.steps} steps, not {options.n_steps}: export with more --steps, or run fewer"

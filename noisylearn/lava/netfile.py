@@ -13,7 +13,7 @@ from noisylearn.errors import UserError
 from noisylearn.losses import LOSSES
 from noisylearn.netlist import Netlist, from_tree
 from noisylearn.profiles import HardwareProfile, profile_from_text
-from noisylearn.rules import Rule, rule_class
+from noisylearn.rules import REGISTRY, Rule, rule_class
 from noisylearn.runs import Tree, TreeFile
 
 Array = NDArray[np.float64]
@@ -67,7 +67,15 @@ class NetFile(TreeFile):
 
 
 def write_net(path: Path, net: LavaNet) -> None:
-    """Write the file beside and rename it. Raises UserError where it cannot be written."""
+    """Write the file beside and rename it.
+
+    Raises UserError where it cannot be written, and for a rule of one's own: a file names rules, it carries no code.
+    """
+    if REGISTRY.get(net.rule.name) is not type(net.rule):
+        raise UserError(
+            f"rule {type(net.rule).__name__} is none of this package, and a network file carries no code; rules of "
+            "one's own run in the emulator from Python, see docs/loihi.md"
+        )
     NetFile(path).write(
         {
             "kind": "network for Lava",

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from noisylearn.replace import replace_file
+
 MOST_PROCESSES = 4096
 FAILURE = ".error"
 _PROGRESS, _TITLES = "progress.npy", "titles.json"
@@ -33,7 +35,7 @@ class Report:
             yield
         except BaseException:
             trace = f"step {number}\n{traceback.format_exc()}"
-            (self.folder / f"{self.title.replace('/', '|')}{FAILURE}").write_text(trace, encoding="utf-8")
+            replace_file(self.folder / f"{self.title.replace('/', '|')}{FAILURE}", trace.encode(), "traceback")
             raise
 
     def save(self, **arrays: NDArray[Any]) -> None:
@@ -61,7 +63,7 @@ class Reports:
 
     def publish(self) -> None:
         """Let who waits know the titles."""
-        (self.folder / _TITLES).write_text(json.dumps(self.titles), encoding="utf-8")
+        replace_file(self.folder / _TITLES, json.dumps(self.titles).encode(), "titles")
 
     def steps(self) -> dict[str, int]:
         """Title -> the step that each process is in; empty before the run knows them."""

@@ -16,6 +16,7 @@ import numpy as np
 from noisylearn.errors import UserError
 from noisylearn.lava.child import LAVA
 from noisylearn.lava.compat import require_lava
+from noisylearn.lava.fixed import check_cores
 from noisylearn.lava.group import POLL_S, last_words, process_group
 from noisylearn.lava.integers import IntegerOptions, IntegerResult, plan_of, read_executed
 from noisylearn.lava.lowering import Options, Specs, lower
@@ -42,7 +43,12 @@ class LavaResult:
     n_processes: int = 0
 
     def difference(self, net: LavaNet) -> dict[str, float]:
-        """Largest difference from what torch learned of the same draws, by array."""
+        """Largest difference from what torch learned of the same draws, by array.
+
+        Raises UserError after another number of steps than torch made.
+        """
+        if len(self.losses) != net.steps:
+            raise UserError(f"{len(self.losses)} steps ran, torch learned for {net.steps}: these cannot be compared")
         return {key: float(np.abs(value - net.torch[key]).max()) for key, value in self.learned.items()}
 
 
@@ -61,11 +67,10 @@ def run_net(
     Raises UserError where Lava is not installed, the file has no form as processes, a process fails (with its name and
     traceback) or no step ends in time. No process is left behind, whatever happens.
     """
-    if n_steps < 1:
-        raise UserError(f"--steps {n_steps}: give at least 1")
     require_lava()
     if n_steps < 1:
         raise UserError(f"--steps {n_steps}: give at least 1")
+    _check_timeout(timeout_s)
     options = Options(n_steps, learns, replays)
     with _scratch() as folder:
         specs = lower(read_net(path), options, new_reports(folder))  # so that mistakes show before anything starts
@@ -85,11 +90,18 @@ def run_net_in_integers(
     """
     require_lava()
     plan = plan_of(read_net(path), options)
+    check_cores(plan.network.cores)
+    _check_timeout(timeout_s)
     with _scratch() as folder:
         new_reports(folder)
         total = options.n_steps * plan.schedule.t_epoch
         _run_job({"net": str(path.resolve()), "integers": vars(options)}, folder, total, timeout_s, on_step)
         return read_executed(folder)
+
+
+def _check_timeout(timeout_s: float) -> None:
+    if not timeout_s > 0:
+        raise UserError(f"--timeout {timeout_s:g}: give seconds, more than 0")
 
 
 @contextmanager
@@ -135,7 +147,6 @@ def _raise_failures(folder: Path) -> None:
     """Raises UserError with the name and the traceback of a process that failed; its own, before Lava's."""
     found = sorted(folder.glob(f"*{FAILURE}"), key=lambda path: (path.stem == LAVA, path.name))
     if found:
-        time.sleep(POLL_S)  # it may be in the middle of writing
         trace = found[0].read_text(encoding="utf-8").strip()
         what = LAVA if found[0].stem == LAVA else f"Lava process '{found[0].stem}'"
         raise UserError(f"{what} failed: {trace.splitlines()[-1] if trace else 'no traceback'}\n{trace}")

@@ -257,11 +257,12 @@ class PyCritic(Told):
             self.third_factor_out.send(self.factors)
         outputs = self.y_in.recv()
         now = step % run.data_steps
-        losses = spec.loss(outputs, spec.targets[now]) * spec.counts[now]
+        counts = spec.counts[now]
+        losses = spec.loss(outputs, spec.targets[now]) * counts
         if run.learns:
             norms = self.norm_in.recv() if spec.by_nodes else None
             self.factors = spec.factors(losses, norms)
-        self.loss_out.send(np.array([spec.reference(losses).mean()]))
+        self.loss_out.send(np.array([spec.reference(losses).sum() / max(counts.sum(), 1.0)]))
 
 
 class Recorder(AbstractProcess):
