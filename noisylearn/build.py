@@ -35,12 +35,12 @@ def build_model(config: TrainConfig, task: tasks.Task) -> nn.Module:
     if isinstance(task, tasks.SequenceTask):
         return _in_time(config, task)
     shape = tuple(task.input_shape)
-    if config.network == "convnet":
-        if len(shape) != 3:
-            raise UserError(f"network convnet takes images (channels, height, width); {task.name} has shape {shape}")
-        model = networks.convnet(shape, task.n_outputs, config.seed)
+    if config.network in networks.CONVNETS:
+        model = networks.convnet(shape, task.n_outputs, config.seed, config.initialisation, config.network)
     else:
-        model = networks.mlp(math.prod(shape), config.hidden, task.n_outputs, config.seed, config.activation)
+        model = networks.mlp(
+            math.prod(shape), config.hidden, task.n_outputs, config.seed, config.activation, config.initialisation
+        )
     return decorrelate(model, config.decorrelation_rate) if config.decorrelation_rate else model
 
 

@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 
 from noisylearn.errors import UserError, unknown_name
 from noisylearn.estimate import Baseline
-from noisylearn.networks.feedforward import Activation
+from noisylearn.networks.feedforward import CONVNETS, Activation, ConvnetName, Initialisation
 from noisylearn.networks.spiking import Neuron, Reset
 from noisylearn.profiles import HardwareProfile
 from noisylearn.records import Record, one_line
@@ -42,12 +42,13 @@ class TrainConfig(Record):
     update: Update = "sequence"
     truncate: int | None = Field(default=None, ge=1)
     seq_len: int | None = Field(default=None, ge=1)
-    network: Literal["mlp", "convnet", "rnn", "spiking"] = "mlp"
+    network: Literal["mlp", "rnn", "spiking"] | ConvnetName = "mlp"
     neuron: Neuron = "leaky"
     threshold: float = Field(default=0.3, gt=0, allow_inf_nan=False)
     reset: Reset = "subtract"
     hidden: tuple[int, ...] = (300,)
     activation: Activation = "leaky-relu"
+    initialisation: Initialisation = "torch"
     optimizer: str = "adam"
     lr: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
     schedule: Literal["constant", "cosine"] = "cosine"
@@ -160,9 +161,9 @@ def idle_options(label: str, settings: Mapping[str, Any]) -> set[str]:
     idle |= {"update"} if label in ("bptt", "dbptt") else set()
     idle |= {"decorrelation_rate"} if not decorrelated else set()
     idle |= {"decay"} if settings.get("credit") != "trace" else set()
-    idle |= {"credit", "decay", "update", "seq_len"} if network not in NETWORKS_IN_TIME else set()
+    idle |= {"initialisation"} if network in NETWORKS_IN_TIME else {"credit", "decay", "update", "seq_len"}
     idle |= {"neuron", "threshold", "reset"} if network != "spiking" else {"activation"}
-    return idle | ({"hidden", "activation"} if network == "convnet" else set())
+    return idle | ({"hidden", "activation"} if network in CONVNETS else set())
 
 
 NETWORKS_IN_TIME = ("rnn", "spiking")
@@ -171,7 +172,7 @@ NETWORKS_IN_TIME = ("rnn", "spiking")
 def _check_time(task: str, label: str, in_time: bool, network: str) -> None:
     """Raises UserError for a network or a rule that does not go with sequences, or with none but them."""
     if in_time != (network in NETWORKS_IN_TIME):
-        choose = " or ".join(NETWORKS_IN_TIME) if in_time else "mlp or convnet"
+        choose = " or ".join(NETWORKS_IN_TIME if in_time else ("mlp", *CONVNETS))
         what = "sequences" if in_time else "no sequences"
         raise UserError(f"--network {network}: task {task} has {what}; choose {choose}")
     rule = split_label(label)[0]
@@ -190,7 +191,7 @@ def _no_effect(option: str, label: str) -> str:
         return "goes with tasks that have sequences, and rules that choose"
     if option in ("neuron", "threshold", "reset"):
         return "goes with --network spiking"
-    networks = {"hidden": "mlp", "activation": "mlp or rnn"}
+    networks = {"hidden": "mlp", "activation": "mlp or rnn", "initialisation": "mlp or convnet"}
     return f"goes with --network {networks[option]}" if option in networks else f"has no effect on rule {label}"
 
 

@@ -20,16 +20,18 @@ from noisylearn.replace import replace_file
 FORMAT_VERSION = 1
 ALWAYS = {"id", "config", "status", "metrics", "step", "wall_s"}
 FINISHED, UNFINISHED = {"final", "weights", "baselines"}, {"checkpoint"}
+LARGE = 4096  # bytes of an array above which compression is worth its overhead
 Tree = dict[str, Any]  # of numbers, strings, tensors, numpy arrays and further trees
 
 
 class TreeFile:
     """A tree of numbers, strings and arrays in one HDF5 file, with a checksum.
 
-    what: the kind of file, for messages.  mend: what to do about a damaged one.
+    what: the kind of file, for messages.  mend: what to do about a damaged one.  compresses: whether arrays are.
     """
 
     what, mend = "file", "make it anew"
+    compresses = False
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -43,7 +45,7 @@ class TreeFile:
         content = io.BytesIO()  # in memory first: HDF5 handles a full disk badly
         with h5py.File(content, "w") as file:
             file.attrs["format_version"] = FORMAT_VERSION
-            _write_group(file, tree)
+            _write_group(file, tree, self.compresses)
             file.attrs["checksum"] = _checksum(file)
         replace_file(self.path, content.getbuffer(), self.what)
 
@@ -99,12 +101,13 @@ def prepare_folder(out: Path) -> None:
         raise UserError(f"output folder {out}: cannot be written: {error.strerror}; choose another --out") from None
 
 
-def _write_group(group: h5py.Group, tree: Mapping[str, Any]) -> None:
+def _write_group(group: h5py.Group, tree: Mapping[str, Any], compresses: bool) -> None:
     for key, value in tree.items():
         if isinstance(value, Mapping):
-            _write_group(group.create_group(key, track_order=True), value)
+            _write_group(group.create_group(key, track_order=True), value, compresses)
         elif isinstance(value, Tensor | np.ndarray):
-            group.create_dataset(key, data=value.detach().cpu().numpy() if isinstance(value, Tensor) else value)
+            array = value.detach().cpu().numpy() if isinstance(value, Tensor) else value
+            group.create_dataset(key, data=array, compression="gzip" if compresses and array.nbytes > LARGE else None)
         elif isinstance(value, list):
             group.create_dataset(key, data=np.asarray(value, dtype=np.float64))
         else:

@@ -1,9 +1,13 @@
 """Fixtures shared by the tests."""
 
 import os
+import sys
+import warnings
 from pathlib import Path
 
 import pytest
+
+from noisylearn import cli
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +18,22 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs the full data sets: set NOISYLEARN_DATA to their folder ('{folder}' does not exist)")
     return folder
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """Exit status, standard output, standard error of a command."""
+
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # which the command replaces
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["noisylearn", *map(str, arguments)])
+        status = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            status = stop.code or 0
+        found = capsys.readouterr()
+        return status, found.out, found.err
+
+    return call

@@ -34,23 +34,6 @@ def _small(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def run(capsys, monkeypatch):
-    """Exit status, standard output, standard error of a command."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["noisylearn", *map(str, arguments)])
-        status = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            status = stop.code or 0
-        found = capsys.readouterr()
-        return status, found.out, found.err
-
-    return call
-
-
-@pytest.fixture
 def document(run):
     """The JSON document of a command that succeeds: exactly one, and nothing on standard error."""
 
@@ -200,7 +183,7 @@ def test_compare_with_nothing_to_run(document):
         (["--scale", "huge"], "'network', 'layer' or 'rnn-paper'"),
         (["--rule", "np", "--scale", "layer"], "--scale has no effect on rule np"),
         (["--schedule", "line"], "'constant' or 'cosine'"),
-        (["--network", "rnn"], "choose mlp or convnet"),
+        (["--network", "rnn"], "choose mlp or convnet or convnet-64"),
         (["--held-out", "train"], "held_out"),
         (["--draws", "0"], "draws"),
         (["--lr", "nan"], "lr"),

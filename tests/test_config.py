@@ -27,7 +27,7 @@ OTHER = {
     "task": "mnist", "rule": "np", "profile": "b", "baseline": "noisy", "draws": 2, "scale": "layer",
     "forward": "chip", "readout": "delta", "network": "convnet", "credit": "trace", "decay": 0.5, "update": "online",
     "truncate": 3, "seq_len": 7, "neuron": "synaptic", "threshold": 0.5, "reset": "zero", "hidden": (3,),
-    "activation": "tanh", "optimizer": "sgd", "lr": 2e-3,
+    "activation": "tanh", "initialisation": "glorot", "optimizer": "sgd", "lr": 2e-3,
     "schedule": "constant", "epochs": 11, "batch": 7, "decorrelation_rate": 0.1, "weight_normalisation": True,
     "held_out": "validation", "seed": 1, "device": "cuda",
 }  # fmt: skip
@@ -116,9 +116,10 @@ def test_idle_options():
     assert idle_options("bp", {"network": "convnet"}) == without_time | {
         "baseline", "draws", "scale", "readout", "decorrelation_rate", "hidden", "activation",
     }  # fmt: skip
-    assert idle_options("danp", {"network": "rnn"}) == {"forward", "decay", "neuron", "threshold", "reset"}
-    assert idle_options("danp", {"network": "rnn", "credit": "trace"}) == {"forward", "neuron", "threshold", "reset"}
-    of_anp, of_others = {"scale"}, {"forward", "decay", "decorrelation_rate", "activation"}
+    of_others_in_time = {"neuron", "threshold", "reset", "initialisation"}
+    assert idle_options("danp", {"network": "rnn"}) == {"forward", "decay", *of_others_in_time}
+    assert idle_options("danp", {"network": "rnn", "credit": "trace"}) == {"forward", *of_others_in_time}
+    of_anp, of_others = {"scale"}, {"forward", "decay", "decorrelation_rate", "activation", "initialisation"}
     assert idle_options("np", {"network": "spiking"}) == of_anp | of_others
     of_perturbation = {
         "baseline",
@@ -131,6 +132,7 @@ def test_idle_options():
         "neuron",
         "threshold",
         "reset",
+        "initialisation",
     }
     assert idle_options("bptt", {"network": "rnn"}) == of_perturbation | {"update"}
     assert idle_options("tbptt3", {"network": "rnn"}) == of_perturbation
@@ -144,7 +146,7 @@ def test_idle_options():
         ("digits", "bptt", {}, "say bp$"),
         ("digits", "dtbptt3", {}, "say bp$"),
         ("mackey-glass", "anp", {"network": "mlp"}, "choose rnn or spiking"),
-        ("digits", "anp", {"network": "rnn"}, "choose mlp or convnet"),
+        ("digits", "anp", {"network": "rnn"}, "choose mlp or convnet or convnet-64"),
         ("digits", "anp", {"credit": "trace"}, "--credit goes with tasks that have sequences"),
         ("digits", "anp", {"seq_len": 3}, "--seq-len goes with tasks that have sequences"),
         ("mackey-glass", "bptt", {"update": "online"}, "--update has no effect on rule bptt"),

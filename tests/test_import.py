@@ -37,6 +37,7 @@ LAYERS = [
     {"lava"},
     {"conformance"},
     {"report"},
+    {"papers"},
     {"cli"},
     {"__main__"},
 ]

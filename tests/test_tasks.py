@@ -2,19 +2,22 @@
 
 import dataclasses
 import hashlib
+import io
 import lzma
 import math
 import shutil
+import zipfile
 from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from noisylearn import tasks
 from noisylearn.errors import UserError
-from noisylearn.tasks import cifar10, files, linear_teacher, mnist, mnist_sample
+from noisylearn.tasks import cifar10, files, linear_teacher, mnist, mnist_sample, tiny_imagenet
 from noisylearn.tasks.base import ClassificationTask, RegressionTask
 from noisylearn.tasks.ridge import ridge_predictions
 
@@ -63,7 +66,11 @@ def sized(request):
     return load(name, request, held_out), SIZES[request.param]
 
 
-@pytest.fixture(params=[name for name in tasks.names() if not tasks.describe(name).in_time])
+# The same code as their small variants read, but long in reading.
+LARGE = {"cifar10-16", "tiny-imagenet", "tiny-imagenet-20"}
+
+
+@pytest.fixture(params=[name for name in tasks.names() if not tasks.describe(name).in_time and name not in LARGE])
 def small(request):
     """Every task cut to a few samples, for what does not depend on their number."""
     task = load(request.param, request) if request.param != "cifar10" else small_cifar10(request)
@@ -282,6 +289,7 @@ def test_ridge_penalty_guards_against_more_features_than_samples():
 def test_every_task_is_described_without_its_data(monkeypatch, tmp_path):
     monkeypatch.setenv(files.ENVIRONMENT_VARIABLE, str(tmp_path))
     without_time = {"mnist", "cifar10", "sarcos", "linear-teacher", "mnist-sample", "digits"}
+    without_time |= {"cifar10-16", "tiny-imagenet", "tiny-imagenet-20", "tiny-imagenet-20-16"}
     assert {name for name in tasks.names() if not tasks.describe(name).in_time} == without_time
     assert {name for name in tasks.names() if tasks.describe(name).in_time} == {
         "mackey-glass", "copying", "copying-fixed", "weather", "weather-1h", "weather-48h", "psmnist", "psmnist-sample",
@@ -316,7 +324,7 @@ def test_missing_file(name, tmp_path):
 def test_truncated_file(name, tmp_path):
     file = tasks.describe(name).files[0]
     path = tmp_path / file.path
-    path.parent.mkdir()
+    path.parent.mkdir(exist_ok=True)
     path.write_bytes(b"x" * 1000)
     message = single_line_error(tasks.load, name, tmp_path)
     for part in (str(path), "1000 bytes", f"{file.size} bytes", file.checksum[:12], "download it again"):
@@ -356,3 +364,64 @@ def test_order_in_which_folders_are_taken(tmp_path, monkeypatch):
     assert files.data_folder() == environment
     monkeypatch.setenv(files.ENVIRONMENT_VARIABLE, "")
     assert files.data_folder() == tmp_path / ".cache" / "noisylearn"
+
+
+def test_cifar10_averaged_to_16_pixels(data_dir):
+    half = tasks.load("cifar10-16", data_dir)
+    assert half.train_inputs.shape == (50_000, 3, 16, 16)
+    inputs, targets = cifar10.read_samples(data_dir, "test_batch")
+    assert torch.equal(half.test_targets, targets)
+    means = inputs[:50].reshape(50, 3, 16, 2, 16, 2).mean((3, 5))
+    for channel in range(3):  # equal but for scale and shift
+        found = torch.stack([means[:, channel].flatten(), half.test_inputs[:50, channel].flatten()])
+        assert torch.corrcoef(found)[0, 1] > 0.99999
+
+
+def test_tiny_imagenet_of_every_tenth_class(data_dir):
+    task = tasks.load("tiny-imagenet-20-16", data_dir)
+    assert task.train_inputs.shape == (10_000, 3, 16, 16)
+    assert task.test_inputs.shape == (1_000, 3, 16, 16)
+    assert (task.train_targets.bincount() == 500).all()
+    validation = tasks.load("tiny-imagenet-20-16", data_dir, held_out="validation")
+    assert (validation.test_targets.bincount() == 50).all()
+
+
+def tiny_archive(path, side=64):
+    """An archive as the published one: 20 classes, two training images and one test image of each of one colour."""
+
+    def jpeg(shade):
+        content = io.BytesIO()
+        Image.new("RGB", (side, side), (shade, shade, shade)).save(content, "JPEG")
+        return content.getvalue()
+
+    names = [f"n{i:02}" for i in range(20)]
+    root = "tiny-imagenet-200"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(f"{root}/wnids.txt", "\n".join(reversed(names)))
+        for i, name in enumerate(names):
+            for k in range(2):
+                archive.writestr(f"{root}/train/{name}/images/{name}_{k}.JPEG", jpeg(10 * i + k))
+            archive.writestr(f"{root}/val/images/val_{i}.JPEG", jpeg(10 * i + 5))
+        lines = [f"val_{i}.JPEG\t{name}\t0\t0\t62\t62" for i, name in enumerate(names)]
+        archive.writestr(f"{root}/val/val_annotations.txt", "\n".join(lines))
+
+
+def test_tiny_imagenet_reads_the_published_archive_too(tmp_path, monkeypatch):
+    tiny_archive(tmp_path / "a.zip")
+    monkeypatch.setattr(tiny_imagenet, "PER_CLASS", 2)
+    jpegs = list(tiny_imagenet._from_zip(tmp_path / "a.zip", every=10))
+    assert [(label, part) for _, label, part in jpegs] == [(0, 0), (0, 0), (1, 0), (1, 0), (0, 1), (1, 1)]
+    images, labels = tiny_imagenet._decoded(tmp_path / "a.zip", iter(jpegs), tiny_imagenet.TRAIN, shrink=4)
+    assert labels.tolist() == [0, 1, 0, 1]
+    assert images.shape == (4, 3, 16, 16)
+    assert [round(float(image.mean())) for image in images] == [0, 100, 1, 101]
+
+
+@pytest.mark.parametrize(("content", "named"), [(b"no image", "cannot be decoded"), (None, "shape")])
+def test_tiny_imagenet_with_a_broken_image(content, named, tmp_path):
+    if content is None:
+        tiny_archive(tmp_path / "a.zip", side=32)
+        with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+            content = archive.read("tiny-imagenet-200/val/images/val_0.JPEG")
+    with pytest.raises(UserError, match=named):
+        tiny_imagenet._decoded(tmp_path / "a.zip", iter([(content, 0, 0)]), tiny_imagenet.TRAIN, shrink=1)

@@ -15,6 +15,7 @@ from noisylearn.cli.loihi import app as loihi_app
 from noisylearn.cli.operations import operations_command
 from noisylearn.cli.output import InterruptedRunError
 from noisylearn.cli.profiles import app as profiles_app
+from noisylearn.cli.reproduce import reproduce_command
 from noisylearn.cli.rules import app as rules_app
 from noisylearn.cli.tasks import app as tasks_app
 from noisylearn.cli.train import train_command
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 app.command("train")(train_command)
 app.command("compare")(compare_command)
+app.command("reproduce")(reproduce_command)
 app.command("export")(export_command)
 app.command("conformance")(conformance_command)
 app.add_typer(lava_app, name="lava")

@@ -49,6 +49,7 @@ def compare_command(
     threshold: o.Threshold = None,
     reset: o.Reset = None,
     activation: o.Activation = None,
+    initialisation: o.Initialisation = None,
     optimizer: o.Optimizer = None,
     schedule: o.Schedule = None,
     weight_normalisation: o.WeightNormalisation = None,

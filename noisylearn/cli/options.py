@@ -39,12 +39,16 @@ Update = Annotated[
     str | None, typer.Option(help=f"In time, when weights change: online (every step) or sequence. {RECIPE}")
 ]
 SeqLen = Annotated[int | None, typer.Option(help="Steps of a sequence (copying: symbols). Default: as the task says.")]
-Network = Annotated[str | None, typer.Option(help="mlp or convnet; for sequences rnn or spiking.")]
+Network = Annotated[str | None, typer.Option(help="mlp, convnet or convnet-64; for sequences rnn or spiking.")]
 Neuron = Annotated[str | None, typer.Option(help="Of --network spiking: leaky, rleaky or synaptic.")]
 Threshold = Annotated[float | None, typer.Option(help="Of --network spiking: membrane potential at which one fires.")]
 Reset = Annotated[str | None, typer.Option(help="Of --network spiking, at a spike: subtract, or zero (as on Loihi).")]
 Hidden = Annotated[str | None, typer.Option(help=f"Units of the hidden layers, e.g. 300 or 300,100. {RECIPE}")]
 Activation = Annotated[str | None, typer.Option(help="Of the mlp or rnn: leaky-relu, relu, tanh or identity.")]
+Initialisation = Annotated[
+    str | None,
+    typer.Option(help="Of the mlp or convnet: torch (its defaults), or glorot (as Keras)."),
+]
 Optimizer = Annotated[str | None, typer.Option(help="Any optimizer of torch.optim, in lower case, with its defaults.")]
 Lr = Annotated[float | None, typer.Option(help=f"Learning rate. {RECIPE}")]
 Schedule = Annotated[str | None, typer.Option(help="Of the learning rate: constant or cosine (to zero).")]

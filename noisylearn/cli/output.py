@@ -1,7 +1,7 @@
 """What commands print: tables for people, one JSON document for machines, progress on standard error."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,8 +21,13 @@ from noisylearn.train import OnStep
 
 
 def print_json(document: Any) -> None:
-    """One JSON document and nothing else on standard output; numbers that are not finite become null."""
-    print(json.dumps(_finite(document), indent=2, allow_nan=False))
+    """One JSON document and nothing else on standard output."""
+    print(json_text(document))
+
+
+def json_text(document: Any) -> str:
+    """A JSON document; numbers that are not finite become null."""
+    return json.dumps(_finite(document), indent=2, allow_nan=False)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], numbers: int = 0) -> None:
@@ -98,6 +103,15 @@ class ProgressLine:
             self._bar.update(line, completed=step, total=total, note=f"loss {loss:.4f}")
 
         return on_step
+
+    def shares(self) -> Callable[[str, float], None]:
+        """A callback that is told what runs now and which share of all is done: one line for everything."""
+        line = self._bar.add_task("", total=1000, note="")
+
+        def on_progress(label: str, share: float) -> None:
+            self._bar.update(line, description=label, completed=round(1000 * share))
+
+        return on_progress
 
 
 def split_list(text: str, option: str) -> list[str]:

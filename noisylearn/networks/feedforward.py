@@ -1,5 +1,6 @@
 """Feed-forward networks."""
 
+import math
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,20 +12,32 @@ from torch import nn
 from noisylearn.errors import UserError
 
 Activation = Literal["leaky-relu", "relu", "tanh", "identity"]
+Initialisation = Literal["torch", "glorot"]
 ACTIVATIONS: dict[Activation, type[nn.Module]] = {
     "leaky-relu": nn.LeakyReLU,
     "relu": nn.ReLU,
     "tanh": nn.Tanh,
     "identity": nn.Identity,
 }
+ConvnetName = Literal["convnet", "convnet-64"]
+# Convolutions (kernel, channels, stride) and hidden layers of [ANP] table 1: ConvNet, and ConvNet Tiny ImageNet.
+CONVNETS: dict[ConvnetName, tuple[tuple[tuple[int, int, int], ...], tuple[int, ...]]] = {
+    "convnet": (((3, 16, 2), (3, 32, 2), (3, 64, 1)), (1024,)),
+    "convnet-64": (((5, 32, 2), (3, 64, 2), (5, 128, 1)), (512, 512)),
+}
 
 
 def mlp(
-    n_in: int, hidden: Sequence[int], n_out: int, seed: int = 0, activation: Activation = "leaky-relu"
+    n_in: int,
+    hidden: Sequence[int],
+    n_out: int,
+    seed: int = 0,
+    activation: Activation = "leaky-relu",
+    initialisation: Initialisation = "torch",
 ) -> nn.Sequential:
     """Flatten, Linear layers hidden1, hidden2, ... each with the activation, and a Linear readout.
 
-    Initialised by torch's defaults from `seed`; the global random state is left alone.
+    Initialised from `seed`; the global random state is left alone.
     """
     sizes = [n_in, *hidden]
     with seeded(seed):
@@ -33,25 +46,73 @@ def mlp(
             modules[f"hidden{i}"] = nn.Linear(fan_in, fan_out)
             modules[f"activation{i}"] = ACTIVATIONS[activation]()
         modules["readout"] = nn.Linear(sizes[-1], n_out)
-        return nn.Sequential(modules)
+        return initialised(nn.Sequential(modules), initialisation)
 
 
-def convnet(input_shape: tuple[int, int, int], n_out: int, seed: int = 0) -> nn.Sequential:
-    """The ConvNet of [ANP] table 1: convolutions 3 x 3 of 16, 32 and 64 channels (stride 2, 2, 1), 1024 units, readout.
+def convnet(
+    input_shape: tuple[int, ...],
+    n_out: int,
+    seed: int = 0,
+    initialisation: Initialisation = "torch",
+    name: ConvnetName = "convnet",
+) -> nn.Sequential:
+    """A ConvNet of [ANP] table 1, leaky ReLU: convolutions conv1, conv2, ..., hidden layers, readout.
 
-    input_shape: (channels, height, width).
+    input_shape: (channels, height, width), or (pixels,) of flattened square images with one channel.
+    Raises UserError for anything else, or images that are too small.
     """
+    convolutions, hidden = CONVNETS[name]
+    shape = _image_shape(input_shape)
+    height, width = (_left(n, convolutions) for n in shape[1:])
+    if min(height, width) < 1:
+        raise UserError(f"network {name} takes larger images than {shape[1]} x {shape[2]} pixels")
     with seeded(seed):
-        channels = [input_shape[0], 16, 32, 64]
         modules: OrderedDict[str, nn.Module] = OrderedDict()
-        for i, stride in enumerate((2, 2, 1)):
-            modules[f"conv{i + 1}"] = nn.Conv2d(channels[i], channels[i + 1], 3, stride)
-            modules[f"activation{i + 1}"] = nn.LeakyReLU()
+        if len(input_shape) == 1:
+            modules["unflatten"] = nn.Unflatten(1, shape)
+        channels = shape[0]
+        for i, (kernel, n_channels, stride) in enumerate(convolutions, start=1):
+            modules[f"conv{i}"] = nn.Conv2d(channels, n_channels, kernel, stride)
+            modules[f"activation{i}"] = nn.LeakyReLU()
+            channels = n_channels
         modules["flatten"] = nn.Flatten()
-        features = nn.Sequential(modules)(torch.zeros(1, *input_shape)).shape[1]
-        modules |= {"hidden": nn.Linear(features, 1024), "activation4": nn.LeakyReLU()}
-        modules["readout"] = nn.Linear(1024, n_out)
-        return nn.Sequential(modules)
+        sizes = [channels * height * width, *hidden]
+        for i, (fan_in, fan_out) in enumerate(zip(sizes, hidden, strict=False), start=1):
+            modules["hidden" if len(hidden) == 1 else f"hidden{i}"] = nn.Linear(fan_in, fan_out)
+            modules[f"activation{len(convolutions) + i}"] = nn.LeakyReLU()
+        modules["readout"] = nn.Linear(sizes[-1], n_out)
+        return initialised(nn.Sequential(modules), initialisation)
+
+
+def _image_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    if len(shape) == 3:
+        return shape
+    side = math.isqrt(shape[0])
+    if len(shape) != 1 or side**2 != shape[0]:
+        raise UserError(f"a convnet takes images (channels, height, width), or square ones flattened, not {shape}")
+    return 1, side, side
+
+
+def _left(pixels: int, convolutions: Sequence[tuple[int, int, int]]) -> int:
+    """Pixels along one side that convolutions without padding leave."""
+    for kernel, _, stride in convolutions:
+        pixels = (pixels - kernel) // stride + 1
+    return pixels
+
+
+def initialised(model: nn.Sequential, initialisation: Initialisation) -> nn.Sequential:
+    """The model as torch left it, or with weights uniform of variance 2 / (fan in + fan out) and biases 0 ("glorot").
+
+    Torch's own weights have variance 1 / (3 fan in): a third, where layers are as wide as one another. Source: Glorot
+    and Bengio, AISTATS 2010.
+    """
+    if initialisation == "glorot":
+        for layer in model.modules():
+            if isinstance(layer, nn.Linear | nn.Conv2d):
+                nn.init.xavier_uniform_(layer.weight)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
+    return model
 
 
 def hidden_sizes(n_hidden: int | Sequence[int]) -> list[int]:

@@ -59,14 +59,18 @@ def _scale_errors(ax: "Axes") -> None:
     ax.set_ylim(float(medians.min()) / 2, float(medians.max()) * 2)
 
 
-def new_figure(columns: int, width: float = 6.4, height: float = 4.4) -> "tuple[Figure, list]":
-    """A figure of panels beside one another, width and height of one in inches."""
+def new_figure(
+    n_panels: int, width: float = 6.4, height: float = 4.4, per_row: int | None = None
+) -> "tuple[Figure, list]":
+    """A figure of panels beside one another, in rows of `per_row` if given; width and height of one in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width * columns, height), layout="constrained")
+    columns = min(n_panels, per_row or n_panels)
+    rows = -(-n_panels // columns)
+    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, [figure.add_subplot(1, columns, i + 1) for i in range(columns)]
+    return figure, [figure.add_subplot(rows, columns, i + 1) for i in range(n_panels)]
 
 
 def save_figure(figure: "Figure", file: Path) -> None:

@@ -13,6 +13,7 @@ from noisylearn.tasks import (
     mnist_in_time,
     mnist_sample,
     sarcos,
+    tiny_imagenet,
     weather,
 )
 from noisylearn.tasks.base import ClassificationTask, Description, RegressionTask, Task, TaskModule
@@ -32,7 +33,16 @@ __all__ = [
     "names",
 ]
 
-_FEEDFORWARD: tuple[TaskModule, ...] = (mnist_sample, digits, mnist, cifar10, sarcos, linear_teacher)
+_FEEDFORWARD: tuple[TaskModule, ...] = (
+    mnist_sample,
+    digits,
+    mnist,
+    cifar10,
+    cifar10.HALF,
+    *tiny_imagenet.TASKS,
+    sarcos,
+    linear_teacher,
+)
 _IN_TIME: tuple[SequenceModule, ...] = (mackey_glass, *copying.TASKS, *weather.TASKS, *mnist_in_time.TASKS)
 _REGISTRY = {module.DESCRIPTION.name: module for module in (*_FEEDFORWARD, *_IN_TIME)}
 

@@ -2,10 +2,12 @@
 
 import lzma
 import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from noisylearn.tasks.base import ClassificationTask, Description, Samples, split_parts, standardise_
 from noisylearn.tasks.files import DataFile, data_folder, find
@@ -69,8 +71,16 @@ DESCRIPTION = Description(
 )
 
 
-def load(data_dir: str | os.PathLike[str] | None = None, held_out: str = "test", seed: int = 0) -> ClassificationTask:
+def load(
+    data_dir: str | os.PathLike[str] | None = None, held_out: str = "test", seed: int = 0, *, shrink: int = 1
+) -> ClassificationTask:
     """Inputs (n, 3, 32, 32) standardised per channel, labels (n,); the data is fixed, whatever the seed.
+
+    Args:
+        data_dir: folder that holds `cifar10/`.
+        held_out: "test" or "validation".
+        seed: not needed.
+        shrink: side of the squares of pixels that are averaged into one.
 
     Raises:
         UserError: a file is missing or damaged, or `held_out` is unknown.
@@ -82,8 +92,39 @@ def load(data_dir: str | os.PathLike[str] | None = None, held_out: str = "test",
         lambda: read_samples(folder, "test_batch"),
         N_VALIDATION,
     )
-    standardise_(train[0], test[0], dim=(0, 2, 3))
-    return ClassificationTask(DESCRIPTION, held_out, *train, *test, n_outputs=N_CLASSES)
+    (train_images, train_labels), (test_images, test_labels) = train, test
+    if shrink > 1:
+        train_images, test_images = (F.avg_pool2d(images, shrink) for images in (train_images, test_images))
+    standardise_(train_images, test_images, dim=(0, 2, 3))
+    description = DESCRIPTION if shrink == 1 else HALF.DESCRIPTION
+    return ClassificationTask(
+        description, held_out, train_images, train_labels, test_images, test_labels, n_outputs=N_CLASSES
+    )
+
+
+@dataclass(frozen=True)
+class _Shrunk:
+    """The same photographs with fewer pixels, as a task of its own."""
+
+    DESCRIPTION: Description  # in capitals as in the modules that define a task
+    shrink: int
+
+    def load(
+        self, data_dir: str | os.PathLike[str] | None = None, held_out: str = "test", seed: int = 0
+    ) -> ClassificationTask:
+        """As `load` of this module."""
+        return load(data_dir, held_out, seed, shrink=self.shrink)
+
+
+HALF = _Shrunk(
+    replace(
+        DESCRIPTION,
+        name="cifar10-16",
+        title="CIFAR-10 photographs averaged to 16 x 16 pixels, 10 classes",
+        notes=DESCRIPTION.notes.replace("(3, 32, 32)", "averaged over 2 x 2 pixels to (3, 16, 16)"),
+    ),
+    shrink=2,
+)
 
 
 def read_samples(folder: Path, *batches: str) -> Samples:

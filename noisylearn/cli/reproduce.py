@@ -1,0 +1,95 @@
+"""`noisylearn reproduce`: published tables and figures beside ours."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from noisylearn.cli import options as o
+from noisylearn.cli.output import json_text, print_json, print_table, print_text, progress
+from noisylearn.errors import UserError
+from noisylearn.papers import PAPERS, SCALES, STUDIES, study
+from noisylearn.papers.pages import figure_cells, write_pages
+from noisylearn.papers.run import Result, reproduce
+from noisylearn.replace import replace_file
+
+AGAIN = "the same command goes on from what is done"
+
+
+def reproduce_command(
+    item: Annotated[str, typer.Argument(help="A study; or `list` for all of them, `pages` for pages of results.")],
+    scale: Annotated[str, typer.Option(help="smoke (seconds), small (minutes on two cores) or paper.")] = "small",
+    seeds: Annotated[int | None, typer.Option(help="Number of seeds; default: the study's own.")] = None,
+    device: o.Device = None,
+    data_dir: o.DataDir = None,
+    out: Annotated[Path, typer.Option(help="Folder of results, plots and what is needed to go on.")] = Path(
+        "reproduced"
+    ),
+    docs: Annotated[Path, typer.Option(help="With `pages`: folder to write them to.")] = Path("docs/results"),
+    json: o.Json = False,
+) -> None:
+    """Reproduce a published figure or table: ours beside it, and a verdict by criteria fixed before the run.
+
+    Example: noisylearn reproduce anp-fig5 --scale small
+    """
+    if item == "list":
+        _list(json)
+    elif item == "pages":
+        written = write_pages(out, docs)
+        print_json([str(path) for path in written]) if json else print_text("\n".join(map(str, written)))
+    else:
+        _reproduce(item, scale, seeds, device or "cpu", data_dir, out, json)
+
+
+def _list(json: bool) -> None:
+    if json:
+        print_json([{"name": s.name, "paper": s.paper, "source": s.source, "title": s.title} for s in STUDIES])
+        return
+    rows = [[s.name, s.source if s.paper != "devices" else "-", s.title] for s in STUDIES]
+    print_table("studies", ("name", "published in", "title"), rows)
+    for key, paper in PAPERS.items():
+        print_text(f"{key}: {paper.citation}")
+
+
+def _reproduce(
+    name: str, scale: str, seeds: int | None, device: str, data_dir: str | None, out: Path, json: bool
+) -> None:
+    chosen = study(name)
+    known = next((one for one in SCALES if one == scale), None)
+    if known is None:
+        raise UserError(f"--scale {scale}: choose {', '.join(SCALES)}")
+    with progress(AGAIN) as bar:
+        result, file = reproduce(chosen, known, seeds, out, device, data_dir, bar.shares())
+    plot, table = file.with_suffix(".png"), file.with_suffix(".json")
+    result.plot(plot)
+    document = _document(result) | {"file": str(file), "plot": str(plot)}
+    replace_file(table, (json_text(document) + "\n").encode(), "table")
+    if json:
+        print_json(document)
+    else:
+        _print(result, file, plot)
+
+
+def _document(result: Result) -> dict[str, Any]:
+    judged = result.judgement
+    return {
+        "study": result.study.name,
+        "scale": result.scale,
+        "seeds": int(result.facts["seeds"]),
+        "verdict": judged.verdict,
+        "figures": [vars(figure) for figure in judged.figures],
+        "criteria": [vars(criterion) for criterion in judged.criteria],
+        "wall_s": result.facts["wall_s"],
+        "machine": result.facts["machine"],
+    }
+
+
+def _print(result: Result, file: Path, plot: Path) -> None:
+    judged = result.judgement
+    title = f"{result.study.name}: {result.study.title}, scale {result.scale}"
+    cells = [figure_cells(figure) for figure in judged.figures]
+    print_table(title, ("quantity", "ours", "published", "difference"), cells, 3)
+    rows = [[c.statement, c.measured, "holds" if c.holds else "does not hold"] for c in judged.criteria]
+    print_table("criteria", ("fixed before the run", "measured", "verdict"), rows)
+    print_text(f"{result.study.name}: {judged.verdict}\nsetting: {result.study.setting[result.scale]}")
+    print_text(f"result: {file}\nplot: {plot}")

@@ -1,0 +1,91 @@
+"""Pages of results, one per paper, from result files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from noisylearn.errors import UserError
+from noisylearn.papers import PAPERS, SCALES, STUDIES
+from noisylearn.papers.run import Result, read_result
+from noisylearn.papers.study import Figure
+from noisylearn.replace import replace_file
+from noisylearn.runs import prepare_folder
+
+
+def write_pages(results: Path, docs: Path) -> list[Path]:
+    """A page per paper and the pictures on it, from the result files in a folder; the files that were written.
+
+    Raises UserError where there are none, or a file is damaged.
+    """
+    found = read_results(results)
+    if not found:
+        raise UserError(f"folder {results} holds no results; run `noisylearn reproduce ITEM --out {results}` first")
+    prepare_folder(docs / "images")
+    written = []
+    for result in found:
+        picture = docs / "images" / f"{result.study.name}-{result.scale}.png"
+        result.plot(picture)
+        written.append(picture)
+    for key in dict.fromkeys(result.study.paper for result in found):
+        page = docs / f"{key}.md"
+        replace_file(page, paper_page(key, found).encode(), "page")
+        written.append(page)
+    return written
+
+
+def read_results(folder: Path) -> list[Result]:
+    """All results in a folder, in the order of the studies and scales."""
+    places = [folder / f"{one.name}-{scale}.h5" for one in STUDIES for scale in SCALES]
+    return [read_result(place, STUDIES) for place in places if place.exists()]
+
+
+def paper_page(key: str, found: Sequence[Result]) -> str:
+    """The page of a paper in Markdown: verdicts, what did not reproduce, what its code does otherwise, all results."""
+    paper, results = PAPERS[key], [result for result in found if result.study.paper == key]
+    lines = [f"# {paper.citation}", "", "Written by `noisylearn reproduce pages` from result files; do not edit.", ""]
+    lines += ["| study | of the paper | scale | verdict |", "| --- | --- | --- | --- |"]
+    for result in results:
+        one = result.study
+        anchor = f"[{one.name}](#{one.name}-{result.scale})"
+        lines.append(f"| {anchor} | {one.source} | {result.scale} | {result.judgement.verdict} |")
+    lines += ["", "## What did not reproduce", "", *_failures(results)]
+    if paper.public_code:
+        lines += ["", "## What the public code does otherwise", "", *(f"- {text}" for text in paper.public_code)]
+    for result in results:
+        lines += ["", *_section(result)]
+    return "\n".join(lines) + "\n"
+
+
+def _failures(results: Sequence[Result]) -> list[str]:
+    failed = [(r, c) for r in results for c in r.judgement.criteria if not c.holds]
+    lines = [f"- {r.study.name} ({r.scale}): {c.statement}: {c.measured}" for r, c in failed]
+    return lines or ["Every criterion holds."]
+
+
+def _section(result: Result) -> list[str]:
+    one, facts, judged = result.study, result.facts, result.judgement
+    lines = [f'<a id="{one.name}-{result.scale}"></a>', f"## {one.title} ({one.name}, {result.scale})", ""]
+    lines += [f"{one.source[0].upper()}{one.source[1:]}. Published: {one.published}", ""]
+    lines += [f"Here: {one.setting[result.scale]}", ""]
+    lines += [f"![{one.title}](images/{one.name}-{result.scale}.png)", "", f"Verdict: **{judged.verdict}**.", ""]
+    lines += ["| fixed before the run | measured | |", "| --- | --- | --- |"]
+    lines += [
+        f"| {c.statement} | {c.measured} | {'holds' if c.holds else '**does not hold**'} |" for c in judged.criteria
+    ]
+    lines += ["", "| quantity | ours | published | difference |", "| --- | ---: | ---: | ---: |"]
+    lines += ["| " + " | ".join(figure_cells(figure)) + " |" for figure in judged.figures]
+    wall = f"{facts['wall_s'] / 60:.1f} min" if facts["wall_s"] >= 60 else f"{facts['wall_s']:.0f} s"
+    seeds = int(facts["seeds"])
+    return [*lines, "", f"    {result.command}", "", f"{seeds} seed{'s' * (seeds > 1)}, {wall}, {facts['machine']}."]
+
+
+def figure_cells(figure: Figure) -> list[str]:
+    """Quantity, ours with its standard deviation, published, difference."""
+    ours = _number(figure.ours) + (f" ± {_number(figure.sd)}" if figure.sd is not None else "")
+    if figure.published is None:
+        return [figure.quantity, ours, "-", "-"]
+    difference = figure.ours - figure.published
+    return [figure.quantity, ours, _number(figure.published), ("+" if difference >= 0 else "") + _number(difference)]
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"

@@ -1,0 +1,58 @@
+"""What the pictures of several studies share."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from noisylearn.report.plots import new_figure, save_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# One colour for a rule wherever it appears; decorrelated in full lines, without decorrelation dashed.
+COLOURS = {
+    "np": "tab:orange", "inp": "tab:green", "anp": "tab:blue", "wp": "tab:brown", "bp": "tab:grey", "bptt": "tab:grey",
+    "sgd": "tab:grey", "reinforce": "tab:purple", "tbptt1": "black",
+}  # fmt: skip
+
+
+def style_of(rule: str) -> dict[str, Any]:
+    """Colour and line style of a rule by its label; nothing for a label that is none."""
+    plain = rule[1:] if rule[:1] == "d" and rule[1:] in COLOURS else rule
+    if plain not in COLOURS:
+        return {}
+    return {"color": COLOURS[plain], "linestyle": "-" if plain != rule else "--"}
+
+
+@contextmanager
+def panels(file: Path, titles: Sequence[str], width: float = 5.4, height: float = 4.2) -> "Iterator[list[Axes]]":
+    """Axes in rows of three, with a grid, a title and a legend each, saved to a file at the end."""
+    figure, axes = new_figure(len(titles), width, height, per_row=2 if len(titles) == 4 else 3)
+    yield axes
+    for ax, title in zip(axes, titles, strict=True):
+        ax.set_title(title, fontsize="medium")
+        ax.grid(alpha=0.3)
+        if ax.get_legend_handles_labels()[0] and ax.get_legend() is None:
+            ax.legend(fontsize="small")
+    save_figure(figure, file)
+
+
+def band(ax: "Axes", values: np.ndarray, label: str, x: Any = None, **style: Any) -> None:
+    """Mean over the seeds of (seeds, points), shaded from the lowest to the highest; nothing where there are none."""
+    if not values.size:
+        return
+    x = np.arange(1, values.shape[1] + 1) if x is None else np.asarray(x)
+    (line,) = ax.plot(x, values.mean(0), label=label, **style)
+    ax.fill_between(x, values.min(0), values.max(0), alpha=0.15, color=line.get_color(), linewidth=0)
+
+
+def bars(ax: "Axes", values: Mapping[str, np.ndarray], **style: Any) -> None:
+    """A bar for every name: mean over the seeds, with the lowest and the highest."""
+    shown = {name: found for name, found in values.items() if len(found)}
+    means = np.array([found.mean() for found in shown.values()])
+    lows, highs = ([f(found) for found in shown.values()] for f in (np.min, np.max))
+    ax.bar(list(shown), means, yerr=np.abs(np.array([means - lows, highs - means])), capsize=3, **style)
+    ax.tick_params(axis="x", rotation=45)

@@ -1,0 +1,107 @@
+"""What the studies of [RNN] share: its noise, optimizers and rules, and how they are named."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from noisylearn.config import split_label
+from noisylearn.papers.study import Criterion, Figure, Found, Piece
+from noisylearn.papers.trainings import Search, curve, finals, injected, mean, spread, training
+from noisylearn.profiles import HardwareProfile, load_profile, parse_profile
+from noisylearn.rules import rule_class
+from noisylearn.runs import Tree
+
+SIGMA = 0.1  # standard deviation of the noise: variance 1e-2, [RNN] appendix B
+NEAR = 1.5  # errors whose ratio is below this count as near one another, above it as far apart
+NODE_RULES, WEIGHT_RULES = ("np", "dnp", "anp", "danp"), ("wp", "dwp")
+BACKPROP_NAMES: Mapping[str, str] = {
+    "tbptt1": "TBPTT(1), the public code's BP",
+    "dtbptt1": "DTBPTT(1), the public code's DBP",
+    "bptt": "BPTT, whole sequence",
+}
+OPTIMIZERS = (
+    "Perturbation rules learn by plain gradient descent, backprop by Adam, at constant rates, as in the paper; ANP has "
+    "its norm over the network (per layer, as in the paper, the one output's norm is heavy-tailed). Noise of variance "
+    "1e-2 on pre-activations, or for WP on weights, as in the paper."
+)
+
+
+def weight_noise(sigma: float) -> HardwareProfile:
+    """Gaussian noise of a standard deviation injected into every weight, known and switched off at will."""
+    text = load_profile("gaussian-weight").full_text
+    return parse_profile(text.replace("sigma = 1e-3", f"sigma = {sigma:g}"))
+
+
+def name_of(rule: str) -> str:
+    """A rule in tables and legends; backprop says which one it is."""
+    return rule.upper() if rule in NODE_RULES + WEIGHT_RULES else BACKPROP_NAMES.get(rule, rule)
+
+
+def in_time(
+    name: str, task: str, rule: str, seeds: Sequence[int], options: Mapping[str, Any], search: Search | None = None
+) -> Piece:
+    """A piece that trains a rule in time with the paper's noise and optimizers, updates online unless stated."""
+    perturbs = rule_class(split_label(rule)[0]).perturbs
+    profile = weight_noise(SIGMA) if rule in WEIGHT_RULES else injected(SIGMA)
+    settings = {"update": "online", "schedule": "constant", "optimizer": "sgd" if perturbs else "adam"} | dict(options)
+    return training(name, task, rule, profile, seeds, settings, search, 1.4 if rule.startswith("d") else 1.0)
+
+
+def error_figures(found: Found, errors: Mapping[str, np.ndarray], quantity: str) -> list[Figure]:
+    """A measure of every rule, how many of its runs ran away, and trivial baselines."""
+    figures = []
+    for rule, values in errors.items():
+        if len(values):
+            figures.append(Figure(f"{name_of(rule)}: {quantity}", mean(values), sd=spread(values)))
+        if stopped := int(found[rule]["stopped"]):
+            figures.append(Figure(f"{name_of(rule)}: runs that ran away", stopped))
+    return figures + [Figure(f"{key} (trivial)", float(value)) for key, value in baselines(found).items()]
+
+
+def baselines(found: Found) -> Mapping[str, float]:
+    """Scores of trivial predictors, of the first seed that finished."""
+    return next((tree["baselines"] for tree in found.values() if tree["baselines"]), {})
+
+
+def held_out_error(epochs: int) -> Any:
+    """Mean squared error of the held-out part, mean of the last epochs of every seed."""
+
+    def measure(tree: Tree) -> np.ndarray:
+        return finals(tree, "held_out_mse", epochs)
+
+    return measure
+
+
+def below(name: str, other: str, values: Mapping[str, np.ndarray]) -> Criterion:
+    """That the mean error of one rule is below that of another, or all runs of the other ran away."""
+    errors = [f"{mean(values[rule]):.3g}" if len(values[rule]) else "every run ran away" for rule in (name, other)]
+    holds = len(values[name]) and not mean(values[name]) >= mean(values[other])
+    return Criterion(f"{name_of(name)} below {name_of(other)}", " against ".join(errors), bool(holds))
+
+
+def within(name: str, other: str, values: Mapping[str, np.ndarray], factor: float = NEAR) -> Criterion:
+    """That the mean error of one rule is at most so many times that of another."""
+    ratio = mean(values[name]) / mean(values[other])
+    return Criterion(
+        f"{name_of(name)} at most {factor:g} times {name_of(other)}", f"{ratio:.2f} times", bool(ratio <= factor)
+    )
+
+
+def far_above(name: str, other: str, values: Mapping[str, np.ndarray], factor: float = NEAR) -> Criterion:
+    """That the mean error of one rule is more than so many times that of another, or all its runs ran away."""
+    statement = f"{name_of(name)} more than {factor:g} times {name_of(other)}"
+    if not len(values[name]):
+        return Criterion(statement, "every run ran away", len(values[other]) > 0)
+    ratio = mean(values[name]) / mean(values[other])
+    return Criterion(statement, f"{ratio:.2f} times", bool(ratio > factor))
+
+
+def log_curve(tree: Tree, metric: str) -> np.ndarray:
+    """(seeds, epochs) of an error, kept below 10 so that a run near its end does not stretch a logarithmic axis."""
+    return np.minimum(curve(tree, metric), 10.0)
+
+
+def legend_below(ax: Any) -> None:
+    """A legend under the axes, where it hides no line."""
+    ax.legend(fontsize="x-small", ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.16))

@@ -1,0 +1,176 @@
+"""Networks of ReLU units in training, for [STAB] figures 4 and 5: held-out score and weight norm along the steps."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from noisylearn.build import load_data
+from noisylearn.config import TrainConfig, resolve
+from noisylearn.errors import RunawayError
+from noisylearn.papers.plots import COLOURS
+from noisylearn.papers.stab_scaling import slope
+from noisylearn.papers.stab_student import part_of
+from noisylearn.papers.study import Bench, Criterion, Found, Piece, Report
+from noisylearn.papers.trainings import injected
+from noisylearn.runs import Tree
+from noisylearn.training import Training
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SIGMA = 1e-3
+FIXED = {"sigma": SIGMA, "units": "relu", "optimizer": "sgd", "baseline": "clean", "initialisation": "glorot"}
+LABELS = {"np": "np", "reinforce": "reinforce", "sgd": "bp"}  # the package's names of the rules
+
+
+@dataclass(frozen=True)
+class Learner:
+    """How one network learns, by plain gradient steps: task, rule, units of the hidden layers, rate, batches.
+
+    every: steps between looks at the held-out score.  target: score to stop at, where there is one.
+    """
+
+    task: str
+    rule: str
+    hidden: tuple[int, ...]
+    rate: float
+    steps: int
+    batch: int = 100
+    every: int = 20
+    normalise: bool = False
+    target: float | None = None
+
+    @property
+    def name(self) -> str:
+        normalised = " normalised" if self.normalise else ""
+        until = "" if self.target is None else ", to the target"
+        return f"{self.rule.upper()} {'-'.join(map(str, self.hidden))}{normalised}, rate {self.rate:.3g}{until}"
+
+    def config(self, seed: int, device: str = "cpu") -> TrainConfig:
+        options: dict[str, Any] = {
+            "hidden": self.hidden, "activation": "relu", "initialisation": "glorot", "optimizer": "sgd",
+            "lr": self.rate, "schedule": "constant", "epochs": 1, "batch": self.batch,
+            "weight_normalisation": self.normalise, "baseline": "clean", "seed": seed, "device": device,
+        }  # fmt: skip
+        return resolve(self.task, LABELS[self.rule], injected(SIGMA), options, lenient=True)[0]
+
+
+def learner_piece(learner: Learner, seeds: Sequence[int]) -> Piece:
+    """A piece that trains for every seed: steps (points,), score and norm (seeds, points), ran (seeds,).
+
+    score: of the held-out part.  norm: |W1|^2.  ran: steps until the target was reached or the run went astray, of
+    which the last values are held.
+    """
+
+    def work(bench: Bench, report: Report) -> Tree:
+        runs = [learn(learner, seed, bench, part_of(report, i, len(seeds))) for i, seed in enumerate(seeds)]
+        records = [record for _, record in runs]
+        points = np.arange(0, learner.steps + 1, learner.every)
+        held = {key: np.array([_held(record[key], len(points)) for record in records]) for key in ("score", "norm")}
+        return {"steps": points, **held, "ran": np.array([(len(r["score"]) - 1) * learner.every for r in records])}
+
+    settings = {"learner": asdict(learner), "seeds": list(seeds), **FIXED}
+    return Piece(learner.name, settings, work, learner.steps * len(seeds) * (1 + sum(learner.hidden) / 300))
+
+
+def begin(learner: Learner, seed: int, bench: Bench) -> Training:
+    """The network at its start, on its chip: weights of variance 2 / (inputs + units) as in the paper, biases 0."""
+    config = learner.config(seed, bench.device)
+    return Training(config, injected(SIGMA), load_data(config, bench.data_dir))
+
+
+def look(training: Training) -> float:
+    """Held-out score, read on the chip."""
+    if not training.programs_every_step:
+        training.chip.program()
+    return next(iter(training.evaluate().values()))
+
+
+def learn(learner: Learner, seed: int, bench: Bench, report: Report) -> tuple[Training, Mapping[str, list[float]]]:
+    """The trained network; its held-out score and |W1|^2 at the start and after every `every` steps."""
+    training = begin(learner, seed, bench)
+    score, norm = [look(training)], [_norm(training)]
+    while len(score) <= learner.steps // learner.every:
+        try:
+            for _ in range(learner.every):
+                training.step()
+        except RunawayError:
+            break
+        score.append(look(training))
+        norm.append(_norm(training))
+        report(training.progress.step / learner.steps)
+        if not math.isfinite(score[-1]) or reached(score[-1], learner.target, training.task.higher_is_better):
+            break
+    return training, {"score": score, "norm": norm}
+
+
+def reached(score: float, target: float | None, higher_is_better: bool) -> bool:
+    return target is not None and (score >= target if higher_is_better else score <= target)
+
+
+def _norm(training: Training) -> float:
+    return float(next(iter(training.chip.layers.values())).weight.detach().square().sum())
+
+
+def _held(values: list[float], length: int) -> np.ndarray:
+    kept = np.nan_to_num(np.array(values), nan=1e9, posinf=1e9)
+    return np.concatenate([kept, np.full(length - len(kept), kept[-1])])
+
+
+@dataclass(frozen=True)
+class Trials:
+    """The search for the fewest steps to a target score: every rule tries as many rates, for at most so many steps."""
+
+    task: str
+    target: float
+    rates: Mapping[str, Sequence[float]]
+    steps: Mapping[str, int]
+    every: Mapping[str, int]
+    batch: int = 100
+
+    def learners(self, rule: str, hidden: tuple[int, ...], normalise: bool = False) -> list[Learner]:
+        steps, every = self.steps[rule], self.every[rule]
+        return [
+            Learner(self.task, rule, hidden, rate, steps, self.batch, every, normalise, self.target)
+            for rate in self.rates[rule]
+        ]
+
+    def least_time(self, rule: str, hidden: tuple[int, ...], found: Found, normalise: bool = False) -> float:
+        """Fewest steps to the target over the rates, mean over the seeds; inf where no rate reaches it."""
+        return min(_time(learner, found[learner.name]) for learner in self.learners(rule, hidden, normalise))
+
+
+def _time(learner: Learner, tree: Tree) -> float:
+    """inf where a seed did not reach the target."""
+    target = learner.target or 0.0
+    rises = bool(tree["score"][0, 0] < target)
+    done = [reached(score, target, rises) for score in tree["score"][:, -1]]
+    return float(tree["ran"].mean()) if all(done) else math.inf
+
+
+def in_order(trials: Trials, hidden: tuple[int, ...], rules: Sequence[str], found: Found) -> Criterion:
+    """That each rule takes fewer steps than the next."""
+    times = [trials.least_time(rule, hidden, found) for rule in rules]
+    statement = f"{hidden[0]} hidden units, fewest steps: {' < '.join(rule.upper() for rule in rules)}"
+    holds = all(a < b for a, b in pairwise(times)) and math.isfinite(times[0])
+    return Criterion(statement, ", ".join(f"{time:.0f}" for time in times), holds)
+
+
+def grows_less(what: str, x: Sequence[float], times: Sequence[float], limit: float) -> Criterion:
+    """That times go as x to a power below a limit."""
+    statement = f"{what}: exponent below {limit:g}"
+    if not np.isfinite(times).all():
+        return Criterion(statement, "the target was not reached everywhere", False)
+    found, width = slope(x, times)
+    return Criterion(statement, f"{found:.2f}" + (f" ± {width:.2f} (95 %)" if width else ""), found < limit)
+
+
+def plot_times(ax: "Axes", trials: Trials, widths: Sequence[int], found: Found) -> None:
+    for rule in trials.rates:
+        times = [trials.least_time(rule, (width,), found) for width in widths]
+        ax.plot(widths, times, "o-", color=COLOURS[rule], label=rule.upper())
+    ax.set(xlabel="hidden units", ylabel=f"fewest steps (batch {trials.batch})", xscale="log", yscale="log")

@@ -1,0 +1,130 @@
+"""[STAB] figures S3D and S4E: the linear dimensionality of the hidden layer under node perturbation and SGD."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from noisylearn.papers.plots import COLOURS, bars, panels
+from noisylearn.papers.stab_nonlinear import FIXED, Learner, begin, learn
+from noisylearn.papers.stab_student import part_of
+from noisylearn.papers.study import Bench, Criterion, Figure, Found, Judgement, Piece, Report, Study
+from noisylearn.papers.trainings import spread
+from noisylearn.runs import Tree
+from noisylearn.training import Training
+
+EQUAL = 0.03  # of the accuracies, beyond what one look between two targets may miss
+
+
+@dataclass(frozen=True)
+class Size:
+    """learner: by NP, to its target; SGD learns at the same rate, to the same target."""
+
+    learner: Learner
+
+    def learners(self) -> list[Learner]:
+        return [self.learner, replace(self.learner, rule="sgd")]
+
+
+def pieces(size: Size, seeds: Sequence[int]) -> list[Piece]:
+    return [
+        Piece(one.rule, {"learner": asdict(one), "seeds": list(seeds), **FIXED}, partial(_look, one, seeds))
+        for one in size.learners()
+    ]
+
+
+def _look(learner: Learner, seeds: Sequence[int], bench: Bench, report: Report) -> Tree:
+    """Spectra (seeds, units) of the hidden activity and participation ratios, at the start and the end; accuracies."""
+    found: dict[str, list[np.ndarray | float]] = {}
+    for i, seed in enumerate(seeds):
+        trained, record = learn(learner, seed, bench, part_of(report, i, len(seeds)))
+        for when, training in (("start", begin(learner, seed, bench)), ("end", trained)):
+            spectrum = _spectrum(training)
+            found.setdefault(f"spectrum {when}", []).append(spectrum)
+            found.setdefault(f"ratio {when}", []).append(participation_ratio(spectrum))
+        found.setdefault("accuracy", []).append(record["score"][-1])
+    return {key: np.array(values) for key, values in found.items()}
+
+
+@torch.no_grad()
+def _spectrum(training: Training) -> np.ndarray:
+    """Variances of the last hidden layer's activity over the held-out part along its principal components."""
+    inputs = training.task.test_inputs.to(training.config.device)
+    activity = training.chip.digital_pass(inputs).layers["readout"].input[0]
+    return torch.linalg.eigvalsh(activity.T.cov()).flip(0).clamp(min=0).cpu().numpy()
+
+
+def participation_ratio(spectrum: np.ndarray) -> float:
+    """(sum of lambda)^2 / sum of lambda^2: how many principal components share the variance."""
+    return float(spectrum.sum() ** 2 / np.square(spectrum).sum())
+
+
+def judge(size: Size, found: Found) -> Judgement:
+    ratios, accuracies = ({rule: found[rule][key] for rule in ("np", "sgd")} for key in ("ratio end", "accuracy"))
+    figures = [
+        Figure(f"{rule.upper()}: participation ratio", float(v.mean()), sd=spread(v)) for rule, v in ratios.items()
+    ]
+    first = found["np"]["ratio start"]
+    figures.append(Figure("first weights: participation ratio", float(first.mean()), sd=spread(first)))
+    for rule, values in accuracies.items():
+        figures.append(Figure(f"{rule.upper()}: accuracy (%)", 100 * float(values.mean()), sd=spread(100 * values)))
+    np_accuracy, sgd_accuracy = (float(accuracies[rule].mean()) for rule in ("np", "sgd"))
+    lower = ratios["np"] < ratios["sgd"]
+    shown = ", ".join(f"{a:.2f} against {b:.2f}" for a, b in zip(ratios["np"], ratios["sgd"], strict=True))
+    return Judgement(
+        figures,
+        [
+            Criterion("every seed: the participation ratio is lower under NP than under SGD", shown, bool(lower.all())),
+            Criterion(
+                f"the accuracies they were looked at are equal, within {EQUAL:g}",
+                f"{np_accuracy:.3f}, {sgd_accuracy:.3f}", abs(np_accuracy - sgd_accuracy) <= EQUAL,
+            ),
+        ],
+    )  # fmt: skip
+
+
+def plot(size: Size, found: Found, file: Path) -> None:
+    learner = size.learner
+    titles = f"Hidden layer at {100 * (learner.target or 0):g} % accuracy, {learner.task}", "Participation ratio"
+    with panels(file, titles) as (left, right):
+        for rule in ("np", "sgd"):
+            spectrum = found[rule]["spectrum end"].mean(0)
+            left.plot(
+                np.arange(1, len(spectrum) + 1), spectrum / spectrum.sum(), color=COLOURS[rule], label=rule.upper()
+            )
+        first = found["np"]["spectrum start"].mean(0)
+        left.plot(np.arange(1, len(first) + 1), first / first.sum(), "k:", label="first weights")
+        left.set(
+            xlabel="principal component", ylabel="share of the variance", xscale="log", yscale="log", ylim=(1e-4, 1)
+        )
+        ratios = {rule.upper(): found[rule]["ratio end"] for rule in ("np", "sgd")}
+        bars(right, {**ratios, "first weights": found["np"]["ratio start"]}, color="tab:grey")
+        right.set_ylabel("participation ratio")
+
+
+STUDIES = (
+    Study(
+        name="stab-participation",
+        paper="stab",
+        source="section 5, figures S3D and S4E",
+        title="Dimensionality of the hidden layer under NP and SGD",
+        published="At equal error, the participation ratio of the hidden layer is lower under NP, even at a low rate.",
+        setting={
+            "smoke": "The packaged sample of MNIST, 32 ReLU units, to 60 % test accuracy: seconds, as a test.",
+            "small": "MNIST, 100 ReLU units, the same rate for both, to 85 % test accuracy.",
+            "paper": "MNIST, 300 ReLU units, the same rate for both, to 97 % test accuracy, five seeds.",
+        },
+        sizes={
+            "smoke": Size(Learner("mnist-sample", "np", (32,), 0.02, 600, every=10, target=0.6)),
+            "small": Size(Learner("mnist", "np", (100,), 0.01, 1500, every=20, target=0.85)),
+            "paper": Size(Learner("mnist", "np", (300,), 0.003, 600_000, batch=1000, every=60, target=0.97)),
+        },
+        seeds={"smoke": 2, "small": 3, "paper": 5},
+        pieces=pieces,
+        judge=judge,
+        plot=plot,
+    ),
+)  # fmt: skip

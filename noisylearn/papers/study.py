@@ -1,0 +1,117 @@
+"""What the reproduction of a published figure or table consists of."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from noisylearn.errors import UserError
+from noisylearn.runs import Tree
+
+Scale = Literal["smoke", "small", "paper"]
+SCALES: tuple[Scale, ...] = ("smoke", "small", "paper")
+Report = Callable[[float], None]  # told which share, 0 to 1, of a piece is done
+Found = Mapping[str, Tree]  # by the name of the piece
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where a piece runs: folder of its run files, device of torch, folder of data files."""
+
+    runs: Path
+    device: str = "cpu"
+    data_dir: str | None = None
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One part of a study that is done or not: what it found is kept in a file of its own.
+
+    settings: everything that affects what `work` finds, as JSON takes it.  cost: relative to the study's other pieces,
+    for the time left.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    work: Callable[[Bench, Report], Tree]
+    cost: float = 1.0
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number of ours, with its standard deviation over the seeds, beside the published one where there is one."""
+
+    quantity: str
+    ours: float
+    published: float | None = None
+    sd: float | None = None
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """A statement that was fixed before the run, what was measured of it, and whether it holds."""
+
+    statement: str
+    measured: str
+    holds: bool
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Figures beside the published ones, and what became of the criteria."""
+
+    figures: Sequence[Figure]
+    criteria: Sequence[Criterion]
+
+    @property
+    def verdict(self) -> str:
+        """ "reproduced", "reproduced in part (3 of 4)" or "not reproduced"."""
+        held = sum(criterion.holds for criterion in self.criteria)
+        if held == len(self.criteria):
+            return "reproduced"
+        return f"reproduced in part ({held} of {len(self.criteria)})" if held else "not reproduced"
+
+
+@dataclass(frozen=True)
+class Paper:
+    """A paper, and what its authors' public code does otherwise than the paper says, or than we do."""
+
+    citation: str
+    public_code: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Study:
+    """A published figure or table, and how it is measured, judged and drawn here.
+
+    Args:
+        name: on the command line, for example "anp-fig5".
+        paper: key of `noisylearn.papers.PAPERS`.
+        source: the figures, tables or equations.
+        title: a few words.
+        published: what the paper found.
+        setting: what every scale runs, and in what that differs from the paper.
+        sizes: what `pieces`, `judge` and `plot` are given at every scale.
+        seeds: how many at every scale where the user does not say.
+        pieces: (size, seeds) -> what has to be found out; the same for the same arguments, in the same order.
+        judge: (size, found) -> figures and criteria. The criteria must not depend on what was found.
+        plot: (size, found, file): a picture like the paper's.
+    """
+
+    name: str
+    paper: str
+    source: str
+    title: str
+    published: str
+    setting: Mapping[Scale, str]
+    sizes: Mapping[Scale, Any]
+    seeds: Mapping[Scale, int]
+    pieces: Callable[[Any, Sequence[int]], list[Piece]]
+    judge: Callable[[Any, Found], Judgement]
+    plot: Callable[[Any, Found, Path], None]
+
+    def size(self, scale: str) -> Any:
+        """Raises UserError for a scale that there is none of."""
+        if scale not in SCALES:
+            raise UserError(f"--scale {scale}: choose {', '.join(SCALES)}")
+        return self.sizes[scale]

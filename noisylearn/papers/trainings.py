@@ -1,0 +1,148 @@
+"""Studies whose pieces are trainings: one rule on one profile, over seeds, perhaps after a search for its rate."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from noisylearn.compare import Row, Tuning, compare
+from noisylearn.config import idle_options, resolve
+from noisylearn.papers.study import Bench, Criterion, Found, Piece, Report
+from noisylearn.profiles import HardwareProfile, load_profile, parse_profile
+from noisylearn.runs import Tree
+from noisylearn.train import OnStep
+
+
+def injected(sigma: float) -> HardwareProfile:
+    """Gaussian noise of a standard deviation injected at every pre-activation, known and switched off at will."""
+    text = load_profile("gaussian-node").full_text
+    return parse_profile(text.replace("sigma = 1e-3", f"sigma = {sigma:g}"))
+
+
+@dataclass(frozen=True)
+class Search:
+    """Learning rates of which every rule tries all, with the first seed, on the validation part."""
+
+    rates: tuple[float, ...]
+    epochs: int | None = None
+
+
+def training(
+    name: str,
+    task: str,
+    rule: str,
+    profile: HardwareProfile,
+    seeds: Sequence[int],
+    options: Mapping[str, Any],
+    search: Search | None = None,
+    cost: float = 1.0,
+) -> Piece:
+    """A piece that trains one rule for every seed.
+
+    What it finds: `curves` (metric -> (seeds, epochs)), `final` (figure -> (seeds,)), `baselines`, `lr`, `trials`
+    (rates and scores), `stopped` (how many runs ran away) and `refused` (why there is none).
+    """
+    configs = [resolve(task, rule, profile, {**options, "seed": seed}, lenient=True)[0] for seed in seeds]
+    idle = idle_options(rule, configs[0].model_dump())
+    options = {key: value for key, value in options.items() if key not in idle}
+    settings = {
+        # without defaults, so that options that are yet to come leave older results as they are
+        "configs": [c.model_dump(mode="json", exclude={"device"}, exclude_defaults=True) for c in configs],
+        "profile": profile.full_text,
+        "search": None if search is None else [list(search.rates), search.epochs],
+    }
+    trials = 0 if search is None else len(search.rates) * (search.epochs or configs[0].epochs)
+    total = trials + len(seeds) * configs[0].epochs
+    tuning = None if search is None else Tuning(search.rates, search.epochs)
+
+    def work(bench: Bench, report: Report) -> Tree:
+        of_trial = configs[0].epochs if search is None or search.epochs is None else search.epochs
+        counter = _Counter(report, total, configs[0].epochs, of_trial)
+        stated = {**options, "device": bench.device}
+        rows = compare(
+            task, [rule], [profile], seeds, stated, bench.runs, bench.data_dir, on_run=counter.run, tuning=tuning
+        )
+        return _summary(rows[0])
+
+    return Piece(name, settings, work, cost * total)
+
+
+class _Counter:
+    """Turns the steps of one run after another into the share of all epochs that is done."""
+
+    def __init__(self, report: Report, epochs: float, of_a_run: int, of_a_trial: int) -> None:
+        self._report, self._epochs, self._of_a_run, self._of_a_trial = report, epochs, of_a_run, of_a_trial
+        self._done = 0.0
+
+    def run(self, label: str) -> OnStep:
+        before, epochs = self._done, self._of_a_trial if ", trial lr" in label else self._of_a_run
+
+        def on_step(step: int, total: int, loss: float) -> None:
+            self._done = before + epochs * step / total
+            self._report(min(self._done / self._epochs, 1.0))
+
+        return on_step
+
+
+def _summary(row: Row) -> Tree:
+    curves: dict[str, list[Any]] = {}
+    for run in row.runs:
+        for key, values in run["metrics"]["epoch"].items():
+            curves.setdefault(key, []).append(values)
+    finals = dict.fromkeys(key for run in row.runs for key in run["final"])
+    return {
+        "lr": float(row.settings["lr"]),
+        "refused": row.refused,
+        "stopped": row.refused.count(" stopped: "),
+        "trials": {key: [trial[key] for trial in row.trials] for key in ("lr", "score")} if row.trials else {},
+        "curves": {key: np.asarray(values) for key, values in curves.items()},
+        "final": {key: row.finals(key) for key in finals},
+        "baselines": dict(row.runs[0]["baselines"]) if row.runs else {},
+        "wall_s": float(sum(run["wall_s"] for run in row.runs)),
+    }
+
+
+def curve(tree: Tree, metric: str) -> np.ndarray:
+    """(seeds, epochs) of a metric; without any row where every run ran away."""
+    return tree["curves"].get(metric, np.empty((0, 0)))
+
+
+def peaks(tree: Tree, metric: str, highest: bool = True) -> np.ndarray:
+    """Best value of a curve, of every seed."""
+    values = curve(tree, metric)
+    return (values.max(1) if highest else values.min(1)) if values.size else np.array([])
+
+
+def finals(tree: Tree, metric: str, epochs: int = 1) -> np.ndarray:
+    """Mean of the last epochs of a curve, of every seed."""
+    values = curve(tree, metric)
+    return values[:, -epochs:].mean(1) if values.size else np.array([])
+
+
+def ordered(
+    better: str, worse: str, values: Mapping[str, np.ndarray], higher: bool = True, by: float = 0.0, unit: float = 1.0
+) -> Criterion:
+    """That the mean of one rule lies beyond that of another, by more than `by`. Where all runs ran away, it loses."""
+    a, b = (float(values[name].mean()) if len(values[name]) else math.nan for name in (better, worse))
+    ahead = (a - b if higher else b - a) > by
+    holds = not math.isnan(a) and (math.isnan(b) or ahead)
+    beyond = "above" if higher else "below"
+    margin = f" by more than {by * unit:g}" if by else ""
+    return Criterion(f"{better} {beyond} {worse}{margin}", f"{a * unit:.3g} against {b * unit:.3g}", holds)
+
+
+def spread(values: np.ndarray) -> float | None:
+    """Standard deviation over the seeds, where there are several."""
+    return float(values.std(ddof=1)) if len(values) > 1 else None
+
+
+def mean(values: np.ndarray) -> float:
+    """Mean over the seeds; nan where every run ran away."""
+    return float(values.mean()) if len(values) else math.nan
+
+
+def by_rule(found: Found, measure: Any) -> dict[str, np.ndarray]:
+    """A measure of every piece, by its name."""
+    return {name: measure(tree) for name, tree in found.items()}
