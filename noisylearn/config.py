@@ -142,8 +142,7 @@ def resolve(
         settings["baseline"] = "clean" if "clean_pass" in profile.observable else noisy
     if decorrelated and not settings.get("decorrelation_rate"):
         raise UserError(f"rule {label} decorrelates: give --decorrelation-rate a positive number")
-    if settings.get("device", "auto") == "auto":
-        settings["device"] = "cuda" if torch.cuda.is_available() else "cpu"
+    settings["device"] = chosen_device(settings.get("device", "auto"))
     try:
         config = TrainConfig(task=task, rule=rule, profile=profile.name, **settings)
     except ValidationError as error:
@@ -164,6 +163,13 @@ def idle_options(label: str, settings: Mapping[str, Any]) -> set[str]:
     idle |= {"initialisation"} if network in NETWORKS_IN_TIME else {"credit", "decay", "update", "seq_len"}
     idle |= {"neuron", "threshold", "reset"} if network != "spiking" else {"activation"}
     return idle | ({"hidden", "activation"} if network in CONVNETS else set())
+
+
+def chosen_device(name: str) -> str:
+    """A device of torch by its name, "auto" being CUDA where it is and else the CPU."""
+    if name != "auto":
+        return name
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 NETWORKS_IN_TIME = ("rnn", "spiking")

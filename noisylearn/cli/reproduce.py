@@ -38,7 +38,7 @@ def reproduce_command(
         written = write_pages(out, docs)
         print_json([str(path) for path in written]) if json else print_text("\n".join(map(str, written)))
     else:
-        _reproduce(item, scale, seeds, device or "cpu", data_dir, out, json)
+        _reproduce(item, scale, seeds, device or "auto", data_dir, out, json)
 
 
 def _list(json: bool) -> None:
@@ -78,7 +78,7 @@ def _document(result: Result) -> dict[str, Any]:
         "seeds": int(result.facts["seeds"]),
         "verdict": judged.verdict,
         "figures": [vars(figure) for figure in judged.figures],
-        "criteria": [vars(criterion) for criterion in judged.criteria],
+        "criteria": [{**vars(criterion), "holds": bool(criterion.holds)} for criterion in judged.criteria],
         "wall_s": result.facts["wall_s"],
         "machine": result.facts["machine"],
     }

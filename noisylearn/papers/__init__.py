@@ -46,7 +46,13 @@ PAPERS: Mapping[str, Paper] = {
     ),
     "stab": Paper(
         "Hiratani, Mehta, Lillicrap, Latham, On the Stability and Scalability of Node Perturbation Learning, "
-        "NeurIPS 2022"
+        "NeurIPS 2022",
+        (
+            "On MNIST its loss is the squared error of the softmax, and updates are sums over the batch; on SARCOS "
+            "they are means.",
+            "Batches come in a fixed order, and biases start like weights.",
+            "The critical rate is multiplied by 1 - 1e-4.",
+        ),
     ),
     "devices": Paper("Ours: the papers' rules on the noise of devices"),
 }

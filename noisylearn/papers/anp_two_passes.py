@@ -121,5 +121,7 @@ STUDIES = (
         pieces=pieces,
         judge=judge,
         plot=plot,
+        remarks="At three times the rate DNP is unstable even with a clean baseline: its loss rises from the sixth "
+        "epoch on, and ends at 5.5 nats after 20, where DANP's is 1.6 with either baseline.",
     ),
 )

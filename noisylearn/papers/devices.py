@@ -247,7 +247,7 @@ STUDIES = (
         paper="devices",
         source="ours",
         title="DANP in place against backprop programmed, over a day of drift",
-        published="Nothing: this is ours.",
+        published="",
         setting={
             "smoke": "Digits, 32 units, phase-change memory: seconds, as a test.",
             "small": "Digits, 64 units, 20 epochs, batch 20, rate 1e-2, two noisy passes, two phase-change devices, "

@@ -64,13 +64,15 @@ def _failures(results: Sequence[Result]) -> list[str]:
 def _section(result: Result) -> list[str]:
     one, facts, judged = result.study, result.facts, result.judgement
     lines = [f'<a id="{one.name}-{result.scale}"></a>', f"## {one.title} ({one.name}, {result.scale})", ""]
-    lines += [f"{one.source[0].upper()}{one.source[1:]}. Published: {one.published}", ""]
+    published = f" Published: {one.published}" * bool(one.published)
+    lines += [f"{one.source[0].upper()}{one.source[1:]}.{published}", ""]
     lines += [f"Here: {one.setting[result.scale]}", ""]
     lines += [f"![{one.title}](images/{one.name}-{result.scale}.png)", "", f"Verdict: **{judged.verdict}**.", ""]
     lines += ["| fixed before the run | measured | |", "| --- | --- | --- |"]
     lines += [
         f"| {c.statement} | {c.measured} | {'holds' if c.holds else '**does not hold**'} |" for c in judged.criteria
     ]
+    lines += ["", one.remarks] if one.remarks else []
     lines += ["", "| quantity | ours | published | difference |", "| --- | ---: | ---: | ---: |"]
     lines += ["| " + " | ".join(figure_cells(figure)) + " |" for figure in judged.figures]
     wall = f"{facts['wall_s'] / 60:.1f} min" if facts["wall_s"] >= 60 else f"{facts['wall_s']:.0f} s"

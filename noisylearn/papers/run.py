@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from noisylearn.build import check_device
+from noisylearn.config import chosen_device
 from noisylearn.errors import UserError
 from noisylearn.papers.study import Bench, Found, Judgement, Piece, Report, Scale, Study
 from noisylearn.runs import Tree, TreeFile, prepare_folder
@@ -75,7 +76,7 @@ def reproduce(
     scale: Scale,
     seeds: int | None,
     out: Path,
-    device: str = "cpu",
+    device: str = "auto",
     data_dir: str | None = None,
     on_progress: Progress = lambda label, share: None,
 ) -> tuple[Result, Path]:
@@ -88,6 +89,7 @@ def reproduce(
     number = study.seeds[scale] if seeds is None else seeds
     if number < 1:
         raise UserError(f"--seeds {number}: give at least 1")
+    device = chosen_device(device)
     check_device(device)
     pieces = study.pieces(size, range(number))
     bench = Bench(out / "runs", device, data_dir)

@@ -187,5 +187,8 @@ STUDIES = (
         pieces=pieces,
         judge=judge,
         plot=plot,
+        remarks="The theory keeps the growth of |W1|^2 alone, to leading order in Lh^(-1/3). What W2 learns adds "
+        "about beta0 / Lh^(1/3) to a in the first term of its equation for the error; with that, it falls to 7.8e-5 "
+        "within 10,000 iterations at Lh 10,000 and eta*, where the simulation has 1.5e-4 and the theory 1.4e-3.",
     ),
 )  # fmt: skip

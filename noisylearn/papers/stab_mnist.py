@@ -149,5 +149,8 @@ STUDIES = (
         pieces=pieces,
         judge=judge,
         plot=plot,
+        remarks="With one seed, the difference that weight normalisation makes over depth is no evidence: say --seeds "
+        "3. Not here: REINFORCE with noise in the hidden layer (the dashed line of figure 5B), and CIFAR-10 (figure "
+        "S5).",
     ),
 )  # fmt: skip

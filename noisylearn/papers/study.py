@@ -89,13 +89,14 @@ class Study:
         paper: key of `noisylearn.papers.PAPERS`.
         source: the figures, tables or equations.
         title: a few words.
-        published: what the paper found.
+        published: what the paper found; empty for what is in none.
         setting: what every scale runs, and in what that differs from the paper.
         sizes: what `pieces`, `judge` and `plot` are given at every scale.
         seeds: how many at every scale where the user does not say.
         pieces: (size, seeds) -> what has to be found out; the same for the same arguments, in the same order.
         judge: (size, found) -> figures and criteria. The criteria must not depend on what was found.
         plot: (size, found, file): a picture like the paper's.
+        remarks: what is known of why something does not reproduce, and what else was seen.
     """
 
     name: str
@@ -109,6 +110,7 @@ class Study:
     pieces: Callable[[Any, Sequence[int]], list[Piece]]
     judge: Callable[[Any, Found], Judgement]
     plot: Callable[[Any, Found, Path], None]
+    remarks: str = ""
 
     def size(self, scale: str) -> Any:
         """Raises UserError for a scale that there is none of."""
