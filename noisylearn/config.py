@@ -37,6 +37,7 @@ class TrainConfig(Record):
     scale: Scale = "network"
     forward: Forward = "digital"
     readout: Literal["same", "delta"] = "same"
+    hidden_noise: bool = False
     credit: Credit = "local"
     decay: float = Field(default=0.9, gt=0, lt=1)
     update: Update = "sequence"
@@ -154,7 +155,7 @@ def idle_options(label: str, settings: Mapping[str, Any]) -> set[str]:
     """Options that a rule and a network have no use for, besides those that the settings choose."""
     rule, decorrelated = split_label(label)
     network = settings.get("network", "mlp")
-    of_rules = {"baseline", "draws", "scale", "forward", "credit", "decay", "update"}
+    of_rules = {"baseline", "draws", "scale", "forward", "credit", "decay", "update", "hidden_noise"}
     idle = of_rules - {f.name for f in fields(rule_class(rule))}
     idle |= {"readout"} if not rule_class(rule).perturbs else set()
     idle |= {"update"} if label in ("bptt", "dbptt") else set()

@@ -25,7 +25,8 @@ RECIPES = {
 # a value other than the default for every field
 OTHER = {
     "task": "mnist", "rule": "np", "profile": "b", "baseline": "noisy", "draws": 2, "scale": "layer",
-    "forward": "chip", "readout": "delta", "network": "convnet", "credit": "trace", "decay": 0.5, "update": "online",
+    "forward": "chip", "readout": "delta", "hidden_noise": True,
+    "network": "convnet", "credit": "trace", "decay": 0.5, "update": "online",
     "truncate": 3, "seq_len": 7, "neuron": "synaptic", "threshold": 0.5, "reset": "zero", "hidden": (3,),
     "activation": "tanh", "initialisation": "glorot", "optimizer": "sgd", "lr": 2e-3,
     "schedule": "constant", "epochs": 11, "batch": 7, "decorrelation_rate": 0.1, "weight_normalisation": True,
@@ -112,14 +113,17 @@ def test_shared_options_keep_their_default_where_they_have_no_effect():
 
 def test_idle_options():
     without_time = {"credit", "decay", "update", "seq_len", "neuron", "threshold", "reset"}
-    assert idle_options("danp", {}) == {"forward"} | without_time
+    assert idle_options("danp", {}) == {"forward", "hidden_noise"} | without_time
     assert idle_options("bp", {"network": "convnet"}) == without_time | {
-        "baseline", "draws", "scale", "readout", "decorrelation_rate", "hidden", "activation",
+        "baseline", "draws", "scale", "readout", "decorrelation_rate", "hidden", "activation", "hidden_noise",
     }  # fmt: skip
-    of_others_in_time = {"neuron", "threshold", "reset", "initialisation"}
+    of_others_in_time = {"hidden_noise", "neuron", "threshold", "reset", "initialisation"}
     assert idle_options("danp", {"network": "rnn"}) == {"forward", "decay", *of_others_in_time}
     assert idle_options("danp", {"network": "rnn", "credit": "trace"}) == {"forward", *of_others_in_time}
-    of_anp, of_others = {"scale"}, {"forward", "decay", "decorrelation_rate", "activation", "initialisation"}
+    of_anp, of_others = (
+        {"scale"},
+        {"forward", "decay", "decorrelation_rate", "activation", "initialisation", "hidden_noise"},
+    )
     assert idle_options("np", {"network": "spiking"}) == of_anp | of_others
     of_perturbation = {
         "baseline",
@@ -133,6 +137,7 @@ def test_idle_options():
         "threshold",
         "reset",
         "initialisation",
+        "hidden_noise",
     }
     assert idle_options("bptt", {"network": "rnn"}) == of_perturbation | {"update"}
     assert idle_options("tbptt3", {"network": "rnn"}) == of_perturbation

@@ -78,6 +78,7 @@ UNBIASED_DEEP: list[Rule] = [
     INP(baseline="noisy", draws=2),
     REINFORCE(),
     REINFORCE(baseline="mean", draws=2),
+    REINFORCE(hidden_noise=True, draws=2),
     WP(draws=80),
     WP(baseline="noisy", draws=80),
     WP(baseline="mean", draws=80),

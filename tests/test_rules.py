@@ -208,6 +208,18 @@ def test_reinforce_perturbs_the_output_and_goes_back_by_the_chain_rule(baseline:
     _agree(model, _sum_up(net, g1, g2, x, pre))
 
 
+def test_reinforce_with_hidden_noise_uses_that_of_the_output_alone() -> None:
+    model, draws, _, x, t = _estimate(REINFORCE(hidden_noise=True), node_profile(SIGMA))
+    net, hidden, output = Net(tanh_net(*SIZES)), _node_noise(draws, "0")[0], _node_noise(draws, "2")[0]
+    g1, g2, pre = np.zeros((BATCH, 4)), np.zeros((BATCH, 2)), np.zeros((BATCH, 4))
+    for s in range(BATCH):
+        _, pre[s], y = net.forward(x[s])
+        noisy = net.forward(x[s], hidden[s], output[s])[2]
+        g2[s] = (_np_loss(noisy, t[s]) - _np_loss(y, t[s])) * output[s] / SIGMA**2
+        g1[s] = (net.W2.T @ g2[s]) * (1 - pre[s] ** 2)
+    _agree(model, _sum_up(net, g1, g2, x, pre))
+
+
 def test_bp_is_the_gradient_by_finite_differences() -> None:
     model, _, _, x, t = _estimate(BP(), "ideal")
     for name, parameter in model.named_parameters():

@@ -40,6 +40,7 @@ def compare_command(
     scale: o.Scale = None,
     forward: o.Forward = None,
     readout: o.Readout = None,
+    hidden_noise: o.HiddenNoise = None,
     credit: o.Credit = None,
     decay: o.Decay = None,
     update: o.Update = None,

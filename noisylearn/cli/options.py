@@ -30,6 +30,9 @@ Draws = Annotated[int | None, typer.Option(help=f"Noise draws per sample and ste
 Scale = Annotated[str | None, typer.Option(help="ANP's norm: network, layer or rnn-paper.")]
 Forward = Annotated[str | None, typer.Option(help="BP's forward pass: digital, or chip (hardware-aware).")]
 Readout = Annotated[str | None, typer.Option(help="same (as the rule), or delta: the exact delta rule at the readout.")]
+HiddenNoise = Annotated[
+    bool | None, typer.Option("--hidden-noise", help="Of REINFORCE: noisy passes have noise in every layer.")
+]
 Credit = Annotated[
     str | None,
     typer.Option(help="In time, losses a perturbation is held against: local, sequence, reward-to-go or trace."),

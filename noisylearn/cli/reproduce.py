@@ -7,8 +7,7 @@ import typer
 
 from noisylearn.cli import options as o
 from noisylearn.cli.output import json_text, print_json, print_table, print_text, progress
-from noisylearn.errors import UserError
-from noisylearn.papers import PAPERS, SCALES, STUDIES, study
+from noisylearn.papers import PAPERS, STUDIES, study
 from noisylearn.papers.pages import figure_cells, write_pages
 from noisylearn.papers.run import Result, reproduce
 from noisylearn.replace import replace_file
@@ -45,21 +44,18 @@ def _list(json: bool) -> None:
     if json:
         print_json([{"name": s.name, "paper": s.paper, "source": s.source, "title": s.title} for s in STUDIES])
         return
-    rows = [[s.name, s.source if s.paper != "devices" else "-", s.title] for s in STUDIES]
+    rows = [[s.name, f"[{s.paper.upper()}] {s.source}", s.title] for s in STUDIES]
     print_table("studies", ("name", "published in", "title"), rows)
     for key, paper in PAPERS.items():
-        print_text(f"{key}: {paper.citation}")
+        print_text(f"[{key.upper()}] {paper.citation}")
 
 
 def _reproduce(
     name: str, scale: str, seeds: int | None, device: str, data_dir: str | None, out: Path, json: bool
 ) -> None:
     chosen = study(name)
-    known = next((one for one in SCALES if one == scale), None)
-    if known is None:
-        raise UserError(f"--scale {scale}: choose {', '.join(SCALES)}")
     with progress(AGAIN) as bar:
-        result, file = reproduce(chosen, known, seeds, out, device, data_dir, bar.shares())
+        result, file = reproduce(chosen, scale, seeds, out, device, data_dir, bar.shares())
     plot, table = file.with_suffix(".png"), file.with_suffix(".json")
     result.plot(plot)
     document = _document(result) | {"file": str(file), "plot": str(plot)}

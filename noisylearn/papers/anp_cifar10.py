@@ -154,6 +154,7 @@ def _study(
     orders: Orders,
     sizes: Mapping[Scale, Size],
     small_seeds: int = 1,
+    remarks: str = "",
 ) -> Study:
     return Study(
         name=name,
@@ -167,6 +168,7 @@ def _study(
         pieces=pieces,
         judge=partial(judge, orders),
         plot=plot,
+        remarks=remarks,
     )
 
 
@@ -182,6 +184,8 @@ STUDIES = (
             "paper": replace(_PAPER, networks={"1 layer": ()}),
         },
         small_seeds=2,
+        remarks="DNP is level with BP after 20 epochs and still rising. At a quarter of the pixels the accuracies "
+        "come within 1.3 points of the published ones.",
     ),
     _study(
         "anp-fig4-top", "figure 4 top, table 3 (3 hidden layers)", "Three hidden layers on CIFAR-10",

@@ -95,7 +95,7 @@ def plot(size: Size, found: Found, file: Path) -> None:
             band(axes[0], 100 * curve(found[name], "held_out_accuracy"), name, **style)
             band(axes[1], curve(found[name], "train_loss"), name, **style)
         axes[0].set(xlabel="epoch", ylabel="test accuracy (%)")
-        axes[1].set(xlabel="epoch", ylabel="training loss (nats)", yscale="log")
+        axes[1].set(xlabel="epoch", ylabel="training loss (nats)")
 
 
 STUDIES = (

@@ -35,6 +35,8 @@ def panels(file: Path, titles: Sequence[str], width: float = 5.4, height: float 
     for ax, title in zip(axes, titles, strict=True):
         ax.set_title(title, fontsize="medium")
         ax.grid(alpha=0.3)
+        if ax.get_xlabel() == "epoch":
+            ax.xaxis.get_major_locator().set_params(integer=True)
         if ax.get_legend_handles_labels()[0] and ax.get_legend() is None:
             ax.legend(fontsize="small")
     save_figure(figure, file)

@@ -9,8 +9,8 @@ import numpy as np
 
 from noisylearn.papers.plots import band, bars, panels, style_of
 from noisylearn.papers.rnn_trainings import (
+    AS_PUBLISHED,
     NODE_RULES,
-    OPTIMIZERS,
     WEIGHT_RULES,
     below,
     far_above,
@@ -171,10 +171,10 @@ STUDIES = (
             "smoke": "One sequence of 5 symbols, 30 units, 12 epochs, two rules at one rate.",
             "small": (
                 f"100 units; 20 symbols in {_ONE_SETTING}, 100 epochs; beside it 2,000 fresh sequences of 5 symbols, "
-                f"batch 100, three epochs, judged by the test error. {OPTIMIZERS} Every rule tries three rates. BP in "
-                "the paper is backprop cut off after one step with updates online, as the public code has it."
+                f"batch 100, three epochs, judged by the test error. {AS_PUBLISHED} Every rule tries three rates. BP "
+                "in the paper is backprop cut off after one step with updates online, as the public code has it."
             ),
-            "paper": f"500 units, 100 symbols, 500 epochs; {_ONE_SETTING}; beside it fresh sequences. {OPTIMIZERS}",
+            "paper": f"500 units, 100 symbols, 500 epochs; {_ONE_SETTING}; beside it fresh sequences. {AS_PUBLISHED}",
         },
         sizes={"smoke": _SMOKE, "small": _SMALL, "paper": _PAPER},
         seeds={"smoke": 1, "small": 2, "paper": 5},

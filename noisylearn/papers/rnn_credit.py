@@ -6,7 +6,7 @@ from pathlib import Path
 
 from noisylearn.papers.plots import band, bars, panels
 from noisylearn.papers.rnn_copying import Protocol
-from noisylearn.papers.rnn_trainings import OPTIMIZERS, below, far_above, in_time, log_curve
+from noisylearn.papers.rnn_trainings import AS_PUBLISHED, below, far_above, in_time, log_curve
 from noisylearn.papers.study import Figure, Found, Judgement, Piece, Study
 from noisylearn.papers.trainings import Search, by_rule, finals, mean, spread
 
@@ -78,9 +78,9 @@ STUDIES = (
             "smoke": "One sequence of 20 symbols, 30 units, 20 epochs at one rate.",
             "small": (
                 f"One fixed sequence of 20 symbols, 100 units, 100 epochs. {_ONE_UPDATE} Each tries four rates, 50 "
-                f"epochs. {OPTIMIZERS}"
+                f"epochs. {AS_PUBLISHED}"
             ),
-            "paper": f"One fixed sequence of 100 symbols, 500 units, 500 epochs. {_ONE_UPDATE} {OPTIMIZERS}",
+            "paper": f"One fixed sequence of 100 symbols, 500 units, 500 epochs. {_ONE_UPDATE} {AS_PUBLISHED}",
         },
         sizes={
             "smoke": Size(

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from noisylearn.papers.plots import band, panels
-from noisylearn.papers.rnn_trainings import OPTIMIZERS, held_out_error, in_time
+from noisylearn.papers.rnn_trainings import AS_PUBLISHED, held_out_error, in_time
 from noisylearn.papers.study import Criterion, Figure, Found, Judgement, Piece, Study
 from noisylearn.papers.trainings import Search, curve, mean, spread
 from noisylearn.runs import Tree
@@ -104,8 +104,8 @@ STUDIES = (
         setting={
             "smoke": "Copying of one sequence of 5 symbols, 30 units, at one decorrelation rate.",
             "small": f"100 units, three epochs, two decorrelation rates, two learning rates each. {_MEASURED} "
-            f"{OPTIMIZERS}",
-            "paper": f"1000 units, 500 epochs. {_MEASURED} {OPTIMIZERS}",
+            f"{AS_PUBLISHED}",
+            "paper": f"1000 units, 500 epochs. {_MEASURED} {AS_PUBLISHED}",
         },
         sizes={
             "smoke": replace(

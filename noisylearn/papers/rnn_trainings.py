@@ -22,9 +22,9 @@ BACKPROP_NAMES: Mapping[str, str] = {
 }
 OPTIMIZERS = (
     "Perturbation rules learn by plain gradient descent, backprop by Adam, at constant rates, as in the paper; ANP has "
-    "its norm over the network (per layer, as in the paper, the one output's norm is heavy-tailed). Noise of variance "
-    "1e-2 on pre-activations, or for WP on weights, as in the paper."
+    "its norm over the network (per layer, as in the paper, the one output's norm is heavy-tailed)."
 )
+AS_PUBLISHED = f"{OPTIMIZERS} Noise of variance 1e-2 on pre-activations, or for WP on weights, as in the paper."
 
 
 def weight_noise(sigma: float) -> HardwareProfile:
@@ -39,11 +39,17 @@ def name_of(rule: str) -> str:
 
 
 def in_time(
-    name: str, task: str, rule: str, seeds: Sequence[int], options: Mapping[str, Any], search: Search | None = None
+    name: str,
+    task: str,
+    rule: str,
+    seeds: Sequence[int],
+    options: Mapping[str, Any],
+    search: Search | None = None,
+    sigma: float = SIGMA,
 ) -> Piece:
-    """A piece that trains a rule in time with the paper's noise and optimizers, updates online unless stated."""
+    """A piece that trains a rule in time with the paper's optimizers, updates online unless stated."""
     perturbs = rule_class(split_label(rule)[0]).perturbs
-    profile = weight_noise(SIGMA) if rule in WEIGHT_RULES else injected(SIGMA)
+    profile = weight_noise(sigma) if rule in WEIGHT_RULES else injected(sigma)
     settings = {"update": "online", "schedule": "constant", "optimizer": "sgd" if perturbs else "adam"} | dict(options)
     return training(name, task, rule, profile, seeds, settings, search, 1.4 if rule.startswith("d") else 1.0)
 

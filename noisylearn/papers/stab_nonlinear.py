@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 SIGMA = 1e-3
 FIXED = {"sigma": SIGMA, "units": "relu", "optimizer": "sgd", "baseline": "clean", "initialisation": "glorot"}
-LABELS = {"np": "np", "reinforce": "reinforce", "sgd": "bp"}  # the package's names of the rules
+NOISY = "reinforce, hidden noise"
+LABELS = {"np": "np", "reinforce": "reinforce", NOISY: "reinforce", "sgd": "bp"}  # the package's names of the rules
+ORDER = ("sgd", "reinforce", NOISY, "np")  # from the fewest steps to the most
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ class Learner:
         options: dict[str, Any] = {
             "hidden": self.hidden, "activation": "relu", "initialisation": "glorot", "optimizer": "sgd",
             "lr": self.rate, "schedule": "constant", "epochs": 1, "batch": self.batch,
-            "weight_normalisation": self.normalise, "baseline": "clean", "seed": seed, "device": device,
+            "weight_normalisation": self.normalise, "baseline": "clean", "hidden_noise": self.rule == NOISY,
+            "seed": seed, "device": device,
         }  # fmt: skip
         return resolve(self.task, LABELS[self.rule], injected(SIGMA), options, lenient=True)[0]
 
@@ -172,5 +175,8 @@ def grows_less(what: str, x: Sequence[float], times: Sequence[float], limit: flo
 def plot_times(ax: "Axes", trials: Trials, widths: Sequence[int], found: Found) -> None:
     for rule in trials.rates:
         times = [trials.least_time(rule, (width,), found) for width in widths]
-        ax.plot(widths, times, "o-", color=COLOURS[rule], label=rule.upper())
+        line = "--" if rule == NOISY else "-"
+        ax.plot(widths, times, marker="o", label=rule.upper(), color=COLOURS[rule.split(",")[0]], linestyle=line)
     ax.set(xlabel="hidden units", ylabel=f"fewest steps (batch {trials.batch})", xscale="log", yscale="log")
+    ax.set_xticks(widths, [f"{width}" for width in widths])
+    ax.minorticks_off()

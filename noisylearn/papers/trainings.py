@@ -1,6 +1,7 @@
 """Studies whose pieces are trainings: one rule on one profile, over seeds, perhaps after a search for its rate."""
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -61,10 +62,12 @@ def training(
         of_trial = configs[0].epochs if search is None or search.epochs is None else search.epochs
         counter = _Counter(report, total, configs[0].epochs, of_trial)
         stated = {**options, "device": bench.device}
+        started = time.monotonic()
         rows = compare(
             task, [rule], [profile], seeds, stated, bench.runs, bench.data_dir, on_run=counter.run, tuning=tuning
         )
-        return _summary(rows[0])
+        found = _summary(rows[0])
+        return found | {"wall_s": max(found["wall_s"], time.monotonic() - started)}
 
     return Piece(name, settings, work, cost * total)
 
@@ -130,7 +133,8 @@ def ordered(
     holds = not math.isnan(a) and (math.isnan(b) or ahead)
     beyond = "above" if higher else "below"
     margin = f" by more than {by * unit:g}" if by else ""
-    return Criterion(f"{better} {beyond} {worse}{margin}", f"{a * unit:.3g} against {b * unit:.3g}", holds)
+    shown = ["every run ran away" if math.isnan(value) else f"{value * unit:.3g}" for value in (a, b)]
+    return Criterion(f"{better} {beyond} {worse}{margin}", " against ".join(shown), holds)
 
 
 def spread(values: np.ndarray) -> float | None:

@@ -19,6 +19,9 @@ class REINFORCE(NodePerturbation):
 
     Forward passes find the error at the output; the way down needs the weights and slopes of the digital model,
     so this is a reference, not a rule for a chip without a backward pass.
+
+    hidden_noise: the noisy passes have noise in every layer, of which the rule uses the output's alone: what it costs
+    to learn from a system that is noisy throughout.
     """
 
     name = "reinforce"
@@ -27,8 +30,10 @@ class REINFORCE(NodePerturbation):
     source = "[STAB] eq. 15"
     observes = frozenset({"loss", "input", "injected_noise", "clean_pass"})
 
+    hidden_noise: bool = False
+
     def draw_passes(self, n_layers: int) -> list[tuple[bool, ...]]:
-        return [(False,) * (n_layers - 1) + (True,)]
+        return [(self.hidden_noise,) * (n_layers - 1) + (True,)]
 
     def post(self, activity: Tensor, reference: Tensor, noise: Tensor | None) -> Tensor:
         assert noise is not None
