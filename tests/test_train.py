@@ -161,7 +161,7 @@ def test_decorrelation_in_front_of_every_layer():
         ({"device": "tpu"}, "choose auto, cpu or cuda"),
         ({"device": "cuda:99"}, "CUDA devices"),
         ({"batch": 201}, "--batch 201 is more than the 200 training samples"),
-        ({"network": "convnet"}, "takes images"),
+        ({"network": "convnet"}, "takes larger images"),
         ({"hidden": (10**11,)}, "not enough memory"),
         ({"decorrelation_rate": -1.0}, "decorrelation_rate"),
     ],
