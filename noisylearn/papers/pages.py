@@ -49,7 +49,8 @@ def paper_page(key: str, found: Sequence[Result]) -> str:
         lines.append(f"| {anchor} | {one.source} | {result.scale} | {result.judgement.verdict} |")
     lines += ["", "## What did not reproduce", "", *_failures(results)]
     if paper.public_code:
-        lines += ["", "## What the paper or its public code does otherwise", "", *(f"- {text}" for text in paper.public_code)]
+        lines += ["", "## What the paper or its public code does otherwise", ""]
+        lines += [f"- {text}" for text in paper.public_code]
     for result in results:
         lines += ["", *_section(result)]
     return "\n".join(lines) + "\n"
