@@ -1,6 +1,8 @@
 """What a configuration asks for: checked data, network, optimizer, device."""
 
 import math
+import os
+import platform
 from collections.abc import Callable
 from typing import Any
 
@@ -75,6 +77,12 @@ def optimizer_class(name: str) -> Callable[..., torch.optim.Optimizer]:
 
 def _is_optimizer(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer) and kind is not torch.optim.Optimizer
+
+
+def machine(device: str) -> str:
+    """Processor, threads of torch and device, for what a result says of where it was made."""
+    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
+    return f"{platform.machine()}, {torch.get_num_threads()} of {os.cpu_count()} cores, {name}"
 
 
 def check_device(name: str) -> None:

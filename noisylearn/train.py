@@ -1,7 +1,6 @@
 """One run from a configuration to its file: checks, the loop, checkpoints."""
 
 import json
-import os
 import platform
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +10,7 @@ from pathlib import Path
 import torch
 
 from noisylearn import tasks
-from noisylearn.build import check_device, load_data, optimizer_class
+from noisylearn.build import check_device, load_data, machine, optimizer_class
 from noisylearn.config import TrainConfig
 from noisylearn.errors import RunawayError, UserError
 from noisylearn.profiles import HardwareProfile
@@ -123,13 +122,9 @@ def _facts(config: TrainConfig, profile: HardwareProfile, run_id: str) -> Tree:
         "config": config.model_dump_json(),
         "profile": profile.full_text,
         "versions": json.dumps(versions),
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} of {os.cpu_count()} cores, {_device_name(config)}",
+        "machine": machine(config.device),
         "citations": json.dumps({"rule": config.build_rule().source} | _cited(profile)),
     }
-
-
-def _device_name(config: TrainConfig) -> str:
-    return torch.cuda.get_device_name(config.device) if config.device.startswith("cuda") else config.device
 
 
 def _cited(profile: HardwareProfile) -> dict[str, str]:

@@ -10,7 +10,8 @@ from noisylearn import tasks
 from noisylearn.config import resolve
 from noisylearn.papers.rnn_copying import Protocol
 from noisylearn.papers.rnn_decorrelation import NO_RATE
-from noisylearn.papers.rnn_trainings import SIGMA, below, far_above, in_time, name_of, weight_noise, within
+from noisylearn.papers.rnn_trainings import SIGMA, below, far_above, in_time, name_of, within
+from noisylearn.papers.trainings import injected
 from noisylearn.tasks.copying import CopyingTask
 from noisylearn.training import Training
 
@@ -53,7 +54,7 @@ def test_backprop_says_which_one_it_is() -> None:
 
 
 def test_noise_on_weights_has_the_variance_of_the_paper() -> None:
-    (effect,) = weight_noise(SIGMA).calibration.effects
+    (effect,) = injected(SIGMA, into="weight").calibration.effects
     assert math.isclose(effect.sigma**2, 1e-2)  # type: ignore[attr-defined]
 
 
@@ -64,7 +65,7 @@ def test_rules_learn_by_gradient_descent_and_backprop_by_adam() -> None:
 
 
 def test_the_smallest_decorrelation_rate_leaves_the_identity_and_measures_the_loss() -> None:
-    profile = weight_noise(SIGMA)
+    profile = injected(SIGMA, into="weight")
     options = {"hidden": (6,), "seq_len": 3, "batch": 1, "epochs": 1, "update": "online", "decorrelation_rate": NO_RATE}
     config, _ = resolve("copying-fixed", "dwp", profile, options)
     training = Training(config, profile, tasks.load("copying-fixed", seq_len=3))

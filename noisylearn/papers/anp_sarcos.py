@@ -7,7 +7,18 @@ from pathlib import Path
 
 from noisylearn.papers.plots import band, panels, style_of
 from noisylearn.papers.study import Figure, Found, Judgement, Piece, Study
-from noisylearn.papers.trainings import Search, by_rule, curve, finals, injected, mean, ordered, spread, training
+from noisylearn.papers.trainings import (
+    Search,
+    baselines,
+    by_rule,
+    curve,
+    finals,
+    injected,
+    mean,
+    ordered,
+    spread,
+    training,
+)
 
 # Test error of the paper, on another split and in units of the torques: for the order alone.
 RULES = ("np", "dnp", "anp", "danp", "bp", "dbp")
@@ -40,8 +51,7 @@ def pieces(size: Size, seeds: Sequence[int]) -> list[Piece]:
 def judge(size: Size, found: Found) -> Judgement:
     errors = by_rule(found, partial(finals, metric="held_out_mse", epochs=LAST))
     figures = [Figure(f"{rule}: test MSE", mean(values), None, spread(values)) for rule, values in errors.items()]
-    trivial = next(iter(found.values()))["baselines"]
-    figures += [Figure(f"{name} (trivial baseline): test MSE", value) for name, value in trivial.items()]
+    figures += [Figure(f"{name} (trivial baseline): test MSE", value) for name, value in baselines(found).items()]
     orders = [(better, worse) for better, worse in ORDER if {better, worse} <= set(size.rules)]
     return Judgement(figures, [ordered(better, worse, errors, higher=False) for better, worse in orders])
 

@@ -6,9 +6,9 @@ from itertools import pairwise
 from pathlib import Path
 
 from noisylearn.networks.feedforward import ConvnetName
-from noisylearn.papers.plots import band, panels, style_of
+from noisylearn.papers.plots import accuracy_and_loss, style_of
 from noisylearn.papers.study import Figure, Found, Judgement, Piece, Study
-from noisylearn.papers.trainings import by_rule, curve, injected, mean, ordered, peaks, spread, training
+from noisylearn.papers.trainings import baselines, by_rule, injected, mean, ordered, peaks, spread, training
 
 # Peak test accuracy in per cent, 200 classes, by rule and number of draws: [ANP] table 4.
 PUBLISHED = {
@@ -57,8 +57,9 @@ def judge(size: Size, found: Found) -> Judgement:
         Figure(f"{run}: peak test accuracy (%)", mean(values), _published(size, run), spread(values))
         for run, values in accuracies.items()
     ]
-    trivial = next(iter(found.values()))["baselines"]
-    figures += [Figure(f"{name} (trivial baseline): accuracy (%)", 100 * value) for name, value in trivial.items()]
+    figures += [
+        Figure(f"{name} (trivial baseline): accuracy (%)", 100 * value) for name, value in baselines(found).items()
+    ]
     more = [(f"{rule} {b}", f"{rule} {a}") for rule in ("danp", "dinp") for a, b in _pairs(size, rule)]
     most = size.most
     better = [(f"danp {most}", f"dnp {most}"), (f"dinp {most}", f"dnp {most}"), ("bp", f"dinp {most}")]
@@ -78,14 +79,11 @@ def _pairs(size: Size, rule: str) -> list[tuple[int, int]]:
 
 def plot(size: Size, found: Found, file: Path) -> None:
     lines = dict(zip((1, 10, 30, 100), (":", "-.", "--", "-"), strict=True))
-    with panels(file, [f"test, {size.task}", f"training, {size.task}"]) as axes:
-        for run, tree in found.items():
-            rule, _, draws = run.partition(" ")
-            style = {**style_of(rule), "linestyle": lines.get(int(draws or 100), "-")}
-            band(axes[0], 100 * curve(tree, "held_out_accuracy"), run, **style)
-            band(axes[1], curve(tree, "train_loss"), run, **style)
-        axes[0].set(xlabel="epoch", ylabel="test accuracy (%)")
-        axes[1].set(xlabel="epoch", ylabel="training loss (nats)")
+    styles = {}
+    for run in found:
+        rule, _, draws = run.partition(" ")
+        styles[run] = {**style_of(rule), "linestyle": lines.get(int(draws or 100), "-")}
+    accuracy_and_loss(file, size.task, found, styles)
 
 
 STUDIES = (

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from noisylearn.papers.plots import band, panels, style_of
+from noisylearn.papers.plots import accuracy_and_loss, style_of
 from noisylearn.papers.study import Criterion, Figure, Found, Judgement, Piece, Study
 from noisylearn.papers.trainings import Search, by_rule, curve, injected, mean, ordered, peaks, spread, training
 
@@ -89,13 +89,9 @@ def _decline(tree: dict) -> np.ndarray:
 
 
 def plot(size: Size, found: Found, file: Path) -> None:
-    with panels(file, [f"test, {size.task}", f"training, {size.task}"]) as axes:
-        for name, (rule, baseline) in RUNS.items():
-            style = {**style_of(rule), "linestyle": "-" if baseline == "clean" else ":"}
-            band(axes[0], 100 * curve(found[name], "held_out_accuracy"), name, **style)
-            band(axes[1], curve(found[name], "train_loss"), name, **style)
-        axes[0].set(xlabel="epoch", ylabel="test accuracy (%)")
-        axes[1].set(xlabel="epoch", ylabel="training loss (nats)")
+    lines = {"clean": "-", "noisy": ":"}
+    styles = {name: {**style_of(rule), "linestyle": lines[baseline]} for name, (rule, baseline) in RUNS.items()}
+    accuracy_and_loss(file, size.task, found, styles)
 
 
 STUDIES = (

@@ -12,7 +12,7 @@ from noisylearn.build import load_data
 from noisylearn.config import TrainConfig, resolve
 from noisylearn.papers.plots import band, bars, panels, style_of
 from noisylearn.papers.study import Bench, Criterion, Figure, Found, Judgement, Piece, Report, Study
-from noisylearn.papers.trainings import Search, by_rule, finals, mean, ordered, spread, training
+from noisylearn.papers.trainings import Search, baselines, by_rule, finals, mean, ordered, spread, training
 from noisylearn.profiles import HardwareProfile, load_profile
 from noisylearn.runs import Tree
 from noisylearn.training import Training
@@ -84,8 +84,9 @@ def judge(size: Size, found: Found) -> Judgement:
         Figure(f"{name}: test accuracy on the chip (%)", mean(values), None, spread(values))
         for name, values in accuracies.items()
     ]
-    trivial = next(iter(found.values()))["baselines"]
-    figures += [Figure(f"{name} (trivial baseline): accuracy (%)", 100 * value) for name, value in trivial.items()]
+    figures += [
+        Figure(f"{name} (trivial baseline): accuracy (%)", 100 * value) for name, value in baselines(found).items()
+    ]
     criteria = []
     for name in size.profiles:
         others = [rule for rule in ("anp", "dnp") if rule in size.rules]

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from noisylearn.papers.study import Found
+from noisylearn.papers.trainings import curve
 from noisylearn.report.plots import new_figure, save_figure
 
 if TYPE_CHECKING:
@@ -58,3 +60,13 @@ def bars(ax: "Axes", values: Mapping[str, np.ndarray], **style: Any) -> None:
     lows, highs = ([f(found) for found in shown.values()] for f in (np.min, np.max))
     ax.bar(list(shown), means, yerr=np.abs(np.array([means - lows, highs - means])), capsize=3, **style)
     ax.tick_params(axis="x", rotation=45)
+
+
+def accuracy_and_loss(file: Path, task: str, found: Found, styles: Mapping[str, Mapping[str, Any]]) -> None:
+    """Test accuracy and training loss along the epochs of trainings, by name, each in its style."""
+    with panels(file, [f"test, {task}", f"training, {task}"]) as axes:
+        for name, style in styles.items():
+            band(axes[0], 100 * curve(found[name], "held_out_accuracy"), name, **style)
+            band(axes[1], curve(found[name], "train_loss"), name, **style)
+        axes[0].set(xlabel="epoch", ylabel="test accuracy (%)")
+        axes[1].set(xlabel="epoch", ylabel="training loss (nats)")

@@ -9,7 +9,7 @@ import numpy as np
 from noisylearn.papers.plots import band, panels
 from noisylearn.papers.rnn_trainings import AS_PUBLISHED, held_out_error, in_time
 from noisylearn.papers.study import Criterion, Figure, Found, Judgement, Piece, Study
-from noisylearn.papers.trainings import Search, curve, mean, spread
+from noisylearn.papers.trainings import Search, baselines, curve, mean, spread
 from noisylearn.runs import Tree
 
 METRIC = "decorrelation_loss_readout"
@@ -65,8 +65,7 @@ def judge(size: Size, found: Found) -> Judgement:
         label = "without decorrelation" if key == PLAIN else f"decorrelation rate {key}"
         for quantity, values in (("decorrelation loss", losses(tree)), ("test mse", held_out_error(size.last)(tree))):
             figures += [Figure(f"{label}: {quantity}", mean(values), sd=spread(values))] if len(values) else []
-    trivial = next(tree["baselines"] for tree in found.values() if tree["baselines"])
-    figures += [Figure(f"{key} (trivial)", float(value)) for key, value in trivial.items()]
+    figures += [Figure(f"{key} (trivial)", float(value)) for key, value in baselines(found).items()]
     criteria = [
         Criterion(f"decorrelation loss below {LOWER:g} of that without", f"{share:.3g} of it", bool(share < LOWER)),
         Criterion(f"not complete: above {LEFT:g} of that without", f"{share:.3g} of it", bool(share > LEFT)),

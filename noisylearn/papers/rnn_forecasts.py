@@ -15,7 +15,6 @@ from noisylearn.papers.rnn_trainings import (
     OPTIMIZERS,
     SIGMA,
     WEIGHT_RULES,
-    baselines,
     below,
     error_figures,
     far_above,
@@ -27,7 +26,7 @@ from noisylearn.papers.rnn_trainings import (
     within,
 )  # fmt: skip
 from noisylearn.papers.study import Criterion, Found, Judgement, Piece, Study
-from noisylearn.papers.trainings import Search, by_rule, mean
+from noisylearn.papers.trainings import Search, baselines, by_rule, mean
 
 RULES = (*NODE_RULES, *WEIGHT_RULES, "tbptt1", "dtbptt1", "bptt")
 _FEWER = tuple(rule for rule in RULES if rule not in ("dnp", "dwp", "bptt"))

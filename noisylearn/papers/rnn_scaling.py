@@ -14,7 +14,6 @@ from noisylearn.papers.rnn_trainings import (
     NEAR,
     NODE_RULES,
     WEIGHT_RULES,
-    baselines,
     below,
     held_out_error,
     in_time,
@@ -22,7 +21,7 @@ from noisylearn.papers.rnn_trainings import (
     within,
 )  # fmt: skip
 from noisylearn.papers.study import Bench, Criterion, Figure, Found, Judgement, Piece, Report, Study
-from noisylearn.papers.trainings import Search, mean, spread
+from noisylearn.papers.trainings import Search, baselines, mean, spread
 from noisylearn.runs import Tree
 
 

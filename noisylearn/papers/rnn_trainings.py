@@ -7,8 +7,7 @@ import numpy as np
 
 from noisylearn.config import split_label
 from noisylearn.papers.study import Criterion, Figure, Found, Piece
-from noisylearn.papers.trainings import Search, curve, finals, injected, mean, spread, training
-from noisylearn.profiles import HardwareProfile, load_profile, parse_profile
+from noisylearn.papers.trainings import Search, baselines, curve, finals, injected, mean, spread, training
 from noisylearn.rules import rule_class
 from noisylearn.runs import Tree
 
@@ -27,12 +26,6 @@ OPTIMIZERS = (
 AS_PUBLISHED = f"{OPTIMIZERS} Noise of variance 1e-2 on pre-activations, or for WP on weights, as in the paper."
 
 
-def weight_noise(sigma: float) -> HardwareProfile:
-    """Gaussian noise of a standard deviation injected into every weight, known and switched off at will."""
-    text = load_profile("gaussian-weight").full_text
-    return parse_profile(text.replace("sigma = 1e-3", f"sigma = {sigma:g}"))
-
-
 def name_of(rule: str) -> str:
     """A rule in tables and legends; backprop says which one it is."""
     return rule.upper() if rule in NODE_RULES + WEIGHT_RULES else BACKPROP_NAMES.get(rule, rule)
@@ -49,7 +42,7 @@ def in_time(
 ) -> Piece:
     """A piece that trains a rule in time with the paper's optimizers, updates online unless stated."""
     perturbs = rule_class(split_label(rule)[0]).perturbs
-    profile = weight_noise(sigma) if rule in WEIGHT_RULES else injected(sigma)
+    profile = injected(sigma, into="weight" if rule in WEIGHT_RULES else "node")
     settings = {"update": "online", "schedule": "constant", "optimizer": "sgd" if perturbs else "adam"} | dict(options)
     return training(name, task, rule, profile, seeds, settings, search, 1.4 if rule.startswith("d") else 1.0)
 
@@ -63,11 +56,6 @@ def error_figures(found: Found, errors: Mapping[str, np.ndarray], quantity: str)
         if stopped := int(found[rule]["stopped"]):
             figures.append(Figure(f"{name_of(rule)}: runs that ran away", stopped))
     return figures + [Figure(f"{key} (trivial)", float(value)) for key, value in baselines(found).items()]
-
-
-def baselines(found: Found) -> Mapping[str, float]:
-    """Scores of trivial predictors, of the first seed that finished."""
-    return next((tree["baselines"] for tree in found.values() if tree["baselines"]), {})
 
 
 def held_out_error(epochs: int) -> Any:

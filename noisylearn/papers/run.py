@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +10,7 @@ from typing import Any
 
 import torch
 
-from noisylearn.build import check_device
+from noisylearn.build import check_device, machine
 from noisylearn.config import chosen_device
 from noisylearn.errors import UserError
 from noisylearn.papers.study import Bench, Found, Judgement, Piece, Report, Scale, Study
@@ -113,7 +111,7 @@ def reproduce(
         "seeds": number,
         "identity": _identity([piece.settings for piece in pieces]),
         "versions": json.dumps({"noisylearn": __version__, "torch": torch.__version__}),
-        "machine": _machine(device),
+        "machine": machine(device),
         "wall_s": wall_s,
         "found": found,
     }
@@ -153,8 +151,3 @@ def read_result(path: Path, studies: Sequence[Study]) -> Result:
 
 def _identity(settings: Any) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _machine(device: str) -> str:
-    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu"
-    return f"{platform.machine()}, {torch.get_num_threads()} of {os.cpu_count()} cores, {name}"

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,9 +16,9 @@ from noisylearn.runs import Tree
 from noisylearn.train import OnStep
 
 
-def injected(sigma: float) -> HardwareProfile:
-    """Gaussian noise of a standard deviation injected at every pre-activation, known and switched off at will."""
-    text = load_profile("gaussian-node").full_text
+def injected(sigma: float, into: Literal["node", "weight"] = "node") -> HardwareProfile:
+    """Gaussian noise of a standard deviation injected at every node or weight, known and switched off at will."""
+    text = load_profile(f"gaussian-{into}").full_text
     return parse_profile(text.replace("sigma = 1e-3", f"sigma = {sigma:g}"))
 
 
@@ -112,10 +112,10 @@ def curve(tree: Tree, metric: str) -> np.ndarray:
     return tree["curves"].get(metric, np.empty((0, 0)))
 
 
-def peaks(tree: Tree, metric: str, highest: bool = True) -> np.ndarray:
-    """Best value of a curve, of every seed."""
+def peaks(tree: Tree, metric: str) -> np.ndarray:
+    """Highest value of a curve, of every seed."""
     values = curve(tree, metric)
-    return (values.max(1) if highest else values.min(1)) if values.size else np.array([])
+    return values.max(1) if values.size else np.array([])
 
 
 def finals(tree: Tree, metric: str, epochs: int = 1) -> np.ndarray:
@@ -125,15 +125,15 @@ def finals(tree: Tree, metric: str, epochs: int = 1) -> np.ndarray:
 
 
 def ordered(
-    better: str, worse: str, values: Mapping[str, np.ndarray], higher: bool = True, by: float = 0.0, unit: float = 1.0
+    better: str, worse: str, values: Mapping[str, np.ndarray], higher: bool = True, by: float = 0.0
 ) -> Criterion:
     """That the mean of one rule lies beyond that of another, by more than `by`. Where all runs ran away, it loses."""
     a, b = (float(values[name].mean()) if len(values[name]) else math.nan for name in (better, worse))
     ahead = (a - b if higher else b - a) > by
     holds = not math.isnan(a) and (math.isnan(b) or ahead)
     beyond = "above" if higher else "below"
-    margin = f" by more than {by * unit:g}" if by else ""
-    shown = ["every run ran away" if math.isnan(value) else f"{value * unit:.3g}" for value in (a, b)]
+    margin = f" by more than {by:g}" if by else ""
+    shown = ["every run ran away" if math.isnan(value) else f"{value:.3g}" for value in (a, b)]
     return Criterion(f"{better} {beyond} {worse}{margin}", " against ".join(shown), holds)
 
 
@@ -145,6 +145,11 @@ def spread(values: np.ndarray) -> float | None:
 def mean(values: np.ndarray) -> float:
     """Mean over the seeds; nan where every run ran away."""
     return float(values.mean()) if len(values) else math.nan
+
+
+def baselines(found: Found) -> Mapping[str, float]:
+    """Scores of trivial predictors, from the first rule of which a seed finished."""
+    return next((tree["baselines"] for tree in found.values() if tree["baselines"]), {})
 
 
 def by_rule(found: Found, measure: Any) -> dict[str, np.ndarray]:
