@@ -165,11 +165,26 @@ class HardwareProfile(Record):
         parts = {key: getattr(self, key) for key in type(self).model_fields}
         stated = "".join(f"-{key}-{value}" for key, value in numbers.items() if key != "device")
         name = re.sub(r"[^a-z0-9]+", "-", f"{self.name}-{mode}{stated}".lower())
-        parts |= {"name": name, "write": {**shared, **numbers, "mode": mode}}
-        try:
-            return HardwareProfile.model_validate(parts)
-        except ValidationError as error:
-            raise UserError(f"profile {parts['name']}: {one_line(error)}") from None
+        return _valid(parts | {"name": name, "write": {**shared, **numbers, "mode": mode}})
+
+    def injecting(self, sigma: float) -> "HardwareProfile":
+        """This machine with Gaussian noise added at every pre-activation, known to the rule, beside its own noise.
+
+        For rules that have to know the noise (NP, INP), on devices whose own cannot be read out.
+        sigma: standard deviation, in units of the pre-activations.  Raises UserError for one that is not positive, and
+        for a profile that has such noise already.
+        """
+        parts = {key: getattr(self, key) for key in type(self).model_fields}
+        source = {"injected-noise": {"citation": "The user's choice: noise that the rule injects, and so knows"}}
+        added = {"kind": "gaussian-node", "status": "assumed", "source": "injected-noise", "sigma": sigma}
+        calibration = self.calibration.model_dump(mode="python")
+        parts |= {
+            "name": f"{self.name}-injected-{f'{sigma:g}'.replace('.', '-')}",
+            "observable": list(dict.fromkeys((*self.observable, "injected_noise"))),
+            "sources": {**self.sources, **source},
+            "calibration": {**calibration, "effects": [*self.calibration.effects, added]},
+        }
+        return _valid(parts)
 
     def _named(self, kinds: tuple[str, ...]) -> set[str]:
         known = [effect.kind for effect in self.all_effects()]
@@ -193,10 +208,7 @@ class HardwareProfile(Record):
         )
         parts = {key: getattr(draft, key) for key in type(self).model_fields}
         parts["sources"] = {key: self.sources[key] for key in _cited(draft)}
-        try:
-            return HardwareProfile.model_validate(parts)
-        except ValidationError as error:
-            raise UserError(f"profile {draft.name}: {one_line(error)}") from None
+        return _valid(parts)
 
     def cited_tables(self) -> Iterator[tuple[str, CitedRecord]]:
         """(place in the file, table) of every table that states numbers."""
@@ -227,6 +239,14 @@ class HardwareProfile(Record):
     def is_noisy(self) -> bool:
         """Whether two passes over this machine differ at all."""
         return any(effect.differs_between_passes for effect in self.all_effects())
+
+
+def _valid(parts: dict[str, Any]) -> HardwareProfile:
+    """The profile of these parts. Raises UserError where they do not fit together."""
+    try:
+        return HardwareProfile.model_validate(parts)
+    except ValidationError as error:
+        raise UserError(f"profile {parts['name']}: {one_line(error)}") from None
 
 
 def _check_places(profile: HardwareProfile) -> None:

@@ -68,8 +68,7 @@ class Training:
     def step(self) -> float:
         """One batch: estimate, optimizer, programming. Returns the loss. Raises RunawayError."""
         number = self.progress.step
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._rate(number)
+        self._set_rates(number)
         loss = self._learn(*(part[self._batch(number)] for part in self._train))
         if self.norms is not None:
             self.norms.restore()
@@ -232,10 +231,15 @@ class Training:
             self._order = epoch, order
         return self._order[1][index * self.config.batch : (index + 1) * self.config.batch]
 
-    def _rate(self, step: int) -> float:
-        if self.config.schedule == "constant":
-            return self.config.lr
-        return self.config.lr * 0.5 * (1 + math.cos(math.pi * step / self.total_steps))
+    def _set_rates(self, step: int) -> None:
+        """Learning and decorrelation follow the schedule together: weights at rest cannot follow a moving transform."""
+        share = 1.0
+        if self.config.schedule == "cosine":
+            share = 0.5 * (1 + math.cos(math.pi * step / self.total_steps))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.lr * share
+        for layer in decorrelations(self.model).values():
+            layer.rate = self.config.decorrelation_rate * share
 
     def _alignment(self) -> dict[str, float]:
         """Per layer, on a fixed batch and draws of its own: how good the estimate is, and how large the noise.

@@ -41,8 +41,7 @@ def test_again_reads_what_is_done(smoke: tuple[Study, Path]) -> None:
     assert {file: file.stat().st_mtime_ns for file in (out / "parts").iterdir()} == before
 
 
-@pytest.mark.parametrize("study", STUDIES, ids=NAMES)
-@pytest.mark.parametrize("scale", ["small", "paper"])
+@pytest.mark.parametrize(("study", "scale"), [(study, scale) for study in STUDIES for scale in study.sizes])
 def test_every_scale_states_its_pieces(study: Study, scale: str) -> None:
     pieces = study.pieces(study.size(scale), range(2))
     names = [piece.name for piece in pieces]

@@ -1,11 +1,14 @@
 """Profiles: what is packaged is sound, and what a user may get wrong is one line that says what to mend."""
 
 import pytest
+import torch
 from small_runs import PCM, profile_text
 
+from noisylearn import Chip
 from noisylearn.errors import UserError
-from noisylearn.profiles import HardwareProfile, load_profile, parse_profile, profile_files
-from noisylearn.rules import rules_for
+from noisylearn.networks import mlp
+from noisylearn.profiles import HardwareProfile, load_profile, parse_profile, profile_files, profile_from_text
+from noisylearn.rules import NP, rules_for
 
 # old text, new text, what the one line must name
 WRONG = {
@@ -132,6 +135,28 @@ def test_text_of_a_profile_changed_in_python():
     changed = profile.model_copy(update={"calibration": calibration})
     assert changed.full_text != profile.full_text
     assert HardwareProfile.model_validate_json(changed.full_text).calibration.effects[0].sigma == 0.5
+
+
+def test_known_noise_injected_beside_the_devices_own():
+    profile = load_profile(PCM).injecting(0.02)
+    again = profile_from_text(profile.full_text)
+    assert again == profile
+    assert again.name == "pcm-nandakumar-2019-injected-0-02"
+    assert [effect.sigma for effect in again.effects("node")] == [0.02]
+    chip = Chip(mlp(4, (5,), 3), profile, seed=0)
+    NP(baseline="noisy").estimate(chip, torch.randn(6, 4), lambda y: y.square().sum(1))
+    with pytest.raises(UserError, match="needs the injected node noise"):
+        NP(baseline="noisy").estimate(Chip(mlp(4, (5,), 3), PCM), torch.randn(6, 4), lambda y: y.sum(1))
+
+
+@pytest.mark.parametrize(
+    ("name", "sigma", "reason"),
+    [(PCM, 0.0, "greater than 0"), ("gaussian-node", 0.1, "stated twice"),
+     ("smtj-koenders-2024", 0.1, "cannot be read out")],
+)  # fmt: skip
+def test_noise_that_cannot_be_injected(name, sigma, reason):
+    with pytest.raises(UserError, match=reason):
+        load_profile(name).injecting(sigma)
 
 
 @pytest.mark.parametrize(

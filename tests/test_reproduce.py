@@ -159,7 +159,7 @@ def test_the_command(run, tmp_path):
     ("arguments", "named"),
     [
         (["anp-fig22"], "did you mean anp-fig2"),
-        (["anp-fig2", "--scale", "large"], "choose smoke, small, paper"),
+        (["anp-fig2", "--scale", "large"], "anp-fig2 has smoke, small, paper"),
         (["anp-fig2", "--scale", "smoke", "--seeds", "0"], "give at least 1"),
         (["anp-fig2", "--scale", "smoke", "--device", "tpu"], "choose auto, cpu or cuda"),
         (["pages"], "holds no results"),

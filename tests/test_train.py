@@ -122,12 +122,18 @@ def test_every_epoch_shuffles_anew_and_shows_every_sample_once():
     assert not torch.equal(*orders)
 
 
-def test_cosine_and_constant_schedules():
-    cosine, constant = training(), training(schedule="constant")
-    assert [constant._rate(step) for step in (0, 9)] == [1e-2, 1e-2]
-    assert cosine._rate(0) == 1e-2
-    assert cosine._rate(5) == pytest.approx(0.5e-2)
-    assert cosine._rate(cosine.total_steps) == pytest.approx(0, abs=1e-12)
+def rates_at(run: Training, step: int) -> tuple[float, set[float]]:
+    run._set_rates(step)
+    return run.optimizer.param_groups[0]["lr"], {layer.rate for layer in decorrelations(run.model).values()}
+
+
+def test_schedule_sets_learning_and_decorrelation_rates_alike():
+    cosine, constant = (training(decorrelation_rate=0.1, schedule=schedule) for schedule in ("cosine", "constant"))
+    assert [rates_at(constant, step) for step in (0, 9)] == [(1e-2, {0.1})] * 2
+    assert rates_at(cosine, 0) == (1e-2, {0.1})
+    half, end = (rates_at(cosine, step) for step in (cosine.total_steps // 2, cosine.total_steps))
+    assert (half[0], *half[1]) == pytest.approx((0.5e-2, 0.05))
+    assert (end[0], *end[1]) == pytest.approx((0, 0), abs=1e-12)
 
 
 def test_weight_normalisation_holds_the_norms():

@@ -54,7 +54,7 @@ Initialisation = Annotated[
 ]
 Optimizer = Annotated[str | None, typer.Option(help="Any optimizer of torch.optim, in lower case, with its defaults.")]
 Lr = Annotated[float | None, typer.Option(help=f"Learning rate. {RECIPE}")]
-Schedule = Annotated[str | None, typer.Option(help="Of the learning rate: constant or cosine (to zero).")]
+Schedule = Annotated[str | None, typer.Option(help="Of learning and decorrelation: constant or cosine (to zero).")]
 Epochs = Annotated[int | None, typer.Option(help=RECIPE)]
 Batch = Annotated[int | None, typer.Option(help=f"Samples per step. {RECIPE}")]
 DecorrelationRate = Annotated[float | None, typer.Option(help=f"Of the d... rules. {RECIPE}")]

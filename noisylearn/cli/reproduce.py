@@ -12,12 +12,13 @@ from noisylearn.papers.pages import figure_cells, write_pages
 from noisylearn.papers.run import Result, reproduce
 from noisylearn.replace import replace_file
 
+SCALES = "smoke (seconds), small (minutes on two cores), large (hours on them; few studies have it) or paper."
 AGAIN = "the same command goes on from what is done"
 
 
 def reproduce_command(
     item: Annotated[str, typer.Argument(help="A study; or `list` for all of them, `pages` for pages of results.")],
-    scale: Annotated[str, typer.Option(help="smoke (seconds), small (minutes on two cores) or paper.")] = "small",
+    scale: Annotated[str, typer.Option(help=SCALES)] = "small",
     seeds: Annotated[int | None, typer.Option(help="Number of seeds; default: the study's own.")] = None,
     device: o.Device = None,
     data_dir: o.DataDir = None,

@@ -25,9 +25,9 @@ from noisylearn.papers import (
     stab_scaling,
     stab_teacher_noise,
 )
-from noisylearn.papers.study import SCALES, Paper, Scale, Study
+from noisylearn.papers.study import Paper, Scale, Study
 
-__all__ = ["PAPERS", "SCALES", "STUDIES", "Paper", "Scale", "Study", "study"]
+__all__ = ["PAPERS", "STUDIES", "Paper", "Scale", "Study", "study"]
 
 PAPERS: Mapping[str, Paper] = {
     "anp": Paper(

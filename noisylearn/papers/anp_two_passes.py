@@ -106,14 +106,17 @@ STUDIES = (
             "smoke": "The packaged digits, three layers of 32 units: seconds, as a test.",
             "small": "CIFAR-10 averaged to 16 x 16 pixels, three layers of 256 units (1024 in the paper), batch 500, "
             "20 epochs, the published rate of 1e-3 for all four.",
+            "large": "Three layers of 1024 units, batch 250, decorrelation rate 2.5e-4, rate 1e-3, 20 epochs: four "
+            "times the updates of the paper's setting an epoch.",
             "paper": "Three layers of 1024 units, batch 1000, rate 1e-3, 200 epochs.",
         },
         sizes={
             "smoke": Size("digits", (32,) * 3, 12, 50, 1e-2, Search((3e-3,), 1), orders_only=True),
             "small": Size("cifar10-16", (256,) * 3, 20, 500, 1e-3),
+            "large": Size("cifar10", (1024,) * 3, 20, 250, 2.5e-4),
             "paper": Size("cifar10", (1024,) * 3, 200, 1000, 1e-3),
         },
-        seeds={"smoke": 1, "small": 1, "paper": 3},
+        seeds={"smoke": 1, "small": 1, "large": 1, "paper": 3},
         pieces=pieces,
         judge=judge,
         plot=plot,

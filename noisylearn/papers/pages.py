@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from noisylearn.errors import UserError
-from noisylearn.papers import PAPERS, SCALES, STUDIES
+from noisylearn.papers import PAPERS, STUDIES
 from noisylearn.papers.run import Result, read_result
 from noisylearn.papers.study import Figure
 from noisylearn.replace import replace_file
@@ -34,7 +34,7 @@ def write_pages(results: Path, docs: Path) -> list[Path]:
 
 def read_results(folder: Path) -> list[Result]:
     """All results in a folder, in the order of the studies and scales."""
-    places = [folder / f"{one.name}-{scale}.h5" for one in STUDIES for scale in SCALES]
+    places = [folder / f"{one.name}-{scale}.h5" for one in STUDIES for scale in one.sizes]
     return [read_result(place, STUDIES) for place in places if place.exists()]
 
 

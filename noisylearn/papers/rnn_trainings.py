@@ -7,7 +7,7 @@ import numpy as np
 
 from noisylearn.config import split_label
 from noisylearn.papers.study import Criterion, Figure, Found, Piece
-from noisylearn.papers.trainings import Search, baselines, curve, finals, injected, mean, spread, training
+from noisylearn.papers.trainings import Search, baselines, curve, finals, injected, mean, ordered, spread, training
 from noisylearn.rules import rule_class
 from noisylearn.runs import Tree
 
@@ -69,9 +69,7 @@ def held_out_error(epochs: int) -> Any:
 
 def below(name: str, other: str, values: Mapping[str, np.ndarray]) -> Criterion:
     """That the mean error of one rule is below that of another, or all runs of the other ran away."""
-    errors = [f"{mean(values[rule]):.3g}" if len(values[rule]) else "every run ran away" for rule in (name, other)]
-    holds = len(values[name]) and not mean(values[name]) >= mean(values[other])
-    return Criterion(f"{name_of(name)} below {name_of(other)}", " against ".join(errors), bool(holds))
+    return ordered(name, other, values, higher=False, called=name_of)
 
 
 def within(name: str, other: str, values: Mapping[str, np.ndarray], factor: float = NEAR) -> Criterion:

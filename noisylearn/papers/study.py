@@ -8,8 +8,7 @@ from typing import Any
 from noisylearn.errors import UserError
 from noisylearn.runs import Tree
 
-SCALES = ("smoke", "small", "paper")
-Scale = str  # one of SCALES
+Scale = str  # smoke, small, large or paper
 Report = Callable[[float], None]  # told which share, 0 to 1, of a piece is done
 Found = Mapping[str, Tree]  # by the name of the piece
 
@@ -91,7 +90,7 @@ class Study:
         title: a few words.
         published: what the paper found; empty for what is in none.
         setting: what every scale runs, and in what that differs from the paper.
-        sizes: what `pieces`, `judge` and `plot` are given at every scale.
+        sizes: what `pieces`, `judge` and `plot` are given at every scale; few studies have "large".
         seeds: how many at every scale where the user does not say.
         pieces: (size, seeds) -> what has to be found out; the same for the same arguments, in the same order.
         judge: (size, found) -> figures and criteria. The criteria must not depend on what was found.
@@ -113,7 +112,7 @@ class Study:
     remarks: str = ""
 
     def size(self, scale: Scale) -> Any:
-        """Raises UserError for a scale that there is none of."""
-        if scale not in SCALES:
-            raise UserError(f"--scale {scale}: choose {', '.join(SCALES)}")
+        """Raises UserError for a scale that the study does not have."""
+        if scale not in self.sizes:
+            raise UserError(f"--scale {scale}: {self.name} has {', '.join(self.sizes)}")
         return self.sizes[scale]

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -125,16 +125,24 @@ def finals(tree: Tree, metric: str, epochs: int = 1) -> np.ndarray:
 
 
 def ordered(
-    better: str, worse: str, values: Mapping[str, np.ndarray], higher: bool = True, by: float = 0.0
+    better: str,
+    worse: str,
+    values: Mapping[str, np.ndarray],
+    higher: bool = True,
+    by: float = 0.0,
+    called: Callable[[str], str] = str,
 ) -> Criterion:
-    """That the mean of one rule lies beyond that of another, by more than `by`. Where all runs ran away, it loses."""
-    a, b = (float(values[name].mean()) if len(values[name]) else math.nan for name in (better, worse))
+    """That the mean of one rule lies beyond that of another, by more than `by`. Where all runs ran away, it loses.
+
+    called: what a rule is called in the statement.
+    """
+    a, b = (mean(values[name]) for name in (better, worse))
     ahead = (a - b if higher else b - a) > by
     holds = not math.isnan(a) and (math.isnan(b) or ahead)
     beyond = "above" if higher else "below"
     margin = f" by more than {by:g}" if by else ""
     shown = ["every run ran away" if math.isnan(value) else f"{value:.3g}" for value in (a, b)]
-    return Criterion(f"{better} {beyond} {worse}{margin}", " against ".join(shown), holds)
+    return Criterion(f"{called(better)} {beyond} {called(worse)}{margin}", " against ".join(shown), holds)
 
 
 def spread(values: np.ndarray) -> float | None:
