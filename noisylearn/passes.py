@@ -164,9 +164,8 @@ class _Progress:
 
     def by_pass(self, steps: list[Tensor], n_passes: int) -> Tensor:
         """Steps (passes x batch, ...) as (passes, steps x batch, ...)."""
-        if len(steps) == 1:
-            return steps[0].reshape(n_passes, self.batch, *steps[0].shape[1:])
-        return torch.stack(steps).unflatten(1, (n_passes, self.batch)).transpose(0, 1).flatten(1, 2)
+        shape = n_passes, self.batch, *steps[0].shape[1:]
+        return torch.cat([step.reshape(shape) for step in steps], 1)
 
 
 class _Forward:

@@ -20,7 +20,8 @@ class GaussianNode(Effect):
     sigma: float = Field(gt=0, description="standard deviation, in units of the pre-activation")
 
     def apply(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> Tensor:
-        return value + self.sigma * draw.normal("read", tuple(value.shape)).to(value.dtype)
+        z = draw.normal("read", tuple(value.shape)).to(value.dtype)
+        return z.mul_(self.sigma).add_(value)  # in place: the draw is nobody else's
 
     def moments(self, value: Tensor, setting: Setting) -> Moments:
         return Moments(value, torch.full_like(value, self.sigma**2))
