@@ -264,7 +264,7 @@ def _by_weight_noise(rule: RuleInTime, span: Span, layers: list[str]) -> Estimat
     gradients: Gradients = {}
     losses_of, total, inputs = [], torch.zeros(()), []
     for t, one in enumerate(span.steps()):
-        found = rule.gradients(one, layers)
+        found = rule.gradients(one, [] if decay else layers)  # with decay, once the noise is remembered
         plan, readings, losses = one.seen()
         assert one.step_losses is not None
         losses_of.append(one.step_losses)

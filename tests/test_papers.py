@@ -55,6 +55,7 @@ DOCS = Path(__file__).parent.parent / "docs" / "results"
 
 def test_pages_are_what_their_results_say() -> None:
     results = read_results(DOCS / "data")
+    assert {result.study.name for result in results} == set(NAMES)
     assert [result.study.name for result in results if not result.is_current] == []
     for key in {result.study.paper for result in results}:
         assert (DOCS / f"{key}.md").read_text(encoding="utf-8") == paper_page(key, results)

@@ -20,6 +20,8 @@ COLOURS = {
     "sgd": "tab:grey", "reinforce": "tab:purple", "tbptt1": "black",
 }  # fmt: skip
 
+FEW_LABELS = 4
+
 
 def style_of(rule: str) -> dict[str, Any]:
     """Colour and line style of a rule by its label; nothing for a label that is none."""
@@ -39,7 +41,10 @@ def panels(file: Path, titles: Sequence[str], width: float = 5.4, height: float 
         ax.grid(alpha=0.3)
         if ax.get_xlabel() == "epoch":
             ax.xaxis.get_major_locator().set_params(integer=True)
-        if ax.get_legend_handles_labels()[0] and ax.get_legend() is None:
+        n_labels = len(ax.get_legend_handles_labels()[0])
+        if n_labels > FEW_LABELS:  # under the axes, where they hide no line
+            ax.legend(fontsize="x-small", ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.16))
+        elif n_labels:
             ax.legend(fontsize="small")
     save_figure(figure, file)
 

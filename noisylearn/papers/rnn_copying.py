@@ -15,7 +15,6 @@ from noisylearn.papers.rnn_trainings import (
     below,
     far_above,
     in_time,
-    legend_below,
     log_curve,
     name_of,
     within,
@@ -132,7 +131,6 @@ def plot(size: Size, found: Found, file: Path) -> None:
             ax.axhline(at.memoryless, color="black", linestyle=":", linewidth=1, label="best guess without memory")
             which = "training" if key == "one" else "test"
             ax.set(xlabel="epoch", ylabel=f"mean squared error, {which}", yscale="log")
-            legend_below(ax)
         bars(axes[-1], recalls)
         axes[-1].axhline(CHANCE, color="black", linestyle=":", label="chance")
         axes[-1].set(ylabel="recall accuracy")

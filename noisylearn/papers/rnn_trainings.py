@@ -92,8 +92,3 @@ def far_above(name: str, other: str, values: Mapping[str, np.ndarray], factor: f
 def log_curve(tree: Tree, metric: str) -> np.ndarray:
     """(seeds, epochs) of an error, kept below 10 so that a run near its end does not stretch a logarithmic axis."""
     return np.minimum(curve(tree, metric), 10.0)
-
-
-def legend_below(ax: Any) -> None:
-    """A legend under the axes, where it hides no line."""
-    ax.legend(fontsize="x-small", ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.16))
