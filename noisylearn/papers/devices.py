@@ -35,19 +35,7 @@ def on_devices(name: str, injects: bool = False) -> HardwareProfile:
     profile = load_profile(name)
     if mode := PROFILES[name]:
         profile = profile.written_by(mode)
-    if not injects:
-        return profile
-    parts = {key: getattr(profile, key) for key in type(profile).model_fields}
-    source = {"noise-of-the-rule": {"citation": "A choice of this study: noise that DNP injects, and so knows"}}
-    added = {"kind": "gaussian-node", "status": "assumed", "source": "noise-of-the-rule", "sigma": SIGMA}
-    calibration = profile.calibration.model_dump(mode="python")
-    parts |= {
-        "name": f"{profile.name}-injected",
-        "observable": (*profile.observable, "injected_noise"),
-        "sources": {**profile.sources, **source},
-        "calibration": {**calibration, "effects": [*profile.calibration.effects, added]},
-    }
-    return HardwareProfile.model_validate(parts)
+    return profile.injecting(SIGMA) if injects else profile
 
 
 @dataclass(frozen=True)
