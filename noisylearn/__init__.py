@@ -8,6 +8,7 @@ chip.program()
 """
 
 from noisylearn import networks, rules, tasks
+from noisylearn.allocator import keep_freed_memory
 from noisylearn.chip import Chip
 from noisylearn.decorrelate import decorrelate
 from noisylearn.errors import UserError
@@ -25,6 +26,7 @@ __all__ = [
     "UserError",
     "__version__",
     "decorrelate",
+    "keep_freed_memory",
     "load_profile",
     "networks",
     "rules",

@@ -121,7 +121,7 @@ def node_signals(rule: NodeRule, plan: Plan, readings: Readings, losses: Tensor)
     rows = compared_passes(rule.baseline, plan, len(readings.layers))
     perturbed = {name: index for name, index in zip(readings.layers, rows, strict=True) if index is not None}
     posts = [_post(rule, readings.layers[name], index) for name, index in perturbed.items()]
-    norms = [post.flatten(2).square().sum(2) for post in posts]
+    norms = [torch.linalg.vector_norm(post.flatten(2), dim=2).square() for post in posts]
     sizes = [post[0, 0].numel() for post in posts]
     variances = [readings.layers[name].node_variance for name in perturbed]
     factors = node_factors(rule, list(perturbed.values()), losses, norms, sizes, variances)

@@ -99,7 +99,7 @@ class PassRunner:
     def _run(self, placed: Placed, x: Tensor, plan: Plan, purpose: str, fork: bool) -> Readings:
         forward = _Forward(placed, plan, x.shape[0], self._draws, purpose, forked=not fork or plan.n_passes == 1)
         stacks = forward.progress.forked and plan.n_passes > 1
-        stacked = x.repeat(plan.n_passes, *[1] * (x.dim() - 1)) if stacks else x
+        stacked = x.repeat_interleave(plan.n_passes, 0) if stacks else x
         with _executed_by({**self._others, **forward.executions()}), exact_convolutions(x):
             output = self._model(stacked)
         if not isinstance(output, Tensor):
@@ -117,7 +117,7 @@ class PassRunner:
         """
         steps, batch = x.shape[:2]
         forward = _Forward(placed, plan, batch, self._draws, purpose, forked=True, n_steps=steps)
-        stacked = torch.cat([x] * plan.n_passes, 1) if plan.n_passes > 1 else x
+        stacked = x.repeat_interleave(plan.n_passes, 1) if plan.n_passes > 1 else x
         outputs = []
         with _executed_by({**self._others, **forward.executions()}), exact_convolutions(x):
             for step in stacked.unbind():
@@ -151,7 +151,11 @@ class PassRunner:
 
 @dataclass
 class _Progress:
-    """What the layers of one stacked forward, of one step or of several, share: has it forked, and where it is."""
+    """What the layers of one stacked forward, of one step or of several, share: has it forked, and where it is.
+
+    In the stack the passes of a sample are neighbours: rows (steps x batch x passes, ...) are readings by pass as they
+    stand, without a copy.
+    """
 
     n_passes: int
     batch: int
@@ -163,9 +167,9 @@ class _Progress:
     last: str = ""
 
     def by_pass(self, steps: list[Tensor], n_passes: int) -> Tensor:
-        """Steps (passes x batch, ...) as (passes, steps x batch, ...)."""
-        shape = n_passes, self.batch, *steps[0].shape[1:]
-        return torch.cat([step.reshape(shape) for step in steps], 1)
+        """Rows of every step, (batch x passes, ...), as (passes, steps x batch, ...)."""
+        rows = torch.cat(steps) if len(steps) > 1 else steps[0]
+        return rows.unflatten(0, (-1, n_passes)).transpose(0, 1)
 
 
 class _Forward:
@@ -185,7 +189,7 @@ class _Forward:
         return {steps.placed.layer: steps for steps in self._layers.values()}
 
     def read(self, outputs: list[Tensor]) -> Readings:
-        """All readings, after the model gave its outputs, (passes x batch, ...) of every step."""
+        """All readings, after the model gave its outputs, (batch x passes, ...) of every step."""
         readings = {name: steps.reading() for name, steps in self._layers.items()}
         return Readings(self.progress.by_pass(outputs, self.progress.n_passes), readings, self.progress.last)
 
@@ -243,16 +247,16 @@ class _LayerSteps:
         self._seen = self._progress.n_passes if self._progress.forked else 1
 
     def _read(self, inputs: Tensor) -> Tensor:
-        """Pre-activations (passes x batch, ...) with the noise of devices and weights."""
+        """Pre-activations (batch x passes, ...) with the noise of devices and weights."""
         progress = self._progress
-        inputs = inputs.reshape(self._seen, progress.batch, *inputs.shape[1:])
+        inputs = progress.by_pass([inputs], self._seen)
         activity = self.placed.read(inputs, progress.n_passes, progress.purpose)
         progress.forked = True
         if activity.shape[0] != progress.n_passes:
             activity = activity.expand(progress.n_passes, *activity.shape[1:])
         if self.placed.pass_effects:
             activity = self._add_weight_noise(inputs, activity)
-        return activity.flatten(0, 1)
+        return _stacked(activity)
 
     def _add_weight_noise(self, inputs: Tensor, activity: Tensor) -> Tensor:
         """Noise on the weights that is the same for all samples of a pass."""
@@ -275,12 +279,15 @@ class _LayerSteps:
         """
         progress = self._progress
         shape = (progress.n_passes, progress.n_steps * progress.batch, *activity.shape[1:])
-        noise = node_noise(
-            self.placed, self._name, activity.new_zeros(shape), self._perturbed, progress.draws, progress.purpose
-        )
+        zeros = activity.new_zeros(()).expand(shape)
+        noise = node_noise(self.placed, self._name, zeros, self._perturbed, progress.draws, progress.purpose)
         self._noise = noise
-        by_step = noise.unflatten(1, (progress.n_steps, progress.batch)).transpose(0, 1)
-        self._noise_of_step = by_step.flatten(1, 2).unbind()
+        self._noise_of_step = _stacked(noise).split(progress.batch * progress.n_passes)
+
+
+def _stacked(by_pass: Tensor) -> Tensor:
+    """Values (passes, samples, ...) as rows of a stack, (samples x passes, ...)."""
+    return by_pass.transpose(0, 1).flatten(0, 1)
 
 
 def weight_noise(placed: PlacedLayer, name: str, draws: Draws, purpose: str) -> dict[str, Tensor]:
@@ -297,15 +304,16 @@ def node_noise(
     placed: PlacedLayer, name: str, zeros: Tensor, perturbed: list[int], draws: Draws, purpose: str
 ) -> Tensor:
     """Noise on the pre-activations of the perturbed passes, in the shape of `zeros` (passes, samples, ...)."""
-    noise = zeros if len(perturbed) == len(zeros) else zeros[perturbed]
+    noise = zeros[: len(perturbed)]
     for effect, state in zip(placed.node_effects, placed.node_memory, strict=True):
         if not state:
             effect.fabricate(noise[0, 0], placed.setting, StreamOf(draws, name, effect.kind), state)
         noise = effect.apply(noise, placed.setting, StreamOf(draws, name, effect.kind, purpose), state)
     if len(perturbed) == len(zeros):
         return noise
-    zeros[perturbed] = noise
-    return zeros
+    noise_or_zero = zeros.new_zeros(zeros.shape)
+    noise_or_zero[perturbed] = noise
+    return noise_or_zero
 
 
 def _misfit(model: nn.Module, x: Tensor, error: Exception) -> Exception:

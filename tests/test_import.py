@@ -1,9 +1,12 @@
 """What importing the package costs, and which way its modules may import."""
 
 import ast
+import platform
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 import noisylearn
 
@@ -11,7 +14,7 @@ PACKAGE = Path(noisylearn.__file__).parent
 
 # From the ground up; a module imports only what stands in an earlier layer, or its own package's siblings above it.
 LAYERS = [
-    {"version", "errors", "losses"},
+    {"version", "errors", "losses", "allocator"},
     {"draws", "records", "replace"},
     {"effects"},
     {"write", "layers", "neurons", "cores"},
@@ -49,6 +52,24 @@ def test_import_is_light() -> None:
     code = f"import sys, noisylearn; print([m for m in {heavy} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep freed memory")
+def test_freed_memory_is_kept() -> None:
+    code = """
+import resource, torch, noisylearn
+def faults():  # of four times four blocks of 24 MiB
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(4):
+        held = [torch.ones(6 * 2**20) for _ in range(4)]
+        del held
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+assert noisylearn.keep_freed_memory()
+faults()
+print(faults())
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(result.stdout) < 100, "pages were given back and taken anew"
 
 
 def imported_units(file: Path) -> set[str]:

@@ -7,6 +7,7 @@ import warnings
 import typer
 from rich.console import Console
 
+from noisylearn.allocator import keep_freed_memory
 from noisylearn.cli.compare import compare_command
 from noisylearn.cli.conformance import conformance_command
 from noisylearn.cli.export import export_command
@@ -46,6 +47,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without Unicode gets question marks
+    keep_freed_memory()
     warnings.showwarning = lambda message, *_, **__: errors.print(f"warning: {message}")
     try:
         app(prog_name="noisylearn")
