@@ -150,7 +150,7 @@ def test_the_command(run, tmp_path):
     assert document["criteria"][0]["statement"]
     assert Path(document["plot"]).stat().st_size > 10_000
     assert json.loads((tmp_path / "anp-fig2-smoke.json").read_text()) == document
-    assert "fixed before the run" in run(*arguments)[1]
+    assert "criterion" in run(*arguments)[1]
     pages = run("reproduce", "pages", "--out", tmp_path, "--docs", tmp_path / "docs")[1]
     assert str(tmp_path / "docs" / "anp.md") in pages
 

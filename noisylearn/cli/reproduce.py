@@ -28,7 +28,7 @@ def reproduce_command(
     docs: Annotated[Path, typer.Option(help="With `pages`: folder to write them to.")] = Path("docs/results"),
     json: o.Json = False,
 ) -> None:
-    """Reproduce a published figure or table: ours beside it, and a verdict by criteria fixed before the run.
+    """Reproduce a published figure or table: ours beside it, and a verdict by criteria that are stated in code.
 
     Example: noisylearn reproduce anp-fig5 --scale small
     """
@@ -87,6 +87,6 @@ def _print(result: Result, file: Path, plot: Path) -> None:
     cells = [figure_cells(figure) for figure in judged.figures]
     print_table(title, ("quantity", "ours", "published", "difference"), cells, 3)
     rows = [[c.statement, c.measured, "holds" if c.holds else "does not hold"] for c in judged.criteria]
-    print_table("criteria", ("fixed before the run", "measured", "verdict"), rows)
+    print_table("criteria", ("criterion", "measured", "verdict"), rows)
     print_text(f"{result.study.name}: {judged.verdict}\nsetting: {result.study.setting[result.scale]}")
     print_text(f"result: {file}\nplot: {plot}")

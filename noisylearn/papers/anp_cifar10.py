@@ -6,11 +6,27 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from noisylearn.papers.plots import band, panels, style_of
 from noisylearn.papers.study import Criterion, Figure, Found, Judgement, Piece, Scale, Study
-from noisylearn.papers.trainings import Search, by_rule, curve, injected, mean, ordered, peaks, spread, training
+from noisylearn.papers.trainings import (
+    Search,
+    baselines,
+    by_rule,
+    curve,
+    finals,
+    injected,
+    mean,
+    ordered,
+    peaks,
+    spread,
+    training,
+    trivial_accuracies,
+)  # fmt: skip
 
 SIGMA = 1e-3
+FALLEN = 2.0  # points: more than a difference of one seed, less than a loss that matters
 Orders = Mapping[str, Sequence[tuple[str, str]]]  # by network: (better, worse) rules of the paper
 # Test accuracy at its peak, in per cent, by network and rule: [ANP] table 3.
 PUBLISHED: Mapping[str, Mapping[str, float]] = {
@@ -88,15 +104,48 @@ def judge(orders: Orders, size: Size, found: Found) -> Judgement:
         )
         for network in size.networks for rule in size.rules_of(network)
     ]  # fmt: skip
+    ends = by_rule(found, lambda tree: 100 * finals(tree, "held_out_accuracy"))
+    figures += [
+        Figure(f"{name}: test accuracy at the end, below its peak (%)", mean(values))
+        for name, values in ends.items()
+        if mean(values) < mean(accuracies[name]) - FALLEN
+    ]
+    figures += trivial_accuracies(found)
     criteria = [
         ordered(f"{network} {better}", f"{network} {worse}", accuracies)
         for network in size.networks
         for better, worse in orders[network]
         if {better, worse} <= set(size.rules_of(network))
     ]
+    criteria += [*_level(size, accuracies), *_falls_furthest(size, accuracies)]
     if size.is_full_size:
-        criteria += [_reached(figure) for figure in figures if "bp" not in figure.quantity]
+        criteria += [_reached(figure) for figure in figures if figure.published and "bp" not in figure.quantity]
     return Judgement(figures, criteria)
+
+
+def _level(size: Size, accuracies: Mapping[str, np.ndarray]) -> list[Criterion]:
+    """That six layers learn as well as three."""
+    if not {"3 hidden", "6 hidden"} <= set(size.networks) or "9 hidden" not in size.networks:
+        return []
+    found = []
+    for rule in size.rules_of("6 hidden"):
+        lost = mean(accuracies[f"3 hidden {rule}"]) - mean(accuracies[f"6 hidden {rule}"])
+        statement = f"{rule} loses at most {FALLEN:g} points from 3 to 6 hidden layers"
+        found.append(Criterion(statement, f"{lost:.1f} points", lost <= FALLEN))
+    return found
+
+
+def _falls_furthest(size: Size, accuracies: Mapping[str, np.ndarray]) -> list[Criterion]:
+    """That DNP loses most from six layers to nine."""
+    if not {"6 hidden", "9 hidden"} <= set(size.networks):
+        return []
+    lost = {
+        rule: mean(accuracies[f"6 hidden {rule}"]) - mean(accuracies[f"9 hidden {rule}"])
+        for rule in size.rules_of("9 hidden")
+    }
+    shown = ", ".join(f"{rule} {points:.1f}" for rule, points in lost.items())
+    most = max(lost, key=lambda rule: lost[rule])
+    return [Criterion("dnp loses most from 6 to 9 hidden layers", f"{shown} points", most == "dnp")]
 
 
 def _reached(figure: Figure) -> Criterion:
@@ -112,6 +161,8 @@ def plot(size: Size, found: Found, file: Path) -> None:
             for rule in size.rules_of(network):
                 values = 100 * curve(found[f"{network} {rule}"], "held_out_accuracy")
                 band(ax, values, rule.upper(), **style_of(rule))
+            if (linear := baselines(found).get("ridge readout")) is not None:
+                ax.axhline(100 * linear, color="black", linestyle=":", linewidth=1, label="linear fit to the pixels")
             ax.set(xlabel="epoch", ylabel="test accuracy (%)")
 
 
@@ -119,14 +170,14 @@ _ONE_LAYER = {"1 layer": (("dnp", "np"), ("dbp", "bp"), ("dnp", "bp"), ("dbp", "
 _THREE = {
     "3 hidden": (
         ("dnp", "np"), ("danp", "anp"), ("dinp", "inp"), ("dinp", "danp"), ("danp", "dnp"), ("bp", "dinp"),
-        ("inp", "np"), ("anp", "np"),
+        ("inp", "np"), ("anp", "np"), ("dbp", "bp"),
     )
 }  # fmt: skip
 _DEPTHS = dict.fromkeys(("3 hidden", "6 hidden", "9 hidden"), (("dinp", "danp"), ("danp", "dnp"), ("dinp", "dnp")))
 _CONVNET = {
     "ConvNet": (
         ("dnp", "np"), ("danp", "anp"), ("dinp", "inp"), ("danp", "dnp"), ("dinp", "dnp"), ("anp", "np"),
-        ("bp", "danp"), ("bp", "anp"),
+        ("bp", "danp"), ("bp", "anp"), ("bp", "dbp"),
     )
 }  # fmt: skip
 _RATES = (3e-4, 1e-3, 3e-3)
@@ -151,10 +202,10 @@ _SMALL_SETTING = (
 _LARGE_SETTING = (
     "The paper's network, images and noise, 32 epochs; batches of 250 (1000 in the paper); rates from 5e-4 down to 0 "
     "by half a cosine for all (1e-3 and constant in the paper for the decorrelated rules), and a decorrelation rate "
-    "that follows it from 5e-5 (1e-3 in the paper). That rate was chosen on the validation part with DANP: 42.2 % "
-    "after 12 epochs, where 2.5e-4, the paper's rate for each sample, gave 38.9 % of the test images (42.1 % after 32) "
-    "at a lower training loss: it also whitens directions of the pixels that do not carry over to other images. Every "
-    "accuracy except backprop's has to reach the published one."
+    "that follows it from 5e-5 (1e-3 in the paper). The "
+    "paper's rate for each sample, 2.5e-4, came first: DANP with it reaches 42.1 % of the test images at the training "
+    "loss at which 5e-5 has 44, as it also whitens directions of the pixels that do not carry over to other images. "
+    "Every accuracy except backprop's has to reach the published one."
 )
 _SMOKE_SETTING = "The packaged digits, layers of 32 units, and few rules: seconds, as a test."
 
@@ -168,6 +219,7 @@ def _study(
     sizes: Mapping[Scale, Size],
     small_seeds: int = 1,
     remarks: str = "",
+    revised: str = "",
 ) -> Study:
     return Study(
         name=name,
@@ -182,6 +234,7 @@ def _study(
         judge=partial(judge, orders),
         plot=plot,
         remarks=remarks,
+        revised=revised,
     )
 
 
@@ -198,7 +251,8 @@ STUDIES = (
         },
         small_seeds=2,
         remarks="DNP is level with BP after 20 epochs and still rising. At a quarter of the pixels the accuracies "
-        "come within 1.3 points of the published ones.",
+        "come within 1.3 points of the published ones. A linear fit to the same pixels (ridge) has 41.1 %, which DBP "
+        "alone exceeds.",
     ),
     _study(
         "anp-fig4-top", "figure 4 top, table 3 (3 hidden layers)", "Three hidden layers on CIFAR-10",
@@ -211,10 +265,14 @@ STUDIES = (
             ),
             "paper": replace(_PAPER, networks={"3 hidden": (1024,) * 3}),
         },
+        remarks="At scale small a linear fit to the pixels has 41.1 %, which of the perturbation rules DINP alone "
+        "exceeds in 12 epochs.",
+        revised="the criterion of DBP above BP, part of the first published sentence, was added, and the linear fit.",
     ),
     _study(
         "anp-fig4-middle", "figure 4 middle, table 3 (3, 6, 9 hidden layers)", "Depth on CIFAR-10",
-        "DINP is above DANP above DNP at every depth, and DNP falls furthest from 6 to 9 layers.", _DEPTHS,
+        "DINP is above DANP above DNP at every depth; 6 layers are level with 3, and DNP falls furthest from 6 to 9.",
+        _DEPTHS,
         {
             "smoke": replace(
                 _DIGITS, networks={f"{n} hidden": (32,) * n for n in (3, 6)}, rules=("dnp", "dinp"), epochs=12
@@ -227,6 +285,9 @@ STUDIES = (
                 _PAPER, networks={f"{n} hidden": (1024,) * n for n in (3, 6, 9)}, rules=("dnp", "danp", "dinp")
             ),
         },
+        remarks="At scale small no rule exceeds a linear fit to the pixels (41.1 %) at any depth within 8 epochs. With "
+        "9 layers DNP peaks after two epochs and ends at chance.",
+        revised="the criteria across depths were added, and the linear fit.",
     ),
     _study(
         "anp-fig4-bottom", "figure 4 bottom, table 3 (ConvNet)", "The ConvNet on CIFAR-10",
@@ -239,5 +300,8 @@ STUDIES = (
             "small": replace(_SMALL, networks={"ConvNet": None}, epochs=6, search=Search(_RATES, 2)),
             "paper": replace(_PAPER, networks={"ConvNet": None}),
         },
+        remarks="At scale small a linear fit to the pixels has 41.1 %: of the perturbation rules DINP alone is clearly "
+        "above it after 6 epochs, DANP level with it.",
+        revised="the criterion of BP above DBP, part of the last published sentence, was added, and the linear fit.",
     ),
 )  # fmt: skip

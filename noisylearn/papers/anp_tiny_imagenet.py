@@ -8,7 +8,7 @@ from pathlib import Path
 from noisylearn.networks.feedforward import ConvnetName
 from noisylearn.papers.plots import accuracy_and_loss, style_of
 from noisylearn.papers.study import Figure, Found, Judgement, Piece, Study
-from noisylearn.papers.trainings import baselines, by_rule, injected, mean, ordered, peaks, spread, training
+from noisylearn.papers.trainings import by_rule, injected, mean, ordered, peaks, spread, training, trivial_accuracies
 
 # Peak test accuracy in per cent, 200 classes, by rule and number of draws: [ANP] table 4.
 PUBLISHED = {
@@ -57,9 +57,7 @@ def judge(size: Size, found: Found) -> Judgement:
         Figure(f"{run}: peak test accuracy (%)", mean(values), _published(size, run), spread(values))
         for run, values in accuracies.items()
     ]
-    figures += [
-        Figure(f"{name} (trivial baseline): accuracy (%)", 100 * value) for name, value in baselines(found).items()
-    ]
+    figures += trivial_accuracies(found)
     more = [(f"{rule} {b}", f"{rule} {a}") for rule in ("danp", "dinp") for a, b in _pairs(size, rule)]
     most = size.most
     better = [(f"danp {most}", f"dnp {most}"), (f"dinp {most}", f"dnp {most}"), ("bp", f"dinp {most}")]

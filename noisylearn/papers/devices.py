@@ -12,7 +12,17 @@ from noisylearn.build import load_data
 from noisylearn.config import TrainConfig, resolve
 from noisylearn.papers.plots import band, bars, panels, style_of
 from noisylearn.papers.study import Bench, Criterion, Figure, Found, Judgement, Piece, Report, Study
-from noisylearn.papers.trainings import Search, baselines, by_rule, finals, mean, ordered, spread, training
+from noisylearn.papers.trainings import (
+    Search,
+    baselines,
+    by_rule,
+    finals,
+    mean,
+    ordered,
+    spread,
+    training,
+    trivial_accuracies,
+)
 from noisylearn.profiles import HardwareProfile, load_profile
 from noisylearn.runs import Tree
 from noisylearn.training import Training
@@ -72,9 +82,7 @@ def judge(size: Size, found: Found) -> Judgement:
         Figure(f"{name}: test accuracy on the chip (%)", mean(values), None, spread(values))
         for name, values in accuracies.items()
     ]
-    figures += [
-        Figure(f"{name} (trivial baseline): accuracy (%)", 100 * value) for name, value in baselines(found).items()
-    ]
+    figures += trivial_accuracies(found)
     criteria = []
     for name in size.profiles:
         others = [rule for rule in ("anp", "dnp") if rule in size.rules]
@@ -83,7 +91,10 @@ def judge(size: Size, found: Found) -> Judgement:
             behind = mean(accuracies[f"{name} bp"]) - mean(accuracies[f"{name} danp"])
             statement = f"{name}: DANP within {BEHIND_BP:g} points of backprop with the chip in the loop"
             criteria.append(Criterion(statement, f"{behind:.1f} points", behind <= BEHIND_BP))
-    return Judgement(figures, criteria)
+            danp, linear = mean(accuracies[f"{name} danp"]), 100 * baselines(found)["ridge readout"]
+            statement = f"{name}: DANP above a linear fit to the pixels"
+            criteria.append(Criterion(statement, f"{danp:.1f} against {linear:.1f} %", danp > linear))
+    return Judgement(figures, criteria, is_published=False)
 
 
 BEHIND_BP = 10.0  # points
@@ -104,7 +115,7 @@ WAYS = {
     "backprop, then programmed": ("bp", "digital", 0),
     "backprop, chip in the loop": ("bp", "chip", 0),
 }
-IN_PLACE, GOES_ON, PROGRAMMED, IN_THE_LOOP = WAYS
+IN_PLACE, GOES_ON, PROGRAMMED, _ = WAYS
 
 
 @dataclass(frozen=True)
@@ -182,12 +193,12 @@ def drift_judge(size: DriftSize, found: Found) -> Judgement:
                 lost[GOES_ON] < 1.0,
             ),
             Criterion(
-                f"{name}: DANP trained in place loses no more by drift than backprop programmed, within 2 points",
+                f"{name}: DANP trained in place loses no more by drift than backprop programmed",
                 f"{lost[IN_PLACE]:.2f} against {lost[PROGRAMMED]:.2f} points",
-                lost[IN_PLACE] <= lost[PROGRAMMED] + 2.0,
+                lost[IN_PLACE] <= lost[PROGRAMMED],
             ),
         ]
-    return Judgement(figures, criteria)
+    return Judgement(figures, criteria, is_published=False)
 
 
 def _curves(found: Found, name: str, way: str) -> np.ndarray:
@@ -230,6 +241,11 @@ STUDIES = (
         pieces=pieces,
         judge=judge,
         plot=plot,
+        remarks="DNP is given more noise than the others have, of one size for all devices that was not searched for: "
+        "its figures say what this noise gives, not the best that DNP could do there. On resistive RAM (Wan et al. "
+        "2022) a trial of sigma 0.1 at the rate 1e-2 brought two seeds to 89 and 84 %, where 0.02 gave 58 and 49; DANP "
+        "has 95.",
+        revised="the criterion against a linear fit was added: within ten points of backprop such a fit is, too.",
     ),
     Study(
         name="devices-drift",
@@ -252,5 +268,10 @@ STUDIES = (
         pieces=drift_pieces,
         judge=drift_judge,
         plot=drift_plot,
+        remarks="Backprop is ahead of DANP at every moment of the day, and loses less by drift. What goes on learning "
+        "has four more epochs than what does not: how much of its gain is practice, not compensation, this does not "
+        "tell.",
+        revised="the third criterion allowed two points of loss more, which is more than any way lost; there is no "
+        "allowance now.",
     ),
 )

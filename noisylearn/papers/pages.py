@@ -1,14 +1,14 @@
 """Pages of results, one per paper, from result files."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from noisylearn.errors import UserError
 from noisylearn.papers import PAPERS, STUDIES
 from noisylearn.papers.run import Result, read_result
-from noisylearn.papers.study import Figure
+from noisylearn.papers.study import Figure, Found
 from noisylearn.replace import replace_file
-from noisylearn.runs import prepare_folder
+from noisylearn.runs import Tree, prepare_folder
 
 
 def write_pages(results: Path, docs: Path) -> list[Path]:
@@ -47,7 +47,8 @@ def paper_page(key: str, found: Sequence[Result]) -> str:
         one = result.study
         anchor = f"[{one.name}](#{one.name}-{result.scale})"
         lines.append(f"| {anchor} | {one.source} | {result.scale} | {result.judgement.verdict} |")
-    lines += ["", "## What did not reproduce", "", *_failures(results)]
+    of_paper = any(result.judgement.is_published for result in results)
+    lines += ["", f"## What {'did not reproduce' if of_paper else 'does not hold'}", "", *_failures(results)]
     if paper.public_code:
         lines += ["", "## What the paper or its public code does otherwise", ""]
         lines += [f"- {text}" for text in paper.public_code]
@@ -69,16 +70,44 @@ def _section(result: Result) -> list[str]:
     lines += [f"{one.source[0].upper()}{one.source[1:]}.{published}", ""]
     lines += [f"Here: {one.setting[result.scale]}", ""]
     lines += [f"![{one.title}](images/{one.name}-{result.scale}.png)", "", f"Verdict: **{judged.verdict}**.", ""]
-    lines += ["| fixed before the run | measured | |", "| --- | --- | --- |"]
+    lines += ["| criterion | measured | |", "| --- | --- | --- |"]
     lines += [
         f"| {c.statement} | {c.measured} | {'holds' if c.holds else '**does not hold**'} |" for c in judged.criteria
     ]
+    lines += ["", f"Revised after a run: {one.revised}"] if one.revised else []
     lines += ["", one.remarks] if one.remarks else []
+    lines += [line for caution in _cautions(result) for line in ("", caution)]
     lines += ["", "| quantity | ours | published | difference |", "| --- | ---: | ---: | ---: |"]
     lines += ["| " + " | ".join(figure_cells(figure)) + " |" for figure in judged.figures]
     wall = f"{facts['wall_s'] / 60:.1f} min" if facts["wall_s"] >= 60 else f"{facts['wall_s']:.0f} s"
     seeds = int(facts["seeds"])
     return [*lines, "", f"    {result.command}", "", f"{seeds} seed{'s' * (seeds > 1)}, {wall}, {facts['machine']}."]
+
+
+def _cautions(result: Result) -> list[str]:
+    """What a reader should know of how the numbers came about, seen in the result itself: a paragraph each."""
+    notes = []
+    if not result.is_current:
+        notes.append("Taken with other settings than those above, by an earlier version.")
+    if at_edge := [name for name, tree in _searched(result.found) if _is_at_edge(tree)]:
+        notes.append(f"The rate chosen is the smallest or the largest tried: {', '.join(at_edge)}.")
+    if int(result.facts["seeds"]) == 1:
+        notes.append("One seed: a narrow order may turn with another.")
+    return notes
+
+
+def _searched(found: Found, above: str = "") -> Iterator[tuple[str, Tree]]:
+    """Name and tree of everything that was trained after a search for its rate."""
+    for name, tree in found.items():
+        if isinstance(tree, Mapping) and tree.get("trials"):
+            yield above + name, tree
+        elif isinstance(tree, Mapping):
+            yield from _searched(tree, f"{above}{name} ")
+
+
+def _is_at_edge(tree: Tree) -> bool:
+    tried = [float(rate) for rate in tree["trials"]["lr"]]
+    return len(tried) > 2 and float(tree["lr"]) in (min(tried), max(tried))
 
 
 def figure_cells(figure: Figure) -> list[str]:

@@ -84,15 +84,19 @@ def judge(of_backprop: str, size: Size, found: Found) -> Judgement:
             criteria += [within("dtbptt1", "tbptt1", errors), within("tbptt1", "dtbptt1", errors)]
         else:
             criteria.append(below("tbptt1", "dtbptt1", errors))
-    criteria.append(_useful(mean(errors["danp"]), baselines(found)))
+    criteria += _useful(mean(errors["danp"]), baselines(found))
     return Judgement(error_figures(found, errors, "test mse"), criteria)
 
 
-def _useful(error: float, trivial: Mapping[str, float]) -> Criterion:
-    guess = min(trivial["persistence"], trivial["mean"])
-    return Criterion(
-        "DANP better than persistence and than the mean", f"{error:.3g} against {guess:.3g}", error < guess
-    )
+def _useful(error: float, trivial: Mapping[str, float]) -> list[Criterion]:
+    guess, best = min(trivial["persistence"], trivial["mean"]), min(trivial.values())
+    return [
+        Criterion("DANP better than persistence and than the mean", f"{error:.3g} against {guess:.3g}", error < guess),
+        Criterion(
+            "DANP better than a linear fit and than an untrained reservoir", f"{error:.3g} against {best:.3g}",
+            error < best,
+        ),
+    ]  # fmt: skip
 
 
 def plot(size: Size, found: Found, file: Path) -> None:
@@ -141,6 +145,7 @@ _LESS_NOISE = (
     "Noise of variance 1e-4, from the range that the paper tried: with 1e-2 both ANP and DANP are erratic at the rates "
     "at which they learn in so few epochs."
 )
+_BEST = "The criterion against the best trivial predictor was added."
 _PAPER_TRAINING = (
     f"1000 units, 500 epochs, mean of the last 50. {AS_PUBLISHED} Every rule tries five rates, as the published ones "
     "go with the public code's scaling."
@@ -173,6 +178,8 @@ def _weather_study(figure: str, hours: int, rules: Sequence[str]) -> Study:
         pieces=pieces,
         judge=partial(judge, "worse"),
         plot=plot,
+        revised="three epochs with the published noise came first (rnn-fig10 held 3 of 9 criteria, rnn-fig11 5 of 9); "
+        f"noise, epochs, rates and decorrelation were then changed to what is stated here. {_BEST}",
         remarks="24 epochs are 16,000 updates of every weight; the paper's 500 epochs are 20 times as many. The "
         "decorrelation rate of 1e-4 is that of figure 4: on the validation part of the 1-hour task DANP is at 0.0024 "
         "with 1e-3, 0.00085 with 1e-4 and 0.00082 with 1e-5.",
@@ -207,8 +214,10 @@ STUDIES = (
         pieces=pieces,
         judge=partial(judge, "nothing"),
         plot=plot,
+        revised=f"noise and epochs, see below. {_BEST}",
         remarks="All perturbation rules reach the same error, WP last, and none goes below it in eight epochs: they "
-        "differ in how fast, not in where they end. TBPTT(1) suffers from a rate that was best after four epochs. "
+        "differ in how fast, not in where they end. TBPTT(1)'s mean is that of one spike: its errors (two seeds, two "
+        "epochs) are 0.0479, 0.0096, 0.0083 and 0.0080, all but the first below those of every perturbation rule. "
         "With noise of variance 1e-2 and four epochs (NP 0.017, ANP 0.075, DANP 0.041, WP 0.046, TBPTT(1) 0.011), "
         "one of two seeds of NP ran away, and one each of ANP and DANP went astray in the last epoch.",
     ),

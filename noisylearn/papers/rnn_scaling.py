@@ -192,6 +192,8 @@ STUDIES = (
         judge=judge,
         plot=plot,
         remarks="DANP is near TBPTT(1) at 400 units because TBPTT(1) does not keep its error at one rate for all "
-        "sizes; at 50 and 100 units it is ahead by far. ANP alone stays stable, with a larger error than NP.",
+        "sizes; at 50 and 100 units it is ahead by far. ANP alone stays stable, with a larger error than NP: held to "
+        "what NP and WP are held to, it scales as badly. After two epochs no perturbation rule is better than "
+        "persistence at any size.",
     ),
 )  # fmt: skip

@@ -238,7 +238,7 @@ STUDIES = (
         pieces=pieces,
         judge=judge,
         plot=plot,
-        remarks="The theory of figure 1 leaves out what W2 learns and is slower than simulation by a factor of 1.5 to "
+        remarks="The theory of figure 1 leaves out what W2 learns and is slower than simulation by a factor of 1.3 to "
         "1.8. Without hidden layer the exponent of Ly is below 1 because Ly + 2 stands in the place of Ly.",
     ),
 )  # fmt: skip

@@ -48,7 +48,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Criterion:
-    """A statement that was fixed before the run, what was measured of it, and whether it holds."""
+    """A statement, what was measured of it, and whether it holds."""
 
     statement: str
     measured: str
@@ -57,15 +57,21 @@ class Criterion:
 
 @dataclass(frozen=True)
 class Judgement:
-    """Figures beside the published ones, and what became of the criteria."""
+    """Figures beside the published ones, and what became of the criteria.
+
+    is_published: whether these are claims of a paper; ours hold or do not, there is nothing to reproduce.
+    """
 
     figures: Sequence[Figure]
     criteria: Sequence[Criterion]
+    is_published: bool = True
 
     @property
     def verdict(self) -> str:
-        """ "reproduced", "reproduced in part (3 of 4)" or "not reproduced"."""
+        """ "reproduced", "reproduced in part (3 of 4)", "not reproduced"; of claims of ours "3 of 4 hold"."""
         held = sum(criterion.holds for criterion in self.criteria)
+        if not self.is_published:
+            return f"{held} of {len(self.criteria)} hold"
         if held == len(self.criteria):
             return "reproduced"
         return f"reproduced in part ({held} of {len(self.criteria)})" if held else "not reproduced"
@@ -94,6 +100,7 @@ class Study:
         seeds: how many at every scale where the user does not say.
         pieces: (size, seeds) -> what has to be found out; the same for the same arguments, in the same order.
         judge: (size, found) -> figures and criteria. The criteria must not depend on what was found.
+        revised: what of the study was changed, or judged for the first time, after a run had been seen, and why.
         plot: (size, found, file): a picture like the paper's.
         remarks: what is known of why something does not reproduce, and what else was seen.
     """
@@ -110,6 +117,7 @@ class Study:
     judge: Callable[[Any, Found], Judgement]
     plot: Callable[[Any, Found, Path], None]
     remarks: str = ""
+    revised: str = ""
 
     def size(self, scale: Scale) -> Any:
         """Raises UserError for a scale that the study does not have."""

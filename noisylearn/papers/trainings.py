@@ -10,7 +10,7 @@ import numpy as np
 
 from noisylearn.compare import Row, Tuning, compare
 from noisylearn.config import idle_options, resolve
-from noisylearn.papers.study import Bench, Criterion, Found, Piece, Report
+from noisylearn.papers.study import Bench, Criterion, Figure, Found, Piece, Report
 from noisylearn.profiles import HardwareProfile, load_profile, parse_profile
 from noisylearn.runs import Tree
 from noisylearn.train import OnStep
@@ -19,6 +19,7 @@ from noisylearn.train import OnStep
 def injected(sigma: float, into: Literal["node", "weight"] = "node") -> HardwareProfile:
     """Gaussian noise of a standard deviation injected at every node or weight, known and switched off at will."""
     text = load_profile(f"gaussian-{into}").full_text
+    assert text.count("sigma = 1e-3") == 1, "the profile states its noise in another way"
     return parse_profile(text.replace("sigma = 1e-3", f"sigma = {sigma:g}"))
 
 
@@ -153,6 +154,11 @@ def spread(values: np.ndarray) -> float | None:
 def mean(values: np.ndarray) -> float:
     """Mean over the seeds; nan where every run ran away."""
     return float(values.mean()) if len(values) else math.nan
+
+
+def trivial_accuracies(found: Found) -> list[Figure]:
+    """Accuracies of trivial predictors, in per cent."""
+    return [Figure(f"{name} (trivial baseline): accuracy (%)", 100 * value) for name, value in baselines(found).items()]
 
 
 def baselines(found: Found) -> Mapping[str, float]:
