@@ -19,11 +19,20 @@ from noisylearn.profiles import HardwareProfile, load_profile
 # Of injected noise, for pre-activations of order one in float32: below, differences of losses drown in rounding;
 # above, the network's nonlinearity shows ([ANP] appendix H).
 NOISE_VARIANCES = (1e-7, 1e-3)
+LARGEST_MEAN = 0.01  # of injected noise: its square over the variance
 FOLLOWED_STEPS = 100  # whose readings are held at once while a sequence is looked at
 
 
 class NoiseLevelWarning(UserWarning):
     """Injected noise so small or so large that estimates of the gradient suffer."""
+
+
+class CleanBaselineWarning(UserWarning):
+    """Injected noise with a mean: a pass without it is no baseline for passes with it."""
+
+
+class UncalibratedWarning(UserWarning):
+    """Converters whose range is to be set from data, used before it was."""
 
 
 class ZeroLayerWarning(UserWarning):
@@ -59,13 +68,17 @@ class Chip:
         self._spread = self._spread_neurons()
         self._digital_runner = PassRunner(model, self.draws)
         self._runner = PassRunner(model, self.draws, {self.neurons[name]: one for name, one in self._spread.items()})
+        adc = self.profile.specification.adc
+        self._awaits_calibration = adc is not None and adc.calibration_quantile is not None
         _warn_of_noise_level(self.profile)
+        _warn_of_mean(self.profile)
         if self.profile.specification.mapping is not None:
             _warn_of_zero_layers(self.layers)
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
         """One read of the chip: output (batch, ...) with all noise that the devices have of their own."""
+        self._warn_of_calibration()
         return self._runner.run(self._placed, self._on_device(x), self._one_pass(), "look").output[0]
 
     @torch.no_grad()
@@ -76,6 +89,7 @@ class Chip:
         """
         if x.dim() < 3 or 0 in x.shape[:2]:
             raise UserError(f"input of shape {tuple(x.shape)}: give sequences as (time, batch, features)")
+        self._warn_of_calibration()
         outputs, state = [], None
         for part in self._on_device(x).split(FOLLOWED_STEPS):
             readings, state = self._runner.along(self._placed, part, state, self._one_pass(), purpose)
@@ -88,6 +102,7 @@ class Chip:
 
         Passes of another purpose draw from other random streams than those of training.
         """
+        self._warn_of_calibration()
         return self._shown(self._runner.run(self._placed, self._on_device(x), self._perturbed(plan), purpose))
 
     @torch.no_grad()
@@ -97,6 +112,7 @@ class Chip:
         The state starts as None; that of every pass is its own trajectory. Readings are those of a batch of
         (time x batch) samples.
         """
+        self._warn_of_calibration()
         readings, state = self._runner.along(self._placed, self._on_device(x), state, self._perturbed(plan), purpose)
         return self._shown(readings), state
 
@@ -156,6 +172,7 @@ class Chip:
         adc = self.profile.specification.adc
         if adc is None or adc.calibration_quantile is None:
             return
+        self._awaits_calibration = False
         for name, crossbar in list(self._placed.items()) * (2 if in_time else 1):
             # a deep layer needs the layers before it calibrated
             if in_time:
@@ -175,6 +192,7 @@ class Chip:
         return {"draws": self.draws.state()} | layers | neurons
 
     def load_state(self, state: dict[str, dict[str, Tensor]]) -> None:
+        self._awaits_calibration = False
         self.draws.load_state(state.get("draws", {}))
         for name, crossbar in self._placed.items():
             crossbar.load_state(state[f"layer/{name}"])
@@ -189,6 +207,18 @@ class Chip:
             name: SpreadNeurons(module, spread, StreamOf(self.draws, name, "neurons"))
             for name, module in self.neurons.items()
         }
+
+    def _warn_of_calibration(self) -> None:
+        """Once, where converters were to be calibrated and were not."""
+        if not self._awaits_calibration:
+            return
+        self._awaits_calibration = False
+        warnings.warn(
+            f"profile {self.profile.name} sets the range of its converters from data: call chip.calibrate(x) with "
+            "typical inputs first, or much of the signal falls below a step of the converter",
+            UncalibratedWarning,
+            stacklevel=4,
+        )
 
     def _one_pass(self) -> Plan:
         """A pass without noise that can be switched off."""
@@ -207,6 +237,22 @@ def _warn_of_zero_layers(layers: dict[str, WeightLayer]) -> None:
                 f"layer '{name}' has no weight other than zero: nothing of it is on the devices, it has no noise, and "
                 "no perturbation rule can learn there; initialise it at random",
                 ZeroLayerWarning,
+                stacklevel=3,
+            )
+
+
+def _warn_of_mean(profile: HardwareProfile) -> None:
+    if "clean_pass" not in profile.observable:
+        return
+    for effect in profile.all_effects():
+        if not effect.can_be_off:
+            continue
+        mean, variance = (float(moment) for moment in effect.moments(torch.zeros(()), Setting()))
+        if mean**2 > LARGEST_MEAN * variance:
+            warnings.warn(
+                f"profile {profile.name}: {effect.kind} has a mean of {mean:.2g}, which a clean pass lacks: a clean "
+                "baseline biases every estimate by it; use baseline='noisy' or 'mean'",
+                CleanBaselineWarning,
                 stacklevel=3,
             )
 

@@ -67,11 +67,13 @@ def decorrelate(model: nn.Module, rate: float) -> nn.Module:
     A Linear layer `name` becomes Sequential(decorrelation, layer), so that its weights are now `name.layer`. A Conv2d
     decorrelates its flattened patches and becomes Sequential(patches, decorrelation, 1 x 1 convolution).
 
-    Raises UserError for a rate that is not a positive number, and for layers other than Linear and ungrouped,
-    zero-padded Conv2d.
+    Raises UserError for a rate that is not a positive number, for a model that decorrelates already, and for layers
+    other than Linear and ungrouped, zero-padded Conv2d.
     """
     if not 0 < rate < float("inf"):
         raise UserError(f"decorrelation rate {rate}: give a positive number, for example 1e-4")
+    if there := decorrelations(model):
+        raise UserError(f"the input of layer '{next(iter(there))}' is decorrelated already")
     model = copy.deepcopy(model)
     for name, layer in weight_layers(model).items():
         if not name:

@@ -139,6 +139,7 @@ def from_model(model: nn.Module) -> Netlist:
 
     Raises UserError, naming the module, for what has no form as populations and connections.
     """
+    refuse_own_forward(model, RNN, nn.Sequential)
     if isinstance(model, RNN):
         return _of_rnn(model)
     if isinstance(model, nn.Sequential):
@@ -149,11 +150,25 @@ def from_model(model: nn.Module) -> Netlist:
     )
 
 
+def refuse_own_forward(model: nn.Module, *kinds: type[nn.Module]) -> None:
+    """Raises UserError for a module of these kinds whose forward is not theirs: what it computes cannot be known."""
+    for name, module in model.named_modules():
+        for kind in kinds:
+            if isinstance(module, kind) and type(module).forward is not kind.forward:
+                raise UserError(
+                    f"module '{name or 'model'}' ({type(module).__name__}) has a forward of its own, which has no form "
+                    f"as populations and connections; use a plain {kind.__name__}"
+                )
+
+
 def _of_sequence(model: nn.Sequential) -> Netlist:
-    modules = [(name, module) for name, module in model.named_modules() if not list(module.children())]
+    every = model.named_modules(remove_duplicate=False)  # an activation may stand in several places
+    modules = [(name, module) for name, module in every if not list(module.children())]
     linear = [module for _, module in modules if isinstance(module, nn.Linear)]
     if not linear:
         raise UserError("the model has no Linear layer: there is nothing to connect")
+    if len(set(linear)) < len(linear):
+        raise UserError("a Linear layer stands in the model twice: give each place a layer of its own")
     populations, connections = [Population(INPUT, linear[0].in_features)], []
     for name, module in modules:
         last = populations[-1]

@@ -170,7 +170,7 @@ class HardwareProfile(Record):
     def injecting(self, sigma: float) -> "HardwareProfile":
         """This machine with Gaussian noise added at every pre-activation, known to the rule, beside its own noise.
 
-        For rules that have to know the noise (NP, INP), on devices whose own cannot be read out.
+        For rules that have to know the noise (NP with a noisy baseline), on devices whose own cannot be read out.
         sigma: standard deviation, in units of the pre-activations.  Raises UserError for one that is not positive, and
         for a profile that has such noise already.
         """

@@ -190,12 +190,12 @@ def run(
             weights = mask[part] * (mask[part].numel() / norm)
             span = Span(chip, inputs[part], targets[part], weights, loss_fn, time, states)
             estimate = _estimate(rule, span, past)
-            counts = next(counting)
-            if counts:
-                apply(_of_counting(estimate, mask[part]))
             assert span.step_losses is not None
             losses[part] = _mean_losses(span.step_losses[0], mask[part])
             _check_finite(losses[part], start, span)
+            counts = next(counting)
+            if counts:
+                apply(_of_counting(estimate, mask[part]))
             if counts and online and optimizer is not None:
                 optimizer.step()
                 if rule.on_chip:
@@ -361,5 +361,6 @@ def _check_finite(losses: Tensor, start: int, span: Span) -> None:
     name = max(sizes, key=lambda n: sizes[n] if math.isfinite(sizes[n]) else math.inf)
     raise RunawayError(
         f"the loss is not finite at step {step + 1} of the sequence (largest weights: layer '{name}', norm "
-        f"{sizes[name]:.3g}): lower the learning rate, or the weights of that layer at the start"
+        f"{sizes[name]:.3g}): lower the learning rate, or the weights of that layer at the start, if no input or "
+        "target is nan"
     )

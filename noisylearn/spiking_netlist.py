@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from noisylearn.decorrelate import Decorrelation
 from noisylearn.errors import UserError
-from noisylearn.netlist import Decorrelator
+from noisylearn.netlist import Decorrelator, refuse_own_forward
 from noisylearn.networks.spiking import Neuron, Reset, Spiking
 
 Array = NDArray[np.floating[Any]]
@@ -72,6 +72,7 @@ class SpikingNetlist:
 
 def from_spiking(model: Spiking) -> SpikingNetlist:
     """The arrays of an nl.networks.Spiking, in its own precision. Raises UserError for neurons set up otherwise."""
+    refuse_own_forward(model, Spiking)
     layers = []
     for i in range(1, len(model.sizes) + 1):
         name, neurons = f"hidden{i}", model.get_submodule(f"neurons{i}")

@@ -1,5 +1,6 @@
 """Models on a chip: passes, refusals, checkpoints, and that the model stays what it was."""
 
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from noisylearn import Chip, UserError, networks
-from noisylearn.chip import NoiseLevelWarning, ZeroLayerWarning
+from noisylearn.chip import CleanBaselineWarning, NoiseLevelWarning, UncalibratedWarning, ZeroLayerWarning
 from noisylearn.draws import RecordedDraws, StreamOf
 from noisylearn.effects.base import Effect, Lifetime, Setting, Site, State
 from noisylearn.estimate import Observation
@@ -573,3 +574,28 @@ def test_what_a_device_is_survives_programming_and_checkpoints() -> None:
 def test_an_input_the_model_does_not_take_is_one_clear_error() -> None:
     with pytest.raises(UserError, match=r"does not take an input of shape \(4, 5\)"):
         Chip(_plain(3, 4, 2))(torch.ones(4, 5, dtype=torch.float64))
+
+
+def test_injected_noise_with_a_mean_is_warned_of_where_a_clean_pass_lacks_it() -> None:
+    text = 'kind = "lfsr-node"\nexponent = 1\nmantissa = 3\nlsb = 0.002'
+    with pytest.warns(CleanBaselineWarning, match="use baseline='noisy'"):
+        Chip(tanh_net(3, 2), machine(text, observable=("clean_pass",)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", CleanBaselineWarning)
+        Chip(tanh_net(3, 2), machine(text))
+        Chip(tanh_net(3, 2), machine(text.replace("mantissa = 3", "mantissa = 0"), observable=("clean_pass",)))
+
+
+def test_converters_that_were_not_calibrated_are_warned_of_once() -> None:
+    model, x = networks.mlp(3, [4], 2), torch.randn(5, 3)
+    chip = Chip(model, "isaac-2016")
+    with pytest.warns(UncalibratedWarning, match=r"chip\.calibrate"):
+        chip(x)
+    calibrated, resumed = Chip(model, "isaac-2016"), Chip(model, "isaac-2016")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UncalibratedWarning)
+        chip(x)
+        calibrated.calibrate(x)
+        calibrated(x)
+        resumed.load_state(calibrated.state())
+        resumed.passes(x, _plan(2))

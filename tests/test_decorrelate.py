@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from noisylearn import Chip, NeuronNorms, UserError, decorrelate
+from noisylearn import Chip, NeuronNorms, UserError, decorrelate, networks
 from noisylearn.decorrelate import Decorrelation, decorrelations, update_decorrelations
 from noisylearn.layers import weight_layers
 from noisylearn.rules import ANP, BP, INP, NP, REINFORCE, WP, Delta, PerLayer, Rule
@@ -239,3 +239,31 @@ def test_neuron_norms_leave_a_neuron_without_weights_alone() -> None:
     norms.restore()
     assert (model[0].weight[1] == 0).all()
     assert torch.isfinite(model[0].weight).all()
+
+
+def test_a_decorrelated_model_is_not_decorrelated_again() -> None:
+    for model in (decorrelate(tanh_net(3, 4, 2), 1e-3), networks.RNN(2, 4, 1, decorrelation_rate=1e-3)):
+        with pytest.raises(UserError, match="decorrelated already"):
+            decorrelate(model, 1e-3)
+
+
+def test_a_sample_that_is_not_a_number_leaves_the_transform_alone() -> None:
+    model = decorrelate(networks.mlp(3, [4], 2), 1e-2)
+    chip, (x, y) = Chip(model, "gaussian-node"), (torch.randn(5, 3), torch.randn(5, 2))
+    ANP().estimate(chip, x, lambda out: (out - y).square().sum(1))
+    before = [module.matrix.clone() for module in decorrelations(model).values()]
+    x[2, 1] = torch.nan
+    loss = ANP().estimate(chip, x, lambda out: (out - y).square().sum(1))
+    assert loss.isnan()
+    after = [module.matrix for module in decorrelations(model).values()]
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_a_sequence_that_is_not_a_number_leaves_the_transform_alone() -> None:
+    model = networks.RNN(2, 4, 1, decorrelation_rate=1e-2)
+    x, optimizer = torch.randn(3, 2, 2), torch.optim.SGD(model.parameters(), lr=1e-3)
+    x[0, 0, 0] = torch.nan
+    rule = ANP(baseline="noisy", update="online")
+    with pytest.raises(UserError, match="not finite"):
+        rule.run(Chip(model, "gaussian-node"), x, x[..., :1], lambda out, t: (out - t).square().sum(1), optimizer)
+    assert torch.equal(next(iter(decorrelations(model).values())).matrix, torch.eye(4))

@@ -18,6 +18,7 @@ import pytest
 import torch
 from lava_cases import needs_lava, none_left, processes_of, samples, small_net
 from small_runs import small_task
+from torch import nn
 from typer.testing import CliRunner
 
 import noisylearn as nl
@@ -464,3 +465,31 @@ def test_a_run_of_another_optimizer_has_to_state_a_rate(tmp_path: Path, monkeypa
     assert isinstance(done.exception, nl.UserError)
     assert "--lr" in str(done.exception)
     assert runner.invoke(app, ["export", file, "--to", "lava", "-o", "net.h5", "--lr", "1e-3"]).exit_code == 0
+
+
+def test_an_activation_in_two_places_is_kept_in_both() -> None:
+    relu = nn.ReLU()
+    model = nn.Sequential(nn.Linear(3, 4), relu, nn.Linear(4, 4), relu, nn.Linear(4, 2))
+    assert [p.activation for p in from_model(model).populations] == ["identity", "relu", "relu", "identity"]
+
+
+class _Doubled(nn.Sequential):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        doubled: torch.Tensor = 2 * super().forward(x)
+        return doubled
+
+
+def test_what_is_not_executed_as_it_stands_is_refused() -> None:
+    twice = nn.Linear(3, 3)
+    with pytest.raises(nl.UserError, match="twice"):
+        from_model(nn.Sequential(twice, nn.Tanh(), twice))
+    with pytest.raises(nl.UserError, match="forward of its own"):
+        from_model(nn.Sequential(_Doubled(nn.Linear(3, 3)), nn.Linear(3, 2)))
+    frozen, data = nl.networks.mlp(6, (8,), 3), samples(3)
+    rule, profile = nl.rules.ANP(baseline="noisy"), nl.load_profile("gaussian-node")
+    for lr in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(nl.UserError, match="learning rate"):
+            lowered(frozen, rule, profile, data, lr=lr)
+    frozen.get_submodule("hidden1").requires_grad_(False)
+    with pytest.raises(nl.UserError, match=r"hidden1\.weight, hidden1\.bias: frozen"):
+        lowered(frozen, rule, profile, data, lr=1e-3)

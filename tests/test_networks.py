@@ -48,3 +48,9 @@ def test_glorot_weights_have_their_variance_and_no_bias():
     assert float(torchs.hidden1.weight.detach().var()) == pytest.approx(1 / 900, rel=0.03)
     again = networks.mlp(300, (200,), 100, seed=1, initialisation="glorot")
     assert torch.equal(model.readout.weight, again.readout.weight)
+
+
+def test_unknown_names_are_refused() -> None:
+    for wrong in ({"activation": "gelu"}, {"initialisation": "kaiming"}):
+        with pytest.raises(UserError, match="unknown"):
+            networks.mlp(3, [4], 2, **wrong)

@@ -91,8 +91,12 @@ def lowered(
     Torch learns along with the rule itself, in float64, so that its draws can be replayed and its weights compared.
     Raises UserError with the reason where there is no such form.
     """
+    if not (math.isfinite(lr) and lr > 0):
+        raise UserError(f"learning rate {lr}: give a positive number")
     model = copy.deepcopy(model).cpu().double()
     netlist = from_model(model)
+    if frozen := [name for name, parameter in model.named_parameters() if not parameter.requires_grad]:
+        raise UserError(f"{', '.join(frozen)}: frozen here, but Lava processes learn in every connection; thaw them")
     if reason := why_not(rule, profile, netlist):
         raise UserError(reason)
     rule.check(profile)

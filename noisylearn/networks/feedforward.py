@@ -4,12 +4,12 @@ import math
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import nn
 
-from noisylearn.errors import UserError
+from noisylearn.errors import UserError, unknown_name
 
 Activation = Literal["leaky-relu", "relu", "tanh", "identity"]
 Initialisation = Literal["torch", "glorot"]
@@ -37,8 +37,10 @@ def mlp(
 ) -> nn.Sequential:
     """Flatten, Linear layers hidden1, hidden2, ... each with the activation, and a Linear readout.
 
-    Initialised from `seed`; the global random state is left alone.
+    Initialised from `seed`; the global random state is left alone. Raises UserError for an unknown name.
     """
+    if activation not in ACTIVATIONS:
+        raise unknown_name("activation", activation, ACTIVATIONS)
     sizes = [n_in, *hidden]
     with seeded(seed):
         modules: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
@@ -106,6 +108,8 @@ def initialised(model: nn.Sequential, initialisation: Initialisation) -> nn.Sequ
     Torch's own weights have variance 1 / (3 fan in): a third, where layers are as wide as one another. Source: Glorot
     and Bengio, AISTATS 2010.
     """
+    if initialisation not in get_args(Initialisation):
+        raise unknown_name("initialisation", initialisation, get_args(Initialisation))
     if initialisation == "glorot":
         for layer in model.modules():
             if isinstance(layer, nn.Linear | nn.Conv2d):

@@ -12,6 +12,7 @@ from collections.abc import Collection
 from dataclasses import MISSING, dataclass, fields
 from typing import ClassVar, get_args
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -84,13 +85,14 @@ class Rule:
         return True
 
     def _apply(self, chip: AnyChip, found: Estimate) -> None:
-        """Fill `.grad`, and let the decorrelations take a step."""
+        """Fill `.grad`, and let the decorrelations take a step, unless the loss says that something is not finite."""
         for name, gradients in found.gradients.items():
             for key, gradient in gradients.items():
                 parameter = chip.layers[name].get_parameter(key)
                 if parameter.requires_grad:
                     parameter.grad = gradient
-        update_decorrelations(chip.model, found.inputs)
+        if bool(torch.isfinite(found.loss)):
+            update_decorrelations(chip.model, found.inputs)
 
     def gradients(self, seen: Observation, layers: Collection[str]) -> Estimate:
         """Estimate for the named layers."""
