@@ -42,7 +42,7 @@ class OwnChip:
     model: the network on the host, whose weight layers have the names that `hardware.forward` reports; its parameters
     are the digital copy that `program` sends.  name: for messages.
     Every pass is one call of `hardware.forward`; a clean pass is not asked for. Raises UserError for a reading that is
-    missing, or has not the shape that the layer gives.
+    missing, not finite, or has not the shape that the layer gives.
     """
 
     def __init__(self, model: nn.Module, hardware: Hardware, name: str = "own chip") -> None:
@@ -60,20 +60,41 @@ class OwnChip:
     @torch.no_grad()
     def passes(self, x: Tensor, plan: Plan, purpose: str = "pass") -> Readings:
         """As many passes as the plan has over the samples x (batch, ...), with what was read in them."""
-        runs = [self.hardware.forward(x) for _ in range(plan.n_passes)]
-        output = torch.stack([run[0] for run in runs])
+        if x.dim() < 2 or x.shape[0] == 0:
+            raise UserError(f"input of shape {tuple(x.shape)}: give samples as (batch, ...), at least one")
+        runs = [self._one_pass(x) for _ in range(plan.n_passes)]
         layers = {}
         for name, layer in self.layers.items():
-            if missing := [run for run in runs if name not in run[1]]:
-                found = ", ".join(missing[0][1]) or "none"
-                raise UserError(f"chip '{self.profile.name}' gave no reading of layer '{name}'; it gave: {found}")
-            inputs, activity = (torch.stack([run[1][name][i] for run in runs]) for i in (0, 1))
-            if len(inputs[0]) != len(x) or len(activity[0]) != len(x):
-                raise UserError(
-                    f"chip '{self.profile.name}': layer '{name}' was read for {len(activity[0])} samples, not {len(x)}"
-                )
+            inputs, activity = (torch.stack([read[name][i] for _, read in runs]) for i in (0, 1))
             layers[name] = LayerReading(layer, inputs, activity)
-        return Readings(output, layers, last=next(reversed(layers)))
+        return Readings(torch.stack([output for output, _ in runs]), layers, last=next(reversed(layers)))
+
+    def _one_pass(self, x: Tensor) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
+        """Output and readings of one pass, copied: a driver may use its buffers again for the next."""
+        output, read = self.hardware.forward(x)
+        found = {}
+        for name, layer in self.layers.items():
+            if name not in read:
+                names = ", ".join(read) or "none"
+                raise UserError(f"chip '{self.profile.name}' gave no reading of layer '{name}'; it gave: {names}")
+            n_outputs, n_inputs = layer.weight.shape[:2]
+            channels = n_inputs * getattr(layer, "groups", 1)
+            entered, left = read[name]
+            found[name] = self._checked(name, entered, len(x), channels), self._checked(name, left, len(x), n_outputs)
+        return output.clone(), found
+
+    def _checked(self, name: str, values: Tensor, n_samples: int, n_units: int) -> Tensor:
+        """A copy of what was read at one side of a layer, in the layer's own precision."""
+        layer, who = self.layers[name], f"chip '{self.profile.name}': layer '{name}'"
+        copied = torch.as_tensor(values).to(layer.weight, copy=True)
+        if len(copied) != n_samples:
+            raise UserError(f"{who} was read for {len(copied)} samples, not {n_samples}")
+        units = copied.shape[-1 if isinstance(layer, nn.Linear) else 1]
+        if units != n_units:
+            raise UserError(f"{who} was read with {units} units where it has {n_units}: (input, pre-activation) is due")
+        if not bool(torch.isfinite(copied).all()):
+            raise UserError(f"{who}: a reading is not finite")
+        return copied
 
     def digital_pass(self, x: Tensor, on_devices: bool = False) -> Readings:
         """One pass of the host's model that autograd can go back through. Raises UserError for `on_devices`."""

@@ -2,9 +2,11 @@
 
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from checks import gradients, sample_batch, tanh_net
@@ -118,3 +120,54 @@ def test_a_chip_in_another_process_learns_and_survives_its_death(tmp_path: Path)
     assert "continuing after step 40" in again.stdout
     last = again.stdout.splitlines()[-1]
     assert float(last.split(": ")[1].split("%")[0]) > 50, "chance is 10 %"
+
+
+class _Reusing(Recorded):
+    """A driver that reads every pass into the same buffers."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.buffers: dict[tuple[str, int], Tensor] = {}
+
+    def forward(self, x: Tensor) -> Any:
+        output, read = super().forward(x)
+        for name, pair in read.items():
+            for i, values in enumerate(pair):
+                self.buffers.setdefault((name, i), torch.empty_like(values)).copy_(values)
+        return output, {name: (self.buffers[name, 0], self.buffers[name, 1]) for name in read}
+
+
+def test_a_driver_may_use_its_buffers_again() -> None:
+    found = []
+    for kind in (Recorded, _Reusing):
+        model, (x, t) = tanh_net(3, 4, 2), sample_batch(7, 3, 2)
+        ANP(baseline="noisy").estimate(nl.OwnChip(model, kind(model, noise_of(2))), x, loss(t))
+        found.append(gradients(model))
+    assert all(bool(g.any()) for g in found[0].values())
+    assert all(np.array_equal(found[0][name], found[1][name]) for name in found[0])
+
+
+class _Spoilt(Recorded):
+    def __init__(self, model: Any, noise: Any, spoil: Callable[[Tensor, Tensor], Any]) -> None:
+        super().__init__(model, noise)
+        self.spoil = spoil
+
+    def forward(self, x: Tensor) -> Any:
+        output, read = super().forward(x)
+        return output, {name: self.spoil(*pair) for name, pair in read.items()}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda entered, left: (left, entered), "read with 4 units where it has 3"),
+        (lambda entered, left: (entered, left / 0), "not finite"),
+        (lambda entered, left: (entered[:, :2], left), "read with 2 units where it has 3"),
+    ],
+)
+def test_readings_of_the_wrong_shape_or_none_at_all_are_refused(spoil: Any, reason: str) -> None:
+    model, (x, t) = tanh_net(3, 4, 2), sample_batch(7, 3, 2)
+    with pytest.raises(nl.UserError, match=reason):
+        ANP(baseline="noisy").estimate(nl.OwnChip(model, _Spoilt(model, noise_of(2), spoil)), x, loss(t))
+    with pytest.raises(nl.UserError, match="give samples as"):
+        nl.OwnChip(model, Recorded(model, noise_of(2))).passes(x[:0], ANP(baseline="noisy").plan(2))
