@@ -13,7 +13,7 @@ from noisylearn.effects import Setting
 from noisylearn.errors import UserError
 from noisylearn.layers import WeightLayer, weight_layers
 from noisylearn.neurons import SpreadNeurons, spiking_neurons
-from noisylearn.passes import PassRunner, Placed, Plan, Readings
+from noisylearn.passes import PassRunner, Placed, Plan, Readings, check_samples
 from noisylearn.profiles import HardwareProfile, load_profile
 
 # Of injected noise, for pre-activations of order one in float32: below, differences of losses drown in rounding;
@@ -69,9 +69,9 @@ class Chip:
         self._digital_runner = PassRunner(model, self.draws)
         self._runner = PassRunner(model, self.draws, {self.neurons[name]: one for name, one in self._spread.items()})
         adc = self.profile.specification.adc
-        self._awaits_calibration = adc is not None and adc.calibration_quantile is not None
-        _warn_of_noise_level(self.profile)
-        _warn_of_mean(self.profile)
+        self._calibrates = adc is not None and adc.calibration_quantile is not None
+        self._awaits_calibration = self._calibrates
+        _warn_of_injected_noise(self.profile)
         if self.profile.specification.mapping is not None:
             _warn_of_zero_layers(self.layers)
 
@@ -169,8 +169,7 @@ class Chip:
 
         in_time: x are sequences, (time, batch, ...). What feeds back sees its own converter, so they go round twice.
         """
-        adc = self.profile.specification.adc
-        if adc is None or adc.calibration_quantile is None:
+        if not self._calibrates:
             return
         self._awaits_calibration = False
         for name, crossbar in list(self._placed.items()) * (2 if in_time else 1):
@@ -225,8 +224,7 @@ class Chip:
         return Plan((("clean_pass" not in self.profile.observable,) * len(self.layers),))
 
     def _on_device(self, x: Tensor) -> Tensor:
-        if x.dim() < 2 or x.shape[0] == 0:
-            raise UserError(f"input of shape {tuple(x.shape)}: give samples as (batch, ...), at least one")
+        check_samples(x)
         return x.to(self.device)
 
 
@@ -241,33 +239,22 @@ def _warn_of_zero_layers(layers: dict[str, WeightLayer]) -> None:
             )
 
 
-def _warn_of_mean(profile: HardwareProfile) -> None:
-    if "clean_pass" not in profile.observable:
-        return
-    for effect in profile.all_effects():
-        if not effect.can_be_off:
-            continue
-        mean, variance = (float(moment) for moment in effect.moments(torch.zeros(()), Setting()))
-        if mean**2 > LARGEST_MEAN * variance:
-            warnings.warn(
-                f"profile {profile.name}: {effect.kind} has a mean of {mean:.2g}, which a clean pass lacks: a clean "
-                "baseline biases every estimate by it; use baseline='noisy' or 'mean'",
-                CleanBaselineWarning,
-                stacklevel=3,
-            )
-
-
-def _warn_of_noise_level(profile: HardwareProfile) -> None:
+def _warn_of_injected_noise(profile: HardwareProfile) -> None:
     low, high = NOISE_VARIANCES
-    for effect in profile.all_effects():
-        if not effect.can_be_off:
-            continue
-        variance = float(effect.moments(torch.zeros(()), Setting()).variance)
+    for effect in (effect for effect in profile.all_effects() if effect.can_be_off):
+        mean, variance = (float(moment) for moment in effect.moments(torch.zeros(()), Setting()))
         if not low <= variance <= high:
             what = "rounding of float32 losses" if variance < low else "the nonlinearity of the network"
             warnings.warn(
                 f"profile {profile.name}: {effect.kind} has variance {variance:.1e}, outside {low:.0e} to {high:.0e}; "
                 f"{what} will spoil gradient estimates where pre-activations are of order one",
                 NoiseLevelWarning,
+                stacklevel=3,
+            )
+        if "clean_pass" in profile.observable and mean**2 > LARGEST_MEAN * variance:
+            warnings.warn(
+                f"profile {profile.name}: {effect.kind} has a mean of {mean:.2g}, which a clean pass lacks: a clean "
+                "baseline biases every estimate by it; use baseline='noisy' or 'mean'",
+                CleanBaselineWarning,
                 stacklevel=3,
             )

@@ -11,7 +11,7 @@ from noisylearn.crossbar import Digital
 from noisylearn.draws import Draws
 from noisylearn.errors import UserError
 from noisylearn.layers import weight_layers
-from noisylearn.passes import LayerReading, PassRunner, Plan, Readings
+from noisylearn.passes import LayerReading, PassRunner, Plan, Readings, check_samples
 from noisylearn.profiles import Observable
 
 
@@ -60,8 +60,7 @@ class OwnChip:
     @torch.no_grad()
     def passes(self, x: Tensor, plan: Plan, purpose: str = "pass") -> Readings:
         """As many passes as the plan has over the samples x (batch, ...), with what was read in them."""
-        if x.dim() < 2 or x.shape[0] == 0:
-            raise UserError(f"input of shape {tuple(x.shape)}: give samples as (batch, ...), at least one")
+        check_samples(x)
         runs = [self._one_pass(x) for _ in range(plan.n_passes)]
         layers = {}
         for name, layer in self.layers.items():

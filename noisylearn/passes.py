@@ -285,6 +285,12 @@ class _LayerSteps:
         self._noise_of_step = _stacked(noise).split(progress.batch * progress.n_passes)
 
 
+def check_samples(x: Tensor) -> None:
+    """Raises UserError for an input that is no batch of samples."""
+    if x.dim() < 2 or x.shape[0] == 0:
+        raise UserError(f"input of shape {tuple(x.shape)}: give samples as (batch, ...), at least one")
+
+
 def _stacked(by_pass: Tensor) -> Tensor:
     """Values (passes, samples, ...) as rows of a stack, (samples x passes, ...)."""
     return by_pass.transpose(0, 1).flatten(0, 1)

@@ -39,14 +39,12 @@ def mlp(
 
     Initialised from `seed`; the global random state is left alone. Raises UserError for an unknown name.
     """
-    if activation not in ACTIVATIONS:
-        raise unknown_name("activation", activation, ACTIVATIONS)
-    sizes = [n_in, *hidden]
+    kind, sizes = activation_type(activation), [n_in, *hidden]
     with seeded(seed):
         modules: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
         for i, (fan_in, fan_out) in enumerate(zip(sizes, hidden, strict=False), start=1):
             modules[f"hidden{i}"] = nn.Linear(fan_in, fan_out)
-            modules[f"activation{i}"] = ACTIVATIONS[activation]()
+            modules[f"activation{i}"] = kind()
         modules["readout"] = nn.Linear(sizes[-1], n_out)
         return initialised(nn.Sequential(modules), initialisation)
 
@@ -117,6 +115,13 @@ def initialised(model: nn.Sequential, initialisation: Initialisation) -> nn.Sequ
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
     return model
+
+
+def activation_type(name: Activation) -> type[nn.Module]:
+    """The module of an element-wise function. Raises UserError for an unknown name."""
+    if name not in ACTIVATIONS:
+        raise unknown_name("activation", name, ACTIVATIONS)
+    return ACTIVATIONS[name]
 
 
 def hidden_sizes(n_hidden: int | Sequence[int]) -> list[int]:

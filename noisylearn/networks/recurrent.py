@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from noisylearn.decorrelate import Decorrelation
-from noisylearn.errors import unknown_name
-from noisylearn.networks.feedforward import ACTIVATIONS, Activation, hidden_sizes, seeded
+from noisylearn.networks.feedforward import Activation, activation_type, hidden_sizes, seeded
 
 State = tuple[Tensor, ...]
 
@@ -34,10 +33,8 @@ class RNN(nn.Module):
     ) -> None:
         super().__init__()
         sizes = hidden_sizes(n_hidden)
-        if activation not in ACTIVATIONS:
-            raise unknown_name("activation", activation, ACTIVATIONS)
         self.sizes = sizes
-        self.activation = ACTIVATIONS[activation]()
+        self.activation = activation_type(activation)()
         with seeded(seed):
             for i, (fan_in, size) in enumerate(zip([n_in, *sizes], sizes, strict=False), start=1):
                 self.add_module(f"hidden{i}", nn.Linear(fan_in + size, size, bias=bias))

@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ class Result:
     def found(self) -> Found:
         return self.facts["found"]
 
-    @property
+    @cached_property
     def judgement(self) -> Judgement:
         return self.study.judge(self.study.sizes[self.scale], self.found)
 
