@@ -79,6 +79,7 @@ class PassRunner:
         self._others = others or {}
         self._draws = draws
         self._forks: bool | None = None
+        self._probed_in_time = False
 
     def run(self, placed: Placed, x: Tensor, plan: Plan, purpose: str) -> Readings:
         """One forward of `model` for all passes of `plan` over the samples x (batch, ...).
@@ -88,6 +89,7 @@ class PassRunner:
         """
         try:
             if self._forks is None:
+                _check_pure(self._model, x)
                 self._forks = self._probe_fork(placed, x)
             return self._run(placed, x, plan, purpose, fork=self._forks)
         except RuntimeError as error:
@@ -116,6 +118,9 @@ class PassRunner:
         Raises UserError for a network that is none in time, or an input that it does not take.
         """
         steps, batch = x.shape[:2]
+        if not self._probed_in_time:
+            _check_pure(lambda step: self._one_step(step, None)[0], x[0])
+            self._probed_in_time = True
         forward = _Forward(placed, plan, batch, self._draws, purpose, forked=True, n_steps=steps)
         stacked = x.repeat_interleave(plan.n_passes, 1) if plan.n_passes > 1 else x
         outputs = []
@@ -139,7 +144,7 @@ class PassRunner:
         """Whether passes may part at the first weight layer: both ways must give the same without noise."""
         digital = {name: Digital(layer.layer) for name, layer in placed.items()}
         plan = Plan(((False,) * len(placed),) * 3)
-        probe = x[:2] if len(x) > 1 else torch.cat([x, x])  # a single sample would broadcast where more do not
+        probe = _two_samples(x)
         with torch.no_grad():
             stacked = self._run(digital, probe, plan, "probe", fork=False).output
             try:
@@ -289,6 +294,29 @@ def check_samples(x: Tensor) -> None:
     """Raises UserError for an input that is no batch of samples."""
     if x.dim() < 2 or x.shape[0] == 0:
         raise UserError(f"input of shape {tuple(x.shape)}: give samples as (batch, ...), at least one")
+
+
+def _two_samples(x: Tensor) -> Tensor:
+    return x[:2] if len(x) > 1 else torch.cat([x, x])  # a single sample would broadcast where more do not
+
+
+@torch.no_grad()
+def _check_pure(model: Callable[[Tensor], Any], x: Tensor) -> None:
+    """Raises UserError for a model whose output is not a function of each sample alone."""
+    probe = _two_samples(x)
+    found, again, alone = model(probe), model(probe), model(probe[:1])
+    if not all(isinstance(output, Tensor) for output in (found, again, alone)):
+        return  # what runs the passes says what is wrong
+    for other, what in (
+        (again, "draws random numbers or keeps a state in its forward"),
+        (alone, "mixes the samples of a batch in its forward"),
+    ):
+        mine = found[: len(other)]
+        if mine.shape != other.shape or not torch.allclose(mine, other, rtol=1e-3, atol=1e-5, equal_nan=True):
+            raise UserError(
+                f"the model {what}, so that passes cannot be compared; noise belongs into the profile, a state into "
+                "forward(x_t, state) -> (y_t, state)"
+            )
 
 
 def _stacked(by_pass: Tensor) -> Tensor:

@@ -158,6 +158,44 @@ def test_forked_passes_equal_stacked_passes(sizes: list[int], batch: int, passes
         torch.testing.assert_close(forked, stacked, rtol=1e-9, atol=1e-12)
 
 
+class _Impure(nn.Module):
+    """Two layers with something in the forward that passes cannot be compared through."""
+
+    def __init__(self, impurity: str) -> None:
+        super().__init__()
+        self.first, self.last, self.impurity = nn.Linear(4, 5), nn.Linear(5, 2), impurity
+        self.calls = 0
+
+    def forward(self, x: torch.Tensor, state: Any = None) -> Any:
+        self.calls += 1
+        h = self.first(x)
+        if self.impurity == "dropout":
+            h = nn.functional.dropout(h, 0.5)
+        elif self.impurity == "state":
+            h = h + self.calls
+        else:
+            h = h - h.mean(0)
+        y = self.last(h)
+        return (y, state) if self.in_time else y
+
+    in_time = False
+
+
+@pytest.mark.parametrize("in_time", [False, True])
+@pytest.mark.parametrize(("impurity", "reason"), [
+    ("dropout", "draws random numbers"), ("state", "keeps a state"), ("batch mean", "mixes the samples"),
+])  # fmt: skip
+def test_a_forward_through_which_passes_cannot_be_compared_is_refused(
+    impurity: str, reason: str, in_time: bool
+) -> None:
+    model = _Impure(impurity)
+    model.in_time = in_time
+    chip = Chip(model, "gaussian-node", seed=0)
+    x = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(UserError, match=reason):
+        _ = chip.along(x.unsqueeze(0), None, _plan(2, 2)) if in_time else chip.passes(x, _plan(2, 2))
+
+
 def test_a_model_that_forks_computes_its_first_product_once() -> None:
     for name, forks in (("plain", True), ("conv", True), ("residual", False), ("concatenated", False)):
         model = MODELS[name]()

@@ -16,7 +16,7 @@ from torch import nn
 from noisylearn import Chip
 from noisylearn.draws import Draws, StreamOf
 from noisylearn.errors import UserError
-from noisylearn.profiles import HardwareProfile
+from noisylearn.profiles import HardwareProfile, load_profile
 from noisylearn.rules import ANP, BP, INP, NP, REINFORCE, WP
 from noisylearn.write import Accumulate, Auxiliary, DeviceArray, Pulsed, PulsedDevice
 
@@ -294,9 +294,40 @@ def test_pairs_are_refreshed_without_losing_the_weight() -> None:
     array.pulse(20 * torch.ones(30, 5))
     assert torch.allclose(array.visible(), torch.tensor(0.2), atol=1e-4)
     assert array.state["w"].max() > 1.6
-    array.refresh(above=0.8)
+    array.refresh(above=0.8, other_above=0.25)
     assert torch.allclose(array.visible(), torch.tensor(0.2), atol=0.0051), "to within half a pulse"
     assert array.state["w"].max() < 0.3
+
+
+def test_a_refresh_of_phase_change_pairs_keeps_weights_to_half_a_first_step() -> None:
+    """Their first pulse moves an empty device by 28 dw_min = 0.28, on average; steps differ by 0.2 between devices."""
+    write = load_profile("pcm-pair-nandakumar-2020").write
+    assert isinstance(write, Pulsed)
+    array = DeviceArray(write.device, (2000, 7), StreamOf(Draws(0), "test"))
+    wanted = torch.tensor([-0.5, -0.1, 0.0, 0.02, 0.2, 0.4, 0.6])
+    array.state["w"] = (
+        torch.stack([1.55 + wanted.clamp(max=0), 1.55 - wanted.clamp(min=0)]).unsqueeze(1).repeat(1, 2000, 1)
+    )
+    array.state["visible"] = array.state["w"].clone()
+    array.refresh(above=0.7, other_above=0.25)
+    worn = (array.state["w"] < 1.4).all(0)
+    assert worn.float().mean() > 0.9, "whose bound lies so high that 1.55 is below 0.7 of it are left"
+    missed = (array.visible() - wanted)[worn].double().abs()
+    assert missed.mean() < 0.07, "evenly spread within half a step of 0.28"
+    assert missed.quantile(0.95) < 0.2
+    for i in (0, 5, 6):
+        mean = float(array.visible()[:, i][worn[:, i]].mean())
+        assert abs(mean - float(wanted[i])) < 0.04, "beyond a first step without a bias of more than half a later one"
+
+
+def test_a_pair_that_holds_a_large_weight_is_left_alone() -> None:
+    """One device nearly full, the other nearly empty: a refresh would give the same again."""
+    array = DeviceArray(device(one_sided=True, w_min=0.0), (1, 2), StreamOf(Draws(0), "test"))
+    array.state["w"] = torch.tensor([[[0.9, 0.9]], [[0.1, 0.3]]])
+    array.state["visible"] = array.state["w"].clone()
+    array.refresh(above=0.75, other_above=0.25)
+    assert torch.allclose(array.state["w"][:, 0, 0], torch.tensor([0.9, 0.1])), "left alone"
+    assert torch.allclose(array.state["w"][:, 0, 1], torch.tensor([0.6, 0.0]), atol=0.1), "written anew"
 
 
 # ---- on a chip ----
@@ -404,7 +435,7 @@ def test_impossible_devices_are_refused(change: dict[str, Any], reason: str) -> 
 def test_pulsed_devices_have_no_conductances_beside_them() -> None:
     with pytest.raises(UserError, match="states the devices itself"):
         machine(NODE_NOISE, devices=True, write=_write_text())
-    with pytest.raises(UserError, match="refresh_above and refresh_every go with one-sided"):
+    with pytest.raises(UserError, match="refresh_above, refresh_other_above and refresh_every go with one-sided"):
         written("pulsed", NODE_NOISE, more="refresh_above = 0.5\nrefresh_every = 3\n")
 
 

@@ -79,15 +79,30 @@ class DeviceArray:
             low, high = torch.where(rises, middle, low), torch.where(rises, high, middle)
         return low[0]
 
-    def refresh(self, above: float) -> None:
-        """Reset pairs of which one device stands above that share of its bound, and pulse the difference anew."""
-        full = (self.state["w"] > above * self.state["w_max"]).any(0)
-        if not full.any():
+    def refresh(self, above: float, other_above: float) -> None:
+        """Reset worn pairs and write their weights anew, pulse by pulse with a read after each.
+
+        Worn: one device above that share of its bound, the other above the other share. A pulse goes to the device
+        that brings the weight nearer, as long as more than half its mean step is missing.
+        """
+        share = self.state["w"] / self.state["w_max"].clamp(min=1e-9)  # a dead device has no range
+        worn = (share.amax(0) > above) & (share.amin(0) > other_above)
+        if not worn.any():
             return
-        pulses = (self.visible() / self.device.dw_min).round_().mul_(full)
+        target = self.visible()[worn]
+        pair = {key: value[:, worn].flatten() for key, value in self.state.items()}
+        pair |= {key: torch.zeros_like(pair[key]) for key in ("w", "visible")}
+        up = torch.ones_like(pair["w"])
+        for _ in range(int(self.device.w_max / self.device.dw_min)):
+            seen = pair["visible"].view(2, -1)
+            missing = target - (seen[0] - seen[1])
+            pulses = torch.cat([missing, -missing]) > self.device.mean_step(pair["w"], up, pair) / 2
+            if not pulses.any():
+                break
+            pair |= self._after(pulses.to(up.dtype), pair)
         for key in ("w", "visible"):
-            self.state[key] = self.state[key] * ~full
-        self.pulse(pulses)
+            self.state[key] = self.state[key].clone()
+            self.state[key][:, worn] = pair[key].view(2, -1)
 
     def _seen(self, w: Tensor, devices: State) -> Tensor:
         seen = w - devices["reference"]

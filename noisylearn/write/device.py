@@ -32,6 +32,7 @@ class PulsedDevice(CitedRecord):
     reference_spread (drawn once); where zero_shifted, it misses the device's symmetry point by that. dead_share of
     the devices stay at zero. one_sided: a weight is a pair of devices that are only pulsed up, the second one counted
     negative. lifetime_updates: w leaks by w / lifetime at every update.
+    granularity: the change that one pulse counts for when an update is turned into pulses, dw_min where not stated.
     Conventions of IBM's Analog Hardware Acceleration Kit 1.2, whose presets then hold as they are.
     """
 
@@ -62,6 +63,7 @@ class PulsedDevice(CitedRecord):
     dead_share: float = Field(default=0.0, ge=0, lt=1)
     one_sided: bool = False
     lifetime_updates: float | None = Field(default=None, gt=1)
+    granularity: float | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")
     def _fits_its_step(self) -> "PulsedDevice":
@@ -77,6 +79,11 @@ class PulsedDevice(CitedRecord):
         if self.one_sided == (self.w_min < 0):
             raise ValueError("a one-sided device has w_min = 0, a two-sided one w_min < 0")
         return self
+
+    @property
+    def per_pulse(self) -> float:
+        """Change of w that one pulse counts for."""
+        return self.granularity or self.dw_min
 
     def fabricate(self, shape: tuple[int, ...], draw: StreamOf) -> State:
         """What is drawn once per device: steps, bounds, slopes."""

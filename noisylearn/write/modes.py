@@ -26,8 +26,9 @@ class InPlace(CitedRecord):
 
     weight_at_full_scale: weight that one unit of device state stands for.  most_pulses: to one device in one update,
     where updates are sent at once.
-    refresh_above, refresh_every: of pairs of one-sided devices, every so many updates those of which one device
-    stands above that share of its bound are written anew.
+    refresh_every: updates after which pairs of one-sided devices are looked at; those are written anew of which one
+    device stands above refresh_above, as a share of its bound, and the other above refresh_other_above. A pair with
+    one device nearly full and one nearly empty holds a large weight, which a refresh would give it again.
     """
 
     mode: str
@@ -35,13 +36,16 @@ class InPlace(CitedRecord):
     weight_at_full_scale: float = Field(gt=0)
     most_pulses: int = Field(ge=1)
     refresh_above: float | None = Field(default=None, gt=0, lt=1)
+    refresh_other_above: float | None = Field(default=None, ge=0, lt=1)
     refresh_every: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
     def _refreshes_pairs(self) -> "InPlace":
-        stated = {self.refresh_above is not None, self.refresh_every is not None}
-        if stated != {self.device.one_sided}:
-            raise ValueError("refresh_above and refresh_every go with one-sided devices, which saturate without")
+        refresh = (self.refresh_above, self.refresh_other_above, self.refresh_every)
+        if {value is not None for value in refresh} != {self.device.one_sided}:
+            raise ValueError(
+                "refresh_above, refresh_other_above and refresh_every go with one-sided devices, which saturate without"
+            )
         return self
 
     def arrays(self, shape: tuple[int, ...], draws: Draws, name: str) -> Arrays:
@@ -57,15 +61,15 @@ class InPlace(CitedRecord):
         self.update(delta, arrays, memory, draw)
         memory["updates"] = memory["updates"] + 1
         if self.refresh_above is not None and not int(memory["updates"]) % (self.refresh_every or 1):
-            arrays["core"].refresh(self.refresh_above)
+            arrays["core"].refresh(self.refresh_above, self.refresh_other_above or 0.0)
 
     def update(self, delta: Tensor, arrays: Arrays, memory: State, draw: StreamOf) -> None:
         """Bring the change `delta`, in units of full scale, to the arrays."""
         raise TypeError(f"write mode {type(self).__name__} has no update")
 
     def stochastic_pulses(self, delta: Tensor, draw: StreamOf) -> Tensor:
-        """Signed whole pulses whose mean is delta / dw_min, rounded up or down at random."""
-        wanted = delta / self.device.dw_min
+        """Signed whole pulses whose mean is delta / granularity, rounded up or down at random."""
+        wanted = delta / self.device.per_pulse
         return (
             (wanted.abs() + draw.uniform("round", tuple(delta.shape)))
             .floor_()
@@ -75,12 +79,12 @@ class InPlace(CitedRecord):
 
     def whole_pulses(self, amount: Tensor, threshold: float) -> Tensor:
         """Signed whole pulses of what has reached the threshold, in units of full scale and at least one pulse."""
-        dw_min = self.device.dw_min
-        return torch.where(amount.abs() >= max(threshold, dw_min), (amount / dw_min).trunc_(), 0.0)
+        per_pulse = self.device.per_pulse
+        return torch.where(amount.abs() >= max(threshold, per_pulse), (amount / per_pulse).trunc_(), 0.0)
 
 
 class Pulsed(InPlace):
-    """Every update is sent at once: n pulses with E[n] = delta / dw_min."""
+    """Every update is sent at once: n pulses with E[n] = delta / granularity."""
 
     mode: Literal["pulsed"]
 
@@ -104,7 +108,7 @@ class Accumulate(InPlace):
     def update(self, delta: Tensor, arrays: Arrays, memory: State, draw: StreamOf) -> None:
         chi = memory["accumulator"] + delta if "accumulator" in memory else delta
         pulses = self.whole_pulses(chi, self.threshold)
-        memory["accumulator"] = chi - pulses * self.device.dw_min
+        memory["accumulator"] = chi - pulses * self.device.per_pulse
         arrays["core"].pulse(pulses)
 
 
@@ -113,7 +117,7 @@ class Auxiliary(InPlace):
 
     fast array:   A <- pulses of fast_gain delta; on asymmetric devices it forgets, and so settles near a running mean
     every transfer_every updates, for the next column k in turn:  H[:, k] += transfer_rate (A[:, k] + read_noise z)
-    where |H| >= max(threshold, dw_min):  whole pulses to the core array, H less those pulses
+    where |H| >= max(threshold, granularity):  whole pulses to the core array, H less those pulses
     The zero of A is the symmetry point of each of its devices (zero-shifting), found within symmetry_error.
     Gokmen 2021, Frontiers in Artificial Intelligence 4, 699148 (Tiki-Taka version 2).
     """
@@ -155,7 +159,7 @@ class Auxiliary(InPlace):
         memory["hidden"][:, column] += self.transfer_rate * read
         pulses = torch.zeros_like(delta)
         pulses[:, column] = self.whole_pulses(memory["hidden"][:, column], self.threshold)
-        memory["hidden"] = memory["hidden"] - pulses * self.device.dw_min
+        memory["hidden"] = memory["hidden"] - pulses * self.device.per_pulse
         arrays["core"].pulse(pulses)
 
 
