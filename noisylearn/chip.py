@@ -1,5 +1,6 @@
 """A chip: a model placed on the devices of a profile."""
 
+import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -157,9 +158,9 @@ class Chip:
             crossbar.program()
 
     def advance(self, seconds: float) -> None:
-        """Let time pass: drift, and slow noise that changes. Raises UserError for a negative time."""
-        if not seconds >= 0:
-            raise UserError(f"chip.advance({seconds}): time runs forward; give seconds >= 0")
+        """Let time pass: drift, and slow noise that changes. Raises UserError for a negative or infinite time."""
+        if not 0 <= seconds < math.inf:
+            raise UserError(f"chip.advance({seconds}): time runs forward; give seconds >= 0, not infinitely many")
         for crossbar in self._placed.values():
             crossbar.elapse(seconds)
 

@@ -8,7 +8,8 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import fields
 from importlib.resources import files
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, Self
 
 import torch
 from pydantic import Field, ValidationError
@@ -60,6 +61,14 @@ class TrainConfig(Record):
     held_out: Literal["test", "validation"] = "test"
     seed: int = Field(default=0, ge=0, lt=2**63)
     device: str = "cpu"
+
+    @classmethod
+    def of_run(cls, tree: Mapping[str, Any], run_file: Path) -> Self:
+        """The configuration in a run file's tree. Raises UserError for one that this version does not know."""
+        try:
+            return cls.model_validate_json(tree["config"])
+        except ValidationError as error:
+            raise UserError(f"run file {run_file}: not a configuration of this version: {one_line(error)}") from None
 
     @property
     def label(self) -> str:

@@ -1,7 +1,7 @@
 """Base of everything read from a profile: frozen records whose numbers carry their status and source."""
 
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -24,10 +24,13 @@ class Record(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _unknown_keys(cls, table: Any) -> Any:
-        for key in table if isinstance(table, dict) else ():
+    def _known_keys_and_no_truth_for_a_number(cls, table: Any) -> Any:
+        for key, value in table.items() if isinstance(table, dict) else ():
             if key not in cls.model_fields:
                 raise ValueError(str(unknown_name("key", str(key), cls.model_fields.keys() - {"exceptions"})))
+            annotation = cls.model_fields[key].annotation
+            if isinstance(value, bool) and {int, float} & {annotation, *get_args(annotation)}:
+                raise ValueError(f"{key}: true and false are no value for it")
         return table
 
 

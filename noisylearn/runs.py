@@ -18,6 +18,7 @@ from noisylearn.errors import UserError
 from noisylearn.replace import replace_file
 
 FORMAT_VERSION = 1
+SUFFIX = ".h5"
 ALWAYS = {"id", "config", "status", "metrics", "step", "wall_s"}
 FINISHED, UNFINISHED = {"final", "weights", "baselines"}, {"checkpoint"}
 LARGE = 4096  # bytes of an array above which compression is worth its overhead
@@ -33,8 +34,8 @@ class TreeFile:
     what, mend = "file", "make it anew"
     compresses = False
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
 
     def missing(self, tree: Tree) -> set[str]:
         """Keys that such a file needs and this tree lacks."""
@@ -62,7 +63,7 @@ class TreeFile:
                 tree = _read_group(file)
                 checksum = tree.pop("checksum", None)
                 del tree["format_version"]
-                if self.missing(tree) or checksum not in (None, _checksum(file)):
+                if self.missing(tree) or not _is_whole(file, checksum):
                     raise ValueError("incomplete or altered")
                 return tree
         except UserError:
@@ -71,7 +72,8 @@ class TreeFile:
             reason = os.strerror(error.errno) if error.errno else error.strerror
             raise UserError(f"{self.what} {self.path}: cannot be read: {reason}") from None
         except Exception:  # whatever HDF5 makes of damaged bytes
-            raise UserError(f"{self.what} {self.path}: damaged or not a {self.what}; {self.mend}") from None
+            mend = f"; {self.mend}" if self.path.suffix == SUFFIX else ""
+            raise UserError(f"{self.what} {self.path}: damaged or not a {self.what}{mend}") from None
 
     def remove_leftovers(self) -> None:
         """Remove what writers that were killed left beside the file."""
@@ -121,15 +123,26 @@ def _read_group(group: h5py.Group) -> Tree:
     return tree
 
 
-def _checksum(file: h5py.File) -> str:
-    """Digest of every array in the file, with its place, shape and type."""
+def _is_whole(file: h5py.File, checksum: str | None) -> bool:
+    return checksum in (None, _checksum(file)) or checksum == _checksum(file, of_arrays_alone=True)
+
+
+def _checksum(file: h5py.File, of_arrays_alone: bool = False) -> str:
+    """Digest of every array in the file, with its place, shape and type, and of every attribute but the checksum.
+
+    of_arrays_alone: as files of the first versions have it.
+    """
     digest = hashlib.sha256()
 
     def add(name: str, item: h5py.Group | h5py.Dataset) -> None:
+        for key, value in [] if of_arrays_alone else sorted(item.attrs.items()):
+            plain = value.item() if isinstance(value, np.generic) else value
+            digest.update(f"{name}@{key}={plain!r};".encode() if key != "checksum" else b"")
         if isinstance(item, h5py.Dataset):
             digest.update(f"{name} {item.shape} {item.dtype.str}".encode())
             digest.update(item[()].tobytes())
 
+    add("", file)
     file.visititems(add)
     return digest.hexdigest()
 

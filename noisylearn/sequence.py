@@ -345,6 +345,8 @@ def _checked(
         mask = inputs.new_ones(inputs.shape[:2])
     if mask.shape != inputs.shape[:2]:
         raise UserError(f"mask of shape {tuple(mask.shape)}: give (time, batch), here {tuple(inputs.shape[:2])}")
+    if not bool(((mask >= 0) & (mask < math.inf)).all()):
+        raise UserError("mask: negative or not finite; give 0 where a step does not count and 1 where it does")
     if not mask.any():
         raise UserError("mask: no step of any sample counts; give at least one that is not 0")
     if time.update == "online" and optimizer is None:

@@ -332,7 +332,7 @@ def test_an_empty_batch_or_a_lone_sample_is_refused(x: Tensor) -> None:
             run(Chip(_plain(3, 4, 2), node_profile(1e-3)))
 
 
-@pytest.mark.parametrize("seconds", [-1.0, float("nan")])
+@pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf")])
 def test_time_does_not_run_backwards(seconds: float) -> None:
     with pytest.raises(UserError, match="time runs forward"):
         Chip(_plain(3, 4, 2), PCM).advance(seconds)

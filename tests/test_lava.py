@@ -449,6 +449,11 @@ def test_commands_carry_a_run_to_lava_and_back(tmp_path: Path, monkeypatch: pyte
     assert exported["lr"] == 0.01
     integers = call("loihi", "run", "net.h5", "--steps", "30", "--learn", *["--lava"] * compat.is_installed())
     assert integers.get("numbers_that_differ_from_lava", 0) == 0
+    for words, reason in (
+        (["loihi", "run", "net.h5", "--steps", "30", "--lr", "0.1"], "--lr goes with --learn"),
+        (["export", run["file"], "--to", "nir", "-o", "net.nir", "--steps", "30"], "go with --to lava"),
+    ):
+        assert reason in str(CliRunner().invoke(app, words).exception)
     if compat.is_installed():
         result = call("lava", "run", "net.h5", "--steps", "30", "--learn", "--replay", "-o", "result.h5")
         assert result["largest_difference_from_torch"] < 1e-12

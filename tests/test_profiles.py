@@ -13,6 +13,7 @@ from noisylearn.rules import NP, rules_for
 # old text, new text, what the one line must name
 WRONG = {
     "bad TOML": ("sigma = 1e-3", "sigma = = 1", ["not valid TOML", "line"]),
+    "truth for a number": ("sigma = 1e-3", "sigma = true", ["effects.0", "sigma: true and false are no value"]),
     "unknown key": ("sigma = 1e-3", "sigm = 1e-3", ["effects.0", "unknown key 'sigm'", "did you mean sigma"]),
     "unknown table": ("[specification]", "[specifications]", ["'specifications'", "did you mean specification"]),
     "wrong type": ("sigma = 1e-3", 'sigma = "loud"', ["sigma", "valid number", "'loud'"]),

@@ -493,6 +493,8 @@ def test_what_each_packaged_profile_must_refuse() -> None:
     "make",
     [
         lambda: NP(draws=0),
+        lambda: ANP(draws=1.5),  # type: ignore[arg-type]
+        lambda: ANP(draws="2"),  # type: ignore[arg-type]
         lambda: NP(baseline="none"),
         lambda: INP(baseline="mean"),
         lambda: ANP(scale="both"),

@@ -18,6 +18,8 @@ from noisylearn import cli, runs, tasks
 from noisylearn import training as training_module
 from noisylearn.build import UNFIT_OPTIMIZERS
 from noisylearn.errors import RunawayError, UserError
+from noisylearn.exchange.run_model import trained_run
+from noisylearn.lava.export import export_run
 from noisylearn.runs import RunFile
 
 N_STEPS = 10
@@ -300,6 +302,34 @@ def test_missing_attribute(unfinished, lost):
     with h5py.File(unfinished.path, "a") as file:
         del file.attrs[lost]
     assert "damaged" in refused(unfinished)
+
+
+@pytest.mark.parametrize(("fact", "value"), [("wall_s", 1e-3), ("config", "{}"), ("format", 1)])
+def test_altered_attribute(unfinished, fact, value):
+    with h5py.File(unfinished.path, "a") as file:
+        file.attrs[fact] = value
+    assert "damaged" in refused(unfinished)
+
+
+def test_a_file_of_the_first_versions_has_a_checksum_of_its_arrays_alone(unfinished):
+    with h5py.File(unfinished.path, "a") as file:
+        file.attrs["checksum"] = runs._checksum(file, of_arrays_alone=True)
+    assert unfinished.read()["status"] == "running"
+
+
+def test_nobody_is_told_to_remove_a_file_of_another_kind(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(UserError) as caught:
+        RunFile(tmp_path / "thesis.txt").read()
+    assert str(caught.value).endswith("damaged or not a run file")
+
+
+def test_a_configuration_of_another_version_is_one_line(whole, tmp_path):
+    file = RunFile(tmp_path / "run.h5")
+    file.write(whole.read() | {"config": '{"task": "digits", "novelty": 1}'})
+    for export in (trained_run, export_run):
+        with pytest.raises(UserError, match=r"not a configuration of this version: .*unknown key 'novelty'"):
+            export(file.path)
 
 
 def test_finished_file_without_its_figures(whole, tmp_path):

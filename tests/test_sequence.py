@@ -387,6 +387,8 @@ def test_any_module_with_a_state_learns() -> None:
         ({"inputs": torch.zeros(0, 3, 2)}, "at least one step"),
         ({"targets": torch.zeros(4, 4, 3)}, "both start with"),
         ({"mask": torch.zeros(7, 4)}, "no step of any sample counts"),
+        ({"mask": -torch.ones(7, 4)}, "negative or not finite"),
+        ({"mask": torch.full((7, 4), math.nan)}, "negative or not finite"),
         ({"mask": torch.ones(4, 7)}, r"give \(time, batch\), here \(7, 4\)"),
         ({"inputs": torch.zeros(7, 4, 3)}, "does not take steps of shape"),
         ({"rule": ANP(update="online")}, "give run"),

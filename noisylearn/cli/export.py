@@ -15,14 +15,17 @@ from noisylearn.profiles import HardwareProfile, profile_from_text
 from noisylearn.runs import RunFile
 
 FORMS = ("lava", "nir")
+STEPS = 500
 
 
 def export_command(
     run: Annotated[Path, typer.Argument(help="Run file, as `noisylearn train` leaves it.")],
     to: Annotated[str, typer.Option("--to", help=f"Form: {', '.join(FORMS)}.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="File to write.")],
-    steps: Annotated[int, typer.Option(help="Steps of data, and of draws to replay; whole sequences.")] = 500,
-    batch: Annotated[int, typer.Option(help="Samples, or sequences, of one step.")] = 1,
+    steps: Annotated[
+        int | None, typer.Option(help=f"Steps of data, and of draws to replay; whole sequences. Default: {STEPS}.")
+    ] = None,
+    batch: Annotated[int | None, typer.Option(help="Samples, or sequences, of one step. Default: 1.")] = None,
     lr: Annotated[
         float | None, typer.Option(help="Of plain gradient steps. Default: the run's, if it took such.")
     ] = None,
@@ -45,15 +48,17 @@ def export_command(
     if out.resolve() == run.resolve():
         raise UserError(f"-o {out} is the run itself: give another name")
     if to == "nir":
-        if initial or (profile, only, without, lr) != (None,) * 4:
+        if initial or (steps, batch, lr, profile, only, without, data_dir) != (None,) * 7:
             raise UserError(
-                "--initial, --lr, --profile, --only, --without go with --to lava; NIR gets the run as it is"
+                "--steps, --batch, --lr, --initial, --profile, --only, --without, --data-dir go with --to lava; NIR "
+                "gets the run as it is"
             )
         _to_nir(run, out, json)
         return
     chosen = _profile(run, profile, only, without)
+    steps = STEPS if steps is None else steps
     with waiting(f"torch learns {steps} steps along"):
-        net = export_run(run, steps, batch, lr, initial, chosen, data_dir)
+        net = export_run(run, steps, 1 if batch is None else batch, lr, initial, chosen, data_dir)
         write_net(out, net)
     if json:
         print_json(_document(net, out))

@@ -8,6 +8,7 @@ import typer
 
 from noisylearn.cli import options as o
 from noisylearn.cli.output import print_json, print_table, print_text, progress, waiting
+from noisylearn.errors import UserError
 from noisylearn.lava.integers import IntegerOptions, IntegerResult, emulate
 from noisylearn.lava.netfile import read_net
 from noisylearn.lava.runner import TIMEOUT_S, run_net_in_integers
@@ -41,6 +42,8 @@ def run_command(
 
     Example: noisylearn loihi run net.h5 --steps 1000 --learn
     """
+    if lr is not None and not learn:
+        raise UserError("--lr goes with --learn: without it the weights stay as they are")
     options = IntegerOptions(steps, learn, lr, profile, headroom)
     content = read_net(net)
     with waiting(f"{content.rule.name} in integers"):

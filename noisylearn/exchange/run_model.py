@@ -35,7 +35,7 @@ def trained_run(run_file: Path) -> TrainedRun:
     tree = RunFile(run_file).read()
     if tree["status"] != "finished":
         raise UserError(f"run file {run_file}: the run is not finished; continue it with noisylearn train --resume")
-    config = TrainConfig.model_validate_json(tree["config"])
+    config = TrainConfig.of_run(tree, run_file)
     weights = tensors(tree["weights"]["digital"])
     try:
         model = _network(config, weights)

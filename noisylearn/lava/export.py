@@ -71,7 +71,7 @@ def export_run(
     Raises UserError for a run whose rule or network has no form as Lava processes, with the reason.
     """
     tree = RunFile(path).read()
-    config = TrainConfig.model_validate_json(tree["config"])
+    config = TrainConfig.of_run(tree, path)
     if tree["status"] != "finished" and not initial:
         raise UserError(f"run file {path} is not finished: finish it with train --resume, or export --initial weights")
     profile = profile or profile_from_text(tree["profile"], str(path))

@@ -66,7 +66,7 @@ class NetFile(TreeFile):
         return KEYS - set(tree)
 
 
-def write_net(path: Path, net: LavaNet) -> None:
+def write_net(path: str | Path, net: LavaNet) -> None:
     """Write the file beside and rename it.
 
     Raises UserError where it cannot be written, and for a rule of one's own: a file names rules, it carries no code.

@@ -161,8 +161,8 @@ class Perturbation(Rule):
     def __post_init__(self) -> None:
         if self.baseline not in get_args(Baseline):
             raise UserError(f"rule {self.name}: baseline '{self.baseline}'; choose {', '.join(get_args(Baseline))}")
-        if self.draws < 1:
-            raise UserError(f"rule {self.name}: draws = {self.draws}; give at least 1")
+        if not isinstance(self.draws, int) or self.draws < 1:
+            raise UserError(f"rule {self.name}: draws = {self.draws!r}; give a whole number, at least 1")
         self.in_time()
 
     def in_time(self) -> InTime:
