@@ -48,8 +48,10 @@ def trained_run(run_file: Path) -> TrainedRun:
 
 def _network(config: TrainConfig, weights: Mapping[str, Tensor]) -> nn.Module:
     """An untrained network of a run's sizes, which its weights tell."""
-    if config.network == "convnet":
-        raise UserError("network convnet has convolutions, which the exchange of networks does not carry; train an mlp")
+    if config.network in networks.CONVNETS:
+        raise UserError(
+            f"network {config.network} has convolutions, which the exchange of networks does not carry; train an mlp"
+        )
     rate = config.decorrelation_rate
     parts = {
         name: _shape(weights, name) for name in [*(f"hidden{i + 1}" for i in range(len(config.hidden))), "readout"]
