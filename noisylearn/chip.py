@@ -83,7 +83,7 @@ class Chip:
         return self._runner.run(self._placed, self._on_device(x), self._one_pass(), "look").output[0]
 
     @torch.no_grad()
-    def follow(self, x: Tensor, purpose: str = "look") -> Tensor:
+    def follow(self, x: Tensor) -> Tensor:
         """One read of the chip along sequences x (time, batch, ...): outputs (time, batch, ...).
 
         Raises UserError for a shape that is none of a sequence.
@@ -93,7 +93,7 @@ class Chip:
         self._warn_of_calibration()
         outputs, state = [], None
         for part in self._on_device(x).split(FOLLOWED_STEPS):
-            readings, state = self._runner.along(self._placed, part, state, self._one_pass(), purpose)
+            readings, state = self._runner.along(self._placed, part, state, self._one_pass(), "look")
             outputs.append(readings.output[0].unflatten(0, part.shape[:2]))
         return torch.cat(outputs)
 

@@ -3,7 +3,7 @@
 Everything is numpy in float64. `from_model` takes a plain torch model apart; nothing here knows of rules or backends.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -84,11 +84,6 @@ class Netlist:
     def tree(self) -> dict[str, Any]:
         """As a tree of numbers, strings and arrays, for a file; `from_tree` reads it."""
         return {"populations": _trees(self.populations), "connections": _trees(self.connections)}
-
-    def with_weights(self, weights: Iterable[Array]) -> "Netlist":
-        """The same network with other weights, one array for each connection."""
-        pairs = zip(self.connections, weights, strict=True)
-        return replace(self, connections=tuple(replace(c, weight=weight) for c, weight in pairs))
 
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {

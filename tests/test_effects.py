@@ -151,10 +151,11 @@ def test_pcm_check_values_at_25_microsiemens() -> None:
     ("interval_s", "ratio"), [(0.25e-6, 0.31), (1e-6, 0.42), (1e-5, 0.56), (1e-3, 0.76), (1.0, 0.98)]
 )
 def test_pcm_difference_of_two_reads(interval_s: float, ratio: float) -> None:
-    """Ratios 1 s after programming, t = since_write + t0 = 21 s on the profile's clock."""
+    """Deviation of a difference over that of independent reads, 1 s after programming, 21 s on the profile's clock."""
     noise = PCM_EFFECTS["one-over-f-read-noise"]
     assert isinstance(noise, OneOverFReadNoise)
-    assert noise.difference_ratio(interval_s, NOW) == pytest.approx(ratio, abs=0.006)
+    correlation = noise.covariance(interval_s, NOW) / noise.log_bandwidth(NOW)
+    assert math.sqrt(1 - correlation) == pytest.approx(ratio, abs=0.006)
 
 
 def _spectrum_covariance(lag_s: float, age_s: float, t_read_s: float) -> float:

@@ -310,7 +310,7 @@ def test_what_has_no_integers_is_refused() -> None:
     with pytest.raises(UserError, match="no power of two"):
         quantise(netlist, with_noise(lsb=3e-4), INPUTS)
     unborn = from_model(nl.networks.RNN(6, 8, 3, activation="relu"))
-    unborn = unborn.with_weights([0 * c.weight for c in unborn.connections])
+    unborn = replace(unborn, connections=tuple(replace(c, weight=0 * c.weight) for c in unborn.connections))
     with pytest.raises(UserError, match="all weights are zero"):
         quantise(unborn, PROFILE, INPUTS)
     with pytest.raises(UserError, match=r"takes \(samples, 6\)"):

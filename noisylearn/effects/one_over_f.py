@@ -67,10 +67,6 @@ class OneOverFReadNoise(Effect):
         cosine_integral = sici([2 * math.pi * f1 * lag_s, 2 * math.pi * f0 * lag_s])[1]
         return min(max(float(cosine_integral[0] - cosine_integral[1]), 0.0), self.log_bandwidth(setting))
 
-    def difference_ratio(self, lag_s: float, setting: Setting) -> float:
-        """Standard deviation of the difference of two reads a lag apart, over that of two independent reads."""
-        return math.sqrt(1 - self.covariance(lag_s, setting) / self.log_bandwidth(setting))
-
     def apply(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> Tensor:
         slow = math.sqrt(self.covariance(setting.pass_interval_s, setting))
         return value.addcmul(value * state["relative"], state["slow"][-1], value=slow)

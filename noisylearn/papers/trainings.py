@@ -23,6 +23,9 @@ def injected(sigma: float, into: Literal["node", "weight"] = "node") -> Hardware
     return parse_profile(text.replace("sigma = 1e-3", f"sigma = {sigma:g}"))
 
 
+UNDECIDED = 2.0  # standard errors of a difference of means, below which the seeds leave an order open
+
+
 @dataclass(frozen=True)
 class Search:
     """Learning rates of which every rule tries all, with the first seed, on the validation part."""
@@ -130,20 +133,22 @@ def ordered(
     worse: str,
     values: Mapping[str, np.ndarray],
     higher: bool = True,
-    by: float = 0.0,
     called: Callable[[str], str] = str,
 ) -> Criterion:
-    """That the mean of one rule lies beyond that of another, by more than `by`. Where all runs ran away, it loses.
+    """That the mean of one rule lies beyond that of another. Where all runs ran away, it loses.
 
+    What was measured says so where several seeds of both leave the order open: means less than two standard errors of
+    their difference apart.
     called: what a rule is called in the statement.
     """
     a, b = (mean(values[name]) for name in (better, worse))
-    ahead = (a - b if higher else b - a) > by
-    holds = not math.isnan(a) and (math.isnan(b) or ahead)
-    beyond = "above" if higher else "below"
-    margin = f" by more than {by:g}" if by else ""
+    holds = not math.isnan(a) and (math.isnan(b) or (a > b if higher else a < b))
     shown = ["every run ran away" if math.isnan(value) else f"{value:.3g}" for value in (a, b)]
-    return Criterion(f"{called(better)} {beyond} {called(worse)}{margin}", " against ".join(shown), holds)
+    measured = " against ".join(shown)
+    variances = [values[name].var(ddof=1) / len(values[name]) for name in (better, worse) if len(values[name]) > 1]
+    if len(variances) == 2 and abs(a - b) < UNDECIDED * math.sqrt(sum(variances)):
+        measured += ", within the noise of the seeds"
+    return Criterion(f"{called(better)} {'above' if higher else 'below'} {called(worse)}", measured, holds)
 
 
 def spread(values: np.ndarray) -> float | None:
