@@ -13,7 +13,7 @@ import pytest
 from noisylearn.errors import UserError
 from noisylearn.papers import STUDIES, Study, study
 from noisylearn.papers.pages import figure_cells, paper_page, write_pages
-from noisylearn.papers.run import read_result, reproduce
+from noisylearn.papers.run import measure, read_result, reproduce
 from noisylearn.papers.study import Bench, Criterion, Figure, Found, Judgement, Piece, Report
 from noisylearn.papers.trainings import Search, curve, injected, ordered, training
 from noisylearn.runs import Tree
@@ -63,6 +63,17 @@ def test_an_interrupted_study_goes_on_with_what_is_not_done(tmp_path):
     assert file.name == "anp-fig5-smoke.h5"
     reproduce(counting(calls), "smoke", 1, tmp_path)
     assert len(calls) == 4
+
+
+def test_parts_are_measured_alone_and_put_together(tmp_path):
+    calls: list[str] = []
+    assert measure(counting(calls), "smoke", 1, tmp_path, ["b*", "ccc"]) == ["a"]
+    assert measure(counting(calls), "smoke", 1, tmp_path, ["bb"]) == ["a"]
+    assert calls == ["bb", "ccc"]
+    reproduce(counting(calls), "smoke", 1, tmp_path)
+    assert calls == ["bb", "ccc", "a"]
+    with pytest.raises(UserError, match="unknown part 'dd'; known: a, bb, ccc"):
+        measure(counting(calls), "smoke", 1, tmp_path, ["a", "dd"])
 
 
 def test_a_result_of_other_settings_is_not_current(tmp_path):
@@ -155,6 +166,7 @@ def test_the_command(run, tmp_path):
     assert names == [one.name for one in STUDIES]
     assert "anp-fig2" in run("reproduce", "list")[1]
     arguments = ("reproduce", "anp-fig2", "--scale", "smoke", "--seeds", "1", "--out", tmp_path)
+    assert json.loads(run(*arguments, "--part", "*", "--json")[1])["parts_missing"] == []
     document = json.loads(run(*arguments, "--json")[1])
     assert document["study"] == "anp-fig2"
     assert document["criteria"][0]["statement"]

@@ -9,7 +9,8 @@ from noisylearn.cli import options as o
 from noisylearn.cli.output import json_text, print_json, print_table, print_text, progress
 from noisylearn.papers import PAPERS, STUDIES, study
 from noisylearn.papers.pages import figure_cells, write_pages
-from noisylearn.papers.run import Result, reproduce
+from noisylearn.papers.run import Result, measure, reproduce
+from noisylearn.papers.study import Study
 from noisylearn.replace import replace_file
 
 SCALES = "smoke (seconds), small (minutes on two cores), large (hours on them; few studies have it) or paper."
@@ -20,6 +21,13 @@ def reproduce_command(
     item: Annotated[str, typer.Argument(help="A study; or `list` for all of them, `pages` for pages of results.")],
     scale: Annotated[str, typer.Option(help=SCALES)] = "small",
     seeds: Annotated[int | None, typer.Option(help="Number of seeds; default: the study's own.")] = None,
+    part: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Measure this part alone (repeat for more; patterns such as 'dnp*' too), for several processes or "
+            "machines; the command without --part puts all of them together."
+        ),
+    ] = None,
     device: o.Device = None,
     data_dir: o.DataDir = None,
     out: Annotated[Path, typer.Option(help="Folder of results, plots and what is needed to go on.")] = Path(
@@ -38,7 +46,9 @@ def reproduce_command(
         written = write_pages(out, docs)
         print_json([str(path) for path in written]) if json else print_text("\n".join(map(str, written)))
     else:
-        _reproduce(item, scale, seeds, device or "auto", data_dir, out, json)
+        request = study(item), scale, seeds, out
+        place = device or "auto", data_dir
+        _measure(*request, part, *place, json) if part else _reproduce(*request, *place, json)
 
 
 def _list(json: bool) -> None:
@@ -51,10 +61,30 @@ def _list(json: bool) -> None:
         print_text(f"[{key.upper()}] {paper.citation}")
 
 
-def _reproduce(
-    name: str, scale: str, seeds: int | None, device: str, data_dir: str | None, out: Path, json: bool
+def _measure(
+    chosen: Study,
+    scale: str,
+    seeds: int | None,
+    out: Path,
+    parts: list[str],
+    device: str,
+    data_dir: str | None,
+    json: bool,
 ) -> None:
-    chosen = study(name)
+    with progress(AGAIN) as bar:
+        missing = measure(chosen, scale, seeds, out, parts, device, data_dir, bar.shares())
+    if json:
+        print_json({"study": chosen.name, "scale": scale, "parts_missing": missing})
+    else:
+        left = (
+            f"still to be measured: {'; '.join(missing)}" if missing else "all parts are there: say it without --part"
+        )
+        print_text(f"{chosen.name}: {left}")
+
+
+def _reproduce(
+    chosen: Study, scale: str, seeds: int | None, out: Path, device: str, data_dir: str | None, json: bool
+) -> None:
     with progress(AGAIN) as bar:
         result, file = reproduce(chosen, scale, seeds, out, device, data_dir, bar.shares())
     plot, table = file.with_suffix(".png"), file.with_suffix(".json")

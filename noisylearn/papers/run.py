@@ -1,5 +1,6 @@
 """A study from its pieces to its result file, resumable piece by piece."""
 
+import fnmatch
 import hashlib
 import json
 import time
@@ -13,7 +14,7 @@ import torch
 
 from noisylearn.build import check_device, machine
 from noisylearn.config import chosen_device
-from noisylearn.errors import UserError
+from noisylearn.errors import UserError, unknown_name
 from noisylearn.papers.study import Bench, Found, Judgement, Piece, Report, Scale, Study
 from noisylearn.runs import Tree, TreeFile, prepare_folder
 from noisylearn.version import __version__
@@ -84,48 +85,95 @@ def reproduce(
     A kill at any moment loses at most what `train` would lose, or the piece in flight where that is no training; the
     same call goes on. Raises UserError for a request that is wrong, and for data that are not there.
     """
-    size = study.size(scale)
-    number = study.seeds[scale] if seeds is None else seeds
-    if number < 1:
-        raise UserError(f"--seeds {number}: give at least 1")
-    device = chosen_device(device)
-    check_device(device)
-    pieces = study.pieces(size, range(number))
-    bench = Bench(out / "runs", device, data_dir)
-    for folder in (out, bench.runs, out / "parts"):
-        prepare_folder(folder)
-    whole, done = sum(piece.cost for piece in pieces), 0.0
-    found, wall_s = {}, 0.0
-    for piece in pieces:
-
-        def report(share: float, piece: Piece = piece, before: float = done) -> None:
-            on_progress(piece.name, (before + piece.cost * share) / whole)
-
-        tree = _measured(study, piece, bench, out / "parts", report)
-        found[piece.name] = tree["found"]
-        wall_s += tree["wall_s"]
-        done += piece.cost
-        report(1.0)
+    pieces, number = _pieces(study, scale, seeds)
+    bench = _bench(out, device, data_dir)
+    measured = _all_measured(study, pieces, bench, out / "parts", on_progress)
     facts = {
         "study": study.name,
         "scale": scale,
         "seeds": number,
         "identity": _identity([piece.settings for piece in pieces]),
         "versions": json.dumps({"noisylearn": __version__, "torch": torch.__version__}),
-        "machine": machine(device),
-        "wall_s": wall_s,
-        "found": found,
+        "machine": machine(bench.device),
+        "wall_s": sum(tree["wall_s"] for tree in measured.values()),
+        "found": {name: tree["found"] for name, tree in measured.items()},
     }
     file = ResultFile(out / f"{study.name}-{scale}.h5")
     file.write(facts)
     return Result(study, scale, file.read()), file.path
 
 
+def measure(
+    study: Study,
+    scale: Scale,
+    seeds: int | None,
+    out: Path,
+    parts: Sequence[str],
+    device: str = "auto",
+    data_dir: str | None = None,
+    on_progress: Progress = lambda label, share: None,
+) -> list[str]:
+    """Measure some pieces of a study alone, so that several processes or machines can share it; those still missing.
+
+    parts: names of pieces, or patterns such as "dnp*". Raises UserError as `reproduce` does, and for a name of none.
+    """
+    pieces, _ = _pieces(study, scale, seeds)
+    names = [piece.name for piece in pieces]
+    for part in parts:
+        if not fnmatch.filter(names, part):
+            raise unknown_name("part", part, names)
+    bench = _bench(out, device, data_dir)
+    chosen = [piece for piece in pieces if any(fnmatch.fnmatch(piece.name, part) for part in parts)]
+    _all_measured(study, chosen, bench, out / "parts", on_progress)
+    return [piece.name for piece in pieces if not _file(study, piece, bench, out / "parts").exists()]
+
+
+def _pieces(study: Study, scale: Scale, seeds: int | None) -> tuple[list[Piece], int]:
+    """The pieces of a study at a scale, and for how many seeds they are."""
+    size = study.size(scale)
+    number = study.seeds[scale] if seeds is None else seeds
+    if number < 1:
+        raise UserError(f"--seeds {number}: give at least 1")
+    return study.pieces(size, range(number)), number
+
+
+def _bench(out: Path, device: str, data_dir: str | None) -> Bench:
+    device = chosen_device(device)
+    check_device(device)
+    bench = Bench(out / "runs", device, data_dir)
+    for folder in (out, bench.runs, out / "parts"):
+        prepare_folder(folder)
+    return bench
+
+
+def _all_measured(
+    study: Study, pieces: Sequence[Piece], bench: Bench, folder: Path, on_progress: Progress
+) -> dict[str, Tree]:
+    whole, done = sum(piece.cost for piece in pieces), 0.0
+    measured = {}
+    for piece in pieces:
+
+        def report(share: float, piece: Piece = piece, before: float = done) -> None:
+            on_progress(piece.name, (before + piece.cost * share) / whole)
+
+        measured[piece.name] = _measured(study, piece, bench, folder, report)
+        done += piece.cost
+        report(1.0)
+    return measured
+
+
+def _file(study: Study, piece: Piece, bench: Bench, folder: Path) -> PieceFile:
+    name = piece.name.replace("/", "-").replace(" ", "-")
+    return PieceFile(folder / f"{study.name}-{name}-{_identity_on(piece, bench)}.h5")
+
+
+def _identity_on(piece: Piece, bench: Bench) -> str:
+    return _identity([piece.settings, bench.device, __version__, torch.__version__])
+
+
 def _measured(study: Study, piece: Piece, bench: Bench, folder: Path, report: Report) -> Tree:
     """What a piece found, from its file where there is one."""
-    identity = _identity([piece.settings, bench.device, __version__, torch.__version__])
-    name = piece.name.replace("/", "-").replace(" ", "-")
-    file = PieceFile(folder / f"{study.name}-{name}-{identity}.h5")
+    identity, file = _identity_on(piece, bench), _file(study, piece, bench, folder)
     if file.exists():
         tree = file.read()
         if tree["identity"] != identity:
