@@ -13,6 +13,8 @@ from noisylearn.profiles import HardwareProfile
 from noisylearn.tiles import Devices, Periphery, Tiling
 from noisylearn.write import DeviceArray, InPlace
 
+CLOCKS = ("since_write_s", "seen_s")  # stay on the CPU, whose arithmetic they go through
+
 
 class Digital:
     """A layer whose weights are exact numbers: its own parameters, differentiable."""
@@ -222,7 +224,7 @@ class Crossbar:
     def load_state(self, state: dict[str, Tensor]) -> None:
         self._forget_reads()
         device = self.layer.weight.device
-        state = {key: value if key.endswith("_s") else value.to(device) for key, value in state.items()}
+        state = {key: value if key.endswith(CLOCKS) else value.to(device) for key, value in state.items()}
         self._written, self._scale, self._bias = state["written"], state["scale"], state.get("bias")
         self.setting = replace(self.setting, since_write_s=float(state["since_write_s"]))
         for name, memory in self._memories():

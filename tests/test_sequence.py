@@ -18,7 +18,7 @@ from noisylearn.networks import RNN
 from noisylearn.profiles import HardwareProfile
 from noisylearn.rules import ANP, BP, BPTT, INP, NP, REINFORCE, WP, Delta, PerLayer
 from noisylearn.rules.base import Rule
-from noisylearn.sequence import InTime
+from noisylearn.sequence import Credit, InTime
 
 pytestmark = pytest.mark.filterwarnings("ignore::noisylearn.chip.NoiseLevelWarning")  # float64 throughout
 ALARM = 1e-5
@@ -476,6 +476,8 @@ def test_the_delta_rule_beside_weight_perturbation() -> None:
     [
         ({"readout": NP(draws=2, credit="trace"), "*": ANP(credit="trace")}, "share their passes"),
         ({"readout": Delta(), "*": WP(credit="sequence")}, "wp with credit 'sequence' goes alone"),
+        ({"readout": Delta(), "*": WP(credit="reward-to-go")}, "wp with credit 'reward-to-go' goes alone"),
+        ({"*": WP(credit="trace")}, "wp with credit 'trace' goes alone"),
         ({"readout": NP(update="online"), "*": ANP()}, "the same credit, decay and update"),
         ({"readout": BPTT(truncate=1), "*": ANP()}, "the same credit, decay and update"),
     ],
@@ -483,6 +485,12 @@ def test_the_delta_rule_beside_weight_perturbation() -> None:
 def test_rules_that_do_not_share_their_way_through_time(rules: dict[str, Rule], message: str) -> None:
     with pytest.raises(UserError, match=message):
         PerLayer(rules=rules).in_time()
+
+
+@pytest.mark.parametrize("credit", ["sequence", "reward-to-go", "trace"])
+def test_inp_is_refused_what_has_no_variance(credit: Credit) -> None:
+    with pytest.raises(UserError, match="its variance is infinite"):
+        INP(credit=credit)
 
 
 def test_reinforce_keeps_no_trace() -> None:

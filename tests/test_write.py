@@ -16,7 +16,7 @@ from torch import nn
 from noisylearn import Chip
 from noisylearn.draws import Draws, StreamOf
 from noisylearn.errors import UserError
-from noisylearn.profiles import HardwareProfile, load_profile
+from noisylearn.profiles import HardwareProfile, load_profile, profile_files
 from noisylearn.rules import ANP, BP, INP, NP, REINFORCE, WP
 from noisylearn.write import Accumulate, Auxiliary, DeviceArray, Pulsed, PulsedDevice
 
@@ -35,6 +35,7 @@ STEPS: dict[str, dict[str, Any]] = {
         "step": "exponential", "gamma_up": 2.0, "gamma_down": 1.0, "A_up": 0.2, "A_down": 0.3, "a": 1.0, "b_shift": 0.1,
     },
 }  # fmt: skip
+PULSED = {name: mode for name in profile_files() if (mode := load_profile(name).in_place) is not None}
 
 
 def device(**changes: Any) -> PulsedDevice:
@@ -110,6 +111,63 @@ def test_many_pulses_at_once_equal_the_pulses_one_by_one(kind: str, pulses: int)
         assert 1 / 1.03 < at_once.std() / w.std() < 1.03 * slope**0.5 + (kind != "constant") * 0.25
 
 
+@pytest.mark.parametrize("pulses", [2, 3, 5, 10, 20, 31, 46])
+@pytest.mark.parametrize("start", [0.0, 0.25, 0.5, 0.75, 1.0])
+@pytest.mark.parametrize("name", PULSED)
+def test_pulses_at_once_on_the_packaged_devices_go_as_far_as_one_by_one(name: str, start: float, pulses: int) -> None:
+    """Without noise and spread, down from the start where a device goes both ways; within 3 % of the way."""
+    quiet = dict.fromkeys(
+        ("dw_min_spread", "up_down_spread", "w_max_spread", "w_min_spread", "cycle_spread", "gamma_spread",
+         "write_noise", "reference_spread", "dead_share"), 0.0,
+    )  # fmt: skip
+    dev = PULSED[name].device.model_copy(update=quiet)
+    d = 1 if dev.one_sided else -1
+    start = min(start, dev.w_max)
+    at_once, one_by_one = (DeviceArray(dev, (1, 1), StreamOf(Draws(0), "test")) for _ in range(2))
+    for array in (at_once, one_by_one):
+        array.state["w"] = torch.full_like(array.state["w"], start)
+    at_once.pulse(torch.full((1, 1), float(d * pulses)))
+    for _ in range(pulses):
+        one_by_one.pulse(torch.full((1, 1), float(d)))
+    found, exact = (float(array.state["w"][0]) - start for array in (at_once, one_by_one))
+    assert found == pytest.approx(exact, rel=0.03)
+
+
+REFERENCED: dict[str, Any] = {**STEPS["soft-bounds"], "reference_spread": 0.1, "up_down": 0.1, "cycle_spread": 0.0}
+
+
+@pytest.mark.parametrize("zero_shifted", [False, True])
+def test_weights_are_put_where_they_are_seen(zero_shifted: bool) -> None:
+    """The reference of a device takes no part of the weight."""
+    array = DeviceArray(device(**REFERENCED, zero_shifted=zero_shifted), (200, 3), StreamOf(Draws(0), "test"))
+    assert array.state["reference"].std() > 0.05
+    target = torch.tensor([-0.2, 0.0, 0.3]).expand(200, 3)
+    array.set(target)
+    torch.testing.assert_close(array.visible(), target)
+
+
+@pytest.mark.parametrize("zero_shifted", [False, True])
+def test_an_auxiliary_array_hands_nothing_on_that_it_did_not_get(zero_shifted: bool) -> None:
+    """Without updates the fast array reads zero at its symmetry point, whatever its references are."""
+    mode = mode_of("auxiliary", **REFERENCED, zero_shifted=zero_shifted)
+    memory: dict[str, torch.Tensor] = {}
+    arrays = mode.arrays((40, 3), Draws(0), "test")
+    mode.deploy(torch.zeros(40, 3), arrays, memory)
+    for _ in range(90):
+        mode.write(torch.zeros(40, 3), arrays, memory, StreamOf(Draws(0), "test"))
+    assert arrays["core"].visible().abs().max() < 1e-6
+
+
+def test_the_core_leaks_between_transfers_too() -> None:
+    mode = mode_of("auxiliary", lifetime_updates=100.0, cycle_spread=0.0).model_copy(update={"transfer_every": 10})
+    memory: dict[str, torch.Tensor] = {}
+    arrays = mode.arrays((4, 2), Draws(0), "test")
+    mode.deploy(torch.full((4, 2), 0.5), arrays, memory)
+    for _ in range(100):
+        mode.write(torch.zeros(4, 2), arrays, memory, StreamOf(Draws(0), "test"))
+    torch.testing.assert_close(arrays["core"].visible(), torch.full((4, 2), 0.5 * 0.99**100))
+
+
 def test_spreads_between_devices_are_as_stated() -> None:
     """dw_up = dw_min (m + r), dw_down = dw_min (m - up_down - r); nothing comes near zero, where values are folded."""
     dev = device(
@@ -149,7 +207,8 @@ def test_a_bias_shortens_the_steps_of_one_direction(bias: float) -> None:
 def test_a_zero_shifted_device_shows_zero_at_its_symmetry_point() -> None:
     dev = device(zero_shifted=True, up_down_spread=0.2, dw_min_spread=0.1, w_max_spread=0.1, **STEPS["soft-bounds"])
     array = DeviceArray(dev, (50, 4), StreamOf(Draws(0), "test"))
-    assert torch.allclose(array.state["reference"][0], array.symmetry_point(), atol=1e-5)
+    assert array.state["reference"].abs().max() > 0.1
+    assert torch.allclose(array.symmetry_point(), torch.zeros(50, 4), atol=1e-5)
     assert float(array.state["reference"].std()) > 0.05
 
 

@@ -26,7 +26,7 @@ class OneOverFReadNoise(Effect):
 
     With D the profile's pass interval, R(D) is the slow part, common to passes this close: a Gaussian offset
     per device, drawn at every programming and carried along the chip's clock with the autocorrelation
-    R(lag) / R(D), as a Gaussian process that remembers its last dozen values. The rest, K ln(f1/f0) - R(D), is
+    R(lag + D) / R(D), as a Gaussian process that remembers its last dozen values. The rest, K ln(f1/f0) - R(D), is
     fresh at every read and lumped at the output.
     Reads are not clipped at zero. The slow part is common to all passes over a batch; passes further apart than D
     differ by a little more than that in truth.

@@ -12,7 +12,9 @@ from noisylearn.effects.base import Effect, Lifetime, Moments, Setting, Site, St
 class ThermalShotNoise(Effect):
     """var(G) = (4 k T G / V^2 + 2 q G / V) B, fresh at every read: Johnson-Nyquist and shot noise of the current G V.
 
-    B is the bandwidth of the read-out, V the read voltage, T the temperature.
+    B is the bandwidth of the read-out, V the read voltage of a full-scale input, T the temperature. Like every noise of
+    conductances it goes with the input, x^2 var(G); of the currents themselves the thermal noise is the same at every
+    voltage and the shot noise goes with |x|: at small inputs it is larger in truth.
     """
 
     site: ClassVar[Site] = "weight"

@@ -27,6 +27,11 @@ class INP(NodePerturbation):
             raise UserError(
                 "rule inp: its passes perturb different layers and have no common mean; baseline clean or noisy"
             )
+        if self.credit != "local":
+            raise UserError(
+                f"rule inp: credit '{self.credit}' puts losses of other steps over the noise of one: in a layer of one "
+                "unit its variance is infinite; use credit 'local', or rule np"
+            )
 
     def draw_passes(self, n_layers: int) -> list[tuple[bool, ...]]:
         return [tuple(i == layer for i in range(n_layers)) for layer in range(n_layers)]

@@ -52,14 +52,14 @@ class PerLayer(Rule):
         time = next(iter(ways), InTime())
         weights = "injected_weight_noise" in self.needs()
         plans = {rule.plan(2) for rule in self.rules.values() if isinstance(rule, Perturbation)}
+        if weights and time.credit != "local":
+            raise UserError(
+                f"rule per-layer: wp with credit '{time.credit}' goes alone; beside other rules use 'local'"
+            )
         if len(plans) > 1 and (weights or time.credit == "trace"):
             raise UserError(
                 "rule per-layer: with wp, or credit 'trace', all rules that perturb share their passes: give them the "
                 "same baseline and draws"
-            )
-        if weights and time.credit == "sequence":
-            raise UserError(
-                "rule per-layer: wp with credit 'sequence' goes alone; use 'local', 'trace' or 'reward-to-go'"
             )
         return time
 

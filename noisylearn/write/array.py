@@ -26,7 +26,7 @@ class DeviceArray:
     def set(self, target: Tensor) -> None:
         """Put the weights to their targets as far as the devices' bounds allow, as write-and-verify would."""
         both = torch.stack([target, -target]) if self.device.one_sided else target.unsqueeze(0)
-        w = torch.minimum(torch.maximum(both, self.state["w_min"]), self.state["w_max"])
+        w = torch.minimum(torch.maximum(both + self.state["reference"], self.state["w_min"]), self.state["w_max"])
         self.state["w"] = w
         self.state["visible"] = self._seen(w, self.state)
 
@@ -36,7 +36,10 @@ class DeviceArray:
         return seen[0] - seen[1] if self.device.one_sided else seen[0]
 
     def pulse(self, pulses: Tensor) -> None:
-        """Send a signed number of pulses to every weight; a pair takes both signs as up pulses, one device each."""
+        """One update: a leak, and a signed number of pulses to every weight.
+
+        A pair takes both signs as up pulses, one device each.
+        """
         if self.device.one_sided:
             pulses = torch.stack([pulses.clamp(min=0), (-pulses).clamp(min=0)])
         pulses = pulses.reshape(self.shape)
@@ -70,14 +73,19 @@ class DeviceArray:
         return {"w": w, "visible": visible}
 
     def symmetry_point(self) -> Tensor:
-        """State at which an up and a down pulse of a device move it equally far on average, by bisection."""
+        """What is seen of devices, but for write noise, where an up and a down pulse move them equally far on average.
+
+        By bisection; 0 where the steps do not depend on the state.
+        """
+        if self.device.step == "constant":
+            return torch.zeros_like(self.state["w"][0])
         low, high = self.state["w_min"], self.state["w_max"]
         up = torch.ones_like(low)
         for _ in range(40):
             middle = (low + high) / 2
             rises = self.device.mean_step(middle, up, self.state) > self.device.mean_step(middle, -up, self.state)
             low, high = torch.where(rises, middle, low), torch.where(rises, high, middle)
-        return low[0]
+        return low[0] - self.state["reference"][0]
 
     def refresh(self, above: float, other_above: float) -> None:
         """Reset worn pairs and write their weights anew, pulse by pulse with a read after each.
@@ -91,7 +99,8 @@ class DeviceArray:
             return
         target = self.visible()[worn]
         pair = {key: value[:, worn].flatten() for key, value in self.state.items()}
-        pair |= {key: torch.zeros_like(pair[key]) for key in ("w", "visible")}
+        pair["w"] = torch.zeros_like(pair["w"])
+        pair["visible"] = self._seen(pair["w"], pair)
         up = torch.ones_like(pair["w"])
         for _ in range(int(self.device.w_max / self.device.dw_min)):
             seen = pair["visible"].view(2, -1)

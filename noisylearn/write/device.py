@@ -11,7 +11,7 @@ from noisylearn.draws import StreamOf
 from noisylearn.effects import State
 from noisylearn.records import CitedRecord
 
-LARGEST_STRETCH = 0.1  # in units of full scale: more pulses than that are sent one after the other
+LARGEST_STRETCH = 0.1  # in units of full scale: a longer way is gone in pieces
 
 
 class PulsedDevice(CitedRecord):
@@ -30,8 +30,8 @@ class PulsedDevice(CitedRecord):
     (mean step + cycle_floor + cycle_slope |w|). States stay between the device's own bounds. What is seen is
     w + write_noise dw_min z, drawn anew when the device is pulsed, less a reference. The reference misses zero by
     reference_spread (drawn once); where zero_shifted, it misses the device's symmetry point by that. dead_share of
-    the devices stay at zero. one_sided: a weight is a pair of devices that are only pulsed up, the second one counted
-    negative. lifetime_updates: w leaks by w / lifetime at every update.
+    the devices stay at zero, of which the write noise alone is seen. one_sided: a weight is a pair of devices that are
+    only pulsed up, the second one counted negative. lifetime_updates: w leaks by w / lifetime at every update.
     granularity: the change that one pulse counts for when an update is turned into pulses, dw_min where not stated.
     Conventions of IBM's Analog Hardware Acceleration Kit 1.2, whose presets then hold as they are.
     """
@@ -132,16 +132,18 @@ class PulsedDevice(CitedRecord):
         """State after a signed number of pulses, elementwise.
 
         n pulses at once: n mean steps as they are in the middle of the way, w + (n - 1) / 2 steps, and noise of n
-        pulses; exact for one pulse. Long ways are cut into pieces.
+        pulses; exact for one pulse. Long ways are cut into pieces, by dw_min, or where steps are "exponential" by the
+        longest step of all.
         """
         direction, left = pulses.sign(), pulses.abs()
         one_way = self._one_way(direction, device)
-        piece = max(int(LARGEST_STRETCH / self.dw_min), 1)
         most = int(left.max()) if left.numel() else 0
-        for sent in range(0, most, piece):
-            n = (left - sent).clamp_(0, piece) if most > piece else left
+        while most:
             step = self._step_at(w, one_way)
-            if min(most - sent, piece) > 1 and self.step != "constant":
+            longest = float(torch.where(left > 0, step, 0.0).max()) if self.step == "exponential" else self.dw_min
+            piece = min(max(int(LARGEST_STRETCH / max(longest, self.dw_min)), 1), most)
+            n = left.clamp(max=piece) if most > piece else left
+            if piece > 1 and self.step != "constant":
                 middle = (n - 1).clamp_(min=0).mul_(direction).mul_(step).mul_(0.5).add_(w)
                 step = self._step_at(middle, one_way)
             moved = torch.addcmul(w, n * direction, step)
@@ -151,6 +153,7 @@ class PulsedDevice(CitedRecord):
                 root = n * n.clamp(min=1).rsqrt_()  # the square root of 0 is slow
                 moved.addcmul_(z, root, value=self.cycle_spread)
             w = torch.clamp(moved, device["w_min"], device["w_max"])
+            left, most = left - n, most - piece
         return w
 
     def _one_way(self, direction: Tensor, device: State) -> State:

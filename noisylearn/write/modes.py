@@ -152,6 +152,7 @@ class Auxiliary(InPlace):
         fast.pulse(self.stochastic_pulses(delta * self.fast_gain, draw))
         transfers, waits = divmod(int(memory["updates"]), self.transfer_every)
         if waits:
+            arrays["core"].pulse(torch.zeros_like(delta))  # which leaks
             return
         column = transfers % delta.shape[1]
         read = fast.visible()[:, column] - memory["zero"][:, column]
