@@ -76,6 +76,18 @@ def test_parts_are_measured_alone_and_put_together(tmp_path):
         measure(counting(calls), "smoke", 1, tmp_path, ["a", "dd"])
 
 
+def test_a_study_that_grows_keeps_what_an_earlier_result_found(tmp_path):
+    calls: list[str] = []
+    _, file = reproduce(counting(calls), "smoke", 1, tmp_path / "first")
+    (tmp_path / "second").mkdir()
+    file = file.rename(tmp_path / "second" / file.name)
+    result, _ = reproduce(counting(calls), "smoke", 1, tmp_path / "second")
+    assert calls == ["a", "bb", "ccc"], "nothing anew"
+    assert result.found == read_result(file, STUDIES).found
+    reproduce(replace(counting(calls), sizes={"smoke": 2}), "smoke", 1, tmp_path / "second")
+    assert len(calls) == 6, "of other settings"
+
+
 def test_a_result_of_other_settings_is_not_current(tmp_path):
     one = counting([])
     result, file = reproduce(one, "smoke", 1, tmp_path)
@@ -94,6 +106,9 @@ def test_damaged_and_foreign_files_are_one_line(tmp_path):
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(UserError, match="damaged"):
         read_result(file, STUDIES)
+    with pytest.raises(UserError, match="remove it to make it anew"):
+        reproduce(counting([]), "smoke", 1, tmp_path)
+    file.unlink()
     part = next((tmp_path / "parts").iterdir())
     part.write_bytes(b"nothing")
     with pytest.raises(UserError, match="remove it to measure that part anew"):

@@ -82,11 +82,15 @@ def reproduce(
 ) -> tuple[Result, Path]:
     """Measure every piece of a study that is not yet in `out`; the result and its file.
 
-    A kill at any moment loses at most what `train` would lose, or the piece in flight where that is no training; the
-    same call goes on. Raises UserError for a request that is wrong, and for data that are not there.
+    What an earlier result of the study there found with the same settings, device and versions is not measured again,
+    so that a study can grow. A kill at any moment loses at most what `train` would lose, or the piece in flight where
+    that is no training; the same call goes on. Raises UserError for a request that is wrong, and for data that are not
+    there.
     """
     pieces, number = _pieces(study, scale, seeds)
     bench = _bench(out, device, data_dir)
+    file = ResultFile(out / f"{study.name}-{scale}.h5")
+    _keep_parts(study, pieces, bench, file, out / "parts")
     measured = _all_measured(study, pieces, bench, out / "parts", on_progress)
     facts = {
         "study": study.name,
@@ -97,8 +101,8 @@ def reproduce(
         "machine": machine(bench.device),
         "wall_s": sum(tree["wall_s"] for tree in measured.values()),
         "found": {name: tree["found"] for name, tree in measured.items()},
+        "parts": {name: {key: tree[key] for key in ("identity", "wall_s")} for name, tree in measured.items()},
     }
-    file = ResultFile(out / f"{study.name}-{scale}.h5")
     file.write(facts)
     return Result(study, scale, file.read()), file.path
 
@@ -126,6 +130,17 @@ def measure(
     chosen = [piece for piece in pieces if any(fnmatch.fnmatch(piece.name, part) for part in parts)]
     _all_measured(study, chosen, bench, out / "parts", on_progress)
     return [piece.name for piece in pieces if not _file(study, piece, bench, out / "parts").exists()]
+
+
+def _keep_parts(study: Study, pieces: Sequence[Piece], bench: Bench, earlier: ResultFile, folder: Path) -> None:
+    """Write what an earlier result found of these pieces to files of their own."""
+    if not earlier.exists():
+        return
+    tree = earlier.read()
+    for piece in pieces:
+        file, part = _file(study, piece, bench, folder), tree.get("parts", {}).get(piece.name)
+        if part and part["identity"] == _identity_on(piece, bench) and not file.exists():
+            file.write({**part, "found": tree["found"][piece.name]})
 
 
 def _pieces(study: Study, scale: Scale, seeds: int | None) -> tuple[list[Piece], int]:
