@@ -172,6 +172,8 @@ class Chip:
         """
         if not self._calibrates:
             return
+        if not bool(torch.isfinite(x).all()) or not bool(x.any()):
+            raise UserError("chip.calibrate: samples that are all zero or not finite set no range; give typical inputs")
         self._awaits_calibration = False
         for name, crossbar in list(self._placed.items()) * (2 if in_time else 1):
             # a deep layer needs the layers before it calibrated
@@ -226,6 +228,9 @@ class Chip:
 
     def _on_device(self, x: Tensor) -> Tensor:
         check_samples(x)
+        dtype = next(self.model.parameters()).dtype
+        if x.is_floating_point() and x.dtype != dtype:
+            raise UserError(f"input of {x.dtype} for a model of {dtype}: give x.to({dtype}), or a model of {x.dtype}")
         return x.to(self.device)
 
 

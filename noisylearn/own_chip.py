@@ -47,6 +47,8 @@ class OwnChip:
 
     def __init__(self, model: nn.Module, hardware: Hardware, name: str = "own chip") -> None:
         self.model, self.hardware = model, hardware
+        if missing := [method for method in ("forward", "program") if not callable(getattr(hardware, method, None))]:
+            raise UserError(f"chip '{name}': {type(hardware).__name__} has no method {' and no '.join(missing)}")
         self.profile = Offer(name)
         self.layers = weight_layers(model)
         self._runner = PassRunner(model, Draws(0))
@@ -55,7 +57,7 @@ class OwnChip:
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
         """Output (batch, ...) of one noisy pass."""
-        return self.hardware.forward(x)[0]
+        return self._one_pass(x)[0]
 
     @torch.no_grad()
     def passes(self, x: Tensor, plan: Plan, purpose: str = "pass") -> Readings:
@@ -70,7 +72,13 @@ class OwnChip:
 
     def _one_pass(self, x: Tensor) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
         """Output and readings of one pass, copied: a driver may use its buffers again for the next."""
-        output, read = self.hardware.forward(x)
+        answer = self.hardware.forward(x)
+        if not (isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[1], Mapping)):
+            raise UserError(
+                f"chip '{self.profile.name}': forward has to return (output, readings by layer), not "
+                f"{type(answer).__name__}"
+            )
+        output, read = answer
         found = {}
         for name, layer in self.layers.items():
             if name not in read:
@@ -80,7 +88,7 @@ class OwnChip:
             channels = n_inputs * getattr(layer, "groups", 1)
             entered, left = read[name]
             found[name] = self._checked(name, entered, len(x), channels), self._checked(name, left, len(x), n_outputs)
-        return output.clone(), found
+        return torch.as_tensor(output).to(next(self.model.parameters()), copy=True), found
 
     def _checked(self, name: str, values: Tensor, n_samples: int, n_units: int) -> Tensor:
         """A copy of what was read at one side of a layer, in the layer's own precision."""

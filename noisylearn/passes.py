@@ -92,6 +92,13 @@ class PassRunner:
                 _check_pure(self._model, x)
                 self._forks = self._probe_fork(placed, x)
             return self._run(placed, x, plan, purpose, fork=self._forks)
+        except TypeError as error:
+            if "positional argument" not in str(error):
+                raise
+            raise UserError(
+                f"{type(self._model).__name__} takes more than an input; a network in time goes along sequences: "
+                "rule.run, chip.follow, or calibrate(x, in_time=True)"
+            ) from error
         except RuntimeError as error:
             if "shape" not in str(error) and "size" not in str(error):
                 raise
@@ -292,6 +299,8 @@ class _LayerSteps:
 
 def check_samples(x: Tensor) -> None:
     """Raises UserError for an input that is no batch of samples."""
+    if not isinstance(x, Tensor):
+        raise UserError(f"input of type {type(x).__name__}: give a tensor, for example torch.as_tensor(x)")
     if x.dim() < 2 or x.shape[0] == 0:
         raise UserError(f"input of shape {tuple(x.shape)}: give samples as (batch, ...), at least one")
 

@@ -343,7 +343,13 @@ def load_profile(name_or_path: str | Path | HardwareProfile) -> HardwareProfile:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"profile {path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    return parse_profile(text, str(path))
+    profile = parse_profile(text, str(path))
+    packaged = profile_files().get(profile.name)
+    if packaged is not None and packaged.read_text(encoding="utf-8") != text:
+        raise UserError(
+            f"profile {path}: its name '{profile.name}' is that of a packaged profile; give it another name"
+        )
+    return profile
 
 
 def parse_profile(text: str, where: str = "profile") -> HardwareProfile:

@@ -63,8 +63,10 @@ class TreeFile:
                 tree = _read_group(file)
                 checksum = tree.pop("checksum", None)
                 del tree["format_version"]
-                if self.missing(tree) or not _is_whole(file, checksum):
-                    raise ValueError("incomplete or altered")
+                if not _is_whole(file, checksum):
+                    raise ValueError("altered")
+                if not self._is_complete(tree):
+                    raise UserError(f"{self.what} {self.path}: this is a file of noisylearn's, but no {self.what}")
                 return tree
         except UserError:
             raise
@@ -74,6 +76,12 @@ class TreeFile:
         except Exception:  # whatever HDF5 makes of damaged bytes
             mend = f"; {self.mend}" if self.path.suffix == SUFFIX else ""
             raise UserError(f"{self.what} {self.path}: damaged or not a {self.what}{mend}") from None
+
+    def _is_complete(self, tree: Tree) -> bool:
+        try:
+            return not self.missing(tree)
+        except KeyError:
+            return False
 
     def remove_leftovers(self) -> None:
         """Remove what writers that were killed left beside the file."""

@@ -230,7 +230,11 @@ def detached(state: Any) -> Any:
     if isinstance(state, tuple | list):
         parts = [detached(value) for value in state]
         return type(state)(*parts) if hasattr(state, "_fields") else type(state)(parts)
-    return state
+    if state is None or isinstance(state, int | float | str):
+        return state
+    raise UserError(
+        f"a state of type {type(state).__name__} cannot be cut off its past: give tensors, in tuples, lists or dicts"
+    )
 
 
 def _estimate(rule: RuleInTime, span: Span, past: deque[Readings]) -> Estimate:

@@ -1,7 +1,7 @@
 """A network in training on a chip: steps, measurements, guards, and all state for a checkpoint."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -83,7 +83,7 @@ class Training:
         """Estimate and optimizer step of a batch; along sequences perhaps one of every time step."""
         loss_fn = self.task.loss_fn
         if not isinstance(self.task, tasks.SequenceTask):
-            loss = float(self.rule.estimate(self.chip, inputs, lambda output: loss_fn(output, targets)))
+            loss = self._estimate(inputs, lambda output: loss_fn(output, targets))
         else:
             given = self.task.steps(inputs, targets)
             mask = given.counts
@@ -93,6 +93,12 @@ class Training:
         if self.rule.in_time().update == "sequence":
             self.optimizer.step()
         return loss
+
+    def _estimate(self, inputs: Tensor, loss_fn: Callable[[Tensor], Tensor]) -> float:
+        try:
+            return float(self.rule.estimate(self.chip, inputs, loss_fn))
+        except RunawayError:
+            return math.nan  # the guard says at which step, and what has grown
 
     def end_epoch(self) -> None:
         """Measure: held-out metric read on the chip, mean loss, alignment, noise, decorrelation loss."""

@@ -332,6 +332,35 @@ def test_an_empty_batch_or_a_lone_sample_is_refused(x: Tensor) -> None:
             run(Chip(_plain(3, 4, 2), node_profile(1e-3)))
 
 
+@pytest.mark.parametrize(("x", "reason"), [
+    (np.zeros((4, 3)), "type ndarray: give a tensor"), (torch.zeros(4, 3), "input of torch.float32 for a model of"),
+])  # fmt: skip
+def test_inputs_of_another_type_are_named(x: Any, reason: str) -> None:
+    with pytest.raises(UserError, match=reason):
+        Chip(_plain(3, 4, 2), node_profile(1e-3))(x)
+
+
+@pytest.mark.parametrize("value", [0.0, float("nan"), float("inf")])
+def test_converters_are_not_calibrated_on_nothing(value: float) -> None:
+    chip = Chip(_plain(3, 4, 2).float(), "isaac-2016")
+    with pytest.raises(UserError, match="set no range; give typical inputs"):
+        chip.calibrate(torch.full((4, 3), value))
+
+
+def test_a_network_in_time_is_told_apart_from_one_of_samples() -> None:
+    with pytest.raises(UserError, match=r"a network in time goes along sequences: rule\.run"):
+        Chip(_Timed(), "gaussian-node")(torch.zeros(4, 3))
+
+
+class _Timed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor, state: Any) -> Any:
+        return self.layer(x), state
+
+
 @pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf")])
 def test_time_does_not_run_backwards(seconds: float) -> None:
     with pytest.raises(UserError, match="time runs forward"):

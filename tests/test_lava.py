@@ -451,6 +451,7 @@ def test_commands_carry_a_run_to_lava_and_back(tmp_path: Path, monkeypatch: pyte
     assert integers.get("numbers_that_differ_from_lava", 0) == 0
     for words, reason in (
         (["loihi", "run", "net.h5", "--steps", "30", "--lr", "0.1"], "--lr goes with --learn"),
+        (["lava", "run", "net.h5", "--steps", "3", "-o", "./net.h5"], "is the network file itself"),
         (["export", run["file"], "--to", "nir", "-o", "net.nir", "--steps", "30"], "go with --to lava"),
     ):
         assert reason in str(CliRunner().invoke(app, words).exception)
@@ -458,6 +459,9 @@ def test_commands_carry_a_run_to_lava_and_back(tmp_path: Path, monkeypatch: pyte
         result = call("lava", "run", "net.h5", "--steps", "30", "--learn", "--replay", "-o", "result.h5")
         assert result["largest_difference_from_torch"] < 1e-12
         assert Path("result.h5").exists()
+        again = call("lava", "run", "net.h5", "--steps", "10", "--learn", "--replay")
+        assert again["largest_difference_from_torch"] is None
+        assert "say --steps 30" in again["note"]
 
 
 def test_a_run_of_another_optimizer_has_to_state_a_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

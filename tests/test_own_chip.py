@@ -171,3 +171,50 @@ def test_readings_of_the_wrong_shape_or_none_at_all_are_refused(spoil: Any, reas
         ANP(baseline="noisy").estimate(nl.OwnChip(model, _Spoilt(model, noise_of(2), spoil)), x, loss(t))
     with pytest.raises(nl.UserError, match="give samples as"):
         nl.OwnChip(model, Recorded(model, noise_of(2))).passes(x[:0], ANP(baseline="noisy").plan(2))
+
+
+class _Answers(Recorded):
+    def __init__(self, model: nn.Sequential, answer: Any) -> None:
+        super().__init__(model, [])
+        self.answer = answer
+
+    def forward(self, x: Tensor) -> Any:
+        return self.answer
+
+
+@pytest.mark.parametrize("answer", [None, torch.zeros(7, 2), (torch.zeros(7, 2), [])])
+def test_an_answer_of_another_form_is_refused(answer: Any) -> None:
+    model, (x, t) = tanh_net(3, 4, 2), sample_batch(7, 3, 2)
+    with pytest.raises(nl.UserError, match=r"forward has to return \(output, readings by layer\)"):
+        ANP(baseline="noisy").estimate(nl.OwnChip(model, _Answers(model, answer)), x, loss(t))
+
+
+def test_what_drivers_give_is_taken_as_it_is() -> None:
+    """Arrays of numpy in single precision, for a model in double."""
+
+    class Arrays(Recorded):
+        def forward(self, x: Tensor) -> Any:
+            output, read = super().forward(x)
+            found = {name: tuple(v.detach().float().numpy() for v in both) for name, both in read.items()}
+            return output.detach().float().numpy(), found
+
+    model, (x, t), noise = tanh_net(3, 4, 2), sample_batch(7, 3, 2), noise_of(2)
+    found = []
+    for kind in (Recorded, Arrays):
+        model.zero_grad()
+        ANP(baseline="noisy").estimate(nl.OwnChip(model, kind(model, [list(n) for n in noise])), x, loss(t))
+        found.append(gradients(model))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-2, atol=1e-4)
+
+
+def test_hardware_without_its_methods_is_refused() -> None:
+    with pytest.raises(nl.UserError, match="object has no method forward and no program"):
+        nl.OwnChip(tanh_net(3, 4, 2), object())  # type: ignore[arg-type]
+
+
+def test_a_loss_that_is_not_finite_teaches_nothing() -> None:
+    model, (x, t), noise = tanh_net(3, 4, 2), sample_batch(7, 3, 2), noise_of(2)
+    chip = nl.OwnChip(model, Recorded(model, noise))
+    with pytest.raises(nl.UserError, match="the loss is not finite"):
+        ANP(baseline="noisy").estimate(chip, x, loss(t * torch.nan))
+    assert all(p.grad is None for p in model.parameters())

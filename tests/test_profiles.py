@@ -176,6 +176,15 @@ def test_profile_that_is_not_there(name, named):
     assert "\n" not in str(caught.value)
 
 
+def test_a_profile_of_ones_own_has_a_name_of_its_own(tmp_path):
+    text = profile_files()["gaussian-node"].read_text()
+    (tmp_path / "mine.toml").write_text(text)
+    assert load_profile(tmp_path / "mine.toml").name == "gaussian-node", "a copy is no other machine"
+    (tmp_path / "mine.toml").write_text(text.replace("sigma = 1e-3", "sigma = 2e-3"))
+    with pytest.raises(UserError, match="'gaussian-node' is that of a packaged profile; give it another name"):
+        load_profile(tmp_path / "mine.toml")
+
+
 def test_file_that_is_no_text(tmp_path):
     (tmp_path / "a.toml").write_bytes(b"\xff\xfe\x00")
     (tmp_path / "b.toml").mkdir()

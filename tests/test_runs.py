@@ -20,6 +20,7 @@ from noisylearn.build import UNFIT_OPTIMIZERS
 from noisylearn.errors import RunawayError, UserError
 from noisylearn.exchange.run_model import trained_run
 from noisylearn.lava.export import export_run
+from noisylearn.lava.netfile import NetFile
 from noisylearn.runs import RunFile
 
 N_STEPS = 10
@@ -322,6 +323,12 @@ def test_nobody_is_told_to_remove_a_file_of_another_kind(tmp_path):
     with pytest.raises(UserError) as caught:
         RunFile(tmp_path / "thesis.txt").read()
     assert str(caught.value).endswith("damaged or not a run file")
+
+
+def test_a_file_of_another_kind_is_not_called_damaged(tmp_path):
+    NetFile(tmp_path / "net.h5").write({"kind": "network for Lava"})
+    with pytest.raises(UserError, match=r"a file of noisylearn's, but no run file$"):
+        RunFile(tmp_path / "net.h5").read()
 
 
 def test_a_configuration_of_another_version_is_one_line(whole, tmp_path):

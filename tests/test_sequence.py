@@ -4,6 +4,7 @@ Budget: 1e-5 for every statistical assertion; seeds are fixed.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -491,6 +492,26 @@ def test_rules_that_do_not_share_their_way_through_time(rules: dict[str, Rule], 
 def test_inp_is_refused_what_has_no_variance(credit: Credit) -> None:
     with pytest.raises(UserError, match="its variance is infinite"):
         INP(credit=credit)
+
+
+class _Kept:
+    """A state that nothing can cut off its past."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+def test_a_state_that_cannot_be_cut_off_is_refused() -> None:
+    class Hidden(RNN):
+        def forward(self, x: Any, state: Any = None) -> Any:
+            y, state = super().forward(x, None if state is None else state.value)
+            return y, _Kept(state)
+
+    inputs, targets = sequences()
+    chip = Chip(Hidden(N_IN, H, N_OUT).double(), machine(QUIET, observable=SHOWS))
+    ANP().run(chip, inputs, targets, squared)
+    with pytest.raises(UserError, match="a state of type _Kept cannot be cut off its past"):
+        BPTT(truncate=1).run(chip, inputs, targets, squared)
 
 
 def test_reinforce_keeps_no_trace() -> None:

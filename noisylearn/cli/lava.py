@@ -8,6 +8,7 @@ import typer
 
 from noisylearn.cli import options as o
 from noisylearn.cli.output import print_json, print_table, print_text, progress
+from noisylearn.errors import UserError
 from noisylearn.lava.netfile import LavaNet, read_net
 from noisylearn.lava.runner import TIMEOUT_S, LavaResult, run_net, write_result
 
@@ -31,21 +32,26 @@ def run_command(
 
     Example: noisylearn lava run net.h5 --steps 500 --learn --replay
     """
+    if out is not None and out.resolve() == net.resolve():
+        raise UserError(f"-o {out} is the network file itself: give another name")
     content = read_net(net)
     with progress("nothing was kept, and no Lava process is left") as bar:
         result = run_net(net, steps, learn, replay, timeout, bar.run(f"{content.rule.name} in Lava"))
     if out is not None:
         write_result(out, content, result)
     document = _document(content, result, compares=learn and replay and steps == content.steps)
+    not_compared = ""
+    if replay and steps != content.steps:
+        not_compared = f"not compared with torch, which learned for {content.steps} steps: say --steps {content.steps}"
     if json:
-        print_json(document)
+        print_json(document | ({"largest_difference_from_torch": None, "note": not_compared} if not_compared else {}))
     else:
         rows = [[key.replace("_", " "), f"{value:.5g}"] for key, value in document.items()]
         print_table(
             f"{net.name}: {content.rule.name} on {content.profile.name}", ["measured", "value"], rows, numbers=1
         )
-        if replay and steps != content.steps:
-            print_text(f"not compared with torch, which learned for {content.steps} steps: say --steps {content.steps}")
+        if not_compared:
+            print_text(not_compared)
         if out is not None:
             print_text(f"result: {out}")
 

@@ -118,5 +118,6 @@ def _print(result: Result, file: Path, plot: Path) -> None:
     print_table(title, ("quantity", "ours", "published", "difference"), cells, 3)
     rows = [[c.statement, c.measured, "holds" if c.holds else "does not hold"] for c in judged.criteria]
     print_table("criteria", ("criterion", "measured", "verdict"), rows)
-    print_text(f"{result.study.name}: {judged.verdict}\nsetting: {result.study.setting[result.scale]}")
+    caution = " (smoke: a test of the package, not a result)" if result.scale == "smoke" else ""
+    print_text(f"{result.study.name}: {judged.verdict}{caution}\nsetting: {result.study.setting[result.scale]}")
     print_text(f"result: {file}\nplot: {plot}")

@@ -136,6 +136,6 @@ STUDIES = (
         plot=plot,
         remarks="At three times the rate (a run that is not kept with the others) DNP is unstable even with a clean "
         "baseline: its loss rises from the sixth epoch on, and ends at 5.5 nats after 20, where DANP's is 1.6 with "
-        "either baseline. At scale small no loss rises within 20 epochs, so that the last criterion cannot hold there.",
+        "either baseline. At the scales small and large no loss rises, so that the last criterion cannot hold there.",
     ),
 )

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from noisylearn.papers.trainings import (
     trivial_accuracies,
 )
 from noisylearn.profiles import HardwareProfile, load_profile
+from noisylearn.rules.backprop import Forward
 from noisylearn.runs import Tree
 from noisylearn.training import Training
 
@@ -37,15 +38,14 @@ PROFILES: Mapping[str, str | None] = {
     "ecram-mo-kim-2019": "accumulate",
 }
 RULES = ("danp", "anp", "dnp", "bp")
-SIGMA = 0.02  # of the noise that is injected for DNP, which cannot read the devices' own
+SIGMAS = (0.02, 0.05, 0.1)  # of the noise that is injected for DNP, which cannot read the devices' own
 
 
-def on_devices(name: str, injects: bool = False) -> HardwareProfile:
-    """A profile as PROFILES writes it; `injects`: with known noise added at every node, beside the devices' own."""
+def on_devices(name: str) -> HardwareProfile:
+    """A profile as PROFILES writes it."""
     profile = load_profile(name)
-    if mode := PROFILES[name]:
-        profile = profile.written_by(mode)
-    return profile.injecting(SIGMA) if injects else profile
+    mode = PROFILES[name]
+    return profile.written_by(mode) if mode else profile
 
 
 @dataclass(frozen=True)
@@ -67,21 +67,41 @@ class Size:
 
 
 def pieces(size: Size, seeds: Sequence[int]) -> list[Piece]:
-    return [_two_passes(size, name, rule, seeds) for name in size.profiles for rule in size.rules]
-
-
-def _two_passes(size: Size, name: str, rule: str, seeds: Sequence[int]) -> Piece:
+    """Every rule on every profile; DNP once with each size of the noise that is injected for it."""
     options = size.options | {"decorrelation_rate": size.decorrelation_rate, "forward": "chip"}
-    profile = on_devices(name, injects=rule == "dnp")
-    return training(f"{name} {rule}", size.task, rule, profile, seeds, options, size.search)
+    found = []
+    for name in size.profiles:
+        own = on_devices(name)
+        for rule in size.rules:
+            noises = {_dnp(name, sigma): own.injecting(sigma) for sigma in SIGMAS}
+            placed = noises if rule == "dnp" else {f"{name} {rule}": own}
+            found += [
+                training(n, size.task, rule, profile, seeds, options, size.search) for n, profile in placed.items()
+            ]
+    return found
+
+
+def _dnp(name: str, sigma: float) -> str:
+    return f"{name} dnp, sigma {sigma:g}"
+
+
+def _chosen(size: Size, found: Found) -> dict[str, Tree]:
+    """What every rule found on every profile; of DNP's noises the one that was best on the validation part."""
+    chosen = {}
+    for name in size.profiles:
+        for rule in size.rules:
+            tried = [found[_dnp(name, sigma)] for sigma in SIGMAS] if rule == "dnp" else [found[f"{name} {rule}"]]
+            chosen[f"{name} {rule}"] = min(tried, key=lambda tree: min(tree["trials"]["score"]))
+    return chosen
 
 
 def judge(size: Size, found: Found) -> Judgement:
-    accuracies = by_rule(found, lambda tree: 100 * finals(tree, "held_out_accuracy"))
+    measured = by_rule(found, lambda tree: 100 * finals(tree, "held_out_accuracy"))
     figures = [
         Figure(f"{name}: test accuracy on the chip (%)", mean(values), None, spread(values))
-        for name, values in accuracies.items()
+        for name, values in measured.items()
     ]
+    accuracies = by_rule(_chosen(size, found), lambda tree: 100 * finals(tree, "held_out_accuracy"))
     figures += trivial_accuracies(found)
     criteria = []
     for name in size.profiles:
@@ -103,19 +123,22 @@ BEHIND_BP = 10.0  # points
 def plot(size: Size, found: Found, file: Path) -> None:
     with panels(file, size.profiles, width=3.6) as axes:
         for ax, name in zip(axes, size.profiles, strict=True):
-            values = {rule.upper(): 100 * finals(found[f"{name} {rule}"], "held_out_accuracy") for rule in size.rules}
+            chosen = _chosen(size, found)
+            values = {rule.upper(): 100 * finals(chosen[f"{name} {rule}"], "held_out_accuracy") for rule in size.rules}
             bars(ax, values, color=[style_of(rule)["color"] for rule in size.rules if len(values[rule.upper()])])
             ax.set(ylabel="test accuracy on the chip (%)", ylim=(0, 100))
 
 
 MOMENTS_S = (0.0, 60.0, 3600.0, 6 * 3600.0, 86_400.0)
-WAYS = {
-    "DANP in place": ("danp", "chip", 0),
-    "DANP in place, goes on learning": ("danp", "chip", 1),
-    "backprop, then programmed": ("bp", "digital", 0),
-    "backprop, chip in the loop": ("bp", "chip", 0),
+Afterwards = Literal["nothing", "written anew", "an epoch"]  # what happens at every later moment, before the reading
+WAYS: Mapping[str, tuple[str, Forward, Afterwards]] = {
+    "DANP in place": ("danp", "chip", "nothing"),
+    "DANP in place, written anew": ("danp", "chip", "written anew"),
+    "DANP in place, goes on learning": ("danp", "chip", "an epoch"),
+    "backprop, then programmed": ("bp", "digital", "nothing"),
+    "backprop, chip in the loop": ("bp", "chip", "nothing"),
 }
-IN_PLACE, GOES_ON, PROGRAMMED, _ = WAYS
+IN_PLACE, WRITTEN_ANEW, GOES_ON, PROGRAMMED, _ = WAYS
 
 
 @dataclass(frozen=True)
@@ -128,35 +151,32 @@ class DriftSize(Size):
 def drift_pieces(size: DriftSize, seeds: Sequence[int]) -> list[Piece]:
     found = []
     for name in size.profiles:
-        for way, (rule, forward, epochs_after) in WAYS.items():
+        for way, (rule, forward, afterwards) in WAYS.items():
             for seed in seeds:
                 config = _config(size, name, rule, forward, seed)
                 settings = {
                     "config": config.model_dump(mode="json", exclude={"device"}, exclude_defaults=True),
                     "profile": on_devices(name).full_text,
                     "moments_s": list(MOMENTS_S),
-                    "epochs_after": epochs_after,
+                    "afterwards": afterwards,
                 }
-                work = partial(_through_a_day, config, name, epochs_after)
+                work = partial(_through_a_day, config, name, afterwards)
                 found.append(Piece(f"{name}, {way}, seed {seed}", settings, work))
     return found
 
 
-def _config(size: DriftSize, name: str, rule: str, forward: str, seed: int) -> TrainConfig:
+def _config(size: DriftSize, name: str, rule: str, forward: Forward, seed: int) -> TrainConfig:
     options = size.options | {"decorrelation_rate": size.decorrelation_rate if rule == "danp" else None}
     options |= {"forward": forward, "seed": seed, "lr": dict(size.rates)[rule], "schedule": "constant"}
     return resolve(size.task, rule, on_devices(name), options, lenient=True)[0]
 
 
-def _through_a_day(config: TrainConfig, name: str, epochs_after: int, bench: Bench, report: Report) -> Tree:
-    """Accuracy read on the chip at every moment of the day after training, drift left uncompensated.
-
-    epochs_after: of training at every later moment, before the reading.
-    """
+def _through_a_day(config: TrainConfig, name: str, afterwards: Afterwards, bench: Bench, report: Report) -> Tree:
+    """Accuracy read on the chip at every moment of the day after training, drift left uncompensated."""
     config = config.model_copy(update={"device": bench.device})
     run = Training(config, on_devices(name), load_data(config, bench.data_dir))
     every = run.steps_per_epoch
-    whole = every * (config.epochs + epochs_after * (len(MOMENTS_S) - 1))
+    whole = every * (config.epochs + (afterwards == "an epoch") * (len(MOMENTS_S) - 1))
 
     def learn(epochs: int) -> None:
         for _ in range(epochs * every):
@@ -169,8 +189,10 @@ def _through_a_day(config: TrainConfig, name: str, epochs_after: int, bench: Ben
     accuracies = []
     for before, moment in zip((0.0, *MOMENTS_S), MOMENTS_S, strict=False):
         run.chip.advance(moment - before)
-        if moment:
-            learn(epochs_after)
+        if moment and afterwards == "an epoch":
+            learn(1)
+        elif moment and afterwards == "written anew":
+            run.chip.program()
         accuracies.append(100 * run.evaluate()["accuracy"])
     return {"accuracies": np.array(accuracies)}
 
@@ -187,11 +209,7 @@ def drift_judge(size: DriftSize, found: Found) -> Judgement:
         after = {f"{name}, {way}": values[:, -1] for way, values in curves.items()}
         criteria += [
             ordered(f"{name}, {GOES_ON}", f"{name}, {IN_PLACE}", after),
-            Criterion(
-                f"{name}: a device that goes on learning loses less than 1 point in a day",
-                f"{lost[GOES_ON]:.2f} points",
-                lost[GOES_ON] < 1.0,
-            ),
+            ordered(f"{name}, {GOES_ON}", f"{name}, {WRITTEN_ANEW}", after),
             Criterion(
                 f"{name}: DANP trained in place loses no more by drift than backprop programmed",
                 f"{lost[IN_PLACE]:.2f} against {lost[PROGRAMMED]:.2f} points",
@@ -228,8 +246,9 @@ STUDIES = (
             "smoke": "Digits, layers of 32 units, two profiles: seconds, as a test.",
             "small": "Digits, three layers of 64 units, 20 epochs, batch 20, cosine decay, one draw: two noisy "
             "passes. Every rule on every profile tries 3e-3 and 1e-2 on the validation part for 5 epochs. DNP cannot "
-            "read the devices' noise: it is given noise of its own of standard deviation 0.02, injected at every node "
-            "beside the devices'. BP is hardware-aware: forward on the chip.",
+            "read the devices' noise: it is given noise of its own, injected at every node beside the devices', of the "
+            "standard deviation among 0.02, 0.05 and 0.1 that is best on the validation part: three times as many "
+            "trials as the others have. BP is hardware-aware: forward on the chip.",
             "paper": "MNIST, three layers of 300 units, 20 epochs, batch 100, four rates.",
         },
         sizes={
@@ -237,15 +256,14 @@ STUDIES = (
             "small": Size("digits", (64,) * 3, _ALL, 20, 20, 1e-3, _RATES),
             "paper": Size("mnist", (300,) * 3, _ALL, 20, 100, 1e-4, Search((3e-4, 1e-3, 3e-3, 1e-2), 5)),
         },
-        seeds={"smoke": 1, "small": 2, "paper": 3},
+        seeds={"smoke": 1, "small": 3, "paper": 3},
         pieces=pieces,
         judge=judge,
         plot=plot,
-        remarks="DNP is given more noise than the others have, of one size for all devices that was not searched for: "
-        "its figures say what this noise gives, not the best that DNP could do there. On resistive RAM (Wan et al. "
-        "2022) a trial of sigma 0.1 at the rate 1e-2 brought two seeds to 89 and 84 %, where 0.02 gave 58 and 49; DANP "
-        "has 95.",
-        revised="the criterion against a linear fit was added: within ten points of backprop such a fit is, too.",
+        remarks="DANP is ahead of DNP by 2.0 to 8.2 points also where DNP has the noise that is best on the test part: "
+        "the short trials miss it on four of six devices.",
+        revised="the criterion against a linear fit was added: within ten points of backprop such a fit is, too. DNP "
+        "had noise of one size, 0.02, for all devices at first, with which it reached 36 to 93 %, and two seeds.",
     ),
     Study(
         name="devices-drift",
@@ -256,7 +274,8 @@ STUDIES = (
         setting={
             "smoke": "Digits, 32 units, phase-change memory: seconds, as a test.",
             "small": "Digits, 64 units, 20 epochs, batch 20, rate 1e-2, two noisy passes, two phase-change devices, "
-            "drift not compensated. The device that goes on learning has one epoch at every later moment.",
+            "drift not compensated. The device that goes on learning has one epoch at every later moment, before it is "
+            "read; another is written anew then, and learns nothing.",
             "paper": "MNIST, 300 units, 20 epochs, batch 100.",
         },
         sizes={
@@ -268,10 +287,12 @@ STUDIES = (
         pieces=drift_pieces,
         judge=drift_judge,
         plot=drift_plot,
-        remarks="Backprop is ahead of DANP at every moment of the day, and loses less by drift. What goes on learning "
-        "has four more epochs than what does not: how much of its gain is practice, not compensation, this does not "
-        "tell.",
+        remarks="What ends the loss by drift is that devices are written anew: that alone does as well as going on to "
+        "learn, which brings nothing beyond it here. Backprop is ahead of DANP at once and after the day, and loses "
+        "less by drift.",
         revised="the third criterion allowed two points of loss more, which is more than any way lost; there is no "
-        "allowance now.",
+        "allowance now. That a device that goes on learning loses less than a point was a criterion: it holds by "
+        "construction, as every update writes all devices anew and so ends their drift. What writing anew does alone "
+        "was added, and that learning has to do more.",
     ),
 )

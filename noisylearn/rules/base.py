@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from noisylearn.decorrelate import update_decorrelations
-from noisylearn.errors import UserError
+from noisylearn.errors import RunawayError, UserError
 from noisylearn.estimate import AnyChip, Baseline, Estimate, LossFn, Observation, estimate_nodes
 from noisylearn.passes import Plan
 from noisylearn.profiles import Machine
@@ -41,10 +41,14 @@ class Rule:
 
         loss_fn(output) gives the loss of every sample, shape (batch,). Returns the mean loss of the reference.
         Decorrelations of the model take their step as well. To be followed by `optimizer.step()`.
-        Raises UserError where the chip's profile does not show what the rule needs.
+        Raises UserError where the chip's profile does not show what the rule needs, and for a loss that is not finite.
         """
         self.check(chip.profile)
         found = self.gradients(Observation(chip, x, loss_fn), list(chip.layers))
+        if not bool(torch.isfinite(found.loss)):
+            raise RunawayError(
+                "the loss is not finite: lower the learning rate, if no input, target or output of the machine is nan"
+            )
         self._apply(chip, found)
         return found.loss
 
@@ -85,14 +89,13 @@ class Rule:
         return True
 
     def _apply(self, chip: AnyChip, found: Estimate) -> None:
-        """Fill `.grad`, and let the decorrelations take a step, unless the loss says that something is not finite."""
+        """Fill `.grad`, and let the decorrelations take a step."""
         for name, gradients in found.gradients.items():
             for key, gradient in gradients.items():
                 parameter = chip.layers[name].get_parameter(key)
                 if parameter.requires_grad:
                     parameter.grad = gradient
-        if bool(torch.isfinite(found.loss)):
-            update_decorrelations(chip.model, found.inputs)
+        update_decorrelations(chip.model, found.inputs)
 
     def gradients(self, seen: Observation, layers: Collection[str]) -> Estimate:
         """Estimate for the named layers."""
