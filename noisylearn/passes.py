@@ -1,5 +1,6 @@
 """Forward passes over a placed network, and the record of what was observed in them."""
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -89,7 +90,7 @@ class PassRunner:
         """
         try:
             if self._forks is None:
-                _check_pure(self._model, x)
+                _check_pure(_unwatched(self._model), x)
                 self._forks = self._probe_fork(placed, x)
             return self._run(placed, x, plan, purpose, fork=self._forks)
         except TypeError as error:
@@ -126,26 +127,18 @@ class PassRunner:
         """
         steps, batch = x.shape[:2]
         if not self._probed_in_time:
-            _check_pure(lambda step: self._one_step(step, None)[0], x[0])
+            twin = _unwatched(self._model)
+            _check_pure(lambda step: _one_step(twin, step, None)[0], x[0])
             self._probed_in_time = True
         forward = _Forward(placed, plan, batch, self._draws, purpose, forked=True, n_steps=steps)
         stacked = x.repeat_interleave(plan.n_passes, 1) if plan.n_passes > 1 else x
         outputs = []
         with _executed_by({**self._others, **forward.executions()}), exact_convolutions(x):
             for step in stacked.unbind():
-                output, state = self._one_step(step, state)
+                output, state = _one_step(self._model, step, state)
                 outputs.append(output)
                 forward.progress.step += 1
         return forward.read(outputs), state
-
-    def _one_step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
-        try:
-            found = self._model(x, state)
-        except (RuntimeError, TypeError) as error:
-            raise _misfit(self._model, x, error) from error
-        if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[0], Tensor)):
-            raise UserError(f"{type(self._model).__name__} in time: forward(x_t, state) has to return (y_t, state)")
-        return found
 
     def _probe_fork(self, placed: Placed, x: Tensor) -> bool:
         """Whether passes may part at the first weight layer: both ways must give the same without noise."""
@@ -303,6 +296,28 @@ def check_samples(x: Tensor) -> None:
         raise UserError(f"input of type {type(x).__name__}: give a tensor, for example torch.as_tensor(x)")
     if x.dim() < 2 or x.shape[0] == 0:
         raise UserError(f"input of shape {tuple(x.shape)}: give samples as (batch, ...), at least one")
+
+
+def _one_step(model: nn.Module, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+    try:
+        found = model(x, state)
+    except (RuntimeError, TypeError) as error:
+        raise _misfit(model, x, error) from error
+    if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[0], Tensor)):
+        raise UserError(f"{type(model).__name__} in time: forward(x_t, state) has to return (y_t, state)")
+    return found
+
+
+def _unwatched(model: nn.Module) -> nn.Module:
+    """A copy without hooks, so that looking at what a model does is seen by nobody, and leaves no trace in it."""
+    try:
+        twin = copy.deepcopy(model)
+    except RuntimeError:  # of weights that a hook computes, which torch does not copy
+        return model
+    for module in twin.modules():
+        module._forward_hooks.clear()
+        module._forward_pre_hooks.clear()
+    return twin
 
 
 def _two_samples(x: Tensor) -> Tensor:

@@ -156,13 +156,19 @@ class HardwareProfile(Record):
         Numbers not stated stay as they are, or at the defaults of the mode (`device=` changes the device itself).
         Raises UserError for a profile without pulsed devices, an unknown mode, or numbers that the mode has not.
         """
-        modes = {"pulsed": Pulsed, "accumulate": Accumulate, "auxiliary": Auxiliary}
+        modes: dict[str, type[InPlace]] = {"pulsed": Pulsed, "accumulate": Accumulate, "auxiliary": Auxiliary}
         if self.in_place is None:
             raise UserError(f"profile {self.name} has no pulsed devices: its weights are kept digitally")
         if mode not in modes:
             raise unknown_name("write mode", mode, modes)
         shared = {key: getattr(self.in_place, key) for key in InPlace.model_fields if key not in ("mode", "exceptions")}
         parts = {key: getattr(self, key) for key in type(self).model_fields}
+        wanted = [key for key, field in modes[mode].model_fields.items() if field.is_required()]
+        if missing := [key for key in wanted if key not in {**shared, **numbers, "mode": mode}]:
+            example = ",".join([mode, *(f"{key}=0.01" for key in missing)])
+            raise UserError(
+                f"write mode {mode} needs {' and '.join(missing)}: state them, for example --write {example}"
+            )
         stated = "".join(f"-{key}-{value}" for key, value in numbers.items() if key != "device")
         name = re.sub(r"[^a-z0-9]+", "-", f"{self.name}-{mode}{stated}".lower())
         return _valid(parts | {"name": name, "write": {**shared, **numbers, "mode": mode}})

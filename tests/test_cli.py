@@ -106,6 +106,7 @@ def test_show(arguments, run, document):
 
 def test_brackets_and_colons_are_shown_as_they_are(run, tmp_path):
     text = profile_text().replace("dalm-2023", ":100:").replace("[sources.:100:]", '[sources.":100:"]')
+    text = text.replace('name = "gaussian-node"', 'name = "mine"')
     (tmp_path / "a.toml").write_text(text.replace('citation = "', 'citation = "[red][/x] '))
     status, out, _ = run("profiles", "show", "a.toml")
     assert status == 0
@@ -205,6 +206,7 @@ def test_compare_with_nothing_to_run(document):
         (["--out", "file/below"], "--out"),
         (["--network", "convnet"], "--hidden goes with --network mlp"),
         (["--write", "accumulate"], "has no pulsed devices"),
+        (["--profile", ECRAM, "--write", "auxiliary"], "for example --write auxiliary,read_noise=0.01,symmetry_error"),
         (["--profile", ECRAM, "--write", "accumulte"], "did you mean accumulate"),
         (["--profile", ECRAM, "--write", "accumulate,threshold"], "give key=number"),
         (["--profile", ECRAM, "--write", "accumulate,treshold=1"], "treshold"),

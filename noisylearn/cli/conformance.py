@@ -8,7 +8,7 @@ import typer
 from noisylearn.cli import options as o
 from noisylearn.cli.output import print_json, print_text, progress
 from noisylearn.conformance import BACKENDS, Claim, claims, page, verify
-from noisylearn.errors import UserError, unknown_name
+from noisylearn.errors import UserError
 from noisylearn.replace import replace_file
 
 
@@ -23,7 +23,7 @@ def conformance_command(
     Example: noisylearn conformance --verify --backend "Lava, float64"
     """
     if backend is not None and backend not in BACKENDS:
-        raise unknown_name("backend", backend, BACKENDS)
+        raise UserError(f"unknown backend '{backend}'; known: {'; '.join(BACKENDS)}")
     if backend is not None and not (check or json):
         raise UserError("--backend chooses claims to run or to list: add --verify or --json")
     chosen = [claim for claim in claims() if backend in (None, claim.backend)]

@@ -118,6 +118,8 @@ def training_data(task: tasks.Task, steps: int, batch: int, seed: int = 0) -> Da
     """
     if steps < 1 or batch < 1:
         raise UserError(f"--steps {steps}, --batch {batch}: give at least 1 of both")
+    if batch > len(task.train_inputs):
+        raise UserError(f"--batch {batch}: the task has {len(task.train_inputs)} training samples")
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(task.train_inputs), generator=generator)
     if not isinstance(task, tasks.SequenceTask):

@@ -123,7 +123,7 @@ _EVERY = {"np": 20, "reinforce": 10, NOISY: 20, "sgd": 5}
 _MNIST = Trials("mnist", 0.8, _RATES, {"np": 1000, "reinforce": 300, NOISY: 1000, "sgd": 100}, _EVERY)
 _SAMPLE = Trials(
     "mnist-sample", 0.6, {"np": (0.01, 0.025), "reinforce": (0.06, 0.16), NOISY: (0.04, 0.1), "sgd": (0.16, 0.4)},
-    {"np": 300, "reinforce": 150, NOISY: 300, "sgd": 50}, _EVERY,
+    {"np": 300, "reinforce": 150, NOISY: 300, "sgd": 50}, {"np": 4, "reinforce": 2, NOISY: 4, "sgd": 1},
 )  # fmt: skip
 
 

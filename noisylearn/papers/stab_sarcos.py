@@ -189,7 +189,7 @@ _SARCOS = Trials(
 )  # fmt: skip
 _DIGITS = Trials(
     "digits", 0.7, {"np": (0.04, 0.1), "reinforce": (0.2, 0.5), NOISY: (0.1, 0.2), "sgd": (0.3, 0.8)},
-    {"np": 1000, "reinforce": 300, NOISY: 600, "sgd": 150}, {"np": 20, "reinforce": 5, NOISY: 10, "sgd": 5}, batch=50,
+    {"np": 1000, "reinforce": 300, NOISY: 600, "sgd": 150}, {"np": 4, "reinforce": 1, NOISY: 1, "sgd": 1}, batch=50,
 )  # fmt: skip
 
 

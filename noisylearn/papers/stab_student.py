@@ -11,6 +11,7 @@ from torch import nn
 
 from noisylearn.chip import Chip
 from noisylearn.draws import Draws
+from noisylearn.errors import RunawayError
 from noisylearn.normalize import NeuronNorms
 from noisylearn.papers.study import Bench, Piece, Report
 from noisylearn.papers.trainings import injected
@@ -83,7 +84,12 @@ def _learn(student: Student, seed: int, report: Report, device: str) -> Tree:
     eps, alpha = [_error(model, teacher)], [_norm(model, student.n_in)]
     for step, (x, y) in enumerate(zip(task.train_inputs.split(1), task.train_targets.split(1), strict=True), start=1):
         target = y.to(device)
-        rule.estimate(chip, x, lambda output, target=target: task.loss_fn(output, target))  # type: ignore[misc]
+        try:
+            rule.estimate(chip, x, lambda output, target=target: task.loss_fn(output, target))  # type: ignore[misc]
+        except RunawayError:
+            eps.append(math.nan)
+            alpha.append(math.nan)
+            break
         optimizer.step()
         if norms is not None:
             norms.restore()
