@@ -17,6 +17,7 @@ from noisylearn.layers import WeightLayer, apply_weights, exact_convolutions
 
 PlacedLayer = Crossbar | Digital | StraightThrough
 Placed = Mapping[str, PlacedLayer]
+ALONG_SEQUENCES = "a network in time goes along sequences: rule.run, chip.follow, or calibrate(x, in_time=True)"
 
 
 @dataclass(frozen=True)
@@ -96,10 +97,7 @@ class PassRunner:
         except TypeError as error:
             if "positional argument" not in str(error):
                 raise
-            raise UserError(
-                f"{type(self._model).__name__} takes more than an input; a network in time goes along sequences: "
-                "rule.run, chip.follow, or calibrate(x, in_time=True)"
-            ) from error
+            raise UserError(f"{type(self._model).__name__} takes more than an input; {ALONG_SEQUENCES}") from error
         except RuntimeError as error:
             if "shape" not in str(error) and "size" not in str(error):
                 raise
@@ -114,8 +112,7 @@ class PassRunner:
             output = self._model(stacked)
         if not isinstance(output, Tensor):
             raise UserError(
-                f"{type(self._model).__name__} gave {type(output).__name__}, not a tensor; a network in time goes "
-                "along sequences: rule.run, chip.follow, or calibrate(x, in_time=True)"
+                f"{type(self._model).__name__} gave {type(output).__name__}, not a tensor; {ALONG_SEQUENCES}"
             )
         return forward.read([output])
 
