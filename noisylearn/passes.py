@@ -13,7 +13,8 @@ from noisylearn.crossbar import Crossbar, Digital, StraightThrough
 from noisylearn.draws import Draws, StreamOf
 from noisylearn.effects import Setting
 from noisylearn.errors import UserError
-from noisylearn.layers import WeightLayer, apply_weights, exact_convolutions
+from noisylearn.in_time import readout_of
+from noisylearn.layers import WeightLayer, apply_weights, columns_in_a_row, exact_convolutions
 
 PlacedLayer = Crossbar | Digital | StraightThrough
 Placed = Mapping[str, PlacedLayer]
@@ -129,12 +130,16 @@ class PassRunner:
             self._probed_in_time = True
         forward = _Forward(placed, plan, batch, self._draws, purpose, forked=True, n_steps=steps)
         stacked = x.repeat_interleave(plan.n_passes, 1) if plan.n_passes > 1 else x
+        last = readout_of(self._model) if forward.is_fresh_by_sample else None
         outputs = []
         with _executed_by({**self._others, **forward.executions()}), exact_convolutions(x):
             for step in stacked.unbind():
-                output, state = _one_step(self._model, step, state)
+                output, state = _one_step(self._model, step, state, "forward" if last is None else "hidden")
                 outputs.append(output)
                 forward.progress.step += 1
+            if last is not None:
+                forward.progress.step, forward.progress.covered = 0, steps
+                outputs = [last(torch.cat(outputs))]
         return forward.read(outputs), state
 
     def _probe_fork(self, placed: Placed, x: Tensor) -> bool:
@@ -155,6 +160,8 @@ class PassRunner:
 class _Progress:
     """What the layers of one stacked forward, of one step or of several, share: has it forked, and where it is.
 
+    step: the first one that runs now.  covered: how many run at once.
+
     In the stack the passes of a sample are neighbours: rows (steps x batch x passes, ...) are readings by pass as they
     stand, without a copy.
     """
@@ -166,6 +173,7 @@ class _Progress:
     purpose: str
     forked: bool
     step: int = 0
+    covered: int = 1
     last: str = ""
 
     def by_pass(self, steps: list[Tensor], n_passes: int) -> Tensor:
@@ -186,6 +194,11 @@ class _Forward:
             for i, (name, layer) in enumerate(placed.items())
         }
 
+    @property
+    def is_fresh_by_sample(self) -> bool:
+        """Whether all noise is independent from sample to sample, so that steps may be taken as more of a batch."""
+        return not any(steps.placed.pass_effects for steps in self._layers.values())
+
     def executions(self) -> dict[nn.Module, Callable[..., Any]]:
         """What takes the place of the layers' own forwards."""
         return {steps.placed.layer: steps for steps in self._layers.values()}
@@ -202,29 +215,29 @@ class _LayerSteps:
     def __init__(self, name: str, placed: PlacedLayer, progress: _Progress, perturbed: list[int]) -> None:
         self.placed = placed
         self._name, self._progress, self._perturbed = name, progress, perturbed
+        self._is_noisy = bool(placed.node_effects and perturbed)
         self._inputs: list[Tensor] = []
         self._activities: list[Tensor] = []
         self._weight_noise: list[dict[str, Tensor]] = []
         self._noise: Tensor | None = None
         self._noise_of_step: tuple[Tensor, ...] = ()
         self._exact: tuple[Tensor, Tensor | None] | None = None
+        self._transposed: Tensor | None = None
         self._seen = 1
+        self._done = 0
 
     def __call__(self, inputs: Tensor) -> Tensor:
         progress = self._progress
-        if len(self._inputs) > progress.step:
+        if self._done > progress.step:
             raise UserError(f"layer '{self._name}' is used twice in one forward pass; give each use a layer of its own")
         if not self._inputs:
             self._begin()
-        if self._exact is None or not progress.forked:
-            activity = self._read(inputs)
+        if self._transposed is not None and self._noise_of_step and inputs.dim() == 2:
+            activity = torch.addmm(self._noise_of_step[progress.step], inputs, self._transposed)
         else:
-            activity = apply_weights(self.placed.layer, *self._exact, inputs)
+            activity = self._with_noise(self._linear(inputs))
         progress.last = self._name
-        if self.placed.node_effects and self._perturbed:
-            if not self._noise_of_step:
-                self._draw_node_noise(activity)
-            activity = activity + self._noise_of_step[progress.step]
+        self._done += progress.covered
         self._inputs.append(inputs)
         self._activities.append(activity)
         return activity
@@ -232,7 +245,7 @@ class _LayerSteps:
     def reading(self) -> LayerReading:
         """What was seen of all steps, merged along the batch. Raises UserError if a step did not use the layer."""
         progress = self._progress
-        if len(self._inputs) != progress.n_steps:
+        if self._done != progress.n_steps:
             raise UserError(f"layer '{self._name}' was not used in the forward pass; remove it from the model")
         return LayerReading(
             self.placed.layer,
@@ -245,8 +258,26 @@ class _LayerSteps:
         )
 
     def _begin(self) -> None:
-        self._exact = None if self.placed.pass_effects else self.placed.exact()
+        exact = None if self.placed.pass_effects else self.placed.exact()
+        if exact is not None and self._progress.n_steps > 1:
+            weight, bias = columns_in_a_row(exact[0]), exact[1]
+            self._transposed = weight.T if bias is None and weight.dim() == 2 else None
+            exact = weight, bias
+        self._exact = exact
         self._seen = self._progress.n_passes if self._progress.forked else 1
+
+    def _linear(self, inputs: Tensor) -> Tensor:
+        """Pre-activations of rows (steps x batch x passes, ...) without noise on the nodes."""
+        if self._exact is None or not self._progress.forked:
+            return self._read(inputs)
+        return apply_weights(self.placed.layer, *self._exact, inputs)
+
+    def _with_noise(self, activity: Tensor) -> Tensor:
+        if not self._is_noisy:
+            return activity
+        if not self._noise_of_step:
+            self._draw_node_noise(activity)
+        return activity + self._noise_of_step[self._progress.step]
 
     def _read(self, inputs: Tensor) -> Tensor:
         """Pre-activations (batch x passes, ...) with the noise of devices and weights."""
@@ -283,8 +314,9 @@ class _LayerSteps:
         shape = (progress.n_passes, progress.n_steps * progress.batch, *activity.shape[1:])
         zeros = activity.new_zeros(()).expand(shape)
         noise = node_noise(self.placed, self._name, zeros, self._perturbed, progress.draws, progress.purpose)
-        self._noise = noise
-        self._noise_of_step = _stacked(noise).split(progress.batch * progress.n_passes)
+        self._noise, rows = noise, _stacked(noise)
+        n_rows = progress.covered * progress.batch * progress.n_passes
+        self._noise_of_step = rows.split(n_rows) if len(rows) > n_rows else (rows,)
 
 
 def check_samples(x: Tensor) -> None:
@@ -295,9 +327,9 @@ def check_samples(x: Tensor) -> None:
         raise UserError(f"input of shape {tuple(x.shape)}: give samples as (batch, ...), at least one")
 
 
-def _one_step(model: nn.Module, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+def _one_step(model: nn.Module, x: Tensor, state: Any, by: str = "forward") -> tuple[Tensor, Any]:
     try:
-        found = model(x, state)
+        found = model(x, state) if by == "forward" else getattr(model, by)(x, state)
     except (RuntimeError, TypeError) as error:
         raise _misfit(model, x, error) from error
     if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[0], Tensor)):

@@ -5,6 +5,7 @@ Budget: 1e-5 for every statistical assertion; seeds are fixed.
 
 import math
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -14,8 +15,10 @@ from checks import machine, mean_agrees
 from torch import Tensor, nn
 
 from noisylearn import Chip, UserError
+from noisylearn.decorrelate import decorrelations
 from noisylearn.draws import Draws, RecordedDraws
 from noisylearn.networks import RNN
+from noisylearn.passes import Plan
 from noisylearn.profiles import HardwareProfile
 from noisylearn.rules import ANP, BP, BPTT, INP, NP, REINFORCE, WP, Delta, PerLayer
 from noisylearn.rules.base import Rule
@@ -355,6 +358,44 @@ def test_layers_and_their_decorrelations() -> None:
         covariance = x.T @ x / len(x)
         expected = D - 0.1 * (covariance - covariance.diag().diag()) @ D
         torch.testing.assert_close(found.matrix, expected)
+
+
+@pytest.mark.parametrize("rule", [ANP(baseline="noisy"), NP(draws=2), INP(), BPTT()], ids=lambda rule: rule.name)
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("rate", [0.0, 0.1])
+def test_a_readout_for_all_steps_at_once_is_that_of_every_step(rule: Rule, bias: bool, rate: float) -> None:
+    """Somebody who watches the network makes it go step by step: the plain loop."""
+    found = []
+    for watched in (False, True):
+        model, (inputs, targets) = net(bias=bias, decorrelation_rate=rate), sequences()
+        watch = mock.Mock(return_value=None)
+        if watched:
+            model.register_forward_hook(watch)
+        losses = rule.run(Chip(model, machine(QUIET, observable=SHOWS), seed=0), inputs, targets, squared)
+        assert watch.call_count == (T if watched else 0)
+        found.append((losses, flat_gradient(model), [d.matrix for d in decorrelations(model).values()]))
+    torch.testing.assert_close(*found, rtol=1e-12, atol=1e-7 if rule.perturbs else 1e-14)
+
+
+def test_a_network_with_a_forward_of_its_own_is_run_by_it() -> None:
+    class Doubled(RNN):
+        def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+            output, state = super().forward(x, state)
+            return 2 * output, state
+
+    inputs, _ = sequences()
+    once, twice = (kind(N_IN, H, N_OUT, seed=1).double() for kind in (RNN, Doubled))
+    outputs = [Chip(model).along(inputs, None, Plan(((False, False),)))[0].output for model in (once, twice)]
+    torch.testing.assert_close(2 * outputs[0], outputs[1])
+
+
+def test_weight_noise_is_fresh_at_every_step_of_a_readout() -> None:
+    """It is the same for all samples of a step, so that steps cannot be taken as more of a batch."""
+    model = net()
+    torch.nn.init.zeros_(model.hidden1.weight[:, N_IN:])
+    chip = Chip(model, machine('kind = "gaussian-weight"\nsigma = 0.1', observable=("clean_pass",)), seed=0)
+    output = chip.along(torch.ones(2, 1, N_IN).double(), None, Plan(((False, True),)))[0].output
+    assert float((output[0, 0] - output[0, 1]).abs().min()) > 1e-3
 
 
 class OwnCell(nn.Module):

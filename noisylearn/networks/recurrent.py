@@ -6,12 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from noisylearn.decorrelate import Decorrelation
+from noisylearn.in_time import ReadAfterwards
 from noisylearn.networks.feedforward import Activation, activation_type, hidden_sizes, seeded
 
 State = tuple[Tensor, ...]
 
 
-class RNN(nn.Module):
+class RNN(ReadAfterwards):
     """A recurrent network, [RNN] section 2: x_t = f(A u_t + R x*_{t-1}), x*_t = D x_t, y_t = B x*_t.
 
     n_hidden: units of the hidden layer, or of several, each fed by the x*_t of the one below.  activation: f.
@@ -44,13 +45,17 @@ class RNN(nn.Module):
             self.readout = nn.Linear(sizes[-1], n_out, bias=bias)
         self._decorrelates = bool(decorrelation_rate)
 
-    def forward(self, u: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+    def hidden(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         if state is None:
-            state = tuple(u.new_zeros(len(u), size) for size in self.sizes)
-        below, new = u, []
+            state = tuple(x.new_zeros(len(x), size) for size in self.sizes)
+        below, new = x, []
         for i, before in enumerate(state, start=1):
             below = self.activation(getattr(self, f"hidden{i}")(torch.cat([below, before], 1)))
             if self._decorrelates:
                 below = getattr(self, f"decorrelation{i}")(below)
             new.append(below)
-        return self.readout(below), tuple(new)
+        return below, tuple(new)
+
+    def read(self, hidden: Tensor) -> Tensor:
+        outputs: Tensor = self.readout(hidden)
+        return outputs

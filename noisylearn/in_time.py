@@ -1,0 +1,34 @@
+"""Networks in time whose readout feeds nothing back, so that it may run once for all steps."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+
+class ReadAfterwards(nn.Module):
+    """A network in time with forward(x_t, state) = (read(hidden_t), state), hidden_t and state of hidden(x_t, state).
+
+    `read` takes rows (samples, ...) and treats all of them alike; what it gives does not enter the state. Along a
+    sequence it then runs once, over the rows of all steps. Hooks on the network make it go step by step.
+    """
+
+    def hidden(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """What the readout sees of one step, (batch, ...), and the state after it."""
+        raise TypeError(f"{type(self).__name__} states no hidden(x_t, state)")
+
+    def read(self, hidden: Tensor) -> Tensor:
+        """Outputs of rows of `hidden`."""
+        raise TypeError(f"{type(self).__name__} states no read(hidden)")
+
+    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        hidden, state = self.hidden(x, state)
+        return self.read(hidden), state
+
+
+def readout_of(model: nn.Module) -> Callable[[Tensor], Tensor] | None:
+    """`read` of a model that may be run by `hidden` and `read`; None where somebody watches or replaced `forward`."""
+    if not isinstance(model, ReadAfterwards) or type(model).forward is not ReadAfterwards.forward:
+        return None
+    is_watched = model._forward_hooks or model._forward_pre_hooks or "forward" in vars(model)
+    return None if is_watched else model.read
