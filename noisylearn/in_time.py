@@ -26,9 +26,9 @@ class ReadAfterwards(nn.Module):
         return self.read(hidden), state
 
 
-def readout_of(model: nn.Module) -> Callable[[Tensor], Tensor] | None:
-    """`read` of a model that may be run by `hidden` and `read`; None where somebody watches or replaced `forward`."""
+def parts_of(model: nn.Module) -> tuple[Callable[..., Any], Callable[[Tensor], Tensor]] | None:
+    """(hidden, read) of a model that may be run by them; None where somebody watches or replaced `forward`."""
     if not isinstance(model, ReadAfterwards) or type(model).forward is not ReadAfterwards.forward:
         return None
     is_watched = model._forward_hooks or model._forward_pre_hooks or "forward" in vars(model)
-    return None if is_watched else model.read
+    return None if is_watched else (model.hidden, model.read)

@@ -13,7 +13,7 @@ from noisylearn.crossbar import Crossbar, Digital, StraightThrough
 from noisylearn.draws import Draws, StreamOf
 from noisylearn.effects import Setting
 from noisylearn.errors import UserError
-from noisylearn.in_time import readout_of
+from noisylearn.in_time import parts_of
 from noisylearn.layers import WeightLayer, apply_weights, columns_in_a_row, exact_convolutions
 
 PlacedLayer = Crossbar | Digital | StraightThrough
@@ -126,20 +126,21 @@ class PassRunner:
         steps, batch = x.shape[:2]
         if not self._probed_in_time:
             twin = _unwatched(self._model)
-            _check_pure(lambda step: _one_step(twin, step, None)[0], x[0])
+            _check_pure(lambda step: _one_step(twin, twin, step, None)[0], x[0])
             self._probed_in_time = True
         forward = _Forward(placed, plan, batch, self._draws, purpose, forked=True, n_steps=steps)
         stacked = x.repeat_interleave(plan.n_passes, 1) if plan.n_passes > 1 else x
-        last = readout_of(self._model) if forward.is_fresh_by_sample else None
+        parts = parts_of(self._model) if forward.is_fresh_by_sample else None
+        run, read = parts or (self._model, None)
         outputs = []
         with _executed_by({**self._others, **forward.executions()}), exact_convolutions(x):
             for step in stacked.unbind():
-                output, state = _one_step(self._model, step, state, "forward" if last is None else "hidden")
+                output, state = _one_step(self._model, run, step, state)
                 outputs.append(output)
                 forward.progress.step += 1
-            if last is not None:
+            if read is not None:
                 forward.progress.step, forward.progress.covered = 0, steps
-                outputs = [last(torch.cat(outputs))]
+                outputs = [read(torch.cat(outputs))]
         return forward.read(outputs), state
 
     def _probe_fork(self, placed: Placed, x: Tensor) -> bool:
@@ -327,9 +328,9 @@ def check_samples(x: Tensor) -> None:
         raise UserError(f"input of shape {tuple(x.shape)}: give samples as (batch, ...), at least one")
 
 
-def _one_step(model: nn.Module, x: Tensor, state: Any, by: str = "forward") -> tuple[Tensor, Any]:
+def _one_step(model: nn.Module, run: Callable[..., Any], x: Tensor, state: Any) -> tuple[Tensor, Any]:
     try:
-        found = model(x, state) if by == "forward" else getattr(model, by)(x, state)
+        found = run(x, state)
     except (RuntimeError, TypeError) as error:
         raise _misfit(model, x, error) from error
     if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[0], Tensor)):
