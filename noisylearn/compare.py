@@ -76,7 +76,6 @@ def compare(
     options: Mapping[str, Any],
     out: Path,
     data_dir: str | None = None,
-    resume: bool = True,
     on_run: Callable[[str], OnStep] = lambda label: lambda step, total, loss: None,
     tuning: Tuning | None = None,
 ) -> list[Row]:
@@ -103,19 +102,17 @@ def compare(
     for row, config, profile in runs:  # nothing has run before every request was found to be in order
         if tuning is not None:
             if id(row) not in chosen:
-                chosen[id(row)] = _tune(row, tuning, config, profile, out, data_dir, resume, on_run)
+                chosen[id(row)] = _tune(row, tuning, config, profile, out, data_dir, on_run)
             config = config.model_copy(update={"lr": chosen[id(row)]})
         on_step = on_run(f"{row.rule} on {profile.name}, seed {config.seed}")
-        _run_into(row, config, profile, out, data_dir, resume, on_step)
+        _run_into(row, config, profile, out, data_dir, on_step)
     return rows
 
 
 def _check_options(rows: Sequence[Row], options: Mapping[str, Any]) -> None:
     """Raises UserError for a stated option that none of the rows has a use for."""
     idle = set.intersection(*(idle_options(row.rule, row.settings) for row in rows))
-    for key in (
-        k for k, value in options.items() if k in idle and value not in (None, TrainConfig.model_fields[k].default)
-    ):
+    for key in (k for k, value in options.items() if k in idle and value is not None):
         raise UserError(f"--{key.replace('_', '-')} has no effect on {', '.join(dict.fromkeys(r.rule for r in rows))}")
 
 
@@ -126,7 +123,6 @@ def _tune(
     profile: HardwareProfile,
     out: Path,
     data_dir: str | None,
-    resume: bool,
     on_run: Callable[[str], OnStep],
 ) -> float:
     """Try every learning rate with the first seed, on the validation part; the best one. Fills row.trials.
@@ -138,7 +134,7 @@ def _tune(
         trial = config.model_copy(update=changed)
         on_step = on_run(f"{row.rule} on {profile.name}, trial lr {lr:g}")
         try:
-            found = train(trial, profile, out, data_dir, resume, on_step).read()
+            found = train(trial, profile, out, data_dir, resume=True, on_step=on_step).read()
         except RunawayError:
             row.trials.append({"lr": lr, "score": math.nan})
             continue
@@ -155,11 +151,10 @@ def _run_into(
     profile: HardwareProfile,
     out: Path,
     data_dir: str | None,
-    resume: bool,
     on_step: OnStep,
 ) -> None:
     try:
-        file: RunFile = train(config, profile, out, data_dir, resume, on_step)
+        file: RunFile = train(config, profile, out, data_dir, resume=True, on_step=on_step)
     except RunawayError as stop:
         row.refused = f"{row.refused}; " * bool(row.refused) + f"seed {config.seed} stopped: {stop}"
         return

@@ -108,6 +108,12 @@ def split_label(label: str) -> tuple[str, bool]:
     raise unknown_name("rule", label, [*REGISTRY, "tbptt1", *(f"d{name}" for name in REGISTRY)])
 
 
+def label_options(label: str) -> dict[str, int]:
+    """Options of a rule that its name states: the 5 of "tbptt5"."""
+    truncated = _TRUNCATED.fullmatch(label)
+    return {"truncate": int(truncated["steps"])} if truncated else {}
+
+
 _TRUNCATED = re.compile(r"(?P<d>d?)tbptt(?P<steps>\d+)")
 
 
@@ -142,11 +148,10 @@ def resolve(
         settings.setdefault("forward", "chip")  # there is no digital model to train first
     idle = idle_options(label, settings)
     for key in idle & set(settings):
-        if key in stated and stated[key] != TrainConfig.model_fields[key].default and not lenient:
+        if key in stated and not lenient:
             raise UserError(f"--{key.replace('_', '-')} {_no_effect(key, label)}")
         del settings[key]
-    if truncated := _TRUNCATED.fullmatch(label):
-        settings["truncate"] = int(truncated["steps"])
+    settings |= label_options(label)
     if "baseline" not in settings and "baseline" not in idle:
         noisy = "mean" if rule == "anp" and int(settings.get("draws", 1)) > 1 else "noisy"
         settings["baseline"] = "clean" if "clean_pass" in profile.observable else noisy

@@ -200,7 +200,6 @@ def table(
     n_steps: int = 1,
     batch: int = 1,
     updates: float = 1,
-    energy: EnergyModel = LOIHI_1,
 ) -> list[dict[str, str | float]]:
     """Rows for a table: every layer per inference, all of them, and with a rule of forward passes one learning step.
 
@@ -211,12 +210,12 @@ def table(
     if rule is not None and not rule.backward_passes():
         learning = per_learning_step(layers, rule, n_steps, batch, updates)
         parts[f"one learning step of {rule.name}, batch of {batch}"] = learning
-    return [row(what, counts, energy) for what, counts in parts.items()]
+    return [row(what, counts) for what, counts in parts.items()]
 
 
-def row(what: str, counts: Operations, energy: EnergyModel = LOIHI_1) -> dict[str, str | float]:
+def row(what: str, counts: Operations) -> dict[str, str | float]:
     """One row of a table of operations."""
-    return {"what": what} | asdict(counts) | {"estimated_energy_nj": counts.estimated_energy_pj(energy) / 1000}
+    return {"what": what} | asdict(counts) | {"estimated_energy_nj": counts.estimated_energy_pj() / 1000}
 
 
 COLUMNS: Mapping[str, str] = {

@@ -1,5 +1,6 @@
 """A chip that is not simulated here: hardware on a bench, or another simulator, behind two methods."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,6 +14,10 @@ from noisylearn.errors import UserError
 from noisylearn.layers import weight_layers
 from noisylearn.passes import LayerReading, PassRunner, Plan, Readings, check_samples
 from noisylearn.profiles import Observable
+
+
+class SilentChipWarning(UserWarning):
+    """Passes of a machine that do not differ, so that there is nothing to learn from."""
 
 
 class Hardware(Protocol):
@@ -68,7 +73,18 @@ class OwnChip:
         for name, layer in self.layers.items():
             inputs, activity = (torch.stack([read[name][i] for _, read in runs]) for i in (0, 1))
             layers[name] = LayerReading(layer, inputs, activity)
+        if plan.n_passes > 1:
+            self._warn_of_silence(layers)
         return Readings(torch.stack([output for output, _ in runs]), layers, last=next(reversed(layers)))
+
+    def _warn_of_silence(self, layers: Mapping[str, LayerReading]) -> None:
+        if all(bool((reading.activity == reading.activity[:1]).all()) for reading in layers.values()):
+            warnings.warn(
+                f"chip '{self.profile.name}': all passes read the same pre-activations, to the last bit: without noise "
+                "nothing is learned; is it switched off, or does the driver give an earlier reading again?",
+                SilentChipWarning,
+                stacklevel=4,
+            )
 
     def _one_pass(self, x: Tensor) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
         """Output and readings of one pass, copied: a driver may use its buffers again for the next."""

@@ -78,10 +78,13 @@ class CitedRecord(Record):
                 yield key, getattr(self, key), self.provenance(key)
 
 
-def one_line(error: ValidationError, limit: int = 3) -> str:
+SHOWN_ERRORS = 3
+
+
+def one_line(error: ValidationError) -> str:
     """A pydantic error in one line: key, what is wrong, the value found."""
     parts = []
-    for item in error.errors()[:limit]:
+    for item in error.errors()[:SHOWN_ERRORS]:
         message = item["msg"].removeprefix("Value error, ")
         if item["type"].startswith("union_tag"):
             known = item["ctx"].get("expected_tags")
@@ -89,5 +92,5 @@ def one_line(error: ValidationError, limit: int = 3) -> str:
         key = ".".join(str(step) for step in item["loc"]) or "(whole file)"
         found = "" if isinstance(item["input"], BaseModel | dict) else f" (found {item['input']!r:.80})"
         parts.append(f"{key}: {message}{found}")
-    left = error.error_count() - limit
+    left = error.error_count() - SHOWN_ERRORS
     return "; ".join(parts) + (f"; and {left} more" if left > 0 else "")

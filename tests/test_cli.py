@@ -327,3 +327,4 @@ def test_rules_show_says_where_backprop_through_time_runs(run):
     assert status == 0
     assert "profiles it can learn on: capacitor-li-2018" in out
     assert "none" not in out.splitlines()[-1]
+    assert "truncate = 3" in run("rules", "show", "tbptt3")[1]

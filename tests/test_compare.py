@@ -86,11 +86,11 @@ def test_learning_rates_are_tried_on_the_validation_part(tmp_path, monkeypatch):
     """Best of the trials, of every rule with the first seed; a trial that runs away is none; the seeds then use it."""
     trials, runs = [], []
 
-    def train(config, *arguments):
+    def train(config, *arguments, **options):
         (trials if config.held_out == "validation" else runs).append(config)
         if config.lr == 5.0:
             raise RunawayError("it ran away")
-        return original(config, *arguments)
+        return original(config, *arguments, **options)
 
     original = compare_module.train
     monkeypatch.setattr(compare_module, "train", train)
@@ -107,7 +107,7 @@ def test_learning_rates_are_tried_on_the_validation_part(tmp_path, monkeypatch):
 
 
 def test_smallest_learning_rate_where_every_trial_ran_away(tmp_path, monkeypatch):
-    def train(config, *arguments):
+    def train(config, *arguments, **options):
         raise RunawayError("it ran away")
 
     monkeypatch.setattr(compare_module, "train", train)
@@ -124,10 +124,10 @@ def test_a_smaller_error_is_better_in_the_trials(tmp_path):
 
 
 def test_a_run_that_runs_away_is_part_of_its_row(tmp_path, monkeypatch):
-    def train(config, *arguments):
+    def train(config, *arguments, **options):
         if config.seed == 1:
             raise RunawayError("it ran away")
-        return original(config, *arguments)
+        return original(config, *arguments, **options)
 
     original = compare_module.train
     monkeypatch.setattr(compare_module, "train", train)

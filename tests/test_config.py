@@ -91,6 +91,7 @@ def test_delta_at_the_readout():
     [
         ("bp", {"draws": 2}, "--draws has no effect on rule bp"),
         ("bp", {"baseline": "noisy"}, "--baseline has no effect"),
+        ("bp", {"baseline": "clean"}, "--baseline has no effect"),
         ("bp", {"readout": "delta"}, "--readout has no effect"),
         ("np", {"scale": "layer"}, "--scale has no effect"),
         ("anp", {"forward": "chip"}, "--forward has no effect"),

@@ -451,6 +451,7 @@ def test_commands_carry_a_run_to_lava_and_back(tmp_path: Path, monkeypatch: pyte
     assert integers.get("numbers_that_differ_from_lava", 0) == 0
     for words, reason in (
         (["loihi", "run", "net.h5", "--steps", "30", "--lr", "0.1"], "--lr goes with --learn"),
+        (["loihi", "run", "net.h5", "--steps", "30", "--timeout", "9"], "--timeout goes with --lava"),
         (["export", run["file"], "--to", "lava", "-o", "o.h5", "--batch", "99999"], "training samples"),
         (["lava", "run", "net.h5", "--steps", "3", "-o", "./net.h5"], "is the network file itself"),
         (["export", run["file"], "--to", "nir", "-o", "net.nir", "--steps", "30"], "go with --to lava"),

@@ -38,6 +38,14 @@ def test_what_is_no_image(shape):
         networks.convnet(shape, 3)
 
 
+def test_layers_have_units():
+    assert [tuple(p.shape) for p in networks.mlp(4, 3, 2).parameters()] == [(3, 4), (3,), (2, 3), (2,)]
+    assert [tuple(p.shape) for p in networks.mlp(4, (), 2).parameters()] == [(2, 4), (2,)]
+    for make in (networks.mlp, networks.RNN):
+        with pytest.raises(UserError, match=r"hidden layers of \(3, 0\) units"):
+            make(4, (3, 0), 2)
+
+
 def test_glorot_weights_have_their_variance_and_no_bias():
     model = networks.mlp(300, (200,), 100, seed=1, initialisation="glorot")
     for layer, variance in ((model.hidden1, 2 / 500), (model.readout, 2 / 300)):

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,20 @@ def noise_of(passes: int) -> list[list[Tensor]]:
 
 def loss(t: Tensor):
     return lambda out: (out - t).square().sum(1)
+
+
+def test_passes_that_do_not_differ_are_named() -> None:
+    model, (x, t) = tanh_net(3, 4, 2), sample_batch(7, 3, 2)
+    (noise,) = noise_of(1)
+    for index, warned in ((0, True), (1, False)):
+        second = [n + index for n in noise]
+        chip = nl.OwnChip(model, Recorded(model, [list(noise), second]), name="bench")
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            ANP(baseline="noisy").estimate(chip, x, loss(t))
+        assert [str(w.message).partition(",")[0] for w in caught] == warned * [
+            "chip 'bench': all passes read the same pre-activations"
+        ]
 
 
 def test_anp_from_readings_alone_is_the_closed_form() -> None:

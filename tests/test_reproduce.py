@@ -180,6 +180,7 @@ def test_the_command(run, tmp_path):
     names = [one["name"] for one in json.loads(run("reproduce", "list", "--json")[1])]
     assert names == [one.name for one in STUDIES]
     assert "anp-fig2" in run("reproduce", "list")[1]
+    assert "--part goes with a study, not with 'list'" in run("reproduce", "list", "--part", "x")[2]
     arguments = ("reproduce", "anp-fig2", "--scale", "smoke", "--seeds", "1", "--out", tmp_path)
     assert json.loads(run(*arguments, "--part", "*", "--json")[1])["parts_missing"] == []
     document = json.loads(run(*arguments, "--json")[1])

@@ -109,6 +109,8 @@ def test_reset_to_zero_by_hand_and_on_a_chip(kind: str) -> None:
     assert model.hidden1.weight.grad.abs().max() > 0
     with pytest.raises(UserError, match="reset 'none'; choose subtract, zero"):
         networks.Spiking(3, 5, 1, reset="none")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"threshold -1\.0: neurons at rest would fire"):
+        networks.Spiking(3, 5, 1, threshold=-1.0)
 
 
 def test_a_sequence_starts_at_rest_whatever_went_before() -> None:
@@ -155,9 +157,10 @@ def test_the_spread_of_neurons_is_in_a_checkpoint() -> None:
 )
 def test_neurons_that_never_or_always_fire_are_named(threshold: float, says: str) -> None:
     inputs, targets = spike_trains()
-    chip = Chip(networks.Spiking(10, 8, 4, threshold=threshold, seed=0))
+    model = networks.Spiking(10, 8, 4, seed=0)
+    model.neurons1.threshold.fill_(threshold)
     with pytest.warns(FiringWarning, match=says):
-        BPTT().run(chip, inputs, targets, cross_entropy)
+        BPTT().run(Chip(model), inputs, targets, cross_entropy)
 
 
 def test_without_snntorch_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,8 @@ from noisylearn.cli.tasks import app as tasks_app
 from noisylearn.cli.train import train_command
 from noisylearn.errors import UserError
 
+INTERRUPTED = 130  # exit status of a shell for Ctrl-C
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -56,6 +58,10 @@ def main() -> None:
         sys.exit(1)
     except InterruptedRunError as interruption:
         errors.print(str(interruption))
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # typer has taken the Ctrl-C, and says nothing
+            errors.print("interrupted")
+        raise
     except BrokenPipeError:
         sys.exit(1)

@@ -31,8 +31,9 @@ def run_command(
     ] = None,
     headroom: Annotated[float, typer.Option(help="How many times over weights fit at the start.")] = 2.0,
     timeout: Annotated[
-        float, typer.Option(help="Of Lava: seconds without any step after which to give up.")
-    ] = TIMEOUT_S,
+        float | None,
+        typer.Option(help=f"Of --lava: seconds without any step after which to give up. [default: {TIMEOUT_S:g}]"),
+    ] = None,
     json: o.Json = False,
 ) -> None:
     """Emulate a network file in the integers of neuromorphic cores: quantised weights, graded spikes, traces.
@@ -44,6 +45,8 @@ def run_command(
     """
     if lr is not None and not learn:
         raise UserError("--lr goes with --learn: without it the weights stay as they are")
+    if timeout is not None and not lava:
+        raise UserError("--timeout goes with --lava: nothing else is waited for")
     options = IntegerOptions(steps, learn, lr, profile, headroom)
     content = read_net(net)
     with waiting(f"{content.rule.name} in integers"):
@@ -51,7 +54,8 @@ def run_command(
     document = _document(result)
     if lava:
         with progress("nothing was kept, and no Lava process is left") as bar:
-            executed = run_net_in_integers(net, options, timeout, bar.run(f"{content.rule.name} in Lava, fixed point"))
+            on_step = bar.run(f"{content.rule.name} in Lava, fixed point")
+            executed = run_net_in_integers(net, options, timeout or TIMEOUT_S, on_step)
         document |= {"lava_steps_per_s": executed.steps / max(executed.seconds, 1e-9)}
         document |= {"numbers_that_differ_from_lava": _differences(result, executed)}
     if json:

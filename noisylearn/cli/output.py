@@ -53,7 +53,7 @@ class InterruptedRunError(Exception):
     """The user pressed Ctrl-C during a run; the message says what is left of it."""
 
 
-RESUMES = "compare, or train with --resume, continues from the last checkpoint"
+RESUMES = "compare, or train with --resume, continues from the last checkpoint, if there was one"
 
 
 @contextmanager

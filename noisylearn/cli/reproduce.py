@@ -7,6 +7,7 @@ import typer
 
 from noisylearn.cli import options as o
 from noisylearn.cli.output import json_text, print_json, print_table, print_text, progress
+from noisylearn.errors import UserError
 from noisylearn.papers import PAPERS, STUDIES, study
 from noisylearn.papers.pages import figure_cells, write_pages
 from noisylearn.papers.run import Result, measure, reproduce
@@ -40,6 +41,8 @@ def reproduce_command(
 
     Example: noisylearn reproduce anp-fig5 --scale small
     """
+    if part and item in ("list", "pages"):
+        raise UserError(f"--part goes with a study, not with '{item}'")
     if item == "list":
         _list(json)
     elif item == "pages":

@@ -8,7 +8,7 @@ import typer
 
 from noisylearn.cli.options import Json
 from noisylearn.cli.output import print_json, print_table, print_text
-from noisylearn.config import split_label
+from noisylearn.config import label_options, split_label
 from noisylearn.profiles import load_profile, profile_files
 from noisylearn.rules import REGISTRY, Rule, fitted, rule_class
 
@@ -39,7 +39,8 @@ def show_command(name: Annotated[str, typer.Argument(help="Name of the rule.")],
     print_text(f"{rule.name}: {rule.title}\n{rule.equation}   {rule.source}\n\n{inspect.getdoc(rule)}\n")
     if decorrelated:
         print_text(f"{name} decorrelates the inputs of every layer as well; see --decorrelation-rate.\n")
-    print_text("options: " + (", ".join(f"{f.name} = {f.default!r}" for f in fields(rule)) or "none"))
+    options = {f.name: f.default for f in fields(rule)} | label_options(name)
+    print_text("options: " + (", ".join(f"{key} = {value!r}" for key, value in options.items()) or "none"))
     print_text(f"profiles it can learn on: {', '.join(_profiles(rule)) or 'none'}")
 
 

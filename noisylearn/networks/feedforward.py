@@ -29,7 +29,7 @@ CONVNETS: dict[ConvnetName, tuple[tuple[tuple[int, int, int], ...], tuple[int, .
 
 def mlp(
     n_in: int,
-    hidden: Sequence[int],
+    hidden: int | Sequence[int],
     n_out: int,
     seed: int = 0,
     activation: Activation = "leaky-relu",
@@ -37,9 +37,12 @@ def mlp(
 ) -> nn.Sequential:
     """Flatten, Linear layers hidden1, hidden2, ... each with the activation, and a Linear readout.
 
-    Initialised from `seed`; the global random state is left alone. Raises UserError for an unknown name.
+    hidden: units of one layer, or of several; () for the readout alone.
+    Initialised from `seed`; the global random state is left alone. Raises UserError for an unknown name, and for
+    layers without units.
     """
-    kind, sizes = activation_type(activation), [n_in, *hidden]
+    kind, hidden = activation_type(activation), layer_sizes(hidden)
+    sizes = [n_in, *hidden]
     with seeded(seed):
         modules: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
         for i, (fan_in, fan_out) in enumerate(zip(sizes, hidden, strict=False), start=1):
@@ -126,9 +129,17 @@ def activation_type(name: Activation) -> type[nn.Module]:
 
 def hidden_sizes(n_hidden: int | Sequence[int]) -> list[int]:
     """Units of every hidden layer, of which a network in time has one at least. Raises UserError for none."""
-    sizes = [n_hidden] if isinstance(n_hidden, int) else list(n_hidden)
-    if not sizes or min(sizes) < 1:
+    sizes = layer_sizes(n_hidden)
+    if not sizes:
         raise UserError(f"n_hidden = {n_hidden}: give the units of at least one hidden layer")
+    return sizes
+
+
+def layer_sizes(units: int | Sequence[int]) -> list[int]:
+    """Units of every hidden layer. Raises UserError for a layer without any."""
+    sizes = [units] if isinstance(units, int) else list(units)
+    if sizes and min(sizes) < 1:
+        raise UserError(f"hidden layers of {units} units: give at least 1 to each")
     return sizes
 
 

@@ -42,6 +42,8 @@ class Spiking(nn.Module):
         sizes = hidden_sizes(n_hidden)
         if reset not in get_args(Reset):
             raise UserError(f"reset '{reset}'; choose {', '.join(get_args(Reset))}")
+        if not threshold > 0:
+            raise UserError(f"threshold {threshold}: neurons at rest would fire; give a positive membrane potential")
         options: dict[str, Any] = {"beta": beta, "threshold": threshold, "spike_grad": spike_grad}
         options |= {"reset_mechanism": reset, "reset_delay": reset == "subtract"}
         self.sizes, self.n_out = sizes, n_out

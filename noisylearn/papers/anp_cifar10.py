@@ -262,7 +262,7 @@ STUDIES = (
             "smoke": replace(_DIGITS, networks={"3 hidden": (32,) * 3}, epochs=20, rules=("anp", "danp", "bp")),
             "small": replace(_SMALL, networks={"3 hidden": (256,) * 3}),
             "large": replace(
-                _LARGE, networks={"3 hidden": (1024,) * 3}, rules=("bp", "np", "dnp", "anp", "danp")
+                _LARGE, networks={"3 hidden": (1024,) * 3}, rules=("bp", "np", "dnp", "anp", "danp", "dinp")
             ),
             "paper": replace(_PAPER, networks={"3 hidden": (1024,) * 3}),
         },
