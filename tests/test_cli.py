@@ -12,6 +12,7 @@ import pytest
 from small_runs import PCM, in_child, profile_text, small_task
 
 from noisylearn import cli, tasks
+from noisylearn.profiles import load_profile, profile_files
 from noisylearn.runs import RunFile
 from noisylearn.training import Training
 
@@ -118,6 +119,25 @@ def test_brackets_and_colons_are_shown_as_they_are(run, tmp_path):
 def test_profiles_show_plot(run, tmp_path):
     assert run("profiles", "show", PCM, "--plot", "a.png")[0] == 0
     assert (tmp_path / "a.png").stat().st_size > 1000
+
+
+def test_profiles_keys(run, document, refusal):
+    """Every table and key of every packaged profile is listed; a key and its bounds; equations of shared parts."""
+    listed = {table["name"]: {key["name"] for key in table["keys"]} for table in document("profiles", "keys")}
+    for name in profile_files():
+        for place, table in load_profile(name).cited_tables():
+            kind = getattr(table, "mode", getattr(table, "kind", ""))
+            known = listed[kind if kind in listed else place.rpartition(".")[2]]
+            assert {key for key, _, _ in table.numbers()} <= known | {"kind"}, (name, place)
+    sigma = next(key for key in document("profiles", "keys", "stuck-devices")["keys"] if key["name"] == "at_g_min")
+    assert sigma["takes"] == "a number >= 0 and <= 1"
+    assert (sigma["default"], sigma["meaning"]) == ("required", "share of the devices")
+    assert document("profiles", "keys", "relaxation")["keys"][2]["takes"] == "a list, each a curve"
+    out = run("profiles", "keys", "accumulate")[1]
+    assert "weight_at_full_scale: weight that one unit" in out
+    assert "once |chi| reaches the threshold" in out
+    assert "programming-noise" in run("profiles", "keys")[1]
+    assert "did you mean read-noise" in refusal("profiles", "keys", "reed-noise")
 
 
 def test_profiles_check(run, document, refusal, tmp_path):

@@ -1,6 +1,7 @@
 """The examples in the README and the docs run."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -28,12 +29,18 @@ def test_python_example_runs(code: str) -> None:
 
 
 def test_profile_example_is_valid() -> None:
-    from noisylearn.profiles import parse_profile
+    from noisylearn.profiles import HardwareProfile, parse_profile
     from noisylearn.rules import rules_for
 
-    (text,) = blocks(ROOT / "docs" / "profiles.md", "toml")
+    text, pulsed = blocks(ROOT / "docs" / "profiles.md", "toml")
     assert parse_profile(text).name == "my-device"
     assert rules_for(parse_profile(text)) == ["ANP(baseline='noisy')", "BP()"]
+    whole, part = tomllib.loads(text), tomllib.loads(pulsed)
+    whole["specification"] = {"date": whole["specification"]["date"]} | part["specification"]
+    whole["calibration"]["effects"] = part["calibration"]["effects"]
+    profile = HardwareProfile.model_validate(whole | {"write": part["write"]})
+    assert profile.in_place is not None
+    assert rules_for(profile) == ["ANP(baseline='noisy')", "BP()"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -19,6 +19,7 @@ LAYERS = [
     {"effects"},
     {"write", "layers", "neurons", "cores"},
     {"profiles"},
+    {"profile_keys"},
     {"tiles", "decorrelate", "normalize"},
     {"crossbar"},
     {"passes"},

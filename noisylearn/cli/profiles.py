@@ -1,4 +1,4 @@
-"""`noisylearn profiles`: list, show, check."""
+"""`noisylearn profiles`: list, show, keys, check."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,7 +8,8 @@ import typer
 from noisylearn.cli.options import Json, Only, Without, chosen_profile
 from noisylearn.cli.output import print_json, print_table, print_text
 from noisylearn.effects import Curve
-from noisylearn.errors import UserError
+from noisylearn.errors import UserError, unknown_name
+from noisylearn.profile_keys import Table, keys, tables
 from noisylearn.profiles import HardwareProfile, load_profile, profile_files
 from noisylearn.records import CitedRecord
 from noisylearn.rules import rules_for
@@ -54,6 +55,41 @@ def show_command(
     print_table("numbers", ["where", "key", "value", "status", "source"], rows)
     for key, source in profile.sources.items():
         print_text(f"[{key}] {source.citation} {source.url}".rstrip())
+
+
+@app.command("keys")
+def keys_command(
+    table: Annotated[str | None, typer.Argument(help="An effect, or another table, for example mapping.")] = None,
+    json: Json = False,
+) -> None:
+    """What a profile may state: all its tables, or the keys of one, with their values and equations.
+
+    Example: noisylearn profiles keys programming-noise
+    """
+    known = tables()
+    if table is None:
+        if json:
+            print_json([_keys_document(one) for one in known.values()])
+            return
+        rows = [[one.name, one.heading, ", ".join(key.name for key in keys(one))] for one in known.values()]
+        print_table("tables of a profile", ["name", "heading in the file", "keys"], rows)
+        return
+    if table not in known:
+        raise unknown_name("table of a profile", table, known)
+    one = known[table]
+    if json:
+        print_json(_keys_document(one))
+        return
+    print_text(f"{one.heading}\n\n{one.meaning}\n")
+    rows = [[key.name, key.takes, key.default, key.meaning] for key in keys(one)]
+    n_columns = 4 if any(row[-1] for row in rows) else 3
+    columns = ["key", "takes", "default", "what"]
+    print_table("keys, beside status and source", columns[:n_columns], [row[:n_columns] for row in rows])
+
+
+def _keys_document(table: Table) -> dict[str, Any]:
+    own = [key._asdict() for key in keys(table)]
+    return {"name": table.name, "heading": table.heading, "meaning": table.meaning, "keys": own}
 
 
 @app.command("check")
