@@ -94,11 +94,12 @@ def bare(n_hidden: int, length: int, device: torch.device, online: bool = False)
     """What no ANP with two passes can do without, hand-written: products, normal numbers, tanh, gradient and update.
 
     No losses, norms or differences; the numbers are of the right size and shape alone. online: gradient, update and
-    the copy of the weights that is programmed, at every step.
+    the copy of the weights that is programmed, at every step. Without: the weights of all steps column by column.
     """
     inputs = series(length, device)[0].repeat_interleave(2, 1)
     weight = torch.randn(n_hidden, n_hidden + 1, device=device).div_(n_hidden**0.5)
-    programmed, state = weight.clone(), torch.zeros(2 * BATCH, n_hidden, device=device)
+    programmed = weight.clone() if online else weight.T.contiguous().T
+    state = torch.zeros(2 * BATCH, n_hidden, device=device)
 
     def update(seen: Tensor, change: Tensor) -> None:
         weight.add_(change.T @ seen, alpha=-1e-9)
