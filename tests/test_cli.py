@@ -12,6 +12,7 @@ import pytest
 from small_runs import PCM, in_child, profile_text, small_task
 
 from noisylearn import cli, tasks
+from noisylearn.cli.output import warn_of_growth
 from noisylearn.profiles import load_profile, profile_files
 from noisylearn.runs import RunFile
 from noisylearn.training import Training
@@ -119,6 +120,14 @@ def test_brackets_and_colons_are_shown_as_they_are(run, tmp_path):
 def test_profiles_show_plot(run, tmp_path):
     assert run("profiles", "show", PCM, "--plot", "a.png")[0] == 0
     assert (tmp_path / "a.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(("last", "warned"), [(0.2, 0), (0.7, 1), (float("nan"), 1)])
+def test_a_loss_that_grew_is_named(last, warned):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        warn_of_growth({"loss_first_tenth": 0.1, "loss_last_tenth": last}, lr=0.01)
+    assert [str(w.message).partition(":")[2] for w in caught] == warned * [" --lr 0.01 is too large here, try a tenth"]
 
 
 def test_profiles_keys(run, document, refusal):

@@ -7,7 +7,7 @@ import numpy as np
 import typer
 
 from noisylearn.cli import options as o
-from noisylearn.cli.output import print_json, print_table, print_text, progress
+from noisylearn.cli.output import print_json, print_table, print_text, progress, warn_of_growth
 from noisylearn.errors import UserError
 from noisylearn.lava.netfile import LavaNet, read_net
 from noisylearn.lava.runner import TIMEOUT_S, LavaResult, run_net, write_result
@@ -40,6 +40,8 @@ def run_command(
     if out is not None:
         write_result(out, content, result)
     document = _document(content, result, compares=learn and replay and steps == content.steps)
+    if learn:
+        warn_of_growth(document, content.lr)
     not_compared = ""
     if replay and steps != content.steps:
         not_compared = f"not compared with torch, which learned for {content.steps} steps: say --steps {content.steps}"

@@ -7,7 +7,7 @@ import numpy as np
 import typer
 
 from noisylearn.cli import options as o
-from noisylearn.cli.output import print_json, print_table, print_text, progress, waiting
+from noisylearn.cli.output import print_json, print_table, print_text, progress, waiting, warn_of_growth
 from noisylearn.errors import UserError
 from noisylearn.lava.integers import IntegerOptions, IntegerResult, emulate
 from noisylearn.lava.netfile import read_net
@@ -52,6 +52,8 @@ def run_command(
     with waiting(f"{content.rule.name} in integers"):
         plan, result = emulate(content, options)
     document = _document(result)
+    if learn:
+        warn_of_growth(document, content.lr if lr is None else lr)
     if lava:
         with progress("nothing was kept, and no Lava process is left") as bar:
             on_step = bar.run(f"{content.rule.name} in Lava, fixed point")

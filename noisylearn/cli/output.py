@@ -1,7 +1,8 @@
 """What commands print: tables for people, one JSON document for machines, progress on standard error."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -112,6 +113,19 @@ class ProgressLine:
             self._bar.update(line, description=label, completed=round(1000 * share))
 
         return on_progress
+
+
+GROWN = 3.0  # times: more than the spread of a tenth of a short run
+
+
+def warn_of_growth(document: Mapping[str, Any], lr: float) -> None:
+    """Warn of a network that learned the wrong way, from its losses at the start and at the end."""
+    first, last = document["loss_first_tenth"], document["loss_last_tenth"]
+    if not last <= GROWN * first:
+        warnings.warn(
+            f"the loss grew from {first:.3g} to {last:.3g} while it learned: --lr {lr:g} is too large here, try a tenth",
+            stacklevel=2,
+        )
 
 
 def split_list(text: str, option: str) -> list[str]:
