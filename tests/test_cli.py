@@ -127,7 +127,7 @@ def test_a_loss_that_grew_is_named(last, warned):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         warn_of_growth({"loss_first_tenth": 0.1, "loss_last_tenth": last}, lr=0.01)
-    assert [str(w.message).partition(":")[2] for w in caught] == warned * [" --lr 0.01 is too large here, try a tenth"]
+    assert [str(w.message).partition(":")[2] for w in caught] == warned * [" --lr 0.01 is too large, try a tenth"]
 
 
 def test_profiles_keys(run, document, refusal):

@@ -123,7 +123,7 @@ def warn_of_growth(document: Mapping[str, Any], lr: float) -> None:
     first, last = document["loss_first_tenth"], document["loss_last_tenth"]
     if not last <= GROWN * first:
         warnings.warn(
-            f"the loss grew from {first:.3g} to {last:.3g} while it learned: --lr {lr:g} is too large here, try a tenth",
+            f"the loss grew from {first:.3g} to {last:.3g} while it learned: --lr {lr:g} is too large, try a tenth",
             stacklevel=2,
         )
 
