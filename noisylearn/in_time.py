@@ -4,13 +4,15 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 
 
 class ReadAfterwards(nn.Module):
     """A network in time with forward(x_t, state) = (read(hidden_t), state), hidden_t and state of hidden(x_t, state).
 
     `read` takes rows (samples, ...) and treats all of them alike; what it gives does not enter the state. Along a
-    sequence it then runs once, over the rows of all steps. Hooks on the network make it go step by step.
+    sequence it then runs once, over the rows of all steps, and hooks inside it see those. Hooks on the network itself
+    make it go step by step.
     """
 
     def hidden(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
@@ -30,5 +32,6 @@ def parts_of(model: nn.Module) -> tuple[Callable[..., Any], Callable[[Tensor], T
     """(hidden, read) of a model that may be run by them; None where somebody watches or replaced `forward`."""
     if not isinstance(model, ReadAfterwards) or type(model).forward is not ReadAfterwards.forward:
         return None
-    is_watched = model._forward_hooks or model._forward_pre_hooks or "forward" in vars(model)
+    hooks = model._forward_hooks, model._forward_pre_hooks, model._backward_hooks, model._backward_pre_hooks
+    is_watched = any(hooks) or _has_any_global_hook() or "forward" in vars(model)
     return None if is_watched else (model.hidden, model.read)

@@ -15,6 +15,8 @@ from noisylearn.layers import weight_layers
 from noisylearn.passes import LayerReading, PassRunner, Plan, Readings, check_samples
 from noisylearn.profiles import Observable
 
+SILENT_STEPS = 5  # of one sample and coarse codes, some steps are silent on a noisy machine
+
 
 class SilentChipWarning(UserWarning):
     """Passes of a machine that do not differ, so that there is nothing to learn from."""
@@ -57,6 +59,7 @@ class OwnChip:
         self.profile = Offer(name)
         self.layers = weight_layers(model)
         self._runner = PassRunner(model, Draws(0))
+        self._silent_steps = 0
         self.program()
 
     @torch.no_grad()
@@ -78,10 +81,13 @@ class OwnChip:
         return Readings(torch.stack([output for output, _ in runs]), layers, last=next(reversed(layers)))
 
     def _warn_of_silence(self, layers: Mapping[str, LayerReading]) -> None:
-        if all(bool((reading.activity == reading.activity[:1]).all()) for reading in layers.values()):
+        silent = all(bool((reading.activity == reading.activity[:1]).all()) for reading in layers.values())
+        self._silent_steps = self._silent_steps + 1 if silent else 0
+        if self._silent_steps == SILENT_STEPS:
             warnings.warn(
-                f"chip '{self.profile.name}': all passes read the same pre-activations, to the last bit: without noise "
-                "nothing is learned; is it switched off, or does the driver give an earlier reading again?",
+                f"chip '{self.profile.name}': all passes of {SILENT_STEPS} steps in a row read the same "
+                "pre-activations, to the last bit: without noise nothing is learned; is it switched off, too small for "
+                "the converters, or does the driver give an earlier reading again?",
                 SilentChipWarning,
                 stacklevel=4,
             )

@@ -334,7 +334,10 @@ def _one_step(model: nn.Module, run: Callable[..., Any], x: Tensor, state: Any) 
     except (RuntimeError, TypeError) as error:
         raise _misfit(model, x, error) from error
     if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[0], Tensor)):
-        raise UserError(f"{type(model).__name__} in time: forward(x_t, state) has to return (y_t, state)")
+        call = "forward(x_t, state) has to return (y_t, state)"
+        if run is not model:
+            call = "hidden(x_t, state) has to return (hidden_t, state), hidden_t one tensor"
+        raise UserError(f"{type(model).__name__} in time: {call}")
     return found
 
 

@@ -182,24 +182,25 @@ def run(
     norm = inputs.shape[1] if online else float(mask.sum())
     states: dict[Any, Any] = {}
     past: deque[Readings] = deque(maxlen=_window(time))
-    losses: list[Tensor] = []
-    stretches = zip(
-        inputs.split(length), targets.split(length), mask.split(length), counting_stretches(mask, length), strict=True
-    )
+    counting = iter(counting_stretches(mask, length))
+    losses = torch.full((len(inputs),), math.nan, dtype=torch.float64, device=mask.device)
     with watch_firing(getattr(chip, "neurons", {})):
-        for i, (x, target, counted, counts) in enumerate(stretches):
-            span = Span(chip, x, target, counted * (counted.numel() / norm), loss_fn, time, states)
+        for start in range(0, len(inputs), length):
+            part = slice(start, start + length)
+            weights = mask[part] * (mask[part].numel() / norm)
+            span = Span(chip, inputs[part], targets[part], weights, loss_fn, time, states)
             estimate = _estimate(rule, span, past)
             assert span.step_losses is not None
-            losses.append(_mean_losses(span.step_losses[0], counted))
-            _check_finite(losses[-1], i * length, span)
+            losses[part] = _mean_losses(span.step_losses[0], mask[part])
+            _check_finite(losses[part], start, span)
+            counts = next(counting)
             if counts:
-                apply(_of_counting(estimate, counted))
+                apply(_of_counting(estimate, mask[part]))
             if counts and online and optimizer is not None:
                 optimizer.step()
                 if rule.on_chip:
                     chip.program()
-    return torch.cat(losses).to(mask.dtype)
+    return losses.to(mask.dtype)
 
 
 def counting_stretches(mask: Tensor, length: int) -> list[bool]:

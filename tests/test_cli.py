@@ -122,12 +122,14 @@ def test_profiles_show_plot(run, tmp_path):
     assert (tmp_path / "a.png").stat().st_size > 1000
 
 
-@pytest.mark.parametrize(("last", "warned"), [(0.2, 0), (0.7, 1), (float("nan"), 1)])
-def test_a_loss_that_grew_is_named(last, warned):
+@pytest.mark.parametrize(
+    ("last", "samples", "warned"), [(0.2, 500, 0), (0.7, 500, 1), (0.7, 30, 0), (float("nan"), 30, 1)]
+)
+def test_a_loss_that_grew_is_named(last, samples, warned):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        warn_of_growth({"loss_first_tenth": 0.1, "loss_last_tenth": last}, lr=0.01)
-    assert [str(w.message).partition(":")[2] for w in caught] == warned * [" --lr 0.01 is too large, try a tenth"]
+        warn_of_growth({"loss_first_tenth": 0.1, "loss_last_tenth": last}, samples, 0.01, "export with --lr")
+    assert [str(w.message).partition(", ")[2] for w in caught] == warned * ["try a tenth (export with --lr 0.001)"]
 
 
 def test_profiles_keys(run, document, refusal):

@@ -56,15 +56,16 @@ def loss(t: Tensor):
 def test_passes_that_do_not_differ_are_named() -> None:
     model, (x, t) = tanh_net(3, 4, 2), sample_batch(7, 3, 2)
     (noise,) = noise_of(1)
-    for index, warned in ((0, True), (1, False)):
-        second = [n + index for n in noise]
-        chip = nl.OwnChip(model, Recorded(model, [list(noise), second]), name="bench")
+    other = [n + 1 for n in noise]
+    for steps, warned in (([noise] * 5, 1), ([noise] * 9, 1), ([noise] * 4 + [other] + [noise] * 4, 0)):
+        passes = [list(n) for second in steps for n in (noise, second)]
+        chip = nl.OwnChip(model, Recorded(model, passes), name="bench")
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            ANP(baseline="noisy").estimate(chip, x, loss(t))
-        assert [str(w.message).partition(",")[0] for w in caught] == warned * [
-            "chip 'bench': all passes read the same pre-activations"
-        ]
+            for _ in steps:
+                ANP(baseline="noisy").estimate(chip, x, loss(t))
+        message = "chip 'bench': all passes of 5 steps in a row read the same pre-activations"
+        assert [str(w.message).partition(",")[0] for w in caught] == warned * [message]
 
 
 def test_anp_from_readings_alone_is_the_closed_form() -> None:

@@ -377,6 +377,26 @@ def test_a_readout_for_all_steps_at_once_is_that_of_every_step(rule: Rule, bias:
     torch.testing.assert_close(*found, rtol=1e-12, atol=1e-7 if rule.perturbs else 1e-14)
 
 
+@pytest.mark.filterwarnings("ignore:Full backward hook is firing")
+def test_backward_hooks_on_the_network_see_every_step() -> None:
+    model, (inputs, targets), watch = net(), sequences(), mock.Mock(return_value=None)
+    model.register_full_backward_hook(watch)
+    BPTT().run(Chip(model), inputs, targets, squared)
+    assert watch.call_count == T
+
+
+def test_a_hidden_step_that_gives_no_tensor_is_named() -> None:
+    class Odd(RNN):
+        def hidden(self, x: Tensor, state: Any = None) -> tuple[Any, Any]:
+            return (x.new_zeros(len(x), H), x), state
+
+        def read(self, hidden: Any) -> Tensor:
+            return super().read(hidden[0])
+
+    with pytest.raises(UserError, match=r"Odd .*hidden_t one tensor"):
+        Chip(Odd(N_IN, H, N_OUT).double()).along(sequences()[0], None, Plan(((False, False),)))
+
+
 def test_a_network_with_a_forward_of_its_own_is_run_by_it() -> None:
     class Doubled(RNN):
         def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:

@@ -41,7 +41,7 @@ def run_command(
         write_result(out, content, result)
     document = _document(content, result, compares=learn and replay and steps == content.steps)
     if learn:
-        warn_of_growth(document, content.lr)
+        warn_of_growth(document, len(result.losses), content.lr, "export with --lr")
     not_compared = ""
     if replay and steps != content.steps:
         not_compared = f"not compared with torch, which learned for {content.steps} steps: say --steps {content.steps}"

@@ -53,11 +53,11 @@ def run_command(
         plan, result = emulate(content, options)
     document = _document(result)
     if learn:
-        warn_of_growth(document, content.lr if lr is None else lr)
+        warn_of_growth(document, len(result.losses), content.lr if lr is None else lr, "--lr")
     if lava:
         with progress("nothing was kept, and no Lava process is left") as bar:
             on_step = bar.run(f"{content.rule.name} in Lava, fixed point")
-            executed = run_net_in_integers(net, options, timeout or TIMEOUT_S, on_step)
+            executed = run_net_in_integers(net, options, TIMEOUT_S if timeout is None else timeout, on_step)
         document |= {"lava_steps_per_s": executed.steps / max(executed.seconds, 1e-9)}
         document |= {"numbers_that_differ_from_lava": _differences(result, executed)}
     if json:

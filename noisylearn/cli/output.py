@@ -1,6 +1,7 @@
 """What commands print: tables for people, one JSON document for machines, progress on standard error."""
 
 import json
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -115,15 +116,16 @@ class ProgressLine:
         return on_progress
 
 
-GROWN = 3.0  # times: more than the spread of a tenth of a short run
+GROWN, ENOUGH_SAMPLES = 3.0, 500  # in fewer a tenth of them is too few to tell
 
 
-def warn_of_growth(document: Mapping[str, Any], lr: float) -> None:
+def warn_of_growth(document: Mapping[str, Any], n_samples: int, lr: float, remedy: str) -> None:
     """Warn of a network that learned the wrong way, from its losses at the start and at the end."""
     first, last = document["loss_first_tenth"], document["loss_last_tenth"]
-    if not last <= GROWN * first:
+    if math.isnan(last) or (n_samples >= ENOUGH_SAMPLES and last > GROWN * first):
         warnings.warn(
-            f"the loss grew from {first:.3g} to {last:.3g} while it learned: --lr {lr:g} is too large, try a tenth",
+            f"the loss grew from {first:.3g} to {last:.3g} while it learned: the learning rate {lr:g} is too large, "
+            f"try a tenth ({remedy} {lr / 10:g})",
             stacklevel=2,
         )
 

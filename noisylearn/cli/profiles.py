@@ -73,6 +73,10 @@ def keys_command(
             return
         rows = [[one.name, one.heading, ", ".join(key.name for key in keys(one))] for one in known.values()]
         print_table("tables of a profile", ["name", "heading in the file", "keys"], rows)
+        print_text(
+            "Besides: schema_version, name, title, description and observable at the top; [sources.KEY] with citation "
+            "and url; date in [specification] and [calibration]; status and source in every table above."
+        )
         return
     if table not in known:
         raise unknown_name("table of a profile", table, known)
