@@ -205,7 +205,8 @@ def run(
 
 def counting_stretches(mask: Tensor, length: int) -> list[bool]:
     """Of every stretch of so many steps, whether the loss of any of them counts: elsewhere nothing learns."""
-    return [bool(stretch.any()) for stretch in mask.flatten(1).any(1).cpu().split(length)]
+    counts = mask.flatten(1).any(1).tolist()
+    return [any(counts[start : start + length]) for start in range(0, len(counts), length)]
 
 
 def _of_counting(estimate: Estimate, mask: Tensor) -> Estimate:
