@@ -13,8 +13,8 @@ from noisylearn.crossbar import Crossbar, Digital, StraightThrough
 from noisylearn.draws import Draws, StreamOf
 from noisylearn.effects import Setting
 from noisylearn.errors import UserError
-from noisylearn.in_time import parts_of
 from noisylearn.layers import WeightLayer, apply_weights, columns_in_a_row, exact_convolutions
+from noisylearn.read_afterwards import parts_of
 
 PlacedLayer = Crossbar | Digital | StraightThrough
 Placed = Mapping[str, PlacedLayer]

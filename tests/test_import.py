@@ -14,7 +14,7 @@ PACKAGE = Path(noisylearn.__file__).parent
 
 # From the ground up; a module imports only what stands in an earlier layer, or its own package's siblings above it.
 LAYERS = [
-    {"version", "errors", "losses", "allocator", "in_time"},
+    {"version", "errors", "losses", "allocator", "read_afterwards"},
     {"draws", "records", "replace"},
     {"effects"},
     {"write", "layers", "neurons", "cores"},

@@ -7,7 +7,7 @@ import numpy as np
 import typer
 
 from noisylearn.cli import options as o
-from noisylearn.cli.output import print_json, print_table, print_text, progress, warn_of_growth
+from noisylearn.cli.output import loss_tenths, print_json, print_table, print_text, progress, warn_of_growth
 from noisylearn.errors import UserError
 from noisylearn.lava.netfile import LavaNet, read_net
 from noisylearn.lava.runner import TIMEOUT_S, LavaResult, run_net, write_result
@@ -59,11 +59,9 @@ def run_command(
 
 
 def _document(net: LavaNet, result: LavaResult, compares: bool) -> dict[str, Any]:
-    tenth = max(len(result.losses) // 10, 1)
     document = {
         "steps": len(result.losses),
-        "loss_first_tenth": float(np.mean(result.losses[:tenth])),
-        "loss_last_tenth": float(np.mean(result.losses[-tenth:])),
+        **loss_tenths(result.losses),
         "steps_per_s": result.steps_per_s,
         "processes": result.n_processes,
     }

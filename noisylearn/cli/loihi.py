@@ -7,7 +7,7 @@ import numpy as np
 import typer
 
 from noisylearn.cli import options as o
-from noisylearn.cli.output import print_json, print_table, print_text, progress, waiting, warn_of_growth
+from noisylearn.cli.output import loss_tenths, print_json, print_table, print_text, progress, waiting, warn_of_growth
 from noisylearn.errors import UserError
 from noisylearn.lava.integers import IntegerOptions, IntegerResult, emulate
 from noisylearn.lava.netfile import read_net
@@ -74,12 +74,9 @@ def _explain(plan: Lowered, result: IntegerResult) -> None:
 
 
 def _document(result: IntegerResult) -> dict[str, Any]:
-    losses = result.losses[:, 1]
-    tenth = max(len(losses) // 10, 1)
     return {
-        "samples": len(losses),
-        "loss_first_tenth": float(losses[:tenth].mean()),
-        "loss_last_tenth": float(losses[-tenth:].mean()),
+        "samples": len(result.losses),
+        **loss_tenths(result.losses[:, 1]),
         "steps_per_s": result.steps / max(result.seconds, 1e-9),
     }
 

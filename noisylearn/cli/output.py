@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -114,6 +115,15 @@ class ProgressLine:
             self._bar.update(line, description=label, completed=round(1000 * share))
 
         return on_progress
+
+
+def loss_tenths(losses: np.ndarray) -> dict[str, float]:
+    """Mean loss of the first and of the last tenth of a run, (samples,)."""
+    tenth = max(len(losses) // 10, 1)
+    return {
+        "loss_first_tenth": float(np.mean(losses[:tenth])),
+        "loss_last_tenth": float(np.mean(losses[-tenth:])),
+    }
 
 
 GROWN, ENOUGH_SAMPLES = 3.0, 500  # in fewer a tenth of them is too few to tell

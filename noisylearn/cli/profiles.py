@@ -1,5 +1,6 @@
 """`noisylearn profiles`: list, show, keys, check."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -67,25 +68,28 @@ def keys_command(
     Example: noisylearn profiles keys programming-noise
     """
     known = tables()
-    if table is None:
-        if json:
-            print_json([_keys_document(one) for one in known.values()])
-            return
-        rows = [[one.name, one.heading, ", ".join(key.name for key in keys(one))] for one in known.values()]
-        print_table("tables of a profile", ["name", "heading in the file", "keys"], rows)
-        print_text(
-            "Besides: schema_version, name, title, description and observable at the top; [sources.KEY] with citation "
-            "and url; date in [specification] and [calibration]; status and source in every table above."
-        )
-        return
-    if table not in known:
+    if table is not None and table not in known:
         raise unknown_name("table of a profile", table, known)
-    one = known[table]
     if json:
-        print_json(_keys_document(one))
-        return
-    print_text(f"{one.heading}\n\n{one.meaning}\n")
-    rows = [[key.name, key.takes, key.default, key.meaning] for key in keys(one)]
+        print_json([_keys_document(one) for one in known.values()] if table is None else _keys_document(known[table]))
+    elif table is None:
+        _print_tables(known.values())
+    else:
+        _print_keys(known[table])
+
+
+def _print_tables(known: Iterable[Table]) -> None:
+    rows = [[one.name, one.heading, ", ".join(key.name for key in keys(one))] for one in known]
+    print_table("tables of a profile", ["name", "heading in the file", "keys"], rows)
+    print_text(
+        "Besides: schema_version, name, title, description and observable at the top; [sources.KEY] with citation "
+        "and url; date in [specification] and [calibration]; status and source in every table above."
+    )
+
+
+def _print_keys(table: Table) -> None:
+    print_text(f"{table.heading}\n\n{table.meaning}\n")
+    rows = [[key.name, key.takes, key.default, key.meaning] for key in keys(table)]
     n_columns = 4 if any(row[-1] for row in rows) else 3
     columns = ["key", "takes", "default", "what"]
     print_table("keys, beside status and source", columns[:n_columns], [row[:n_columns] for row in rows])

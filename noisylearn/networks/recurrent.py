@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from noisylearn.decorrelate import Decorrelation
-from noisylearn.in_time import ReadAfterwards
 from noisylearn.networks.feedforward import Activation, activation_type, hidden_sizes, seeded
+from noisylearn.read_afterwards import ReadAfterwards
 
 State = tuple[Tensor, ...]
 

@@ -73,8 +73,9 @@ def pieces(size: Size, seeds: Sequence[int]) -> list[Piece]:
     for name in size.profiles:
         own = on_devices(name)
         for rule in size.rules:
-            noises = {_dnp(name, sigma): own.injecting(sigma) for sigma in SIGMAS}
-            placed = noises if rule == "dnp" else {f"{name} {rule}": own}
+            placed = {f"{name} {rule}": own}
+            if rule == "dnp":
+                placed = {_dnp(name, sigma): own.injecting(sigma) for sigma in SIGMAS}
             found += [
                 training(n, size.task, rule, profile, seeds, options, size.search) for n, profile in placed.items()
             ]
@@ -121,9 +122,9 @@ BEHIND_BP = 10.0  # points
 
 
 def plot(size: Size, found: Found, file: Path) -> None:
+    chosen = _chosen(size, found)
     with panels(file, size.profiles, width=3.6) as axes:
         for ax, name in zip(axes, size.profiles, strict=True):
-            chosen = _chosen(size, found)
             values = {rule.upper(): 100 * finals(chosen[f"{name} {rule}"], "held_out_accuracy") for rule in size.rules}
             bars(ax, values, color=[style_of(rule)["color"] for rule in size.rules if len(values[rule.upper()])])
             ax.set(ylabel="test accuracy on the chip (%)", ylim=(0, 100))
