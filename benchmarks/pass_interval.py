@@ -17,8 +17,8 @@ import torch.nn.functional as F
 
 import noisylearn as nl
 from noisylearn.cli.output import print_table
-from noisylearn.passes import Plan
 from noisylearn.profiles import profile_files
+from noisylearn.readings import Plan
 
 BATCH, REPEATS = 100, 200
 

@@ -48,10 +48,12 @@ def series(length: int, device: torch.device) -> tuple[Tensor, Tensor]:
     return inputs, inputs.roll(-15, 0)
 
 
-def by_rule(rule: nl.rules.Rule, n_hidden: int, length: int, device: torch.device, rate: float = 0.0) -> Callable:
+def by_rule(
+    rule: nl.rules.Rule, n_hidden: int, length: int, device: torch.device, rate: float = 0.0, graphs: bool = False
+) -> Callable:
     """A training step along one batch of sequences, on gaussian-node."""
     model = nl.networks.RNN(1, n_hidden, 1, decorrelation_rate=rate).to(device)
-    chip = nl.Chip(model, "gaussian-node", seed=0)
+    chip = nl.Chip(model, "gaussian-node", seed=0, cuda_graphs=graphs)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
     inputs, targets = series(length, device)
 
@@ -126,7 +128,7 @@ def bare(n_hidden: int, length: int, device: torch.device, online: bool = False)
 def contenders(n_hidden: int, device: torch.device) -> dict[str, Callable]:
     cell = nl.networks.RNN(1, n_hidden, 1).to(device)
     fused = Fused(n_hidden).to(device)
-    return {
+    found = {
         "BPTT, autograd over the same cell": by_autograd(cell, looped(cell), LENGTH, device),
         "BPTT, torch.nn.RNN": by_autograd(fused, fused, LENGTH, device),
         "BPTT, noisylearn": by_rule(nl.rules.BPTT(), n_hidden, LENGTH, device),
@@ -134,6 +136,10 @@ def contenders(n_hidden: int, device: torch.device) -> dict[str, Callable]:
         "DANP noisy": by_rule(ANP_RULE, n_hidden, LENGTH, device, rate=1e-4),
         "ANP's products, noise and tanh alone": bare(n_hidden, LENGTH, device),
     }
+    if device.type == "cuda":
+        for name, rate in (("ANP noisy", 0.0), ("DANP noisy", 1e-4)):
+            found[f"{name}, CUDA graph"] = by_rule(ANP_RULE, n_hidden, LENGTH, device, rate, graphs=True)
+    return found
 
 
 def steps(seconds: float, device: torch.device, as_json: bool) -> None:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from noisylearn.errors import UserError
 from noisylearn.layers import WeightLayer, parameter_gradients
-from noisylearn.passes import LayerReading, Plan, Readings
 from noisylearn.profiles import Machine
+from noisylearn.readings import LayerReading, Plan, Readings
 
 Baseline = Literal["clean", "noisy", "mean"]
 Passes = slice | list[int]  # index of some passes

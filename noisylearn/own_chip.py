@@ -12,8 +12,9 @@ from noisylearn.crossbar import Digital
 from noisylearn.draws import Draws
 from noisylearn.errors import UserError
 from noisylearn.layers import weight_layers
-from noisylearn.passes import LayerReading, PassRunner, Plan, Readings, check_samples
+from noisylearn.passes import PassRunner, check_samples
 from noisylearn.profiles import Observable
+from noisylearn.readings import LayerReading, Plan, Readings
 
 SILENT_STEPS = 5  # of one sample and coarse codes, some steps are silent on a noisy machine
 

@@ -32,6 +32,10 @@ def parts_of(model: nn.Module) -> tuple[Callable[..., Any], Callable[[Tensor], T
     """(hidden, read) of a model that may be run by them; None where somebody watches or replaced `forward`."""
     if not isinstance(model, ReadAfterwards) or type(model).forward is not ReadAfterwards.forward:
         return None
-    hooks = model._forward_hooks, model._forward_pre_hooks, model._backward_hooks, model._backward_pre_hooks
-    is_watched = any(hooks) or _has_any_global_hook() or "forward" in vars(model)
-    return None if is_watched else (model.hidden, model.read)
+    return None if has_hooks(model) or "forward" in vars(model) else (model.hidden, model.read)
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether anything runs beside the forward of a module itself."""
+    hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
+    return any(hooks) or _has_any_global_hook()

@@ -16,7 +16,7 @@ from torch import Tensor
 from noisylearn.errors import RunawayError, UserError
 from noisylearn.estimate import AnyChip, Estimate, Observation, sample_losses
 from noisylearn.neurons import watch_firing
-from noisylearn.passes import LayerReading, Plan, Readings
+from noisylearn.readings import LayerReading, Plan, Readings
 
 Credit = Literal["local", "sequence", "reward-to-go", "trace"]
 Update = Literal["online", "sequence"]

@@ -19,8 +19,8 @@ from noisylearn.draws import Draws
 from noisylearn.errors import RunawayError, UserError
 from noisylearn.estimate import Observation
 from noisylearn.normalize import NeuronNorms
-from noisylearn.passes import Plan
 from noisylearn.profiles import HardwareProfile
+from noisylearn.readings import Plan
 from noisylearn.rules import BP, BPTT
 from noisylearn.runs import Tree, tensors
 from noisylearn.sequence import Span, counting_stretches, estimate_along

@@ -18,8 +18,9 @@ from noisylearn.chip import CleanBaselineWarning, NoiseLevelWarning, Uncalibrate
 from noisylearn.draws import RecordedDraws, StreamOf
 from noisylearn.effects.base import Effect, Lifetime, Setting, Site, State
 from noisylearn.estimate import Observation
-from noisylearn.passes import PassRunner, Plan
+from noisylearn.passes import PassRunner
 from noisylearn.profiles import load_profile, profile_files
+from noisylearn.readings import Plan
 from noisylearn.rules import ANP, BP, NP
 
 PCM = machine(PROGRAMMING, DRIFT, ONE_OVER_F, devices=True)

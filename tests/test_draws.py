@@ -10,7 +10,7 @@ from scipy import stats
 
 from noisylearn import Chip
 from noisylearn.draws import Draws, RecordedDraws, ReplayedDraws, StreamOf, stream_seed
-from noisylearn.passes import Plan
+from noisylearn.readings import Plan
 
 NAME = st.lists(st.text("abcdef.-0123", min_size=1, max_size=6), min_size=1, max_size=4).map(tuple)
 

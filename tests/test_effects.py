@@ -20,8 +20,8 @@ from torch import nn
 from noisylearn import Chip
 from noisylearn.draws import Draws, StreamOf
 from noisylearn.effects import AnyEffect, Curve, Effect, OneOverFReadNoise, PowerLawDrift, ProgrammingNoise, Setting
-from noisylearn.passes import Plan
 from noisylearn.profiles import load_profile
+from noisylearn.readings import Plan
 
 ALARM = 1e-5
 N = 100_000

@@ -15,13 +15,16 @@ PACKAGE = Path(noisylearn.__file__).parent
 # From the ground up; a module imports only what stands in an earlier layer, or its own package's siblings above it.
 LAYERS = [
     {"version", "errors", "losses", "allocator", "read_afterwards"},
-    {"draws", "records", "replace"},
+    {"draws", "records", "replace", "graphs"},
     {"effects"},
     {"write", "layers", "neurons", "cores"},
     {"profiles"},
     {"profile_keys"},
     {"tiles", "decorrelate", "normalize"},
+    {"readings"},
     {"crossbar"},
+    {"stacked"},
+    {"recorded"},
     {"passes"},
     {"chip", "own_chip", "aihwkit_tiles"},
     {"estimate"},

@@ -19,8 +19,8 @@ from torch import nn
 from noisylearn import Chip
 from noisylearn.draws import Draws, StreamOf
 from noisylearn.effects import RandomTelegraphNoise, TelegraphNode
-from noisylearn.passes import Plan
 from noisylearn.profiles import HardwareProfile
+from noisylearn.readings import Plan
 
 ALARM = 1e-5
 N = 20_000

@@ -175,6 +175,7 @@ def test_command_killed_at_a_random_moment(tmp_path):
 
 def command_in_child(arguments):
     os.dup2(2, 1)
+    torch.set_num_threads(1)  # as the command it is compared with: sums are split among threads
     tasks.load = WHOLE_TASK
     sys.argv = ["noisylearn", *arguments]
     cli.main()

@@ -18,8 +18,8 @@ from noisylearn import Chip, UserError
 from noisylearn.decorrelate import decorrelations
 from noisylearn.draws import Draws, RecordedDraws
 from noisylearn.networks import RNN
-from noisylearn.passes import Plan
 from noisylearn.profiles import HardwareProfile
+from noisylearn.readings import Plan
 from noisylearn.rules import ANP, BP, BPTT, INP, NP, REINFORCE, WP, Delta, PerLayer
 from noisylearn.rules.base import Rule
 from noisylearn.sequence import Credit, InTime

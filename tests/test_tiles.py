@@ -15,8 +15,8 @@ from torch import nn
 
 from noisylearn import Chip
 from noisylearn.errors import UserError
-from noisylearn.passes import Plan
 from noisylearn.profiles import HardwareProfile, load_profile
+from noisylearn.readings import Plan
 from noisylearn.rules import ANP, BP
 
 ALARM = 1e-5

@@ -32,10 +32,11 @@ from noisylearn.lava.specs import (
 )
 from noisylearn.losses import LOSSES
 from noisylearn.netlist import ACTIVATIONS, Connection, Netlist
-from noisylearn.passes import Plan, node_noise, weight_noise
 from noisylearn.profiles import HardwareProfile
+from noisylearn.readings import Plan
 from noisylearn.rules import WP, Rule
 from noisylearn.rules.base import NodePerturbation, Perturbation
+from noisylearn.stacked import node_noise, weight_noise
 
 PASS = "pass"  # purpose of the random streams, as a rule's passes have it
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from noisylearn.errors import UserError
 from noisylearn.estimate import AnyChip, Estimate, Observation
-from noisylearn.passes import Readings
+from noisylearn.readings import Readings
 from noisylearn.rules.base import Rule
 from noisylearn.sequence import InTime, Update
 

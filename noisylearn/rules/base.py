@@ -19,8 +19,8 @@ from torch.optim import Optimizer
 from noisylearn.decorrelate import update_decorrelations
 from noisylearn.errors import RunawayError, UserError
 from noisylearn.estimate import AnyChip, Baseline, Estimate, LossFn, Observation, estimate_nodes
-from noisylearn.passes import Plan
 from noisylearn.profiles import Machine
+from noisylearn.readings import Plan
 from noisylearn.sequence import Credit, InTime, SequentialChip, StepLoss, Update, run
 
 
