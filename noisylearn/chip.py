@@ -242,7 +242,7 @@ class Chip:
 
     def _on_device(self, x: Tensor) -> Tensor:
         check_samples(x)
-        dtype = next(self.model.parameters()).dtype
+        dtype = next(iter(self.layers.values())).weight.dtype
         if x.is_floating_point() and x.dtype != dtype:
             raise UserError(f"input of {x.dtype} for a model of {dtype}: give x.to({dtype}), or a model of {x.dtype}")
         return x.to(self.device)

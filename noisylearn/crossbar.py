@@ -69,6 +69,7 @@ class Crossbar:
             self._arrays = self._in_place.arrays(layer.weight.flatten(1).shape, draws, name)
         self._cache: dict[str, Tensor | None] = {}
         self._devices: Devices | None = None
+        self._scale = torch.ones((), device=layer.weight.device)
         self.program()
 
     def program(self) -> None:
@@ -77,14 +78,15 @@ class Crossbar:
         for effect, state in zip(self._effects, self._memory, strict=True):
             if effect.lifetime != "device":
                 state.clear()
-        self.setting = replace(self.setting, since_write_s=0.0)
+        if self.setting.since_write_s:
+            self.setting = replace(self.setting, since_write_s=0.0)
         weight = self.layer.weight.detach()
         self._bias = None if self.layer.bias is None else self.layer.bias.detach().clone()
         if self._in_place is not None:
             self._pulse(self._in_place, weight)
             return
         if self.mapping is None:
-            self._written, self._scale = weight.clone(), torch.ones((), device=weight.device)
+            self._written = weight.clone()
             return
         flat = weight.flatten(1)
         span = self.mapping.g_max_us - self.mapping.g_min_us

@@ -84,14 +84,14 @@ def parameter_gradients(layer: WeightLayer, inputs: Tensor, signal: Tensor) -> d
     if isinstance(layer, nn.Linear):
         inputs, signal = inputs.reshape(-1, inputs.shape[-1]), signal.reshape(-1, signal.shape[-1])
         gradients["weight"] = torch.addmm(signal.new_zeros(()), signal.T, inputs, beta=0, alpha=1 / n_samples)
-        summed = signal.sum(0) / n_samples
+        if layer.bias is not None:
+            gradients["bias"] = signal.sum(0) / n_samples
     else:
         signal = signal / n_samples
         with exact_convolutions(inputs):
             gradients["weight"] = _weight_vjp(layer, inputs, signal)
-        summed = signal.sum([d for d in range(signal.dim()) if d != 1])
-    if layer.bias is not None:
-        gradients["bias"] = summed
+        if layer.bias is not None:
+            gradients["bias"] = signal.sum([d for d in range(signal.dim()) if d != 1])
     return gradients
 
 

@@ -182,21 +182,23 @@ def run(
     norm = inputs.shape[1] if online else float(mask.sum())
     states: dict[Any, Any] = {}
     past: deque[Readings] = deque(maxlen=_window(time))
-    counting = iter(counting_stretches(mask, length))
+    counts, skips = counting_stretches(mask, length), counting_stretches(mask == 0, length)
+    shares = mask / mask.sum(1, keepdim=True).clamp(min=torch.finfo(mask.dtype).tiny)
     losses = torch.full((len(inputs),), math.nan, dtype=torch.float64, device=mask.device)
     with watch_firing(getattr(chip, "neurons", {})):
-        for start in range(0, len(inputs), length):
+        for i, start in enumerate(range(0, len(inputs), length)):
             part = slice(start, start + length)
-            weights = mask[part] * (mask[part].numel() / norm)
+            of_stretch = mask[part]
+            weights = of_stretch * (of_stretch.numel() / norm)
             span = Span(chip, inputs[part], targets[part], weights, loss_fn, time, states)
             estimate = _estimate(rule, span, past)
             assert span.step_losses is not None
-            losses[part] = _mean_losses(span.step_losses[0], mask[part])
-            _check_finite(losses[part], start, span)
-            counts = next(counting)
-            if counts:
-                apply(_of_counting(estimate, mask[part]))
-            if counts and online and optimizer is not None:
+            found = (span.step_losses[0] * shares[part]).sum(1)
+            _check_finite(found, start, span)
+            losses[part] = found
+            if counts[i]:
+                apply(_of_counting(estimate, of_stretch) if skips[i] else estimate)
+            if counts[i] and online and optimizer is not None:
                 optimizer.step()
                 if rule.on_chip:
                     chip.program()
@@ -212,8 +214,6 @@ def counting_stretches(mask: Tensor, length: int) -> list[bool]:
 def _of_counting(estimate: Estimate, mask: Tensor) -> Estimate:
     """The estimate, with the inputs of those samples alone that count: decorrelations learn from these."""
     counts = mask.flatten() != 0
-    if bool(counts.all()):
-        return estimate
     return replace(estimate, inputs={name: x[counts] for name, x in estimate.inputs.items()})
 
 
@@ -326,12 +326,6 @@ def _window(time: InTime) -> int:
     return math.ceil(math.log(FORGOTTEN) / math.log(time.decay)) + 1 if time.credit == "trace" else 1
 
 
-def _mean_losses(losses: Tensor, mask: Tensor) -> Tensor:
-    """(steps,): mean over the samples that count; 0 where none does."""
-    total = mask.sum(1)
-    return (losses * mask).sum(1) / torch.where(total > 0, total, 1.0)
-
-
 def _checked(
     inputs: Tensor, targets: Tensor, mask: Tensor | None, time: InTime, optimizer: torch.optim.Optimizer | None
 ) -> Tensor:
@@ -361,7 +355,7 @@ def _checked(
 
 def _check_finite(losses: Tensor, start: int, span: Span) -> None:
     """Raises RunawayError, naming the layer that grew most, where a loss is not finite."""
-    if bool(torch.isfinite(losses).all()):
+    if math.isfinite(float(losses.sum())) or bool(torch.isfinite(losses).all()):
         return
     step = start + int((~torch.isfinite(losses)).nonzero()[0])
     sizes = {name: float(layer.weight.detach().norm()) for name, layer in span.chip.layers.items()}

@@ -45,7 +45,7 @@ class _Progress:
     def by_pass(self, steps: list[Tensor], n_passes: int) -> Tensor:
         """Rows of every step, (batch x passes, ...), as (passes, steps x batch, ...)."""
         rows = torch.cat(steps) if len(steps) > 1 else steps[0]
-        return rows.unflatten(0, (-1, n_passes)).transpose(0, 1)
+        return rows.reshape(-1, n_passes, *rows.shape[1:]).transpose(0, 1)
 
 
 class Forward:
@@ -237,7 +237,8 @@ class _LayerSteps:
         progress = self._progress
         if not self._noise_of_step:
             rows = self._draw_noise(like, units) if self._noise_rows is None else self._noise_rows
-            self._noise_of_step = rows.split(progress.covered * progress.batch * progress.n_passes)
+            n_rows = progress.covered * progress.batch * progress.n_passes
+            self._noise_of_step = rows.split(n_rows) if len(rows) > n_rows else (rows,)
         return self._noise_of_step[progress.step]
 
     def _draw_noise(self, like: Tensor, units: torch.Size) -> Tensor:
@@ -273,7 +274,7 @@ def node_noise(
     """Noise on the pre-activations of the perturbed passes, in the shape of `zeros` (passes, samples, ...)."""
     noise = zeros[: len(perturbed)]
     for effect, state in zip(placed.node_effects, placed.node_memory, strict=True):
-        if not state:
+        if effect.lifetime != "read" and not state:
             effect.fabricate(noise[0, 0], placed.setting, StreamOf(draws, name, effect.kind), state)
         noise = effect.apply(noise, placed.setting, StreamOf(draws, name, effect.kind, purpose), state)
     if len(perturbed) == len(zeros):

@@ -36,6 +36,7 @@ class ANP(NodePerturbation):
         return activity - reference
 
     def scales(self, norms: list[Tensor], sizes: list[int], variances: list[float]) -> list[Tensor | float]:
-        n_units = [sum(sizes)] * len(sizes) if self.scale != "layer" else sizes
-        norms = [sum(norms[1:], norms[0])] * len(norms) if self.scale == "network" else norms
+        if self.scale == "network":
+            return [sum(sizes) / guarded(sum(norms[1:], norms[0]))] * len(norms)
+        n_units = [sum(sizes)] * len(sizes) if self.scale == "rnn-paper" else sizes
         return [n / guarded(norm) for n, norm in zip(n_units, norms, strict=True)]

@@ -92,7 +92,7 @@ class Rule:
         """Fill `.grad`, and let the decorrelations take a step."""
         for name, gradients in found.gradients.items():
             for key, gradient in gradients.items():
-                parameter = chip.layers[name].get_parameter(key)
+                parameter = getattr(chip.layers[name], key)
                 if parameter.requires_grad:
                     parameter.grad = gradient
         update_decorrelations(chip.model, found.inputs)
