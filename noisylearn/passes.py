@@ -16,7 +16,7 @@ from noisylearn.layers import exact_convolutions
 from noisylearn.read_afterwards import parts_of
 from noisylearn.readings import Plan, Readings
 from noisylearn.recorded import RecordedSteps
-from noisylearn.stacked import Forward, Placed
+from noisylearn.stacked import Forward, Placed, joined
 
 ALONG_SEQUENCES = "a network in time goes along sequences: rule.run, chip.follow, or calibrate(x, in_time=True)"
 
@@ -104,13 +104,13 @@ class PassRunner:
         """Outputs of all steps, (steps x batch x passes, ...), and the state after the last."""
         parts = parts_of(self._model) if forward.is_fresh_by_sample else None
         run, read = parts or (self._model, None)
-        outputs = []
+        outputs: list[Tensor] = []
         with _executed_by({**self._others, **forward.executions()}), exact_convolutions(stacked):
             for step in stacked.unbind():
                 output, state = _one_step(self._model, run, step, state)
                 outputs.append(output)
                 forward.progress.step += 1
-            output = torch.cat(outputs) if len(outputs) > 1 else outputs[0]
+            output = joined(outputs)
             if read is not None:
                 forward.progress.step, forward.progress.covered = 0, len(stacked)
                 output = read(output)

@@ -42,9 +42,8 @@ class _Progress:
     covered: int = 1
     last: str = ""
 
-    def by_pass(self, steps: list[Tensor], n_passes: int) -> Tensor:
-        """Rows of every step, (batch x passes, ...), as (passes, steps x batch, ...)."""
-        rows = torch.cat(steps) if len(steps) > 1 else steps[0]
+    def by_pass(self, rows: Tensor, n_passes: int) -> Tensor:
+        """Rows (steps x batch x passes, ...) as (passes, steps x batch, ...)."""
         return rows.reshape(-1, n_passes, *rows.shape[1:]).transpose(0, 1)
 
 
@@ -109,7 +108,7 @@ class Forward:
     def read(self, output: Tensor) -> Readings:
         """All readings, after the model gave its outputs, (steps x batch x passes, ...)."""
         readings = {name: steps.reading() for name, steps in self._layers.items()}
-        return Readings(self.progress.by_pass([output], self.progress.n_passes), readings, self.progress.last)
+        return Readings(self.progress.by_pass(output, self.progress.n_passes), readings, self.progress.last)
 
 
 class _LayerSteps:
@@ -135,10 +134,9 @@ class _LayerSteps:
         if self._done > progress.step:
             raise UserError(f"layer '{self._name}' is used twice in one forward pass; give each use a layer of its own")
         if not self._inputs:
-            self._begin()
-        if self._transposed is not None and self._is_noisy and inputs.dim() == 2:
-            noise = self._noise_now(inputs, self._transposed.shape[1:])
-            activity = torch.addmm(noise, inputs, self._transposed)
+            self._begin(inputs)
+        if self._transposed is not None:
+            activity = torch.addmm(self._noise_of_step[progress.step], inputs, self._transposed)
         else:
             activity = self._linear(inputs)
             if self._is_noisy:
@@ -154,10 +152,11 @@ class _LayerSteps:
         progress = self._progress
         if self._done != progress.n_steps:
             raise UserError(f"layer '{self._name}' was not used in the forward pass; remove it from the model")
+        self._noise_rows, self._noise_of_step = None, ()
         return LayerReading(
             self.placed.layer,
-            progress.by_pass(self._inputs, self._seen),
-            progress.by_pass(self._activities, progress.n_passes),
+            progress.by_pass(joined(self._inputs), self._seen),
+            progress.by_pass(joined(self._activities), progress.n_passes),
             self._noise,
             self._weight_noise if progress.n_steps == 1 else [],
             self.placed.node_variance,
@@ -180,25 +179,30 @@ class _LayerSteps:
         self._noise_rows = noise
 
     def rows(self) -> tuple[Tensor, Tensor]:
-        return torch.cat(self._inputs), torch.cat(self._activities)
+        return joined(self._inputs), joined(self._activities)
 
     def ran(self, inputs: Tensor, activities: Tensor) -> None:
         self._inputs, self._activities, self._done = [inputs], [activities], self._progress.n_steps
         self._seen = self._progress.n_passes
 
-    def _begin(self) -> None:
+    def _begin(self, inputs: Tensor) -> None:
         self._seen = self._progress.n_passes if self._progress.forked else 1
         exact = None if self._exact or self.placed.pass_effects else self.placed.exact()
         if exact is not None:
             self._take(*exact)
+        if self._progress.in_time and self._is_noisy and self._exact is not None and inputs.dim() == 2:
+            self._add_noise_in_products(inputs)
 
     def _take(self, weight: Tensor, bias: Tensor | None) -> None:
-        progress = self._progress
-        if progress.n_steps > 1:
-            weight = columns_in_a_row(weight)
-        if progress.in_time and bias is None and weight.dim() == 2:
+        self._exact = columns_in_a_row(weight) if self._progress.n_steps > 1 else weight, bias
+
+    def _add_noise_in_products(self, inputs: Tensor) -> None:
+        """Where a step's pre-activations are a product and noise, one call of torch makes both."""
+        assert self._exact is not None
+        weight, bias = self._exact
+        if bias is None and weight.dim() == 2:
             self._transposed = weight.T
-        self._exact = weight, bias
+            self._noise_now(inputs, weight.shape[:1])
 
     def _linear(self, inputs: Tensor) -> Tensor:
         """Pre-activations of rows (steps x batch x passes, ...) without noise on the nodes."""
@@ -209,7 +213,7 @@ class _LayerSteps:
     def _read(self, inputs: Tensor) -> Tensor:
         """Pre-activations (batch x passes, ...) with the noise of devices and weights."""
         progress = self._progress
-        inputs = progress.by_pass([inputs], self._seen)
+        inputs = progress.by_pass(inputs, self._seen)
         activity = self.placed.read(inputs, progress.n_passes, progress.purpose)
         progress.forked = True
         if activity.shape[0] != progress.n_passes:
@@ -251,6 +255,13 @@ class _LayerSteps:
         self._noise = node_noise(self.placed, self._name, zeros, self._perturbed, progress.draws, progress.purpose)
         self._noise_rows = _stacked(self._noise)
         return self._noise_rows
+
+
+def joined(steps: list[Tensor]) -> Tensor:
+    """Rows of all steps; the list is emptied, so that none of them is held twice for long."""
+    rows = torch.cat(steps) if len(steps) > 1 else steps[0]
+    steps.clear()
+    return rows
 
 
 def _stacked(by_pass: Tensor) -> Tensor:
