@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from noisylearn.effects import AnyEffect, Curve, Effect
 from noisylearn.profiles import Specification
 from noisylearn.records import CitedRecord
-from noisylearn.write import AnyWrite, PulsedDevice
+from noisylearn.write import MODES, PulsedDevice
 
 OF_EVERY_TABLE = ("status", "source", "exceptions")
 A_CURVE = "a curve"
@@ -52,8 +52,7 @@ def _tables() -> Iterator[Table]:
         records = [kind for kind in get_args(field.annotation) if kind is not type(None)]
         for record in records:
             yield Table(name, f"[specification.{name}]", record)
-    for record in get_args(get_args(AnyWrite)[0]):
-        mode = get_args(record.model_fields["mode"].annotation)[0]
+    for mode, record in MODES.items():
         yield Table(mode, f'[write] mode = "{mode}"', record)
     yield Table("device", "[write.device]", PulsedDevice)
     for record in get_args(get_args(AnyEffect)[0]):

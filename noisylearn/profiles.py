@@ -14,7 +14,7 @@ from noisylearn.effects import Adc, AnyEffect, Dac, Effect
 from noisylearn.errors import UserError, unknown_name
 from noisylearn.neurons import NeuronSpread
 from noisylearn.records import CitedRecord, Record, one_line
-from noisylearn.write import Accumulate, AnyWrite, Auxiliary, InPlace, Pulsed
+from noisylearn.write import MODES, AnyWrite, InPlace
 
 Observable = Literal["loss", "input", "activity", "injected_noise", "injected_weight_noise", "clean_pass"]
 PACKAGED = Path(__file__).parent / "hardware_profiles"
@@ -156,7 +156,7 @@ class HardwareProfile(Record):
         Numbers not stated stay as they are, or at the defaults of the mode (`device=` changes the device itself).
         Raises UserError for a profile without pulsed devices, an unknown mode, or numbers that the mode has not.
         """
-        modes: dict[str, type[InPlace]] = {"pulsed": Pulsed, "accumulate": Accumulate, "auxiliary": Auxiliary}
+        modes = {mode: record for mode, record in MODES.items() if issubclass(record, InPlace)}
         if self.in_place is None:
             raise UserError(f"profile {self.name} has no pulsed devices: its weights are kept digitally")
         if mode not in modes:
@@ -218,9 +218,8 @@ class HardwareProfile(Record):
 
     def cited_tables(self) -> Iterator[tuple[str, CitedRecord]]:
         """(place in the file, table) of every table that states numbers."""
-        for place in ("mapping", "timing", "tile", "inputs", "dac", "adc", "neurons", "cores"):
-            table = getattr(self.specification, place)
-            if table is not None:
+        for place, table in self.specification:
+            if isinstance(table, CitedRecord):
                 yield f"specification.{place}", table
         if self.write is not None:
             yield "write", self.write

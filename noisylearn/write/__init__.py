@@ -2,6 +2,6 @@
 
 from noisylearn.write.array import DeviceArray
 from noisylearn.write.device import PulsedDevice
-from noisylearn.write.modes import Accumulate, AnyWrite, Auxiliary, InPlace, Pulsed, Shadow
+from noisylearn.write.modes import MODES, Accumulate, AnyWrite, Auxiliary, InPlace, Pulsed, Shadow
 
-__all__ = ["Accumulate", "AnyWrite", "Auxiliary", "DeviceArray", "InPlace", "Pulsed", "PulsedDevice", "Shadow"]
+__all__ = ["MODES", "Accumulate", "AnyWrite", "Auxiliary", "DeviceArray", "InPlace", "Pulsed", "PulsedDevice", "Shadow"]

@@ -1,6 +1,6 @@
 """How an update reaches the devices: records that a profile states under [write]."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import torch
 from pydantic import Field, model_validator
@@ -165,3 +165,6 @@ class Auxiliary(InPlace):
 
 
 AnyWrite = Annotated[Shadow | Pulsed | Accumulate | Auxiliary, Field(discriminator="mode")]
+MODES: dict[str, type[Shadow] | type[InPlace]] = {
+    get_args(record.model_fields["mode"].annotation)[0]: record for record in get_args(get_args(AnyWrite)[0])
+}
