@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import noisylearn as nl
-from noisylearn.graphs import Recorder
+from noisylearn.graphs import Recorder, cuda_graph
 from noisylearn.passes import PassRunner
 from noisylearn.readings import Plan
 from noisylearn.recorded import KEPT
@@ -218,6 +218,50 @@ def test_few_recordings_are_held() -> None:
 def test_graphs_without_a_gpu_are_refused() -> None:
     with pytest.raises(nl.UserError, match="the model is on cpu"):
         nl.Chip(MODELS["rnn"](), "ideal", cuda_graphs=True)
+
+
+class NoGpu:
+    """Stands in for streams, graphs and their contexts, to see what is asked of them."""
+
+    def __init__(self, *_: Any) -> None:
+        self.replays = 0
+
+    def wait_stream(self, _: Any) -> None:
+        pass
+
+    def replay(self) -> None:
+        self.replays += 1
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("Stream", "stream", "CUDAGraph", "graph", "current_stream"):
+        monkeypatch.setattr(torch.cuda, name, NoGpu)
+
+
+def test_a_graph_is_recorded_after_a_run_beside_it(no_gpu: None) -> None:
+    runs = []
+    found, play = cuda_graph(lambda: runs.append(len(runs)) or len(runs))
+    assert (found, runs) == (2, [0, 1])
+    play()
+    assert play.__self__.replays == 1
+
+
+def test_what_a_graph_cannot_record_is_said_in_one_line(no_gpu: None) -> None:
+    calls = iter([None, RuntimeError("operation not permitted when stream is capturing\nmore")])
+
+    def call() -> None:
+        if error := next(calls):
+            raise error
+
+    with pytest.raises(nl.UserError, match=r"^cuda_graphs: .* \(operation not .* capturing\); leave the option out$"):
+        cuda_graph(call)
 
 
 class Looking(nn.Module):
