@@ -49,8 +49,8 @@ class Chip:
     model: any nn.Module of Linear and Conv layers with element-wise functions, pooling and flatten; it stays a plain
     module, and its parameters are the digital copy that `program` writes to the devices.
     profile: name, path of a TOML file, or a profile.  seed: of every random number of the devices.
-    cuda_graphs: record the steps of sequences and launch them as one, which gives the same numbers with less waiting;
-    for networks in time on a GPU, with weights read exactly and without hooks; elsewhere steps stay plain.
+    cuda_graphs: on a GPU, record the steps of sequences and launch them as one, which gives the same numbers with less
+    waiting; what it does not serve, such as spiking networks and noise of reads, stays plain: docs/time.md, "Cost".
 
     The clock stands still during passes and runs by `advance`; `program` writes every device anew.
     Raises UserError for a layer that cannot be placed, an unknown or malformed profile, and graphs without a GPU.
@@ -213,7 +213,7 @@ class Chip:
             raise UserError(
                 f"cuda_graphs: the model is on {self.device.type}; move it to a GPU, or leave the option out"
             )
-        return cuda_graph if cuda_graphs else None
+        return cuda_graph(self.device) if cuda_graphs and not self.neurons else None
 
     def _spread_neurons(self) -> dict[str, SpreadNeurons]:
         spread = self.profile.specification.neurons

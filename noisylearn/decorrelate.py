@@ -58,7 +58,7 @@ class Decorrelation(nn.Module):
             covariance.fill_diagonal_(0)
             self.matrix.sub_(covariance @ self.matrix, alpha=self.rate)
             total = covariance.square().sum()
-        self.covariance_loss.copy_(total / max(n_features * (n_features - 1), 1))  # in place: recordings read it there
+        self.covariance_loss.copy_(total / max(n_features * (n_features - 1), 1))  # buffers stay where they are
 
 
 def decorrelate(model: nn.Module, rate: float) -> nn.Module:

@@ -36,23 +36,30 @@ class Recording:
         return tree_unflatten([x.clone() if isinstance(x, Tensor) else x for x in self._found], self._layout)
 
 
-def cuda_graph(call: Call) -> tuple[Tree, Callable[[], None]]:
-    """Record by a CUDA graph. Raises UserError for what waits for the GPU or takes values off it."""
-    aside = torch.cuda.Stream()
-    aside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(aside):
-        call()  # so that libraries allocate what they need before the recording
-    torch.cuda.current_stream().wait_stream(aside)
-    graph = torch.cuda.CUDAGraph()
-    try:
-        with torch.cuda.graph(graph):
-            found = call()
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(
-            f"cuda_graphs: the network's steps cannot be recorded ({reason}); leave the option out"
-        ) from error
-    return found, graph.replay
+def cuda_graph(device: torch.device) -> Recorder:
+    """Records by CUDA graphs on a device; UserError for calls that wait for the GPU or take values off it.
+
+    Every graph has a stream of its own: what the libraries keep by stream goes with the graph that uses it.
+    """
+
+    def record(call: Call) -> tuple[Tree, Callable[[], None]]:
+        with torch.cuda.device(device):
+            before, aside, graph = torch.cuda.current_stream(), torch.cuda.Stream(), torch.cuda.CUDAGraph()
+            aside.wait_stream(before)
+            with torch.cuda.stream(aside):
+                call()  # so that libraries allocate what they need before the recording
+            before.wait_stream(aside)
+            try:
+                with torch.cuda.graph(graph, stream=aside, capture_error_mode="thread_local"):
+                    found = call()
+            except RuntimeError as error:
+                torch.cuda.set_stream(before)  # which a capture that broke does not go back to
+                reason = str(error.__context__ or error).splitlines()[0]
+                what = "the network's steps cannot be recorded"
+                raise UserError(f"cuda_graphs: {what} ({reason}); leave the option out") from error
+        return found, graph.replay
+
+    return record
 
 
 def shape_of(tree: Tree) -> tuple[Any, ...] | None:

@@ -42,7 +42,7 @@ class PassRunner:
         self._draws = draws
         self._forks: bool | None = None
         self._probed_in_time = False
-        self._recorded = None if record is None else RecordedSteps(model, self._steps, record)
+        self._recorded = None if record is None else RecordedSteps(model, record)
 
     def run(self, placed: Placed, x: Tensor, plan: Plan, purpose: str) -> Readings:
         """One forward of `model` for all passes of `plan` over the samples x (batch, ...).
@@ -60,10 +60,12 @@ class PassRunner:
                 raise
             raise UserError(f"{type(self._model).__name__} takes more than an input; {ALONG_SEQUENCES}") from error
         except RuntimeError as error:
-            if "shape" not in str(error) and "size" not in str(error):
-                raise
             reason = str(error).splitlines()[0]
-            raise UserError(f"the model does not take an input of shape {tuple(x.shape)}: {reason}") from error
+            if not _is_misfit(reason):
+                raise
+            raise UserError(
+                f"the model does not take an input of shape {tuple(x.shape)}, {x.dtype}: {reason}"
+            ) from error
 
     def _run(self, placed: Placed, x: Tensor, plan: Plan, purpose: str, fork: bool) -> Readings:
         forward = Forward(placed, plan, x.shape[0], self._draws, purpose, forked=not fork or plan.n_passes == 1)
@@ -97,7 +99,7 @@ class PassRunner:
         if self._recorded is None or self._others:
             output, state = self._steps(forward, stacked, state)
         else:
-            output, state = self._recorded.run(forward, begun, stacked, state)
+            output, state = self._recorded.run(self._steps, forward, begun, stacked, state)
         return forward.read(output), state
 
     def _steps(self, forward: Forward, stacked: Tensor, state: Any) -> tuple[Tensor, Any]:
@@ -191,9 +193,14 @@ def _misfit(model: nn.Module, x: Tensor, error: Exception) -> Exception:
     reason = str(error).splitlines()[0]
     if isinstance(error, TypeError) and "positional argument" in reason:
         return UserError(f"{type(model).__name__} is no network in time: it needs forward(x_t, state) -> (y_t, state)")
-    if isinstance(error, RuntimeError) and ("shape" in reason or "size" in reason):
-        return UserError(f"the model does not take steps of shape {tuple(x.shape)}: {reason}")
+    if isinstance(error, RuntimeError) and _is_misfit(reason):
+        return UserError(f"the model does not take steps of shape {tuple(x.shape)}, {x.dtype}: {reason}")
     return error
+
+
+def _is_misfit(reason: str) -> bool:
+    """Whether torch says of tensors that they do not go together."""
+    return any(word in reason for word in ("shape", "size", "dtype"))
 
 
 @contextmanager

@@ -350,7 +350,7 @@ def _checked(
         raise UserError("mask: no step of any sample counts; give at least one that is not 0")
     if time.update == "online" and optimizer is None:
         raise UserError('update="online" steps the optimizer itself: give run(..., optimizer=...)')
-    return mask.to(inputs.dtype)
+    return mask.to(inputs.dtype if inputs.is_floating_point() else torch.get_default_dtype())
 
 
 def _check_finite(losses: Tensor, start: int, span: Span) -> None:

@@ -82,13 +82,15 @@ class Forward:
         """What takes the place of the layers' own forwards."""
         return {steps.placed.layer: steps for steps in self._layers.values()}
 
-    def units(self) -> Units:
-        """Of every layer that ran, the shape of a sample's pre-activations."""
+    def units(self) -> Units | None:
+        """Of every layer, the shape of a sample's pre-activations; None where a step did not use one of them."""
+        if not all(steps.is_done for steps in self._layers.values()):
+            return None
         return {name: steps.units for name, steps in self._layers.items()}
 
-    def ahead(self, units: Units, like: Tensor) -> Ahead:
-        """Weight, bias and noise of all steps, by layer; noise of the dtype and on the device of `like`."""
-        return {name: steps.ahead(units[name], like) for name, steps in self._layers.items()}
+    def ahead(self, units: Units) -> Ahead:
+        """Weight, bias and noise of all steps, by layer."""
+        return {name: steps.ahead(units[name]) for name, steps in self._layers.items()}
 
     def hold(self, ahead: Ahead) -> None:
         """Take what `ahead` gave in the place of weights and draws of one's own."""
@@ -150,7 +152,7 @@ class _LayerSteps:
     def reading(self) -> LayerReading:
         """What was seen of all steps, merged along the batch. Raises UserError if a step did not use the layer."""
         progress = self._progress
-        if self._done != progress.n_steps:
+        if not self.is_done:
             raise UserError(f"layer '{self._name}' was not used in the forward pass; remove it from the model")
         self._noise_rows, self._noise_of_step = None, ()
         return LayerReading(
@@ -164,13 +166,17 @@ class _LayerSteps:
         )
 
     @property
+    def is_done(self) -> bool:
+        return self._done == self._progress.n_steps
+
+    @property
     def units(self) -> torch.Size:
         return self._activities[0].shape[1:]
 
-    def ahead(self, units: torch.Size, like: Tensor) -> dict[str, Tensor | None]:
+    def ahead(self, units: torch.Size) -> dict[str, Tensor | None]:
         weight, bias = self.placed.exact() or (None, None)
-        if self._is_noisy:
-            self._draw_noise(like, units)
+        if self._is_noisy and weight is not None:
+            self._draw_noise(weight, units)
         return {"weight": weight, "bias": bias, "noise": self._noise_rows}
 
     def hold(self, weight: Tensor | None, bias: Tensor | None, noise: Tensor | None) -> None:
@@ -285,7 +291,7 @@ def node_noise(
     """Noise on the pre-activations of the perturbed passes, in the shape of `zeros` (passes, samples, ...)."""
     noise = zeros[: len(perturbed)]
     for effect, state in zip(placed.node_effects, placed.node_memory, strict=True):
-        if effect.lifetime != "read" and not state:
+        if not state:
             effect.fabricate(noise[0, 0], placed.setting, StreamOf(draws, name, effect.kind), state)
         noise = effect.apply(noise, placed.setting, StreamOf(draws, name, effect.kind, purpose), state)
     if len(perturbed) == len(zeros):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from noisylearn import Chip, UserError, networks
 from noisylearn.chip import CleanBaselineWarning, NoiseLevelWarning, UncalibratedWarning, ZeroLayerWarning
 from noisylearn.draws import RecordedDraws, StreamOf
-from noisylearn.effects.base import Effect, Lifetime, Setting, Site, State
+from noisylearn.effects.base import Effect, Lifetime, Moments, Setting, Site, State
 from noisylearn.estimate import Observation
 from noisylearn.passes import PassRunner
 from noisylearn.profiles import load_profile, profile_files
@@ -637,6 +637,33 @@ def test_what_a_device_is_survives_programming_and_checkpoints() -> None:
     other.load_state(chip.state())
     other.program()
     assert all(torch.equal(other.weights()[name], weight) for name, weight in first.items())
+
+
+class Uneven(Effect):
+    """Read noise of a size of its own at every unit, drawn once."""
+
+    site: ClassVar[Site] = "node"
+    lifetime: ClassVar[Lifetime] = "read"
+
+    kind: Literal["uneven"] = "uneven"
+
+    def fabricate(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> None:
+        state["sigma"] = draw.uniform("device", tuple(value.shape))
+
+    def apply(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> Tensor:
+        return value + state["sigma"] * draw.normal("read", tuple(value.shape))
+
+    def moments(self, value: Tensor, setting: Setting) -> Moments:
+        return Moments(value, torch.full_like(value, 1e-3))
+
+
+def test_noise_of_reads_may_have_what_is_drawn_once() -> None:
+    profile = machine('kind = "gaussian-node"\nsigma = 1e-2')
+    effects = (Uneven(status="assumed", source="this-profile"),)
+    calibration = profile.calibration.model_copy(update={"effects": effects})
+    chip = Chip(_plain(3, 4, 2), profile.model_copy(update={"calibration": calibration}))
+    first, second = (chip.passes(X, _plan(2, 2)).layers.values() for _ in range(2))
+    assert not any(torch.equal(one.activity, other.activity) for one, other in zip(first, second, strict=True))
 
 
 def test_an_input_the_model_does_not_take_is_one_clear_error() -> None:

@@ -4,6 +4,8 @@ Without a GPU a tape takes the place of the graph: it keeps every kernel that ra
 wrote, and runs the same kernels at the same addresses. Like a CUDA graph it cannot run Python again.
 """
 
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -17,9 +19,10 @@ import noisylearn as nl
 from noisylearn.graphs import Recorder, cuda_graph
 from noisylearn.passes import PassRunner
 from noisylearn.readings import Plan
-from noisylearn.recorded import KEPT
+from noisylearn.recorded import RECORDINGS
 
 T, BATCH = 6, 3
+GPU = torch.device("cuda:0")
 NOISE = Plan(((True, True), (True, True)))
 
 
@@ -207,12 +210,124 @@ def test_noise_of_reads_and_of_weights_stays_plain(profile: str) -> None:
 def test_few_recordings_are_held() -> None:
     tapes = Tapes()
     chip = recording_chip(MODELS["rnn"](), tapes)
-    for length in range(2, 4 + KEPT):
+    for length in range(2, 4 + RECORDINGS):
         for _ in range(2):
             chip.along(torch.zeros(length, BATCH, 4), None, NOISE)
-    assert len(chip._runner._recorded._kinds) == KEPT
-    chip.along(torch.zeros(1, BATCH, 4), None, NOISE)
-    assert len(chip._runner._recorded._kinds) == KEPT, "a single step is not worth a recording"
+    assert len(recordings(chip)) == RECORDINGS
+    for _ in range(2):
+        chip.along(torch.zeros(1, BATCH, 4), None, NOISE)
+    assert len(tapes.tapes) == 2 + RECORDINGS, "a single step is not worth a recording"
+
+
+def test_kinds_that_come_once_push_no_recording_out() -> None:
+    tapes = Tapes()
+    chip = recording_chip(MODELS["rnn"](), tapes)
+    for length in (T, *range(100, 130)):
+        for _ in range(2 if length == T else 1):
+            chip.along(torch.zeros(length, BATCH, 4), None, NOISE)
+    chip.along(torch.zeros(T, BATCH, 4), None, NOISE)
+    assert (len(tapes.tapes), tapes.played) == (1, 2)
+
+
+def recordings(chip: nl.Chip) -> list[object]:
+    recorded = chip._runner._recorded
+    assert recorded is not None
+    return [kind.recording for kind in recorded._kinds.values() if kind.recording is not None]
+
+
+def test_a_chip_that_is_dropped_takes_its_recordings_along() -> None:
+    chip = recording_chip(MODELS["rnn"](), Tapes())
+    for _ in range(2):
+        chip.along(torch.zeros(T, BATCH, 4), None, NOISE)
+    gc.disable()
+    try:
+        held = weakref.ref(recordings(chip)[0])
+        del chip
+        assert held() is None
+    finally:
+        gc.enable()
+
+
+class Own(nn.Module):
+    """A network whose state, modules and use of layers can be chosen."""
+
+    def __init__(self, state: Callable[[int], Any] = lambda t: None, uses: int = T, dtype: Any = torch.float32) -> None:
+        super().__init__()
+        self.inner, self.act = nn.Linear(4, 4), nn.Tanh()
+        self.readout = nn.Linear(4, 1, dtype=dtype)
+        self.state_after, self.uses, self.t = state, uses, 0
+
+    def forward(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        self.t = self.t % T + 1
+        hidden = self.act(self.inner(x.float()) if self.t <= self.uses else x.float())
+        return self.readout(hidden.to(self.readout.weight.dtype)).float(), self.state_after(self.t)
+
+
+def agrees(model: Own, plain: Own, x: Tensor, profile: str = "gaussian-node") -> Tapes:
+    """Sees that a recording chip and a plain one give the same, several times over."""
+    tapes = Tapes()
+    plain.load_state_dict(model.state_dict())
+    chips = recording_chip(model, tapes, profile), nl.Chip(plain, profile, seed=1)
+    for _ in range(4):
+        one, other = (chip.along(x, None, NOISE)[0].output for chip in chips)
+        assert torch.equal(one, other)
+    return tapes
+
+
+X = torch.randn(T, BATCH, 4, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("change", "values"),
+    [("act", nn.ReLU()), ("forward of act", torch.sin), ("training of act", False)],
+    ids=["module", "forward", "training"],
+)
+def test_other_modules_and_ways_are_recorded_anew(change: str, values: Any) -> None:
+    tapes = Tapes()
+    model, plain = Own(), Own()
+    plain.load_state_dict(model.state_dict())
+    chips = recording_chip(model, tapes, "ideal"), nl.Chip(plain, "ideal")
+    for changed in (False, True):
+        if changed:
+            for one in (model, plain):
+                if change == "act":
+                    one.act = values
+                elif change == "forward of act":
+                    one.act.forward = values
+                else:
+                    one.act.eval()
+        for _ in range(3):
+            assert torch.equal(*(chip.follow(X) for chip in chips))
+    assert len(tapes.tapes) == 2
+
+
+def test_states_of_more_than_tensors_stay_plain() -> None:
+    assert not agrees(Own(state=lambda t: {"t": t}), Own(state=lambda t: {"t": t}), X).tapes
+    assert agrees(Own(), Own(), X).tapes
+
+
+def test_inputs_of_whole_numbers_and_layers_of_two_precisions() -> None:
+    assert agrees(Own(), Own(), (X > 0).long()).tapes
+    assert agrees(Own(dtype=torch.float64), Own(dtype=torch.float64), X).tapes
+
+
+def test_a_layer_that_not_every_step_uses_is_named_every_time() -> None:
+    chip = recording_chip(Own(uses=2), Tapes())
+    chip._runner._probed_in_time = True  # which takes steps of its own
+    for _ in range(3):
+        with pytest.raises(nl.UserError, match="layer 'inner' was not used"):
+            chip.along(X, None, NOISE)
+
+
+def test_recordings_under_inference_mode_serve_that_alone() -> None:
+    tapes = Tapes()
+    chip, plain = recording_chip(MODELS["rnn"](), tapes, "ideal"), nl.Chip(MODELS["rnn"](), "ideal")
+    for inference in (True, False, True):
+        with torch.inference_mode(inference):
+            for _ in range(3):
+                assert torch.equal(chip.follow(X), plain.follow(X))
+    assert len(tapes.tapes) == 2
 
 
 def test_graphs_without_a_gpu_are_refused() -> None:
@@ -223,7 +338,7 @@ def test_graphs_without_a_gpu_are_refused() -> None:
 class NoGpu:
     """Stands in for streams, graphs and their contexts, to see what is asked of them."""
 
-    def __init__(self, *_: Any) -> None:
+    def __init__(self, *_: Any, **__: Any) -> None:
         self.replays = 0
 
     def wait_stream(self, _: Any) -> None:
@@ -241,13 +356,13 @@ class NoGpu:
 
 @pytest.fixture
 def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("Stream", "stream", "CUDAGraph", "graph", "current_stream"):
+    for name in ("Stream", "stream", "CUDAGraph", "graph", "current_stream", "device", "set_stream"):
         monkeypatch.setattr(torch.cuda, name, NoGpu)
 
 
 def test_a_graph_is_recorded_after_a_run_beside_it(no_gpu: None) -> None:
     runs = []
-    found, play = cuda_graph(lambda: runs.append(len(runs)) or len(runs))
+    found, play = cuda_graph(GPU)(lambda: runs.append(len(runs)) or len(runs))
     assert (found, runs) == (2, [0, 1])
     play()
     assert play.__self__.replays == 1
@@ -261,7 +376,7 @@ def test_what_a_graph_cannot_record_is_said_in_one_line(no_gpu: None) -> None:
             raise error
 
     with pytest.raises(nl.UserError, match=r"^cuda_graphs: .* \(operation not .* capturing\); leave the option out$"):
-        cuda_graph(call)
+        cuda_graph(GPU)(call)
 
 
 class Looking(nn.Module):

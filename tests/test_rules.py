@@ -21,6 +21,7 @@ from checks import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 from noisylearn import Chip, UserError, rules
 from noisylearn.draws import RecordedDraws, ReplayedDraws
@@ -432,6 +433,14 @@ def test_frozen_parameters_get_no_gradient(rule: Rule) -> None:
     model[0].weight.requires_grad_(False)
     rule.estimate(Chip(model, weight_profile(SIGMA) if isinstance(rule, WP) else node_profile(SIGMA)), x, _loss(t))
     assert set(gradients(model)) == {"0.bias", "2.weight", "2.bias"}
+
+
+def test_weights_that_are_computed_from_others_are_refused() -> None:
+    model, (x, t) = tanh_net(*SIZES), sample_batch(BATCH, 3, 2)
+    prune.l1_unstructured(model[0], "weight", amount=0.5)
+    chip = Chip(model, node_profile(SIGMA))
+    with pytest.raises(UserError, match=r"layer '0': its weight is computed .*prune\.remove does"):
+        ANP().estimate(chip, x, _loss(t))
 
 
 def _every_rule() -> list[Rule]:

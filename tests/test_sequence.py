@@ -623,3 +623,28 @@ def test_calls_that_do_not_fit_a_network_in_time() -> None:
         RNN(2, [], 1)
     with pytest.raises(UserError, match="unknown activation 'tanhh'; did you mean tanh"):
         RNN(2, 3, 1, activation="tanhh")  # type: ignore[arg-type]
+
+
+class Symbols(nn.Module):
+    """Takes whole numbers, as one-hot symbols and spikes are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = RNN(N_IN, H, N_OUT, seed=1)
+
+    def forward(self, x: Tensor, state: Any) -> Any:
+        return self.rnn(x.float(), state)
+
+
+@pytest.mark.parametrize("dtype", [torch.long, torch.bool])
+def test_inputs_of_whole_numbers_are_learned_from(dtype: torch.dtype) -> None:
+    found = []
+    inputs, targets = sequences()
+    for kind in (dtype, torch.float32):
+        model = Symbols()
+        chip = Chip(model, machine(QUIET, observable=SHOWS))
+        losses = ANP(baseline="noisy").run(chip, (inputs > 0).to(kind), targets.float(), squared)
+        found.append((losses, flat_gradient(model)))
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)
+    with pytest.raises(UserError, match=rf"does not take steps of shape \(2, 2\), {dtype}: "):
+        Chip(model.rnn, "ideal").follow((inputs > 0).to(dtype))

@@ -92,7 +92,12 @@ class Rule:
         """Fill `.grad`, and let the decorrelations take a step."""
         for name, gradients in found.gradients.items():
             for key, gradient in gradients.items():
-                parameter = getattr(chip.layers[name], key)
+                parameter = chip.layers[name]._parameters.get(key)
+                if parameter is None:
+                    raise UserError(
+                        f"layer '{name}': its {key} is computed from other parameters (pruning, weight normalisation), "
+                        "which no rule trains; make it a plain parameter first, as torch.nn.utils.prune.remove does"
+                    )
                 if parameter.requires_grad:
                     parameter.grad = gradient
         update_decorrelations(chip.model, found.inputs)
