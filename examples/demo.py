@@ -3,7 +3,7 @@
     python examples/demo.py --out demo-out
 
 A network 784-300-10 on a packaged sample of MNIST and a simulated chip of phase-change memory, whose noise can be
-neither read out nor switched off. Takes about two minutes on two cores; needs no download.
+neither read out nor switched off. Takes a minute or two on two cores; needs no download.
 """
 
 import argparse
