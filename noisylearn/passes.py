@@ -96,7 +96,7 @@ class PassRunner:
             return Forward(placed, plan, batch, self._draws, purpose, forked=True, n_steps=steps)
 
         forward = begun()
-        if self._recorded is None or self._others:
+        if self._recorded is None:
             output, state = self._steps(forward, stacked, state)
         else:
             output, state = self._recorded.run(self._steps, forward, begun, stacked, state)

@@ -196,9 +196,10 @@ def run(
             found = (span.step_losses[0] * shares[part]).sum(1)
             _check_finite(found, start, span)
             losses[part] = found
-            if counts[i]:
-                apply(_of_counting(estimate, of_stretch) if skips[i] else estimate)
-            if counts[i] and online and optimizer is not None:
+            if not counts[i]:
+                continue
+            apply(_of_counting(estimate, of_stretch) if skips[i] else estimate)
+            if online and optimizer is not None:
                 optimizer.step()
                 if rule.on_chip:
                     chip.program()
