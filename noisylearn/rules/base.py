@@ -96,7 +96,8 @@ class Rule:
                 if parameter is None:
                     raise UserError(
                         f"layer '{name}': its {key} is computed from other parameters (pruning, weight normalisation), "
-                        "which backprop alone can train; make it a plain parameter first, as torch.nn.utils.prune.remove does"
+                        "which backprop alone can train; make it a plain parameter first, as "
+                        "torch.nn.utils.prune.remove does"
                     )
                 if parameter.requires_grad:
                     parameter.grad = gradient
