@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 import noisylearn as nl
-from noisylearn.draws import Draws, StreamOf
+from noisylearn.ground.draws import Draws, StreamOf
 from noisylearn.profiles import HardwareProfile, parse_profile
-from noisylearn.write import DeviceArray
+from noisylearn.profiles.write import DeviceArray
 
 BATCH = 64
 CITED = 'status = "assumed"\nsource = "bench"\n'

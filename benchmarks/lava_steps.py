@@ -20,13 +20,13 @@ import torch
 import torch.nn.functional as F
 
 import noisylearn as nl
-from noisylearn.lava.export import Data, lowered
-from noisylearn.lava.netfile import write_net
-from noisylearn.lava.runner import run_net
+from noisylearn.backends.lava.export import Data, lowered
+from noisylearn.backends.lava.netfile import write_net
+from noisylearn.backends.lava.runner import run_net
 
 CHAIN = """
 import sys, time, numpy as np
-from noisylearn.lava.compat import load_lava
+from noisylearn.backends.lava.compat import load_lava
 load_lava()
 from lava.magma.core.run_conditions import RunSteps
 from lava.magma.core.run_configs import Loihi2SimCfg

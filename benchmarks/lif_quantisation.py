@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 
 import noisylearn as nl
-from noisylearn.loihi.lif import Counts, run
-from noisylearn.loihi.lif_quantise import quantise
-from noisylearn.spiking_netlist import from_spiking
+from noisylearn.backends.loihi.lif import Counts, run
+from noisylearn.backends.loihi.lif_quantise import quantise
+from noisylearn.backends.netlist.spiking import from_spiking
 
 PARTS = 10  # of the test part, to bound memory
 

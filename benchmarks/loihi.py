@@ -12,8 +12,8 @@ import time
 
 from loihi_parity import lowered, problem
 
-from noisylearn.lava.fixed import run_fixed
-from noisylearn.loihi.emulator import Emulator
+from noisylearn.backends.lava.fixed import run_fixed
+from noisylearn.backends.loihi.emulator import Emulator
 
 
 def main() -> None:

@@ -13,12 +13,12 @@ import time
 import numpy as np
 
 import noisylearn as nl
-from noisylearn.lava.fixed import run_fixed
-from noisylearn.loihi.emulator import Emulator
-from noisylearn.loihi.lowering import Lowered, lower
-from noisylearn.loihi.network import Array
-from noisylearn.loihi.quantise import quantise
-from noisylearn.netlist import from_model
+from noisylearn.backends.lava.fixed import run_fixed
+from noisylearn.backends.loihi.emulator import Emulator
+from noisylearn.backends.loihi.lowering import Lowered, lower
+from noisylearn.backends.loihi.network import Array
+from noisylearn.backends.loihi.quantise import quantise
+from noisylearn.backends.netlist.rate import from_model
 from noisylearn.profiles import HardwareProfile, load_profile
 
 N_IN, N_OUT = 16, 4

@@ -16,9 +16,9 @@ import torch
 import torch.nn.functional as F
 
 import noisylearn as nl
+from noisylearn.chips.readings import Plan
 from noisylearn.cli.output import print_table
 from noisylearn.profiles import profile_files
-from noisylearn.readings import Plan
 
 BATCH, REPEATS = 100, 200
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import noisylearn as nl
-from noisylearn.readings import Plan
+from noisylearn.chips.readings import Plan
 
 PCM = "pcm-nandakumar-2019"
 PASSES = 8

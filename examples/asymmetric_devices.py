@@ -16,10 +16,10 @@ import torch.nn.functional as F
 
 import noisylearn as nl
 from noisylearn.cli.output import print_table, print_text, progress
-from noisylearn.compare import Row, compare
+from noisylearn.experiments.compare import Row, compare
+from noisylearn.profiles.write import PulsedDevice
 from noisylearn.report.plots import accuracy_curves
 from noisylearn.report.tables import trivial_baselines
-from noisylearn.write import PulsedDevice
 
 DEVICES = ("ecram-mo-kim-2019", "reram-soft-bounds-gong-2018")
 COMMON: dict[str, Any] = {"optimizer": "sgd", "batch": 1, "schedule": "cosine"}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import noisylearn as nl
 from noisylearn.cli.output import print_table, print_text, progress
-from noisylearn.compare import Row, compare
+from noisylearn.experiments.compare import Row, compare
 from noisylearn.report.device import device_picture
 from noisylearn.report.plots import accuracy_curves
 from noisylearn.report.tables import COLUMNS, N_NUMBERS, table_rows, trivial_baselines

@@ -23,14 +23,14 @@ import torch.nn.functional as F
 from torch import nn
 
 import noisylearn as nl
+from noisylearn.backends.lava.compat import load_lava
+from noisylearn.backends.loihi.emulator import Emulator
+from noisylearn.backends.loihi.lowering import Lowered, lower
+from noisylearn.backends.loihi.network import Array
+from noisylearn.backends.loihi.quantise import quantise
+from noisylearn.backends.losses import cross_entropy
+from noisylearn.backends.netlist.rate import from_model
 from noisylearn.cli.output import print_table, print_text
-from noisylearn.lava.compat import load_lava
-from noisylearn.loihi.emulator import Emulator
-from noisylearn.loihi.lowering import Lowered, lower
-from noisylearn.loihi.network import Array
-from noisylearn.loihi.quantise import quantise
-from noisylearn.losses import cross_entropy
-from noisylearn.netlist import from_model
 from noisylearn.profiles import HardwareProfile, load_profile
 from noisylearn.tasks import digits
 
@@ -135,7 +135,7 @@ def run(name: str, rate: float, epochs: int, seed: int, held_out: str) -> Result
 
 def in_lava(rate: float, n_samples: int) -> tuple[bool, float]:
     """Whether Lava's losses are the emulator's on the first samples, and their mean over the last quarter of them."""
-    from noisylearn.lava.fixed import run_fixed
+    from noisylearn.backends.lava.fixed import run_fixed
 
     task = digits.load()
     order, relative = samples(len(task.train_targets), 1, 0)
@@ -149,10 +149,10 @@ def in_lava(rate: float, n_samples: int) -> tuple[bool, float]:
 
 def in_float_lava(rate: float, epochs: int, seed: int) -> Result:
     """The whole training as float Lava processes, each neuron making its own noise."""
-    from noisylearn.lava.export import Data
-    from noisylearn.lava.export import lowered as lowered_to_floats
-    from noisylearn.lava.netfile import write_net
-    from noisylearn.lava.runner import run_net
+    from noisylearn.backends.lava.export import Data
+    from noisylearn.backends.lava.export import lowered as lowered_to_floats
+    from noisylearn.backends.lava.netfile import write_net
+    from noisylearn.backends.lava.runner import run_net
 
     task, net = digits.load(), model(seed)
     order, relative = (torch.from_numpy(part) for part in samples(len(task.train_targets), epochs, seed))

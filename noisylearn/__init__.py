@@ -8,12 +8,12 @@ chip.program()
 """
 
 from noisylearn import networks, rules, tasks
-from noisylearn.allocator import keep_freed_memory
-from noisylearn.chip import Chip
-from noisylearn.decorrelate import decorrelate
-from noisylearn.errors import UserError
-from noisylearn.normalize import NeuronNorms
-from noisylearn.own_chip import Hardware, OwnChip
+from noisylearn.chips.own import Hardware, OwnChip
+from noisylearn.chips.simulated import Chip
+from noisylearn.ground.allocator import keep_freed_memory
+from noisylearn.ground.errors import UserError
+from noisylearn.networks.decorrelation import decorrelate
+from noisylearn.networks.norms import NeuronNorms
 from noisylearn.profiles import HardwareProfile, load_profile
 from noisylearn.version import __version__
 

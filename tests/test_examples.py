@@ -5,7 +5,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from small_runs import small_task
+from support.small_runs import small_task
 
 from noisylearn import tasks
 

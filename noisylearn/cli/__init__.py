@@ -7,7 +7,6 @@ import warnings
 import typer
 from rich.console import Console
 
-from noisylearn.allocator import keep_freed_memory
 from noisylearn.cli.compare import compare_command
 from noisylearn.cli.conformance import conformance_command
 from noisylearn.cli.export import export_command
@@ -20,7 +19,8 @@ from noisylearn.cli.reproduce import reproduce_command
 from noisylearn.cli.rules import app as rules_app
 from noisylearn.cli.tasks import app as tasks_app
 from noisylearn.cli.train import train_command
-from noisylearn.errors import UserError
+from noisylearn.ground.allocator import keep_freed_memory
+from noisylearn.ground.errors import UserError
 
 INTERRUPTED = 130  # exit status of a shell for Ctrl-C
 

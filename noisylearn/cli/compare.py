@@ -16,8 +16,8 @@ from noisylearn.cli.output import (
     split_list,
     split_numbers,
 )
-from noisylearn.compare import Row, Tuning, check_request, compare
-from noisylearn.errors import UserError
+from noisylearn.experiments.compare import Row, Tuning, check_request, compare
+from noisylearn.ground.errors import UserError
 from noisylearn.report.tables import COLUMNS, N_NUMBERS, table_rows, trivial_baselines
 
 

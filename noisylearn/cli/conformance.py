@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
+from noisylearn.backends.conformance import BACKENDS, Claim, claims, page, verify
 from noisylearn.cli import options as o
 from noisylearn.cli.output import print_json, print_text, progress
-from noisylearn.conformance import BACKENDS, Claim, claims, page, verify
-from noisylearn.errors import UserError
-from noisylearn.replace import replace_file
+from noisylearn.ground.errors import UserError
+from noisylearn.ground.replace import replace_file
 
 
 def conformance_command(

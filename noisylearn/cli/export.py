@@ -5,14 +5,14 @@ from typing import Annotated
 
 import typer
 
+from noisylearn.backends.lava.export import export_run
+from noisylearn.backends.lava.netfile import LavaNet, write_net
+from noisylearn.backends.nir import export_nir
 from noisylearn.cli import options as o
 from noisylearn.cli.output import print_json, print_table, print_text, waiting
-from noisylearn.errors import UserError, unknown_name
-from noisylearn.exchange import export_nir
-from noisylearn.lava.export import export_run
-from noisylearn.lava.netfile import LavaNet, write_net
+from noisylearn.experiments.run_file import RunFile
+from noisylearn.ground.errors import UserError, unknown_name
 from noisylearn.profiles import HardwareProfile, profile_from_text
-from noisylearn.runs import RunFile
 
 FORMS = ("lava", "nir")
 STEPS = 500

@@ -6,11 +6,11 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from noisylearn.backends.lava.netfile import LavaNet, read_net
+from noisylearn.backends.lava.runner import TIMEOUT_S, LavaResult, run_net, write_result
 from noisylearn.cli import options as o
 from noisylearn.cli.output import loss_tenths, print_json, print_table, print_text, progress, warn_of_growth
-from noisylearn.errors import UserError
-from noisylearn.lava.netfile import LavaNet, read_net
-from noisylearn.lava.runner import TIMEOUT_S, LavaResult, run_net, write_result
+from noisylearn.ground.errors import UserError
 
 app = typer.Typer(no_args_is_help=True, help="Run exported networks as Lava processes.")
 

@@ -6,13 +6,13 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from noisylearn.backends.lava.integers import IntegerOptions, IntegerResult, emulate
+from noisylearn.backends.lava.netfile import read_net
+from noisylearn.backends.lava.runner import TIMEOUT_S, run_net_in_integers
+from noisylearn.backends.loihi.lowering import Lowered
 from noisylearn.cli import options as o
 from noisylearn.cli.output import loss_tenths, print_json, print_table, print_text, progress, waiting, warn_of_growth
-from noisylearn.errors import UserError
-from noisylearn.lava.integers import IntegerOptions, IntegerResult, emulate
-from noisylearn.lava.netfile import read_net
-from noisylearn.lava.runner import TIMEOUT_S, run_net_in_integers
-from noisylearn.loihi.lowering import Lowered
+from noisylearn.ground.errors import UserError
 
 app = typer.Typer(no_args_is_help=True, help="Run exported networks in integers, as Loihi's cores would compute.")
 

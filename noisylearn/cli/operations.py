@@ -6,12 +6,7 @@ from typing import Annotated
 import typer
 
 from noisylearn import tasks
-from noisylearn.cli.options import DataDir, Json
-from noisylearn.cli.output import print_json, print_table, print_text
-from noisylearn.exchange.run_model import TrainedRun, trained_run
-from noisylearn.netlist import from_model
-from noisylearn.networks import Spiking
-from noisylearn.operations import (
+from noisylearn.backends.netlist.operations import (
     COLUMNS,
     LOIHI_1,
     LayerOperations,
@@ -20,7 +15,12 @@ from noisylearn.operations import (
     measured_rates,
     table,
 )
-from noisylearn.spiking_netlist import from_spiking
+from noisylearn.backends.netlist.rate import from_model
+from noisylearn.backends.netlist.spiking import from_spiking
+from noisylearn.cli.options import DataDir, Json
+from noisylearn.cli.output import print_json, print_table, print_text
+from noisylearn.experiments.run_model import TrainedRun, trained_run
+from noisylearn.networks import Spiking
 
 SAMPLES = 100  # of the held-out part, to measure spike rates on
 

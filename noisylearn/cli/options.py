@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from noisylearn.config import TrainConfig
-from noisylearn.errors import UserError
+from noisylearn.experiments.config import TrainConfig
+from noisylearn.ground.errors import UserError
 from noisylearn.profiles import HardwareProfile, load_profile
 
 PLACE = ("task", "rule", "profile")  # what every command names by itself

@@ -19,8 +19,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from noisylearn.errors import UserError
-from noisylearn.train import OnStep
+from noisylearn.experiments.train import OnStep
+from noisylearn.ground.errors import UserError
 
 
 def print_json(document: Any) -> None:

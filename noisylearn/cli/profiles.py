@@ -9,10 +9,10 @@ import typer
 from noisylearn.cli.options import Json, Only, Without, chosen_profile
 from noisylearn.cli.output import print_json, print_table, print_text
 from noisylearn.effects import Curve
-from noisylearn.errors import UserError, unknown_name
-from noisylearn.profile_keys import Table, keys, tables
+from noisylearn.ground.errors import UserError, unknown_name
+from noisylearn.ground.records import CitedRecord
 from noisylearn.profiles import HardwareProfile, load_profile, profile_files
-from noisylearn.records import CitedRecord
+from noisylearn.profiles.keys import Table, keys, tables
 from noisylearn.rules import rules_for
 
 app = typer.Typer(no_args_is_help=True, help="Hardware profiles: what a machine does and what can be seen of it.")

@@ -7,12 +7,12 @@ import typer
 
 from noisylearn.cli import options as o
 from noisylearn.cli.output import json_text, print_json, print_table, print_text, progress
-from noisylearn.errors import UserError
+from noisylearn.ground.errors import UserError
+from noisylearn.ground.replace import replace_file
 from noisylearn.papers import PAPERS, STUDIES, study
 from noisylearn.papers.pages import figure_cells, write_pages
 from noisylearn.papers.run import Result, measure, reproduce
 from noisylearn.papers.study import Study
-from noisylearn.replace import replace_file
 
 SCALES = "smoke (seconds), small (minutes on two cores), large (hours on them; few studies have it) or paper."
 AGAIN = "the same command goes on from what is done"

@@ -8,7 +8,7 @@ import typer
 
 from noisylearn.cli.options import Json
 from noisylearn.cli.output import print_json, print_table, print_text
-from noisylearn.config import label_options, split_label
+from noisylearn.experiments.config import label_options, split_label
 from noisylearn.profiles import load_profile, profile_files
 from noisylearn.rules import REGISTRY, Rule, fitted, rule_class
 

@@ -7,9 +7,9 @@ import typer
 
 from noisylearn.cli import options as o
 from noisylearn.cli.output import print_json, print_table, print_text, progress
-from noisylearn.config import TrainConfig, resolve
-from noisylearn.runs import RunFile, Tree
-from noisylearn.train import train
+from noisylearn.experiments.config import TrainConfig, resolve
+from noisylearn.experiments.run_file import RunFile, Tree
+from noisylearn.experiments.train import train
 
 
 def train_command(

@@ -12,8 +12,8 @@ from typing import ClassVar, Literal, NamedTuple
 
 from torch import Tensor
 
-from noisylearn.draws import StreamOf
-from noisylearn.records import CitedRecord
+from noisylearn.ground.draws import StreamOf
+from noisylearn.ground.records import CitedRecord
 
 Site = Literal["weight", "input", "node", "output", "write"]
 Lifetime = Literal["device", "write", "read", "pass", "memory"]

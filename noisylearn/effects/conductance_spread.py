@@ -7,9 +7,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from noisylearn.draws import StreamOf
 from noisylearn.effects.base import Effect, Lifetime, Moments, Setting, Site, State
 from noisylearn.effects.rectified import rectified_normal
+from noisylearn.ground.draws import StreamOf
 
 
 class ConductanceSpread(Effect):

@@ -7,7 +7,7 @@ import torch
 from pydantic import FiniteFloat, model_validator
 from torch import Tensor
 
-from noisylearn.records import Record
+from noisylearn.ground.records import Record
 
 
 class Curve(Record):

@@ -5,8 +5,8 @@ from typing import ClassVar, Literal
 from pydantic import Field
 from torch import Tensor
 
-from noisylearn.draws import StreamOf
 from noisylearn.effects.base import Effect, Lifetime, Moments, Product, Setting, Site, State
+from noisylearn.ground.draws import StreamOf
 
 
 class GainSpread(Effect):

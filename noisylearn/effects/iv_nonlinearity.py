@@ -7,8 +7,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from noisylearn.draws import StreamOf
 from noisylearn.effects.base import Effect, Lifetime, Moments, Setting, Site, State
+from noisylearn.ground.draws import StreamOf
 
 
 class IvNonlinearity(Effect):

@@ -6,8 +6,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from noisylearn.draws import Draws, StreamOf
 from noisylearn.effects.base import Effect, Lifetime, Moments, Setting, Site, State
+from noisylearn.ground.draws import Draws, StreamOf
 
 
 class Levels(Effect):

@@ -8,9 +8,9 @@ from pydantic import Field, model_validator
 from scipy.special import sici
 from torch import Tensor
 
-from noisylearn.draws import StreamOf
 from noisylearn.effects.base import Effect, Lifetime, Moments, Setting, Site, State
 from noisylearn.effects.curves import Curve
+from noisylearn.ground.draws import StreamOf
 
 MEMORY = 12  # values of the slow part that are remembered
 

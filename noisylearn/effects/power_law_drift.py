@@ -7,9 +7,9 @@ import torch
 from pydantic import model_validator
 from torch import Tensor
 
-from noisylearn.draws import StreamOf
 from noisylearn.effects.base import Effect, Lifetime, Moments, Setting, Site, State
 from noisylearn.effects.curves import Curve
+from noisylearn.ground.draws import StreamOf
 
 
 class PowerLawDrift(Effect):

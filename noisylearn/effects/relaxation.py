@@ -8,10 +8,10 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from noisylearn.draws import StreamOf
 from noisylearn.effects.base import Effect, Lifetime, Moments, Setting, Site, State
 from noisylearn.effects.curves import Curve
 from noisylearn.effects.rectified import rectified_normal
+from noisylearn.ground.draws import StreamOf
 
 
 class Relaxation(Effect):

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import torch
 from torch import nn
 
-from noisylearn.errors import UserError, unknown_name
+from noisylearn.ground.errors import UserError, unknown_name
 
 Activation = Literal["leaky-relu", "relu", "tanh", "identity"]
 Initialisation = Literal["torch", "glorot"]

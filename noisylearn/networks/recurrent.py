@@ -6,9 +6,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from noisylearn.decorrelate import Decorrelation
+from noisylearn.networks.decorrelation import Decorrelation
 from noisylearn.networks.feedforward import Activation, activation_type, hidden_sizes, seeded
-from noisylearn.read_afterwards import ReadAfterwards
+from noisylearn.networks.read_afterwards import ReadAfterwards
 
 State = tuple[Tensor, ...]
 

@@ -5,7 +5,7 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 
-from noisylearn.errors import UserError
+from noisylearn.ground.errors import UserError
 from noisylearn.networks.feedforward import hidden_sizes, seeded
 
 Neuron = Literal["leaky", "rleaky", "synaptic"]

@@ -5,7 +5,7 @@ A study is a record in a file of its own: what the paper found, what runs at eve
 
 from collections.abc import Mapping
 
-from noisylearn.errors import unknown_name
+from noisylearn.ground.errors import unknown_name
 from noisylearn.papers import (
     anp_alignment,
     anp_cifar10,

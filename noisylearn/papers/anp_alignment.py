@@ -13,15 +13,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from noisylearn import networks, tasks
-from noisylearn.chip import Chip
-from noisylearn.draws import Draws
-from noisylearn.estimate import LossFn, Observation
+from noisylearn.chips.simulated import Chip
+from noisylearn.experiments.run_file import Tree
+from noisylearn.ground.draws import Draws
 from noisylearn.networks.feedforward import Initialisation
 from noisylearn.papers.plots import band, panels, style_of
 from noisylearn.papers.study import Bench, Criterion, Figure, Found, Judgement, Piece, Report, Study
 from noisylearn.papers.trainings import injected
 from noisylearn.rules import ANP, BP, INP, NP, Rule
-from noisylearn.runs import Tree
+from noisylearn.rules.estimate import LossFn, Observation
 
 RULES: dict[str, type[NP] | type[INP] | type[ANP]] = {"np": NP, "anp": ANP, "inp": INP}
 N_CLASSES = 10

@@ -8,8 +8,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from noisylearn.build import load_data
-from noisylearn.config import TrainConfig, resolve
+from noisylearn.experiments.build import load_data
+from noisylearn.experiments.config import TrainConfig, resolve
+from noisylearn.experiments.run_file import Tree
+from noisylearn.experiments.trainer import Training
 from noisylearn.papers.plots import band, bars, panels, style_of
 from noisylearn.papers.study import Bench, Criterion, Figure, Found, Judgement, Piece, Report, Study
 from noisylearn.papers.trainings import (
@@ -25,8 +27,6 @@ from noisylearn.papers.trainings import (
 )
 from noisylearn.profiles import HardwareProfile, load_profile
 from noisylearn.rules.backprop import Forward
-from noisylearn.runs import Tree
-from noisylearn.training import Training
 
 # Profiles whose noise is the devices' own; those of pulsed devices write through an accumulator.
 PROFILES: Mapping[str, str | None] = {

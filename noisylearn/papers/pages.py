@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from noisylearn.errors import UserError
+from noisylearn.experiments.run_file import Tree, prepare_folder
+from noisylearn.ground.errors import UserError
+from noisylearn.ground.replace import replace_file
 from noisylearn.papers import PAPERS, STUDIES
 from noisylearn.papers.run import Result, read_result
 from noisylearn.papers.study import Figure, Found
-from noisylearn.replace import replace_file
-from noisylearn.runs import Tree, prepare_folder
 
 
 def write_pages(results: Path, docs: Path) -> list[Path]:

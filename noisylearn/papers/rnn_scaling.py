@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from noisylearn.experiments.run_file import Tree
 from noisylearn.papers.plots import panels, style_of
 from noisylearn.papers.rnn_trainings import (
     AS_PUBLISHED,
@@ -22,7 +23,6 @@ from noisylearn.papers.rnn_trainings import (
 )  # fmt: skip
 from noisylearn.papers.study import Bench, Criterion, Figure, Found, Judgement, Piece, Report, Study
 from noisylearn.papers.trainings import Search, baselines, mean, spread
-from noisylearn.runs import Tree
 
 
 @dataclass(frozen=True)

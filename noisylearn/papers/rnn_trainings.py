@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from noisylearn.config import split_label
+from noisylearn.experiments.config import split_label
+from noisylearn.experiments.run_file import Tree
 from noisylearn.papers.study import Criterion, Figure, Found, Piece
 from noisylearn.papers.trainings import Search, baselines, curve, finals, injected, mean, ordered, spread, training
 from noisylearn.rules import rule_class
-from noisylearn.runs import Tree
 
 SIGMA = 0.1  # standard deviation of the noise: variance 1e-2, [RNN] appendix B
 NEAR = 1.5  # errors whose ratio is below this count as near one another, above it as far apart

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from noisylearn.build import load_data
-from noisylearn.config import TrainConfig, resolve
-from noisylearn.errors import RunawayError
+from noisylearn.experiments.build import load_data
+from noisylearn.experiments.config import TrainConfig, resolve
+from noisylearn.experiments.run_file import Tree
+from noisylearn.experiments.trainer import Training
+from noisylearn.ground.errors import RunawayError
 from noisylearn.papers.plots import COLOURS
 from noisylearn.papers.stab_scaling import slope
 from noisylearn.papers.stab_student import part_of
 from noisylearn.papers.study import Bench, Criterion, Found, Piece, Report
 from noisylearn.papers.trainings import injected
-from noisylearn.runs import Tree
-from noisylearn.training import Training
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

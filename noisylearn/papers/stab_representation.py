@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from noisylearn.experiments.run_file import Tree
+from noisylearn.experiments.trainer import Training
 from noisylearn.papers.plots import COLOURS, bars, panels
 from noisylearn.papers.stab_nonlinear import FIXED, Learner, begin, learn
 from noisylearn.papers.stab_student import part_of
 from noisylearn.papers.study import Bench, Criterion, Figure, Found, Judgement, Piece, Report, Study
 from noisylearn.papers.trainings import spread
-from noisylearn.runs import Tree
-from noisylearn.training import Training
 
 EQUAL = 0.03  # of the accuracies, beyond what one look between two targets may miss
 

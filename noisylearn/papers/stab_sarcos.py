@@ -11,8 +11,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from noisylearn.draws import Draws
-from noisylearn.estimate import Observation
+from noisylearn.experiments.run_file import Tree
+from noisylearn.experiments.trainer import Training
+from noisylearn.ground.draws import Draws
 from noisylearn.papers.plots import band, panels
 from noisylearn.papers.stab_nonlinear import (
     FIXED,
@@ -31,8 +32,7 @@ from noisylearn.papers.stab_scaling import slope
 from noisylearn.papers.stab_student import part_of
 from noisylearn.papers.study import Bench, Criterion, Figure, Found, Judgement, Piece, Report, Study
 from noisylearn.rules import BP, NP
-from noisylearn.runs import Tree
-from noisylearn.training import Training
+from noisylearn.rules.estimate import Observation
 
 EXPONENT = 0.15  # tolerance: the mean cosine of a width is known to some 10 %
 RISE = 1.2  # of the last tenth of a run over the lowest tenth; a tenth fluctuates by some per cent

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from noisylearn.chip import Chip
-from noisylearn.draws import Draws
-from noisylearn.errors import RunawayError
-from noisylearn.normalize import NeuronNorms
+from noisylearn.chips.simulated import Chip
+from noisylearn.experiments.run_file import Tree
+from noisylearn.ground.draws import Draws
+from noisylearn.ground.errors import RunawayError
+from noisylearn.networks.norms import NeuronNorms
 from noisylearn.papers.study import Bench, Piece, Report
 from noisylearn.papers.trainings import injected
 from noisylearn.rules import BP, NP
-from noisylearn.runs import Tree
 from noisylearn.tasks import linear_teacher
 
 SIGMA = 1e-3  # of the injected noise: small, so that the loss is linear in it, and far above float32's rounding

@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from noisylearn.compare import Row, Tuning, compare
-from noisylearn.config import idle_options, resolve
+from noisylearn.experiments.compare import Row, Tuning, compare
+from noisylearn.experiments.config import idle_options, resolve
+from noisylearn.experiments.run_file import Tree
+from noisylearn.experiments.train import OnStep
 from noisylearn.papers.study import Bench, Criterion, Figure, Found, Piece, Report
 from noisylearn.profiles import HardwareProfile, load_profile, parse_profile
-from noisylearn.runs import Tree
-from noisylearn.train import OnStep
 
 
 def injected(sigma: float, into: Literal["node", "weight"] = "node") -> HardwareProfile:

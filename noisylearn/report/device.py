@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from noisylearn.draws import Draws, StreamOf
 from noisylearn.effects import Effect, Setting, State
-from noisylearn.errors import UserError
+from noisylearn.ground.draws import Draws, StreamOf
+from noisylearn.ground.errors import UserError
 from noisylearn.profiles import HardwareProfile
+from noisylearn.profiles.write import DeviceArray
 from noisylearn.report.plots import new_figure, save_figure
-from noisylearn.write import DeviceArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from noisylearn.compare import Row
-from noisylearn.errors import UserError
+from noisylearn.experiments.compare import Row
+from noisylearn.ground.errors import UserError
 
 LONG_LABEL = 40  # characters, of which three do not fit beside one another
 

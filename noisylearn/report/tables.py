@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from noisylearn.compare import Row
-from noisylearn.config import NETWORKS_IN_TIME
+from noisylearn.experiments.compare import Row
+from noisylearn.experiments.config import NETWORKS_IN_TIME
 from noisylearn.rules import rule_class
 
 COLUMNS = (

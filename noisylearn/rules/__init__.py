@@ -1,6 +1,6 @@
 """Learning rules, one file each. The registry below is the list that drives commands and generic tests."""
 
-from noisylearn.errors import unknown_name
+from noisylearn.ground.errors import unknown_name
 from noisylearn.rules.anp import ANP
 from noisylearn.rules.backprop import BP, BPTT
 from noisylearn.rules.base import NodePerturbation, Perturbation, Rule, fitted, rules_for

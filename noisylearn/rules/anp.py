@@ -5,7 +5,7 @@ from typing import Literal, get_args
 
 from torch import Tensor
 
-from noisylearn.errors import UserError
+from noisylearn.ground.errors import UserError
 from noisylearn.rules.base import NodePerturbation, guarded
 
 Scale = Literal["network", "layer", "rnn-paper"]

@@ -7,11 +7,11 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from noisylearn.errors import UserError
-from noisylearn.estimate import AnyChip, Estimate, Observation
-from noisylearn.readings import Readings
+from noisylearn.chips.readings import Readings
+from noisylearn.ground.errors import UserError
 from noisylearn.rules.base import Rule
-from noisylearn.sequence import InTime, Update
+from noisylearn.rules.estimate import AnyChip, Estimate, Observation
+from noisylearn.rules.time import InTime, Update
 
 Forward = Literal["digital", "chip"]
 

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from noisylearn.decorrelate import update_decorrelations
-from noisylearn.errors import RunawayError, UserError
-from noisylearn.estimate import AnyChip, Baseline, Estimate, LossFn, Observation, estimate_nodes
+from noisylearn.chips.readings import Plan
+from noisylearn.ground.errors import RunawayError, UserError
+from noisylearn.networks.decorrelation import update_decorrelations
 from noisylearn.profiles import Machine
-from noisylearn.readings import Plan
-from noisylearn.sequence import Credit, InTime, SequentialChip, StepLoss, Update, run
+from noisylearn.rules.estimate import AnyChip, Baseline, Estimate, LossFn, Observation, estimate_nodes
+from noisylearn.rules.time import Credit, InTime, SequentialChip, StepLoss, Update, run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +158,7 @@ class Perturbation(Rule):
     baseline: what a pass is compared with: "clean", a pass without noise; "noisy", one more noisy pass; "mean", the
     mean of all draws + 1 noisy passes, which for many draws varies less than one noisy pass does.
     draws: noise draws per sample, averaged.
-    credit, decay, update: in time, see `noisylearn.sequence.InTime`.
+    credit, decay, update: in time, see `noisylearn.rules.time.InTime`.
     """
 
     baseline: Baseline = "clean"

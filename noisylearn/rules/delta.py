@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import torch
 
-from noisylearn.errors import UserError
-from noisylearn.estimate import Estimate, Observation
-from noisylearn.layers import parameter_gradients
+from noisylearn.ground.errors import UserError
+from noisylearn.networks.layers import parameter_gradients
 from noisylearn.rules.base import Rule
+from noisylearn.rules.estimate import Estimate, Observation
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from noisylearn.errors import UserError
+from noisylearn.ground.errors import UserError
 from noisylearn.rules.base import NodePerturbation, guarded
 
 

@@ -3,11 +3,11 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from noisylearn.errors import UserError
-from noisylearn.estimate import Estimate, Observation
+from noisylearn.ground.errors import UserError
 from noisylearn.profiles import Machine
 from noisylearn.rules.base import Perturbation, Rule
-from noisylearn.sequence import InTime
+from noisylearn.rules.estimate import Estimate, Observation
+from noisylearn.rules.time import InTime
 
 
 @dataclass(frozen=True, kw_only=True)

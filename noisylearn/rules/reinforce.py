@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from noisylearn.errors import UserError
-from noisylearn.estimate import Estimate, Observation, node_signals, reference
+from noisylearn.ground.errors import UserError
 from noisylearn.rules.backprop import autograd_estimate
 from noisylearn.rules.base import NodePerturbation
-from noisylearn.sequence import InTime
+from noisylearn.rules.estimate import Estimate, Observation, node_signals, reference
+from noisylearn.rules.time import InTime
 
 
 @dataclass(frozen=True, kw_only=True)

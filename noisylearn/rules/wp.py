@@ -4,8 +4,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from noisylearn.estimate import Estimate, Observation, Values, reference
 from noisylearn.rules.base import Perturbation
+from noisylearn.rules.estimate import Estimate, Observation, Values, reference
 
 
 class NoisyWeights(Protocol):

@@ -2,7 +2,7 @@
 
 import os
 
-from noisylearn.errors import UserError, unknown_name
+from noisylearn.ground.errors import UserError, unknown_name
 from noisylearn.tasks import (
     cifar10,
     copying,

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from noisylearn.errors import unknown_name
+from noisylearn.ground.errors import unknown_name
 from noisylearn.tasks.files import DataFile
 from noisylearn.tasks.ridge import ridge_predictions
 

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from noisylearn.draws import Draws
-from noisylearn.errors import UserError
+from noisylearn.ground.draws import Draws
+from noisylearn.ground.errors import UserError
 from noisylearn.tasks.base import Description, RegressionTask, Samples
 from noisylearn.tasks.reservoir import reservoir_predictions
 from noisylearn.tasks.sequences import SequenceTask, Steps, checked_length, drawn_parts

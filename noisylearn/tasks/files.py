@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from noisylearn.errors import UserError
+from noisylearn.ground.errors import UserError
 
 ENVIRONMENT_VARIABLE = "NOISYLEARN_DATA"
 CACHE = "~/.cache/noisylearn"

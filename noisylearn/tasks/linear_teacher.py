@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from noisylearn.draws import Draws
-from noisylearn.errors import UserError
+from noisylearn.ground.draws import Draws
+from noisylearn.ground.errors import UserError
 from noisylearn.tasks.base import Description, RegressionTask, Samples, split_parts
 
 DESCRIPTION = Description(

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from noisylearn.draws import Draws
+from noisylearn.ground.draws import Draws
 from noisylearn.tasks.base import Description, Samples
 from noisylearn.tasks.sequences import Forecast, checked_length, drawn_parts
 

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noisylearn.draws import Draws
-from noisylearn.errors import UserError
+from noisylearn.ground.draws import Draws
+from noisylearn.ground.errors import UserError
 from noisylearn.tasks import mnist, mnist_sample
 from noisylearn.tasks.base import Description, Task, TaskModule
 from noisylearn.tasks.sequences import SequenceClassification, Steps, checked_length

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from noisylearn.draws import Draws
+from noisylearn.ground.draws import Draws
 from noisylearn.tasks.ridge import ridge_predictions
 
 N_UNITS = 300

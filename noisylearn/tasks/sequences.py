@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from noisylearn.errors import UserError, unknown_name
+from noisylearn.ground.errors import UserError, unknown_name
 from noisylearn.tasks.base import HELD_OUT_PARTS, ClassificationTask, RegressionTask, Samples, Task, TaskModule
 from noisylearn.tasks.reservoir import reservoir_predictions
 from noisylearn.tasks.ridge import ridge_predictions

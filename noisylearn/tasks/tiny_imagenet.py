@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from noisylearn.errors import UserError
+from noisylearn.ground.errors import UserError
 from noisylearn.tasks.base import ClassificationTask, Description, Samples, split_parts, standardise_
 from noisylearn.tasks.files import DataFile, data_folder, find
 

@@ -1,0 +1,102 @@
+"""Imports lava-nc 0.10.0, the last release, on the Pythons and the numpy that it does not know of."""
+
+import dataclasses
+import functools
+import importlib
+import importlib.metadata
+import multiprocessing
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from noisylearn.ground.errors import UserError
+
+VERSION = "0.10.0"
+INSTALL = (
+    "pip install asteval networkx && pip install --no-deps --ignore-requires-python "
+    f"lava-nc=={VERSION}"
+)  # its metadata excludes every Python but 3.10, which it does not need
+_VAR_MODEL = "lava.magma.compiler.var_model"
+
+
+def is_installed() -> bool:
+    """Whether the release of Lava that this package uses is there."""
+    return _installed_version() == VERSION
+
+
+def load_lava() -> None:
+    """Make `import lava...` work in this process, once.
+
+    Lava sets multiprocessing's start method to "fork" for the whole process.
+    Raises UserError where it is not installed, is another release, or the start method was set before.
+    """
+    if _VAR_MODEL in sys.modules:
+        return
+    require_lava()
+    method = multiprocessing.get_start_method(allow_none=True)
+    if method is not None:
+        raise UserError(
+            f"multiprocessing already uses the start method '{method}', and Lava sets its own: load Lava before "
+            "anything calls set_start_method or starts a process, or use `noisylearn lava run`, which has a process of "
+            "its own"
+        )
+    with _hashable_byte_encoder():
+        importlib.import_module(_VAR_MODEL)
+    importlib.import_module("lava.magma.core.decorator")  # sets the start method now, not at the first process
+    _mend_reshape()
+
+
+def require_lava() -> None:
+    """Raises UserError, with the line that installs it, where Lava is absent or another release."""
+    found = _installed_version()
+    if found is None:
+        raise UserError(f"Lava is not installed; install it with: {INSTALL}")
+    if found != VERSION:
+        raise UserError(f"lava-nc {found} is installed, this package needs {VERSION}; install it with: {INSTALL}")
+
+
+def _installed_version() -> str | None:
+    try:
+        return importlib.metadata.version("lava-nc")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+@contextmanager
+def _hashable_byte_encoder() -> Iterator[None]:
+    """Inside the block, dataclasses give Lava's ByteEncoder a hash: 3.11 refuses defaults that have none."""
+    original = dataclasses.dataclass
+
+    def dataclass(cls: type | None = None, /, **options: Any) -> Any:
+        def wrap(of: type) -> Any:
+            wanted = of.__module__ == _VAR_MODEL and of.__name__ == "ByteEncoder"
+            return original(of, **({"unsafe_hash": True} | options if wanted else options))
+
+        return wrap if cls is None else wrap(cls)
+
+    dataclasses.dataclass = dataclass
+    try:
+        yield
+    finally:
+        dataclasses.dataclass = original
+
+
+def _mend_reshape() -> None:
+    """Lava's ReshapePort names an argument that numpy 2.4 no longer has."""
+    from lava.magma.core.process.ports.ports import ReshapePort
+
+    def forward(port: Any) -> Callable[[np.ndarray], np.ndarray]:
+        return functools.partial(_reshape, shape=port.shape)
+
+    def backward(port: Any) -> Callable[[np.ndarray], np.ndarray]:
+        return functools.partial(_reshape, shape=port.old_shape)
+
+    ReshapePort.get_transform_func_fwd = forward
+    ReshapePort.get_transform_func_bwd = backward
+
+
+def _reshape(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    return np.reshape(values, shape)

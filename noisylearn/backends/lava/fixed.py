@@ -1,0 +1,191 @@
+"""A network in integers, executed by Lava's fixed-point learning engine: Loihi-constrained emulation, run in Lava."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from noisylearn.backends.lava.compat import load_lava
+from noisylearn.backends.lava.logs import Logs, scratch
+from noisylearn.backends.lava.report import Reports, new_reports
+from noisylearn.backends.loihi.arithmetic import Integers
+from noisylearn.backends.loihi.critic import Critic, Loss
+from noisylearn.backends.loihi.emulator import rounding_seed
+from noisylearn.backends.loihi.lowering import Lowered
+from noisylearn.backends.loihi.network import Array, FixedConnection
+from noisylearn.backends.loihi.neurons import Neurons
+from noisylearn.backends.loihi.saturation import Saturation
+from noisylearn.ground.errors import UserError
+from noisylearn.profiles.cores import Cores
+
+_NO_DECAY = 2**62  # exp(-1 / tau) is 1 in float64
+_WIDTHS = {"weight_bits": 8, "trace_bits": 7, "learning_accumulator_bits": 15, "mantissa_bits": 4}
+
+
+@dataclass(frozen=True, eq=False)
+class FixedRun:
+    """What Lava did: losses (samples, 2), the perturbed pass first; integer weights and traces by connection.
+
+    payloads: (samples, 2, width) by population, where recorded.  seconds: of the run after start-up; steps: how many.
+    saturation: of neurons and critic; what happens inside Lava's engine only the emulator counts.
+    """
+
+    losses: Array
+    weights: dict[str, Integers]
+    traces: dict[str, dict[str, Integers]]
+    payloads: dict[str, Integers]
+    saturation: Saturation
+    seconds: float
+    steps: int
+
+
+def run_fixed(
+    lowered: Lowered,
+    loss: str | Loss,
+    inputs: Array,
+    targets: Array,
+    seed: int = 0,
+    learn: bool = True,
+    rates: Array | None = None,
+    record: bool = False,
+    reports: Reports | None = None,
+) -> FixedRun:
+    """Run samples in order through Lava processes; arguments and random streams are those of `Emulator`.
+
+    reports: where processes say which step they are in, and how they fail.
+
+    Raises UserError where Lava cannot be loaded, or the cores are none that its engine computes as.
+    """
+    network = lowered.network
+    check_cores(network.cores)
+    load_lava()
+    counts = Saturation()
+    payloads = network.encoded(np.asarray(inputs, dtype=np.float64), counts)
+    rates = np.ones(len(payloads)) if rates is None else np.asarray(rates, dtype=np.float64)
+    if not len(payloads) == len(targets) == len(rates):
+        raise UserError(
+            f"{len(payloads)} inputs, {len(targets)} targets, {len(rates)} rates; give one of each a sample"
+        )
+    with scratch() as folder:
+        logs = Logs(folder)
+        for p in network.populations if record else ():
+            logs.make(p.name, (len(payloads), 2, p.size if p.stage == network.depth else p.width), np.int64)
+        logs.make("losses", (len(payloads), 2), np.float64)
+        reports = new_reports(folder) if reports is None else reports
+        machine = _Machine(
+            lowered, Critic(lowered, loss), payloads, np.asarray(targets), rates, seed, learn, logs, reports
+        )
+        reports.publish()
+        try:
+            seconds, steps = machine.run()
+            weights, traces = machine.state()
+        finally:
+            machine.stop()
+        for found in logs.counts():
+            counts.add(found)
+        kept = {p.name: logs.read(p.name) for p in network.populations} if record else {}
+        return FixedRun(logs.read("losses"), weights, traces, kept, counts, seconds, steps)
+
+
+def check_cores(cores: Cores) -> None:
+    """Raises UserError for cores that are none of those that Lava's engine computes as."""
+    for key, bits in _WIDTHS.items():
+        if getattr(cores, key) != bits:
+            raise UserError(f"cores.{key} = {getattr(cores, key)}: Lava's engine has {bits}; use the emulator")
+
+
+class _Machine:
+    """The processes of one network, built and joined."""
+
+    def __init__(
+        self, lowered: Lowered, critic: Critic, payloads: Integers, targets: Array, rates: Array, seed: int,
+        learn: bool, logs: Logs, reports: Reports,
+    ) -> None:  # fmt: skip
+        from noisylearn.backends.lava.processes.fixed_processes import CriticProcess, NeuronProcess, Relay, Source
+
+        self._lowered, self._seed, self._n_samples, self._reports = lowered, seed, len(payloads), reports
+        network, schedule = lowered.network, lowered.schedule
+        n = len(network.neurons)
+        self._source = Source(payloads, schedule, logs.path(network.populations[0].name), reports.of("source"))
+        self._critic = CriticProcess(
+            critic, targets, rates, network.populations[-1].size, n, network.depth, learn, schedule,
+            logs.path("losses"), logs.counter("critic"), reports.of("critic"),
+        )  # fmt: skip
+        self._populations: dict[str, Any] = {network.populations[0].name: self._source}
+        for i, p in enumerate(network.neurons):
+            process = NeuronProcess(
+                Neurons(p, i + 1, lowered, seed), i, n, p.stage == network.depth, schedule, logs.path(p.name),
+                logs.counter(p.name), reports.of(f"neurons {p.name}"),
+            )  # fmt: skip
+            self._populations[p.name] = process
+            self._critic.g_out.connect(process.g_in)
+            process.norm_out.connect(self._critic.norm_in)
+        self._populations[network.populations[-1].name].s_out.connect(self._critic.y_in)
+        self._connections: dict[str, Any] = {}
+        for i, c in enumerate(network.connections):
+            self._connect(c, i, Relay)
+
+    def _connect(self, c: FixedConnection, index: int, relay_kind: Any) -> None:
+        network, schedule = self._lowered.network, self._lowered.schedule
+        source, target = self._populations[c.source], self._populations[c.target]
+        connection = self._learning_dense(c, index)
+        self._connections[c.name] = connection
+        if c.delayed:
+            before, after = network.population(c.source), network.population(c.target)
+            report = self._reports.of(f"relay of {c.source}")
+            relay = relay_kind(before.width, c.weights.shape[1], before.stage, after.stage, schedule, report)
+            source.s_out.connect(relay.s_in)
+            relay.s_out.connect(connection.s_in)
+        else:
+            source.s_out.connect(connection.s_in)
+        connection.a_out.connect(target.a_in)
+        target.y1_out.connect(connection.s_in_y1)
+        target.y2_out.connect(connection.s_in_y2)
+
+    def _learning_dense(self, c: FixedConnection, index: int) -> Any:
+        from lava.magma.core.learning.constants import GradedSpikeCfg
+        from lava.magma.core.learning.learning_rule import Loihi3FLearningRule
+        from lava.proc.dense.process import LearningDense
+        from lava.utils.weightutils import SignMode
+
+        rule = Loihi3FLearningRule(
+            dw=self._lowered.strings[c.name], x1_impulse=0, x1_tau=_NO_DECAY, x2_impulse=0, x2_tau=_NO_DECAY,
+            t_epoch=self._lowered.schedule.t_epoch, rng_seed=1,
+        )  # fmt: skip
+        rule.y1_tau = rule.y2_tau = rule.y3_tau = _NO_DECAY
+        cores = self._lowered.network.cores
+        return LearningDense(
+            weights=c.weights.astype(np.int32), learning_rule=rule, graded_spike_cfg=GradedSpikeCfg.OVERWRITE,
+            num_message_bits=cores.payload_bits, weight_exp=c.exponent, sign_mode=SignMode.MIXED,
+            rounding=cores.rounding, rounding_seed=rounding_seed(self._seed, index),
+            report=self._reports.of(f"connection {c.name}"),
+        )  # fmt: skip
+
+    def run(self) -> tuple[float, int]:
+        """Seconds and steps of all samples but the first, whose epoch comes with the start-up."""
+        from lava.magma.core.run_conditions import RunSteps
+        from lava.magma.core.run_configs import Loihi2SimCfg
+        from lava.proc.dense.process import LearningDense
+
+        from noisylearn.backends.lava.processes.fixed_processes import PyRoundedLearningDense
+
+        config = Loihi2SimCfg(select_tag="fixed_pt", exception_proc_model_map={LearningDense: PyRoundedLearningDense})
+        t_epoch = self._lowered.schedule.t_epoch
+        self._critic.run(condition=RunSteps(t_epoch), run_cfg=config)
+        steps = t_epoch * (self._n_samples - 1)
+        start = time.perf_counter()
+        if steps:
+            self._critic.run(condition=RunSteps(steps), run_cfg=config)
+        return time.perf_counter() - start, steps
+
+    def state(self) -> tuple[dict[str, Integers], dict[str, dict[str, Integers]]]:
+        weights = {name: c.weights.get().astype(np.int64) for name, c in self._connections.items()}
+        traces = {
+            name: {key: getattr(c, key).get().astype(np.int64) for key in ("x1", "y1", "y2")}
+            for name, c in self._connections.items()
+        }
+        return weights, traces
+
+    def stop(self) -> None:
+        self._critic.stop()

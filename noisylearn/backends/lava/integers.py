@@ -1,0 +1,109 @@
+"""A network file under the constraints of Loihi's cores: in the emulator, or in Lava's learning engine."""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from noisylearn.backends.lava.fixed import run_fixed
+from noisylearn.backends.lava.netfile import Array, LavaNet
+from noisylearn.backends.lava.report import Reports
+from noisylearn.backends.loihi.emulator import Emulator
+from noisylearn.backends.loihi.lowering import Lowered, lower
+from noisylearn.backends.loihi.quantise import quantise
+from noisylearn.backends.loihi.saturation import Saturation
+from noisylearn.ground.errors import UserError
+
+CORES = "loihi2-lava-0.10"
+_RESULT, _WEIGHTS = "integers.npz", "weights of "
+
+
+@dataclass(frozen=True)
+class IntegerOptions:
+    """n_steps: samples.  learns: whether the weights change.  lr: learning rate, None for that of the file.
+
+    profile: of the cores, None for the file's own or, where that has none, for `loihi2-lava-0.10`.  headroom: how many
+    times over weights fit at the start.
+    """
+
+    n_steps: int
+    learns: bool
+    lr: float | None = None
+    profile: str | None = None
+    headroom: float = 2.0
+
+
+@dataclass(frozen=True, eq=False)
+class IntegerResult:
+    """losses: (samples, 2), the perturbed pass first.  weights: integers by connection.  steps: of the cores' clock.
+
+    saturation: what did not fit its range, by place.
+    """
+
+    losses: Array
+    weights: dict[str, NDArray[np.int64]]
+    saturation: str
+    steps: int
+    seconds: float
+
+
+def plan_of(net: LavaNet, options: IntegerOptions) -> Lowered:
+    """The network of a file in integers, with its rule. Raises UserError for what has no such form."""
+    if options.n_steps < 1:
+        raise UserError(f"--steps {options.n_steps}: give at least 1")
+    if not options.headroom > 0:
+        raise UserError(f"--headroom {options.headroom:g}: give a number above 0")
+    if net.period and options.n_steps > net.period:
+        raise UserError(
+            f"--steps {options.n_steps}: the file has sequences of {net.period} steps, and the cores' state runs on "
+            "from one to the next; run one sequence"
+        )
+    if net.batch != 1:
+        raise UserError(f"the file has {net.batch} samples a step, cores learn from one: export with --batch 1")
+    own = net.profile.specification.cores is not None
+    profile = options.profile or (net.profile if own else CORES)
+    network = quantise(net.netlist, profile, net.inputs[:, 0], weight_headroom=options.headroom)
+    return lower(net.rule, network, net.lr if options.lr is None else options.lr)
+
+
+def emulate(net: LavaNet, options: IntegerOptions) -> tuple[Lowered, IntegerResult]:
+    """Run the file in the emulator; also what the cores were told."""
+    plan = plan_of(net, options)
+    emulator = Emulator(plan, net.loss, net.seed)
+    inputs, targets, rates = _samples(net, options.n_steps)
+    start = time.perf_counter()
+    run = emulator.run(inputs, targets, options.learns, rates)
+    steps = plan.schedule.t_epoch * options.n_steps
+    seconds = time.perf_counter() - start
+    return plan, IntegerResult(run.losses, emulator.weights, str(emulator.saturation), steps, seconds)
+
+
+def execute(net: LavaNet, options: IntegerOptions, reports: Reports) -> None:
+    """Run the file in Lava in this process, and leave the result in the folder of the reports."""
+    inputs, targets, rates = _samples(net, options.n_steps)
+    run = run_fixed(plan_of(net, options), net.loss, inputs, targets, net.seed, options.learns, rates, reports=reports)
+    weights = {f"{_WEIGHTS}{name}": weights for name, weights in run.weights.items()}
+    facts = np.array(
+        json.dumps({"saturation": dict(run.saturation.counts), "steps": run.steps, "seconds": run.seconds})
+    )
+    np.savez(reports.folder / _RESULT, allow_pickle=False, losses=run.losses, facts=facts, **weights)
+
+
+def read_executed(folder: Path) -> IntegerResult:
+    """What `execute` left."""
+    with np.load(folder / _RESULT, allow_pickle=False) as arrays:
+        facts: dict[str, Any] = json.loads(str(arrays["facts"]))
+        weights = {key.removeprefix(_WEIGHTS): arrays[key] for key in arrays if key.startswith(_WEIGHTS)}
+        counts = Saturation()
+        counts.add(facts["saturation"])
+        return IntegerResult(arrays["losses"], weights, str(counts), facts["steps"], facts["seconds"])
+
+
+def _samples(net: LavaNet, n: int) -> tuple[Array, NDArray[Any], Array]:
+    """Inputs, targets and relative rates of n samples; steps that do not count teach nothing."""
+    rows = np.arange(n) % net.steps
+    return net.inputs[rows, 0], net.targets[rows, 0], net.counts[rows, 0] * net.rates[rows]

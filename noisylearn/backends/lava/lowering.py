@@ -1,0 +1,329 @@
+"""From a network file to what each Lava process is told: the rule's own functions, and noise for every neuron.
+
+Nothing of a rule is written again here: `post`, `scales`, `modulators` and `from_noise` of its record run on numpy
+arrays as they run on torch tensors.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from noisylearn.backends.lava.netfile import LavaNet
+from noisylearn.backends.lava.report import Reports
+from noisylearn.backends.lava.specs import (
+    Array,
+    ConnectionSpec,
+    CriticSpec,
+    DecorrelationSpec,
+    Index,
+    NeuronSpec,
+    RecorderSpec,
+    Run,
+    SourceSpec,
+)
+from noisylearn.backends.losses import LOSSES
+from noisylearn.backends.netlist.rate import ACTIVATIONS, Connection, Netlist
+from noisylearn.chips.crossbar import Crossbar
+from noisylearn.chips.execution.stacked import node_noise, weight_noise
+from noisylearn.chips.readings import Plan
+from noisylearn.effects import Effect
+from noisylearn.ground.draws import Draws, ReplayedDraws, stream_seed
+from noisylearn.ground.errors import UserError
+from noisylearn.profiles import HardwareProfile
+from noisylearn.rules import WP, Rule
+from noisylearn.rules.base import NodePerturbation, Perturbation
+from noisylearn.rules.estimate import compared_passes, node_factors, reference
+
+PASS = "pass"  # purpose of the random streams, as a rule's passes have it
+
+
+@dataclass(frozen=True)
+class Options:
+    """n_steps: updates to make, or samples to read.  learns: whether the weights change.  replays: torch's draws."""
+
+    n_steps: int
+    learns: bool
+    replays: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """Weights of one torch layer: from `below`, and where `recurs` from its own neurons a step before."""
+
+    name: str
+    below: str
+    recurs: bool
+    n_recurrent: int
+    weight: Array
+    bias: Array | None
+
+
+@dataclass(frozen=True, eq=False)
+class Specs:
+    """What every process is told, by kind; layers in order from the input to the readout."""
+
+    layers: list[Layer]
+    source: SourceSpec
+    connections: list[ConnectionSpec]
+    neurons: list[NeuronSpec]
+    decorrelations: dict[str, DecorrelationSpec]
+    critic: CriticSpec
+    recorder: RecorderSpec
+
+    def decorrelated(self, population: str) -> str:
+        """The layer whose input the decorrelation of a population makes, as torch names it."""
+        return next(layer.name for layer in self.layers if layer.below == population)
+
+
+def why_not(rule: Rule, profile: HardwareProfile, netlist: Netlist, learns: bool = True) -> str | None:
+    """Why this rule, on this machine, has no form as Lava processes; None where it has one."""
+    if learns and (reason := _why_not_rule(rule, netlist)):
+        return reason
+    spec = profile.specification
+    if profile.in_place is not None:
+        return f"profile {profile.name} writes its weights by pulses, which Lava does not carry: choose another profile"
+    if spec.inputs is not None or spec.dac is not None or spec.adc is not None:
+        return (
+            f"profile {profile.name} has converters or scaled inputs, which Lava does not carry: choose another profile"
+        )
+    if unknown := [effect.kind for effect in profile.all_effects() if not _is_carried(effect)]:
+        return (
+            f"profile {profile.name}: Lava does not carry {', '.join(unknown)}; leave them off with --without "
+            f"{','.join(unknown)}, or choose another --profile"
+        )
+    return None
+
+
+def _why_not_rule(rule: Rule, netlist: Netlist) -> str | None:
+    if not isinstance(rule, Perturbation) or type(rule).gradients not in (NodePerturbation.gradients, WP.gradients):
+        return f"rule {rule.name} needs a backward pass, or layers of different rules, which Lava processes have not"
+    if netlist.is_recurrent and (rule.credit != "local" or rule.update != "online"):
+        return (
+            f"rule {rule.name} with credit '{rule.credit}' and update '{rule.update}': processes learn step by step, "
+            "from the loss of that step; train with --credit local --update online"
+        )
+    return None
+
+
+def _is_carried(effect: Effect) -> bool:
+    return effect.site == "node" or (effect.site == "weight" and effect.lifetime in ("read", "pass"))
+
+
+def lower(net: LavaNet, options: Options, reports: Reports) -> Specs:
+    """What every process is told. Raises UserError for what has no form as processes, or draws that are too few."""
+    if reason := why_not(net.rule, net.profile, net.netlist, options.learns):
+        raise UserError(reason)
+    if options.replays and not options.learns:
+        raise UserError("--replay repeats the draws of learning: add --learn")
+    if options.replays and options.n_steps > net.steps:
+        raise UserError(
+            f"--replay has draws for {net.steps} steps, not {options.n_steps}: export with more --steps, or run fewer"
+        )
+    return _Lowering(net, options, reports).specs()
+
+
+class _Lowering:
+    """One lowering: what its parts share."""
+
+    def __init__(self, net: LavaNet, options: Options, reports: Reports) -> None:
+        self.reports = reports
+        self.net, self.learns = net, options.learns
+        self.layers = layers_of(net.netlist)
+        self.crossbars = {layer.name: _crossbar(layer, net.profile) for layer in self.layers}
+        self.draws = _draws(net, options.replays)
+        self.plan = allowed_plan(net.rule, net.profile, len(self.layers), options.learns)
+        self.run = Run(self.plan.n_passes, net.batch, options.n_steps, net.steps, net.period, options.learns)
+
+    def specs(self) -> Specs:
+        net, run = self.net, self.run
+        source = SourceSpec(run, self.reports.of("source"), net.inputs)
+        connections = [self._connection(layer) for layer in self.layers]
+        rows = self._compared()
+        neurons = [self._neurons(i, layer, rows[i]) for i, layer in enumerate(self.layers)]
+        decorrelations = {p.name: self._decorrelation(p.name) for p in net.netlist.populations if p.decorrelation}
+        critic = self._critic(rows, neurons)
+        recorder = RecorderSpec(run, self.reports.of("recorder"))
+        return Specs(self.layers, source, connections, neurons, decorrelations, critic, recorder)
+
+    def _reference(self, passes: Array) -> Array:
+        """What passes are compared with; of a single pass, it itself."""
+        if not self.learns:
+            return passes[0]
+        assert isinstance(self.net.rule, Perturbation)
+        found: Array = reference(passes, self.net.rule.baseline)
+        return found
+
+    def _compared(self) -> list[Index | None]:
+        rule = self.net.rule
+        if not self.learns or not isinstance(rule, NodePerturbation):
+            return [None] * len(self.layers)
+        return list(compared_passes(rule.baseline, self.plan, len(self.layers)))
+
+    def _connection(self, layer: Layer) -> ConnectionSpec:
+        rule = self.net.rule if self.learns else None
+        by_weights = isinstance(rule, WP)
+        variance = self.crossbars[layer.name].weight_variance
+
+        def from_noise(modulators: Array, noise: list[dict[str, Array]]) -> dict[str, Array]:
+            assert isinstance(rule, WP)
+            found: dict[str, Array] = rule.from_noise(modulators, _Noise(noise, variance))
+            return found
+
+        return ConnectionSpec(
+            self.run, self.reports.of(f"connection into {layer.name}"), layer.name, layer.weight, layer.bias,
+            layer.n_recurrent, self.net.rates * (self.net.lr / (1 if by_weights else self.net.batch)), self._reference,
+            self._read_noise(layer), self._weight_noise(layer), from_noise if by_weights else None,
+        )  # fmt: skip
+
+    def _neurons(self, i: int, layer: Layer, compared: Index | None) -> NeuronSpec:
+        rule = self.net.rule
+        index: Index = slice(0, 0) if compared is None else compared
+
+        def post(activity: Array, noise: Array | None) -> Array:
+            assert isinstance(rule, NodePerturbation)
+            of_numpy: Callable[..., Any] = rule.post
+            found: Array = of_numpy(activity[index], self._reference(activity), None if noise is None else noise[index])
+            return found
+
+        activation = ACTIVATIONS[self.net.netlist.population(layer.name).activation]
+        return NeuronSpec(
+            self.run, self.reports.of(f"neurons {layer.name}"), i, len(self.layers), len(layer.weight), activation,
+            self._node_noise(i, layer), None if compared is None else post, index,
+        )  # fmt: skip
+
+    def _decorrelation(self, name: str) -> DecorrelationSpec:
+        decorrelation = self.net.netlist.population(name).decorrelation
+        assert decorrelation is not None
+        given = decorrelation.matrix, decorrelation.rate, self.net.counts, self._reference
+        return DecorrelationSpec(self.run, self.reports.of(f"decorrelation of {name}"), name, *given)
+
+    def _critic(self, rows: list[Index | None], neurons: list[NeuronSpec]) -> CriticSpec:
+        net, rule = self.net, self.net.rule
+        perturbed = [i for i, index in enumerate(rows) if index is not None]
+        shape = (len(self.layers), self.run.n_passes, self.run.batch)
+        variances = [crossbar.node_variance for crossbar in self.crossbars.values()]
+
+        def by_nodes(losses: Array, norms: Array | None) -> Array:
+            assert isinstance(rule, NodePerturbation)
+            assert norms is not None
+            found = np.zeros(shape)
+            given = [norms[i, rows[i]] for i in perturbed]
+            sizes = [neurons[i].size for i in perturbed]
+            chosen = [index for index in rows if index is not None]
+            factors = node_factors(rule, chosen, losses, given, sizes, [variances[i] for i in perturbed])
+            for i, factor in zip(perturbed, factors, strict=True):
+                found[i, rows[i]] = factor
+            return found
+
+        def by_weights(losses: Array, norms: Array | None) -> Array:
+            assert isinstance(rule, WP)
+            return np.asarray(rule.modulators(losses))[None, :, None]
+
+        is_wp = self.learns and isinstance(rule, WP)
+        return CriticSpec(
+            self.run, self.reports.of("critic"), neurons[-1].size, len(self.layers), net.targets, net.counts,
+            LOSSES[net.loss], self._reference, bool(perturbed), by_weights if is_wp else by_nodes,
+            (1, self.run.n_passes, 1) if is_wp else shape,
+        )  # fmt: skip
+
+    def _node_noise(self, i: int, layer: Layer) -> Callable[[int], Array] | None:
+        crossbar, run = self.crossbars[layer.name], self.run
+        perturbed = [p for p in range(run.n_passes) if self.plan.perturbed[p][i]]
+        if not crossbar.node_effects or not perturbed:
+            return None
+
+        def noise(step: int) -> Array:
+            zeros = torch.zeros(run.n_passes, run.batch, len(layer.weight), dtype=torch.float64)
+            drawn = zeros if run.is_over(step) else node_noise(crossbar, layer.name, zeros, perturbed, self.draws, PASS)
+            values: Array = drawn.numpy()
+            return values
+
+        return noise
+
+    def _read_noise(self, layer: Layer) -> Callable[[int, Array, Array], Array] | None:
+        crossbar, run = self.crossbars[layer.name], self.run
+        if crossbar.read_variance() is None:
+            return None
+
+        def noise(step: int, inputs: Array, weight: Array) -> Array:
+            shape = (run.n_passes, run.batch, len(weight))
+            if run.is_over(step):
+                return np.zeros(shape)
+            each = _variance_of(crossbar, weight)
+            return np.sqrt(np.square(inputs) @ each.T) * self.draws.normal((layer.name, "read", PASS), shape).numpy()
+
+        return noise
+
+    def _weight_noise(self, layer: Layer) -> Callable[[int], list[dict[str, Array]]] | None:
+        crossbar = self.crossbars[layer.name]
+        noisy = [any(perturbed) for perturbed in self.plan.perturbed]
+        if not crossbar.pass_effects or not any(noisy):
+            return None
+
+        def noise(step: int) -> list[dict[str, Array]]:
+            over = self.run.is_over(step)
+            drawn = [weight_noise(crossbar, layer.name, self.draws, PASS) if on and not over else {} for on in noisy]
+            return [{key: value.numpy() for key, value in one.items()} for one in drawn]
+
+        return noise
+
+
+class _Noise:
+    """What `WP.from_noise` reads of a layer."""
+
+    def __init__(self, weight_noise: list[dict[str, Array]], weight_variance: float) -> None:
+        self.weight_noise, self.weight_variance = weight_noise, weight_variance
+
+
+def layers_of(netlist: Netlist) -> list[Layer]:
+    """The connections of every layer joined again, as one array of weights, in order."""
+    parts: dict[str, list[Connection]] = {}
+    for connection in netlist.connections:
+        parts.setdefault(connection.layer, []).append(connection)
+    layers = []
+    for name, connections in parts.items():
+        weight = np.concatenate([c.weight for c in connections], 1)
+        recurrent = [c for c in connections if c.delayed]
+        n_recurrent = sum(c.weight.shape[1] for c in recurrent)
+        layers.append(Layer(name, connections[0].source, bool(recurrent), n_recurrent, weight, connections[0].bias))
+    return layers
+
+
+def allowed_plan(rule: Rule, profile: HardwareProfile, n_layers: int, learns: bool) -> Plan:
+    """The rule's passes, with noise in each where it cannot be switched off; a single pass where nothing learns."""
+    always = "clean_pass" not in profile.observable
+    plan = Plan(((False,) * n_layers,))
+    if learns:
+        assert isinstance(rule, Perturbation)
+        plan = rule.plan(n_layers)
+    return Plan(((True,) * n_layers,) * plan.n_passes) if always else plan
+
+
+def _variance_of(crossbar: Crossbar, weight: Array) -> Array:
+    """Variance of every weight at a read, as the devices would have it with these weights on them."""
+    crossbar.layer.weight.data = torch.from_numpy(weight)
+    crossbar.program()
+    found = crossbar.read_variance()
+    assert found is not None
+    values: Array = found.numpy()
+    return values
+
+
+def _crossbar(layer: Layer, profile: HardwareProfile) -> Crossbar:
+    """The layer on the devices of the profile, for what these know of their own noise."""
+    linear = nn.Linear(layer.weight.shape[1], len(layer.weight), bias=layer.bias is not None, dtype=torch.float64)
+    with torch.no_grad():
+        linear.weight.copy_(torch.from_numpy(layer.weight))
+    return Crossbar(layer.name, linear, profile, Draws(0))
+
+
+def _draws(net: LavaNet, replays: bool) -> Draws:
+    """Torch's own recorded numbers, or streams of the processes' own."""
+    if not replays:
+        return Draws(stream_seed(net.seed, ("lava",)), dtype=torch.float64)
+    record = {tuple(name.split("|")): list(torch.from_numpy(n).flatten(0, 1)) for name, n in net.draws.items()}
+    return ReplayedDraws(record)

@@ -1,0 +1,293 @@
+"""A network that learns, as Lava processes in float64: all passes of a step travel side by side in one message.
+
+In every step the critic first broadcasts what it made of the step before, which is what lets the loop run; then each
+process receives, computes and sends on. Messages between layers have the shape (passes, batch, units).
+"""
+
+import time
+from typing import Any
+
+import numpy as np
+from lava.magma.core.decorator import implements, requires, tag
+from lava.magma.core.model.py.ports import PyInPort, PyOutPort
+from lava.magma.core.model.py.type import LavaPyType
+from lava.magma.core.process.ports.ports import InPort, OutPort
+from lava.magma.core.process.process import AbstractProcess
+from lava.magma.core.resources import CPU
+from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
+from scipy.linalg.blas import dgemm
+
+from noisylearn.backends.lava.processes.reporting import Reporting
+from noisylearn.backends.lava.specs import (
+    Array,
+    ConnectionSpec,
+    CriticSpec,
+    DecorrelationSpec,
+    NeuronSpec,
+    ProcessSpec,
+    RecorderSpec,
+    SourceSpec,
+)
+
+RECEIVES = LavaPyType(PyInPort.VEC_DENSE, float)
+SENDS = LavaPyType(PyOutPort.VEC_DENSE, float)
+
+
+class Told(Reporting):
+    """A process model that keeps what it was told."""
+
+    def __init__(self, proc_params: dict[str, Any]) -> None:
+        super().__init__(proc_params)
+        self.spec: ProcessSpec = proc_params["spec"]
+
+
+class Source(AbstractProcess):
+    """Sends the sample of every step to all passes."""
+
+    def __init__(self, spec: SourceSpec) -> None:
+        super().__init__(spec=spec, report=spec.report)
+        self.s_out = OutPort(shape=(spec.run.n_passes, *spec.inputs.shape[1:]))
+
+
+@implements(proc=Source, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("floating_pt")
+class PySource(Told):
+    spec: SourceSpec
+    s_out: PyOutPort = SENDS
+
+    def step(self, step: int) -> None:
+        x = self.spec.inputs[step % len(self.spec.inputs)]
+        self.s_out.send(np.broadcast_to(x, (self.spec.run.n_passes, *x.shape)).copy())
+
+
+class Connection(AbstractProcess):
+    """W x + b of every pass, and the update of W and b in place."""
+
+    def __init__(self, spec: ConnectionSpec) -> None:
+        super().__init__(spec=spec, report=spec.report)
+        rows = spec.run.n_passes, spec.run.batch
+        n_units, n_inputs = spec.weight.shape
+        self.s_in = InPort(shape=(*rows, n_inputs - spec.n_recurrent))
+        self.s_recurrent_in = InPort(shape=(*rows, max(spec.n_recurrent, 1)))
+        self.a_out = OutPort(shape=(*rows, n_units))
+        by_weights = spec.from_noise is not None
+        self.s_in_y1 = InPort(shape=(1, spec.run.n_passes, 1) if by_weights else (spec.run.batch, n_units))
+
+
+@implements(proc=Connection, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("floating_pt")
+class PyConnection(Told):
+    spec: ConnectionSpec
+    s_in: PyInPort = RECEIVES
+    s_recurrent_in: PyInPort = RECEIVES
+    s_in_y1: PyInPort = RECEIVES
+    a_out: PyOutPort = SENDS
+
+    def __init__(self, proc_params: dict[str, Any]) -> None:
+        super().__init__(proc_params)
+        spec = self.spec
+        self.weight = np.ascontiguousarray(spec.weight)
+        self.bias = np.zeros(len(spec.weight)) if spec.bias is None else spec.bias.copy()
+        self.presynaptic = np.zeros((spec.run.batch, spec.weight.shape[1]))
+        self.before = np.zeros((spec.run.n_passes, spec.run.batch, spec.n_recurrent))
+        self.noise: list[dict[str, Array]] = []
+
+    def step(self, step: int) -> None:
+        spec, run = self.spec, self.spec.run
+        if run.learns:
+            self.learn(self.s_in_y1.recv(), step)
+        if step == run.n_steps:
+            self.report.save(weight=self.weight, bias=self.bias)
+        inputs = self.s_in.recv()
+        if spec.n_recurrent:
+            if run.starts_sequence(step):
+                self.before = np.zeros_like(self.before)
+            inputs = np.concatenate([inputs, self.before], -1)
+        self.a_out.send(self.product(inputs, step))
+        self.presynaptic = spec.reference(inputs)
+        if spec.n_recurrent:
+            self.before = self.s_recurrent_in.recv()
+
+    def product(self, inputs: Array, step: int) -> Array:
+        rows = inputs.reshape(-1, inputs.shape[-1])
+        activity = (rows @ self.weight.T + self.bias).reshape(*inputs.shape[:2], -1)
+        if self.spec.weight_noise is not None:
+            self.noise = self.spec.weight_noise(step)
+            for x, a, noise in zip(inputs, activity, self.noise, strict=True):
+                if noise:
+                    a += x @ noise["weight"].T + noise.get("bias", 0.0)
+        if self.spec.read_noise is not None:
+            activity += self.spec.read_noise(step, inputs, self.weight)
+        return activity
+
+    def learn(self, received: Array, step: int) -> None:
+        """W <- W - rate g pre^T in place, with the g that the neurons formed of the step before."""
+        if step == 0:
+            return
+        spec = self.spec
+        rate = spec.rates[(step - 1) % len(spec.rates)]
+        if spec.from_noise is not None:
+            gradients = spec.from_noise(received[0, :, 0], self.noise)
+            self.weight -= rate * gradients["weight"]
+            self.bias -= rate * gradients.get("bias", 0.0)
+            return
+        dgemm(-rate, self.presynaptic.T, received, beta=1.0, c=self.weight.T, overwrite_c=True)
+        if spec.bias is not None:
+            self.bias -= rate * received.sum(0)
+
+
+class Neurons(AbstractProcess):
+    """f(a + noise) of every pass; each neuron makes its own noise and keeps what a rule wants to know of it."""
+
+    def __init__(self, spec: NeuronSpec) -> None:
+        super().__init__(spec=spec, report=spec.report)
+        run = spec.run
+        shape, factors = (run.n_passes, run.batch, spec.size), (spec.n_layers, run.n_passes, run.batch)
+        self.a_in, self.s_out = InPort(shape=shape), OutPort(shape=shape)
+        self.a_third_factor_in, self.norm_out = InPort(shape=factors), OutPort(shape=factors)
+        self.s_out_y1 = OutPort(shape=(run.batch, spec.size))
+
+
+@implements(proc=Neurons, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("floating_pt")
+class PyNeurons(Told):
+    spec: NeuronSpec
+    a_in: PyInPort = RECEIVES
+    s_out: PyOutPort = SENDS
+    a_third_factor_in: PyInPort = RECEIVES
+    s_out_y1: PyOutPort = SENDS
+    norm_out: PyOutPort = SENDS
+
+    def __init__(self, proc_params: dict[str, Any]) -> None:
+        super().__init__(proc_params)
+        spec = self.spec
+        n_compared = len(np.arange(spec.run.n_passes)[spec.compared])
+        self.post = np.zeros((n_compared, spec.run.batch, spec.size))
+
+    def step(self, step: int) -> None:
+        spec = self.spec
+        post = spec.post if self.spec.run.learns else None
+        if post is not None:
+            factors = self.a_third_factor_in.recv()[spec.layer, spec.compared]
+            self.s_out_y1.send((factors[:, :, None] * self.post).sum(0))
+        activity = self.a_in.recv()
+        noise = None if spec.noise is None else spec.noise(step)
+        if noise is not None:
+            activity = activity + noise
+        if post is not None:
+            self.post = post(activity, noise)
+            norms = np.zeros((spec.n_layers, *activity.shape[:2]))
+            norms[spec.layer, spec.compared] = np.square(self.post).sum(-1)
+            self.norm_out.send(norms)
+        self.s_out.send(spec.activation(activity))
+
+
+class Decorrelation(AbstractProcess):
+    """x* = R x, R <- R - rate (mean of x* x*^T without its diagonal) R."""
+
+    def __init__(self, spec: DecorrelationSpec) -> None:
+        super().__init__(spec=spec, report=spec.report)
+        shape = (spec.run.n_passes, spec.run.batch, len(spec.matrix))
+        self.s_in, self.s_out = InPort(shape=shape), OutPort(shape=shape)
+
+
+@implements(proc=Decorrelation, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("floating_pt")
+class PyDecorrelation(Told):
+    spec: DecorrelationSpec
+    s_in: PyInPort = RECEIVES
+    s_out: PyOutPort = SENDS
+
+    def __init__(self, proc_params: dict[str, Any]) -> None:
+        super().__init__(proc_params)
+        self.matrix = np.ascontiguousarray(self.spec.matrix)
+
+    def step(self, step: int) -> None:
+        run = self.spec.run
+        if step == run.n_steps:
+            self.report.save(matrix=self.matrix)
+        s = self.s_in.recv()
+        decorrelated = (s.reshape(-1, s.shape[-1]) @ self.matrix.T).reshape(s.shape)
+        self.s_out.send(decorrelated)
+        counts = self.spec.counts[step % run.data_steps] != 0
+        if run.learns and counts.any():
+            self.learn(self.spec.reference(decorrelated)[counts])
+
+    def learn(self, x: Array) -> None:
+        """Formed from the samples: the covariance itself would cost n^3."""
+        share = self.spec.rate / len(x)
+        step = x @ self.matrix
+        self.matrix *= 1 + share * np.square(x).sum(0)[:, None]
+        dgemm(-share, step.T, x, beta=1.0, c=self.matrix.T, overwrite_c=True)
+
+
+class Critic(AbstractProcess):
+    """Compares the losses of the passes and broadcasts what the rule makes of them, one step later."""
+
+    def __init__(self, spec: CriticSpec) -> None:
+        super().__init__(spec=spec, report=spec.report)
+        rows = spec.run.n_passes, spec.run.batch
+        self.y_in = InPort(shape=(*rows, spec.n_outputs))
+        self.norm_in = InPort(shape=(spec.n_layers, *rows))
+        self.third_factor_out = OutPort(shape=spec.factor_shape)
+        self.loss_out = OutPort(shape=(1,))
+
+
+@implements(proc=Critic, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("floating_pt")
+class PyCritic(Told):
+    spec: CriticSpec
+    y_in: PyInPort = RECEIVES
+    norm_in: PyInPort = RECEIVES
+    third_factor_out: PyOutPort = SENDS
+    loss_out: PyOutPort = SENDS
+
+    def __init__(self, proc_params: dict[str, Any]) -> None:
+        super().__init__(proc_params)
+        self.factors = np.zeros(self.spec.factor_shape)
+
+    def step(self, step: int) -> None:
+        spec, run = self.spec, self.spec.run
+        if run.learns:
+            self.third_factor_out.send(self.factors)
+        outputs = self.y_in.recv()
+        now = step % run.data_steps
+        counts = spec.counts[now]
+        losses = spec.loss(outputs, spec.targets[now]) * counts
+        if run.learns:
+            norms = self.norm_in.recv() if spec.by_nodes else None
+            self.factors = spec.factors(losses, norms)
+        self.loss_out.send(np.array([spec.reference(losses).sum() / max(counts.sum(), 1.0)]))
+
+
+class Recorder(AbstractProcess):
+    """Keeps the loss of every step and the time it came at."""
+
+    def __init__(self, spec: RecorderSpec) -> None:
+        super().__init__(spec=spec, report=spec.report)
+        self.loss_in = InPort(shape=(1,))
+
+
+@implements(proc=Recorder, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("floating_pt")
+class PyRecorder(Told):
+    spec: RecorderSpec
+    loss_in: PyInPort = RECEIVES
+
+    def __init__(self, proc_params: dict[str, Any]) -> None:
+        super().__init__(proc_params)
+        self.losses = np.zeros(self.spec.run.n_steps)
+        self.times_s = np.zeros(self.spec.run.n_steps)
+
+    def step(self, step: int) -> None:
+        loss = self.loss_in.recv()[0]
+        if step < self.spec.run.n_steps:
+            self.losses[step], self.times_s[step] = loss, time.perf_counter()
+        else:
+            self.report.save(losses=self.losses, times_s=self.times_s)

@@ -1,0 +1,156 @@
+"""The emulator: two passes and learning for one sample after the other, in integers and vectorised over units."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from noisylearn.backends.loihi.arithmetic import Integers, shifted_to_nearest, trace_of
+from noisylearn.backends.loihi.critic import Critic, Loss
+from noisylearn.backends.loihi.engine import Engine
+from noisylearn.backends.loihi.lowering import Lowered
+from noisylearn.backends.loihi.network import Array, FixedConnection, with_constant
+from noisylearn.backends.loihi.neurons import Neurons, summed
+from noisylearn.backends.loihi.rounding import thresholds
+from noisylearn.backends.loihi.saturation import Saturation
+from noisylearn.backends.loihi.schedule import REFERENCE
+from noisylearn.ground.errors import UserError
+
+Emission = tuple[str, bool]  # population, and whether it is sent an epoch later
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """losses: (samples, 2), the perturbed pass first.  payloads: (samples, 2, width) by population, where recorded."""
+
+    losses: Array
+    payloads: dict[str, Integers]
+
+
+class Emulator:
+    """A network in integers that learns by a lowered rule.
+
+    After `run`: `weights` and the traces x1, y1, y2 are those of the last epoch, `saturation` counts what did not fit
+    since the beginning. `forward` reads the network without noise and changes nothing.
+    """
+
+    def __init__(self, lowered: Lowered, loss: str | Loss, seed: int = 0) -> None:
+        self._lowered, self._network = lowered, lowered.network
+        cores = self._network.cores
+        self._neurons = [Neurons(p, i, lowered, seed) for i, p in enumerate(self._network.populations) if i]
+        self._critic = Critic(lowered, loss)
+        self._engines = {
+            c.name: Engine(
+                c.name, c.weights, lowered.products(c.name), cores,
+                thresholds(cores.rounding, c.weights.shape, rounding_seed(seed, i)),
+            )
+            for i, c in enumerate(self._network.connections)
+        }  # fmt: skip
+        self._counts = Saturation()
+        self._sent = {p.name: np.zeros((2, p.size), dtype=np.int64) for p in self._network.populations}
+        self.x1: dict[Emission, Integers] = {}
+        for c in self._network.connections:
+            self.x1[c.source, c.delayed] = np.zeros(c.weights.shape[1], dtype=np.int64)
+        self.y: dict[str, dict[str, Integers]] = {}
+
+    @property
+    def weights(self) -> dict[str, Integers]:
+        """Integer weights (targets, payloads) by connection."""
+        return {name: engine.weights.astype(np.int64) for name, engine in self._engines.items()}
+
+    @property
+    def saturation(self) -> Saturation:
+        """Counts of everything that did not fit its range."""
+        total = Saturation()
+        for part in (self._counts, self._critic.saturation, *(n.saturation for n in self._neurons)):
+            total.add(part.counts)
+        return total
+
+    def run(
+        self,
+        inputs: Array,
+        targets: Array,
+        learn: bool = True,
+        rates: Array | None = None,
+        record: bool = False,
+    ) -> Run:
+        """Samples in order: inputs (samples, features), targets (samples, ...).
+
+        rates: learning rate of every sample, relative to that of the rule.  record: keep all payloads.
+        """
+        payloads, rates = self._prepared(inputs, targets, rates)
+        losses = np.zeros((len(payloads), 2))
+        kept: dict[str, list[Integers]] = {p.name: [] for p in self._network.populations}
+        for k, payload in enumerate(payloads):
+            sent, outputs = self._passes(payload)
+            losses[k] = self._critic.losses(outputs, targets[k])
+            if learn:
+                self._learn(losses[k], sent, float(rates[k]))
+            self._sent = sent
+            if record:
+                for name, payload_of_both in sent.items():
+                    kept[name].append(payload_of_both)
+        return Run(losses, {name: np.array(rows) for name, rows in kept.items()} if record else {})
+
+    def forward(self, inputs: Array) -> Array:
+        """Outputs (samples, outputs) without noise, in units of the float network; in time, from a state of zeros."""
+        payloads = self._network.encoded(np.asarray(inputs, dtype=np.float64))
+        steps = [p[None] for p in payloads] if self._network.is_recurrent else [payloads]
+        before = {p.name: np.zeros((1, p.size), dtype=np.int64) for p in self._network.populations}
+        outputs = []
+        for step in steps:
+            now = {self._network.populations[0].name: step}
+            for p in self._network.neurons:
+                sums = self._sums(p.name, now, before)
+                spikes = np.clip(shifted_to_nearest(sums, p.payload_shift), 0, 2**self._network.cores.payload_bits - 1)
+                now[p.name] = with_constant(spikes, p)
+            before = now
+            outputs.append(sums * p.unit)
+        return np.concatenate(outputs)
+
+    def _prepared(self, inputs: Array, targets: Array, rates: Array | None) -> tuple[Integers, Array]:
+        payloads = self._network.encoded(np.asarray(inputs, dtype=np.float64), self._counts)
+        rates = np.ones(len(payloads)) if rates is None else np.asarray(rates, dtype=np.float64)
+        if not len(payloads) == len(targets) == len(rates):
+            raise UserError(
+                f"{len(payloads)} inputs, {len(targets)} targets, {len(rates)} rates; give one of each a sample"
+            )
+        return payloads, rates
+
+    def _passes(self, payload: Integers) -> tuple[dict[str, Integers], Integers]:
+        """Payloads (2, width) of every population, and the readout's pre-activations (2, outputs)."""
+        sent = {self._network.populations[0].name: np.broadcast_to(payload, (2, len(payload)))}
+        for neurons in self._neurons:
+            name = neurons.population.name
+            activity = neurons.integrate(self._sums(name, sent, self._sent), first=0)
+            sent[name] = activity if neurons is self._neurons[-1] else neurons.spikes(activity, first=0)
+        return sent, activity
+
+    def _sums(self, target: str, sent: dict[str, Integers], before: dict[str, Integers]) -> Integers:
+        """Sums over the connections into a population; delayed ones take what was sent before, without its constant."""
+        sums = [self._sum(c, before if c.delayed else sent) for c in self._network.into(target)]
+        return sum(sums[1:], sums[0])
+
+    def _sum(self, c: FixedConnection, sent: dict[str, Integers]) -> Integers:
+        weights = self._engines[c.name].as_floats
+        return summed(sent[c.source][:, : weights.shape[1]], weights, c.exponent)
+
+    def _learn(self, losses: Array, sent: dict[str, Integers], rate: float) -> None:
+        norms = [neurons.squared_norm() for neurons in self._neurons]
+        factors = self._critic.third_factors(losses, norms, rate)
+        spiked: dict[Emission, Integers] = {}
+        for emission, x1 in self.x1.items():
+            name, delayed = emission
+            payload = (self._sent if delayed else sent)[name][REFERENCE, : len(x1)]
+            spiked[emission] = payload > 0
+            self.x1[emission] = np.where(spiked[emission], trace_of(payload, self._network.cores.trace_bits), x1)
+        for neurons, factor in zip(self._neurons, factors, strict=True):
+            y1, y2 = neurons.traces(factor)
+            self.y[neurons.population.name] = {"y1": y1, "y2": y2}
+            for c in self._network.into(neurons.population.name):
+                emission = (c.source, c.delayed)
+                self._engines[c.name].learn(self.x1[emission], spiked[emission], {"y1": y1, "y2": y2}, self._counts)
+
+
+def rounding_seed(seed: int, connection: int) -> tuple[int, ...]:
+    """Of the stream of thresholds of a connection, by its place in the network."""
+    return (seed, connection, 2)

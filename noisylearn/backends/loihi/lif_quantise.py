@@ -1,0 +1,202 @@
+"""A float spiking network in the integers of `noisylearn.backends.loihi.lif`, and what it answers.
+
+A layer's numbers are times one scale S: v_int = S v, threshold_int = S threshold / 64, W_int 2^exponent = S W / 64.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from noisylearn.backends.loihi.lif import (
+    ACCUMULATOR_LIMIT,
+    BIAS_EXPONENTS,
+    BIAS_MAX,
+    DECAY_ONE,
+    EXPONENTS,
+    LIMIT,
+    SHIFT,
+    THRESHOLD_MAX,
+    WEIGHT_MAX,
+    Dense,
+    Lif,
+    LifNetwork,
+    LifRecord,
+    run,
+)
+from noisylearn.backends.netlist.spiking import SpikingLayer, SpikingNetlist
+from noisylearn.ground.errors import UserError
+
+Array = NDArray[np.float64]
+UNIT = 2**SHIFT
+
+
+@dataclass(frozen=True, eq=False)
+class QuantisedLif:
+    """Integers of a spiking network, and how its readout, which is not on the chip, is read.
+
+    y_t = beta y_{t-1} + a_t / readout_scale + readout_bias, of the sums a_t that leave the chip.
+    scales: S of every layer.  clipped: biases and starting values that did not fit and were held at the limit.
+    """
+
+    network: LifNetwork
+    scales: tuple[float, ...]
+    readout_scale: float
+    readout_bias: Array
+    readout_beta: Array
+    clipped: int
+
+    @property
+    def lag(self) -> int:
+        """Steps from an input to the readout's answer."""
+        return len(self.network.layers) + 1
+
+    def padded(self, inputs: NDArray[Any]) -> NDArray[Any]:
+        """Inputs (time, batch, n_in) and silence behind them, until the last answer is out."""
+        return np.concatenate([inputs, np.zeros((self.lag, *inputs.shape[1:]), dtype=inputs.dtype)])
+
+    def answer(self, record: LifRecord) -> tuple[tuple[NDArray[np.bool_], ...], Array]:
+        """Spikes of every layer and outputs (time, batch, n) for the steps of the input, from a run over `padded`."""
+        n_steps = len(record.spikes[0]) - self.lag
+        spikes = tuple(of[i : i + n_steps] for i, of in enumerate(record.spikes, start=1))
+        assert record.readout is not None
+        membrane, outputs = 0.0 * self.readout_bias, []
+        for sums in record.readout[self.lag :]:
+            membrane = self.readout_beta * membrane + sums / self.readout_scale + self.readout_bias
+            outputs.append(membrane)
+        return spikes, np.stack(outputs)
+
+    def __call__(self, inputs: NDArray[Any]) -> tuple[Array, LifRecord]:
+        """Outputs (time, batch, n_out) for input spikes (time, batch, n_in), and the record of the run."""
+        record = run(self.network, self.padded(inputs))
+        return self.answer(record)[1], record
+
+
+def quantise(netlist: SpikingNetlist, approximate_reset: bool = False) -> QuantisedLif:
+    """The integers of a spiking network.
+
+    The scale of a layer uses all 8 bits for its largest weight, and as many more bits of voltage as leave room for the
+    worst input. Decays are rounded to 1/4096.
+    approximate_reset: take neurons that subtract the threshold as if they were set to zero.
+    Raises UserError for what integer LIF neurons cannot do: subtract the threshold (without approximate_reset), decays
+    or thresholds that differ within a layer, numbers out of range.
+    """
+    layers, scales, clipped = [], [], 0
+    for depth, layer in enumerate(netlist.layers, start=1):
+        if layer.reset != "zero" and not approximate_reset:
+            raise UserError(
+                f"layer '{layer.name}' subtracts the threshold at a spike; LIF neurons of Lava and Loihi are set to "
+                "zero: make the network with reset='zero', or accept other spikes with approximate_reset=True"
+            )
+        found, scale, held = _layer(layer, depth)
+        layers.append(found)
+        scales.append(scale)
+        clipped += held
+    weight = netlist.readout.folded.astype(np.float64)
+    readout_scale = WEIGHT_MAX / _largest(weight)
+    bias = np.zeros(len(weight)) if netlist.readout.bias is None else netlist.readout.bias.astype(np.float64)
+    network = LifNetwork(tuple(layers), _dense(weight, readout_scale))
+    beta = netlist.readout_beta.astype(np.float64)
+    return QuantisedLif(network, tuple(scales), readout_scale, bias, beta, clipped)
+
+
+def _layer(layer: SpikingLayer, depth: int) -> tuple[Lif, float, int]:
+    """Integers of a layer, its scale, and how many numbers were held at their limit."""
+    alpha = 0.0 if layer.alpha is None else _one(layer.name, "alpha", layer.alpha)
+    beta, threshold = (_one(layer.name, key, getattr(layer, key)) for key in ("beta", "threshold"))
+    alpha, beta = min(max(alpha, 0.0), 1.0), min(max(beta, 0.0), 1.0)
+    weight, bias = layer.into.folded.astype(np.float64), np.zeros(layer.size)
+    for given in (layer.into, layer.recurrent):
+        bias = bias if given is None or given.bias is None else bias + given.bias
+    back = None if layer.recurrent is None else layer.recurrent.folded.astype(np.float64)
+    du, dv = DECAY_ONE - 1 - round(alpha * DECAY_ONE), min(DECAY_ONE - round(beta * DECAY_ONE), DECAY_ONE - 1)
+    alpha, beta = (DECAY_ONE - 1 - max(du, 0)) / DECAY_ONE, (DECAY_ONE - dv) / DECAY_ONE
+    drive = bias / (1 - alpha)  # a current that is fed for ever ends here; LIF neurons add their bias to the voltage
+    scale = _scale(layer.name, weight, back, threshold, drive, alpha, beta)
+    exponent = next(
+        (e for e in BIAS_EXPONENTS if np.abs(drive * scale).max() < (BIAS_MAX + 0.5) * 2**e), BIAS_EXPONENTS[-1]
+    )
+    mantissa = np.rint(drive * scale / 2.0**exponent)
+    u_start, v_start = _starts(drive * scale, alpha, beta, depth)
+    limits = (BIAS_MAX, BIAS_MAX), (LIMIT - 1, LIMIT - 1), (LIMIT - 1, round(threshold * scale))
+    held = [np.clip(x, -low, high) for x, (low, high) in zip((mantissa, u_start, v_start), limits, strict=True)]
+    clipped = sum(int((a != b).sum()) for a, b in zip(held, (mantissa, u_start, v_start), strict=True))
+    mantissa, u_start, v_start = (np.rint(x).astype(np.int32) for x in held)
+    found = Lif(
+        into=_dense(weight, scale / UNIT),
+        du=max(du, 0),
+        dv=dv,
+        threshold=round(threshold * scale / UNIT),
+        bias_mantissa=mantissa,
+        bias_exponent=exponent,
+        u_start=u_start,
+        v_start=v_start,
+        recurrent=None if back is None else _dense(back, scale / UNIT),
+    )
+    return found, scale, clipped
+
+
+def _starts(drive: Array, alpha: float, beta: float, depth: int) -> tuple[Array, Array]:
+    """Current and voltage from which bias alone leads to (-drive, 0) in `depth` steps, before the first input arrives.
+
+    There, u_t = -drive alpha^t cancels the part of the bias that a synaptic current has not reached yet.
+    """
+    current = np.zeros_like(drive) if alpha == 0 else -drive / alpha**depth
+    u, v = current.copy(), np.zeros_like(drive)
+    for step in range(1, depth + 1):
+        u = alpha * u
+        v = v - (u + drive) / beta**step
+    return current, v
+
+
+def _scale(
+    name: str, weight: Array, back: Array | None, threshold: float, drive: Array, alpha: float, beta: float
+) -> float:
+    """The largest scale without an overflow at the worst input; else the one of weights without further bits."""
+    largest = _largest(weight)
+    reach = np.abs(weight).sum(1) + (0.0 if back is None else np.abs(back).sum(1))
+    worst = (reach / (1 - alpha) + np.abs(drive)) / max(1 - beta, 1e-9)
+
+    def fits(scale: float) -> bool:
+        return round(threshold * scale / UNIT) <= THRESHOLD_MAX and np.abs(drive * scale).max() <= (
+            BIAS_MAX << BIAS_EXPONENTS[-1]
+        )
+
+    def safe(scale: float) -> bool:
+        return bool((worst * scale < LIMIT).all() and (reach * scale / UNIT < ACCUMULATOR_LIMIT).all())
+
+    scales = {e: WEIGHT_MAX * UNIT * 2.0**e / largest for e in EXPONENTS}
+    for e in reversed(EXPONENTS):
+        if fits(scales[e]) and (e <= 0 or safe(scales[e])):
+            return scales[e]
+    raise UserError(
+        f"layer '{name}': threshold {threshold:g} and biases up to {np.abs(drive).max():g} are too large beside "
+        f"weights up to {largest:g} for 17 and 13 bits; train with a lower threshold"
+    )
+
+
+def _dense(weight: Array, scale: float) -> Dense:
+    """Even integers w and an exponent e: w 2^e nearest to `scale` times the weights, at the smallest e that fits."""
+    largest = np.abs(weight).max() * scale
+    for e in EXPONENTS:
+        if largest <= (WEIGHT_MAX + 1) * 2.0**e:
+            even = 2 * np.rint(weight * scale / 2.0 ** (e + 1))
+            return Dense(np.clip(even, -WEIGHT_MAX, WEIGHT_MAX).astype(np.int32), e)
+    raise UserError(
+        f"weights up to {largest:g} do not fit 8 bits and an exponent up to {EXPONENTS[-1]}; scale them down"
+    )
+
+
+def _largest(weight: Array) -> float:
+    return float(np.abs(weight).max(initial=0.0)) or 1.0
+
+
+def _one(layer: str, key: str, values: Any) -> float:
+    found = np.unique(np.asarray(values, dtype=np.float64))
+    if len(found) != 1:
+        raise UserError(
+            f"layer '{layer}': {key} differs from neuron to neuron ({found[0]:g} to {found[-1]:g}); integer LIF "
+            "neurons share it; give the layer one"
+        )
+    return float(found[0])

@@ -1,0 +1,174 @@
+"""A network in integers: populations that send graded spikes, and connections of 8-bit weights.
+
+Every unit is a power of two, so that shifts convert between them. In units of the float network: a pre-activation is
+`unit` x integer, an activity `payload_unit` x payload, a weight `unit` x integer of its connection.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import log2
+
+import numpy as np
+from numpy.typing import NDArray
+
+from noisylearn.backends.loihi.arithmetic import Integers, shifted
+from noisylearn.backends.loihi.saturation import Saturation
+from noisylearn.backends.netlist.rate import Netlist
+from noisylearn.ground.errors import UserError
+from noisylearn.profiles.cores import Cores
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Register:
+    """Noise of a neuron: floor((r - 128 + 64 mantissa) 2^shift) units, r one of 0..255."""
+
+    mantissa: int
+    shift: int
+
+    def values(self) -> Integers:
+        """All 256, equally likely."""
+        return shifted(np.arange(256) - 128 + 64 * self.mantissa, self.shift)
+
+
+@dataclass(frozen=True)
+class FixedPopulation:
+    """Neurons that run the same program.
+
+    stage: connections between the input (0) and here.  unit: of a pre-activation (of the input: unused).
+    payload_unit: of an activity.  constant: payload of one more source that never changes, from which the biases of
+    the connections that start here come; 0 where there are none.  split: sends the positive and the negative part of
+    its values, one after the other, since payloads have no sign.
+    """
+
+    name: str
+    size: int
+    activation: str
+    stage: int
+    unit: float
+    payload_unit: float
+    noise: Register
+    constant: int = 0
+    split: bool = False
+
+    @property
+    def width(self) -> int:
+        """Payloads that it sends along its direct connections."""
+        return self.size * (2 if self.split else 1) + (self.constant > 0)
+
+    @property
+    def payload_shift(self) -> int:
+        """Power of two from pre-activations to payloads."""
+        return round(log2(self.unit / self.payload_unit))
+
+    @property
+    def noise_variance(self) -> float:
+        """Of the integers really added, in units of the pre-activation, squared."""
+        return float(self.noise.values().var()) * self.unit**2
+
+
+@dataclass(frozen=True, eq=False)
+class FixedConnection:
+    """Integer weights (targets, payloads), the bias in the last column; their sum is shifted up by `exponent`.
+
+    largest_error: of the rounded weights, in units of the float network's weights.
+    """
+
+    name: str
+    source: str
+    target: str
+    weights: Integers
+    unit: float
+    exponent: int
+    delayed: bool
+    has_bias: bool
+    largest_error: float
+
+
+@dataclass(frozen=True, eq=False)
+class FixedNetwork:
+    """Populations from the input (first) to the readout (last), connections in order, and what they compute with."""
+
+    populations: tuple[FixedPopulation, ...]
+    connections: tuple[FixedConnection, ...]
+    cores: Cores
+    origin: Netlist
+
+    @property
+    def neurons(self) -> tuple[FixedPopulation, ...]:
+        return self.populations[1:]
+
+    @property
+    def depth(self) -> int:
+        """Connections between the input and the readout."""
+        return self.populations[-1].stage
+
+    @property
+    def is_recurrent(self) -> bool:
+        return any(connection.delayed for connection in self.connections)
+
+    def population(self, name: str) -> FixedPopulation:
+        return next(p for p in self.populations if p.name == name)
+
+    def into(self, population: str) -> list[FixedConnection]:
+        return [connection for connection in self.connections if connection.target == population]
+
+    def encoded(self, inputs: Array, saturation: Saturation | None = None) -> Integers:
+        """Payloads (samples, width) of inputs (samples, features); what does not fit is clipped, and counted."""
+        population = self.populations[0]
+        if inputs.ndim != 2 or inputs.shape[1] != population.size:
+            raise UserError(f"inputs of shape {inputs.shape}: the network takes (samples, {population.size})")
+        if not population.split and (inputs < 0).any():
+            raise UserError("inputs below zero, and payloads have no sign: quantise with inputs that show it")
+        values = np.concatenate([np.maximum(inputs, 0), np.maximum(-inputs, 0)], 1) if population.split else inputs
+        payloads = np.rint(values / population.payload_unit).astype(np.int64)
+        counts = saturation or Saturation()
+        payloads = counts.clip("input payloads", payloads, 0, 2**self.cores.payload_bits - 1)
+        return with_constant(payloads, population)
+
+    def to_netlist(self, weights: Mapping[str, Integers]) -> Netlist:
+        """The float network with the values of integer weights, by connection.
+
+        Raises UserError where signed inputs were split: there two weights stand for one.
+        """
+        if self.populations[0].split:
+            raise UserError(
+                "signed inputs were split: two integer weights stand for each one; shift the inputs above 0"
+            )
+        connections = []
+        for fixed, original in zip(self.connections, self.origin.connections, strict=True):
+            values = weights[fixed.name] * fixed.unit
+            columns, bias = values, None
+            if fixed.has_bias:
+                source = self.population(fixed.source)
+                columns, bias = values[:, :-1], values[:, -1] * source.constant * source.payload_unit
+            connections.append(replace(original, weight=columns, bias=bias))
+        return replace(self.origin, connections=tuple(connections))
+
+    def report(self) -> str:
+        """Units and rounding errors, a line for each population and connection."""
+        lines = []
+        for p in self.populations:
+            what = (
+                ""
+                if p.stage == 0
+                else f"pre-activation LSB 2^{log2(p.unit):.0f}, noise sd {p.noise_variance**0.5:.3g}, "
+            )
+            sent = "read in full" if p.stage == self.depth else f"payload LSB 2^{log2(p.payload_unit):.0f}"
+            lines.append(f"{p.name}: {p.size} units, {what}{sent}{', split by sign' if p.split else ''}")
+        for c in self.connections:
+            largest = 2**self.cores.weight_bits * c.unit
+            lines.append(
+                f"{c.name}: weight LSB 2^{log2(c.unit):.0f}, exponent {c.exponent}, range +-{largest:g}, "
+                f"largest rounding error {c.largest_error:.2g}"
+            )
+        return "\n".join(lines)
+
+
+def with_constant(payloads: Integers, population: FixedPopulation) -> Integers:
+    """Payloads (..., units) with the constant one behind them, if the population has it."""
+    if not population.constant:
+        return payloads
+    constant = np.full((*payloads.shape[:-1], 1), population.constant, dtype=payloads.dtype)
+    return np.concatenate([payloads, constant], -1)

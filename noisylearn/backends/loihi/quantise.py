@@ -1,0 +1,189 @@
+"""From a float network to integers: units, exponents, registers of the noise."""
+
+from math import ceil, log2
+
+import numpy as np
+
+from noisylearn.backends.loihi.network import Array, FixedConnection, FixedNetwork, FixedPopulation, Register
+from noisylearn.backends.netlist.rate import ACTIVATIONS, INPUT, Connection, Netlist
+from noisylearn.effects import LfsrNode
+from noisylearn.ground.errors import UserError
+from noisylearn.profiles import HardwareProfile, load_profile
+from noisylearn.profiles.cores import Cores
+
+
+def quantise(
+    netlist: Netlist,
+    profile: str | HardwareProfile,
+    inputs: Array,
+    weight_headroom: float = 2.0,
+    activity_headroom: float = 1.5,
+) -> FixedNetwork:
+    """The network in the integers of a profile with [specification.cores] and noise of a shift register.
+
+    inputs: (samples, features), typical ones, in order of time for a recurrent network: units are powers of two chosen
+    so that inputs fit, activities fit `activity_headroom` times and weights `weight_headroom` times over. Weights are
+    rounded to even integers: of signed weights the cores load no odd ones, only learning reaches them.
+    Raises UserError, in one line with the remedy, for what has no integer form.
+    """
+    machine = load_profile(profile)
+    cores, noise = _cores(machine), _noise(machine)
+    _check(netlist)
+    stages = _stages(netlist)
+    largest = _largest_activities(netlist, np.asarray(inputs, dtype=np.float64))
+    largest_payload = 2**cores.payload_bits - 1
+    payload_units = {
+        name: _power_of_two(value * (1 if name == INPUT else activity_headroom) / largest_payload)
+        for name, value in largest.items()
+    }
+    split = bool((np.asarray(inputs) < 0).any())
+    units = {c.name: _weight_unit(c, payload_units[c.source], cores, weight_headroom) for c in netlist.connections}
+    populations = []
+    for p in netlist.populations:
+        sums = [units[c.name] * payload_units[c.source] for c in netlist.into(p.name)]
+        unit = _pre_activation_unit(p.name, sums, noise.step, cores) if sums else 1.0
+        constant = _constant(netlist, p.name, payload_units[p.name], largest_payload)
+        register = Register(noise.mantissa, round(log2(noise.step / unit)))
+        populations.append(
+            FixedPopulation(
+                p.name, p.size, p.activation, stages[p.name], unit, payload_units[p.name], register, constant,
+                split and p.name == INPUT,
+            )
+        )  # fmt: skip
+    by_name = {p.name: p for p in populations}
+    connections = [
+        _connection(c, by_name[c.source], by_name[c.target], units[c.name], cores) for c in netlist.connections
+    ]
+    return FixedNetwork(tuple(populations), tuple(connections), cores, netlist)
+
+
+def _cores(profile: HardwareProfile) -> Cores:
+    if profile.specification.cores is None:
+        raise UserError(
+            f"profile {profile.name} states no [specification.cores]: integers need their bits; use loihi2-lava-0.10"
+        )
+    return profile.specification.cores
+
+
+def _noise(profile: HardwareProfile) -> LfsrNode:
+    effects = profile.all_effects()
+    others = [e.kind for e in effects if not isinstance(e, LfsrNode)]
+    if others:
+        where = "per synapse " if any(e.site == "weight" for e in effects) else ""
+        raise UserError(
+            f"profile {profile.name}: effect {others[0]} has no form on cores that make no noise {where}but that of a "
+            "shift register in every neuron; state kind = 'lfsr-node' alone"
+        )
+    found = [e for e in effects if isinstance(e, LfsrNode)]
+    if not found:
+        raise UserError(f"profile {profile.name} has no effect lfsr-node: without noise nothing can be learned from")
+    if log2(found[0].lsb) % 1:
+        raise UserError(
+            f"profile {profile.name}: lfsr-node.lsb = {found[0].lsb:g} is no power of two, which shifts need"
+        )
+    return found[0]
+
+
+def _check(netlist: Netlist) -> None:
+    """Everything that integers cannot be, one line each."""
+    *hidden, readout = netlist.neurons
+    for p in hidden:
+        if p.activation != "relu":
+            raise UserError(
+                f"population {p.name}: activation {p.activation} has a sign, and payloads none; use activation relu"
+            )
+    if readout.activation != "identity":
+        raise UserError(f"population {readout.name}: activation {readout.activation} at the readout; leave it out")
+    for p in netlist.populations:
+        if p.decorrelation is not None:
+            raise UserError(
+                f"population {p.name}: decorrelated activities have a sign, and payloads none; leave it out"
+            )
+    for c in netlist.connections:
+        if c.bias is not None and c.delayed:
+            raise UserError(f"connection {c.name}: a bias on a delayed connection; put it on a direct one")
+        alike = [o for o in netlist.connections if o.source == c.source and not o.delayed and not c.delayed]
+        if any((o.bias is None) != (c.bias is None) for o in alike):
+            raise UserError(f"population {c.source}: give all of its direct connections a bias, or none")
+
+
+def _stages(netlist: Netlist) -> dict[str, int]:
+    """Direct connections between the input and every population. Raises UserError where ways differ in length."""
+    stages = {INPUT: 0}
+    for p in netlist.neurons:
+        below = {stages[c.source] for c in netlist.into(p.name) if not c.delayed}
+        if len(below) != 1:
+            raise UserError(
+                f"population {p.name}: reached by ways of {sorted(below)} connections; the passes would meet there at "
+                "different steps, give it inputs from one stage"
+            )
+        stages[p.name] = below.pop() + 1
+    return stages
+
+
+def _largest_activities(netlist: Netlist, inputs: Array) -> dict[str, float]:
+    """Largest |activity| of every population along the inputs, computed in floats without noise."""
+    largest = {INPUT: float(np.abs(inputs).max())}
+    before = {p.name: np.zeros(p.size) for p in netlist.populations}
+    steps = list(inputs) if netlist.is_recurrent else [inputs]
+    for x in steps:
+        now = {INPUT: x}
+        for p in netlist.neurons:
+            total = sum((before if c.delayed else now)[c.source] @ c.weight.T for c in netlist.into(p.name))
+            total = total + sum(c.bias for c in netlist.into(p.name) if c.bias is not None)
+            now[p.name] = ACTIVATIONS[p.activation](np.asarray(total))
+            largest[p.name] = max(largest.get(p.name, 0.0), float(np.abs(now[p.name]).max()))
+        before = now
+    return largest
+
+
+def _power_of_two(value: float) -> float:
+    """The smallest power of two that is not below; 1 for zero."""
+    return 2.0 ** ceil(log2(value)) if value > 0 else 1.0
+
+
+def _constant(netlist: Netlist, population: str, payload_unit: float, largest_payload: int) -> int:
+    """Payload nearest to the activity 1 that multiplies a bias; 0 where there is no bias."""
+    if not any(c.source == population and c.bias is not None for c in netlist.connections):
+        return 0
+    return min(max(1, round(1 / payload_unit)), largest_payload)
+
+
+def _bias_weights(connection: Connection, payload_unit: float, largest_payload: int) -> Array:
+    constant = min(max(1, round(1 / payload_unit)), largest_payload)
+    assert connection.bias is not None
+    return connection.bias / (constant * payload_unit)
+
+
+def _weight_unit(connection: Connection, payload_unit: float, cores: Cores, headroom: float) -> float:
+    largest = float(np.abs(connection.weight).max())
+    if connection.bias is not None:
+        largest = max(largest, float(np.abs(_bias_weights(connection, payload_unit, 2**cores.payload_bits - 1)).max()))
+    if not largest:
+        raise UserError(f"connection {connection.name}: all weights are zero, so that they have no unit; start it anew")
+    return _power_of_two(largest * headroom / (2**cores.weight_bits - 1))
+
+
+def _pre_activation_unit(name: str, sums: list[float], noise_step: float, cores: Cores) -> float:
+    """As fine as the finest sum, and as the noise where the exponents of the weights reach so far."""
+    coarsest = max(sums) / 2.0 ** cores.weight_exponent[1]
+    if min(sums) < coarsest:
+        raise UserError(
+            f"population {name}: its connections differ by a factor {max(sums) / min(sums):g} in scale, and exponents "
+            f"reach {2 ** cores.weight_exponent[1]}; scale the weights"
+        )
+    return max(min(*sums, noise_step), coarsest)
+
+
+def _connection(
+    c: Connection, source: FixedPopulation, target: FixedPopulation, unit: float, cores: Cores
+) -> FixedConnection:
+    values = np.concatenate([c.weight, -c.weight], 1) if source.split else c.weight
+    if c.bias is not None:
+        bias = _bias_weights(c, source.payload_unit, 2**cores.payload_bits - 1)
+        values = np.concatenate([values, bias[:, None]], 1)
+    bound = 2**cores.weight_bits
+    weights = np.clip(2 * np.rint(values / unit / 2).astype(np.int64), -bound, bound - 2)
+    exponent = round(log2(unit * source.payload_unit / target.unit))
+    error = float(np.abs(weights * unit - values).max())
+    return FixedConnection(c.name, c.source, c.target, weights, unit, exponent, c.delayed, c.bias is not None, error)

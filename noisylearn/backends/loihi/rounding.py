@@ -1,0 +1,65 @@
+"""How a changed weight becomes an integer again: a threshold that its fraction has to exceed to be rounded up."""
+
+from typing import Protocol, get_args
+
+import numpy as np
+
+from noisylearn.backends.loihi.arithmetic import Integers
+from noisylearn.ground.errors import unknown_name
+from noisylearn.profiles.cores import Rounding
+
+FRACTION_BITS = 7
+ONE = 2**FRACTION_BITS
+_SEED_OF_LAVA = 2
+
+
+class Thresholds(Protocol):
+    """Gives, for every learning phase, what the fractions (in 1/128) of a connection's weights are compared with."""
+
+    def next(self) -> Integers | float: ...
+
+
+class Fixed:
+    """The same threshold always: 64 rounds to nearest (halves down), 127 rounds down."""
+
+    def __init__(self, threshold: float) -> None:
+        self._threshold = threshold
+
+    def next(self) -> float:
+        return self._threshold
+
+
+class Shared:
+    """One uniform number for a whole connection, from the stream that Lava gives every connection alike."""
+
+    def __init__(self) -> None:
+        self._random = np.random.default_rng(_SEED_OF_LAVA)
+        self._random.random(1)  # drawn at construction, and never used for rounding
+
+    def next(self) -> float:
+        return float(self._random.random(1)[0]) * ONE
+
+
+class PerSynapse:
+    """One of 0..127 for each weight."""
+
+    def __init__(self, shape: tuple[int, int], seed: tuple[int, ...]) -> None:
+        self._shape, self._bits = shape, np.random.SFC64(seed)
+
+    def next(self) -> Integers:
+        size = self._shape[0] * self._shape[1]
+        drawn = self._bits.random_raw(-(-size // 8)).view(np.uint8)[:size]  # four times as fast as Generator.bytes
+        return (drawn >> 1).reshape(self._shape)
+
+
+def thresholds(rounding: Rounding, shape: tuple[int, int], seed: tuple[int, ...]) -> Thresholds:
+    """The thresholds of one connection with weights of this shape. Raises UserError for an unknown rounding."""
+    if rounding == "nearest":
+        return Fixed(ONE / 2)
+    if rounding == "floor":
+        return Fixed(ONE - 1)
+    if rounding == "shared":
+        return Shared()
+    if rounding == "per-synapse":
+        return PerSynapse(shape, seed)
+    raise unknown_name("rounding", rounding, get_args(Rounding))

@@ -1,0 +1,1 @@
+"""Networks as plain records: layers, connections and neurons, without torch modules."""

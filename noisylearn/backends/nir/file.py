@@ -1,0 +1,193 @@
+"""NIR files: written beside and renamed; read with everything that a stranger's file may hold checked."""
+
+import io
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from torch import nn
+
+from noisylearn.backends.nir.graph import DT_S, to_graph
+from noisylearn.backends.nir.library import nir_library
+from noisylearn.backends.nir.model import to_model
+from noisylearn.experiments.run_model import trained_run
+from noisylearn.ground.errors import UserError
+from noisylearn.ground.replace import replace_file
+from noisylearn.profiles import HardwareProfile, profile_from_text
+from noisylearn.rules import Delta, PerLayer, Rule, rule_class
+from noisylearn.version import __version__
+
+KEYS = ("noisylearn_version", "dt_s", "rule", "rule_options", "profile", "config")
+
+
+@dataclass(frozen=True, eq=False)
+class NirNetwork:
+    """What a NIR file holds: the network, and where noisylearn wrote it the rule and the profile it was trained with.
+
+    config: JSON of the run's configuration, or None.  dt_s: the step of its time constants, seconds.
+    """
+
+    model: nn.Module
+    dt_s: float
+    rule: Rule | None = None
+    profile: HardwareProfile | None = None
+    config: str | None = None
+
+
+def write_nir(
+    path: str | Path,
+    model: nn.Module,
+    rule: Rule | None = None,
+    profile: HardwareProfile | None = None,
+    config: str | None = None,
+    dt_s: float = DT_S,
+) -> Path:
+    """Write a network as a NIR file; rule, its options and the profile's full text go along as metadata.
+
+    model: nl.networks.Spiking, an nn.Sequential of Linear layers, or an nl.networks.RNN without activation.
+    dt_s: step of the time constants; snntorch takes 1e-4 s for granted.
+    Raises UserError for a network that NIR cannot say, a rule with options that are no plain values, or a file that
+    cannot be written; warns (ExchangeWarning) where other programs will take the network otherwise.
+    """
+    if not 0 < dt_s < float("inf"):
+        raise UserError(f"dt_s = {dt_s}: give a positive number of seconds, for example 1e-4")
+    metadata: dict[str, Any] = {"noisylearn_version": __version__, "dt_s": dt_s}
+    if rule is not None:
+        metadata |= {"rule": rule.name, "rule_options": _options(rule)}
+    metadata |= {} if profile is None else {"profile": profile.full_text}
+    metadata |= {} if config is None else {"config": config}
+    content = io.BytesIO()
+    nir_library().write(content, to_graph(model, metadata, dt_s))
+    replace_file(Path(path), content.getbuffer(), "NIR file", "choose another place")
+    return Path(path)
+
+
+def read_nir(path: str | Path, dt_s: float | None = None) -> NirNetwork:
+    """Read a network from a NIR file, of this package or of another program.
+
+    dt_s: the step of its time constants; by default what the file says, else 1e-4 s.
+    Raises UserError, in one line, for a file that is damaged or none of NIR, and for a network this package has no
+    counterpart for, naming the node.
+    """
+    path = Path(path)
+    graph = _graph(path)
+    said = {key: graph.metadata[key] for key in KEYS if key in graph.metadata}
+    try:
+        step = _step(said.get("dt_s", DT_S) if dt_s is None else dt_s)
+        rule = _rule(said["rule"], said.get("rule_options", "{}")) if "rule" in said else None
+        profile = profile_from_text(_text(said["profile"], "profile"), "in its metadata") if "profile" in said else None
+        config = _text(said["config"], "config") if "config" in said else None
+        return NirNetwork(to_model(graph, step), step, rule, profile, config)
+    except UserError as error:
+        raise UserError(f"NIR file {path}: {error}") from None
+
+
+def export_nir(run_file: str | Path, out: str | Path, dt_s: float = DT_S) -> Path:
+    """Write the network of a finished run, with its rule, profile and configuration, as a NIR file.
+
+    Raises UserError as `write_nir` does, and for a run that is not finished.
+    """
+    run = trained_run(Path(run_file))
+    config = run.config.model_dump_json()
+    return write_nir(out, run.model, run.config.build_rule(), run.profile, config, dt_s)
+
+
+def _graph(path: Path) -> Any:
+    nir = nir_library()
+    if not path.is_file():
+        raise UserError(f"NIR file {path}: there is no such file")
+    try:
+        with h5py.File(path, "r") as file:
+            _refuse_links(file)
+        graph = nir.read(path)
+    except UserError as error:
+        raise UserError(f"NIR file {path}: {error}") from None
+    except PermissionError as error:
+        raise UserError(f"NIR file {path}: cannot be read: {error.strerror}") from None
+    except Exception as error:  # whatever HDF5 and nir make of strange bytes
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"NIR file {path}: damaged, or not a NIR file ({type(error).__name__}: {reason})") from None
+    if not isinstance(graph, nir.NIRGraph):
+        raise UserError(f"NIR file {path}: holds one {type(graph).__name__} node and no graph")
+    if any(isinstance(node, nir.NIRGraph) for node in graph.nodes.values()):
+        graph = _flat(path, graph)
+    return graph
+
+
+def _refuse_links(file: h5py.Group) -> None:
+    """A NIR file holds its own data: links into other files are refused."""
+
+    def look(group: h5py.Group) -> None:
+        for key in group:
+            if not isinstance(group.get(key, getlink=True), h5py.HardLink):
+                raise UserError(f"'{group.name}/{key}' is a link; noisylearn reads data of the file alone")
+            if isinstance(group[key], h5py.Group):
+                look(group[key])
+            elif group[key].is_virtual or group[key].external:
+                raise UserError(f"'{group.name}/{key}' lies in another file; noisylearn reads data of the file alone")
+
+    look(file)
+
+
+def _flat(path: Path, graph: Any) -> Any:
+    """A graph whose sub-graphs (recurrent layers of snntorch, for one) are put in their place."""
+    nir = nir_library()
+    nodes, edges = {}, []
+    ends: dict[str, tuple[str, str]] = {}
+    for name, node in graph.nodes.items():
+        if not isinstance(node, nir.NIRGraph):
+            nodes[name], ends[name] = node, (name, name)
+            continue
+        inner = {key: f"{name}.{key}" for key in node.nodes}
+        starts = [b for a, b in node.edges if isinstance(node.nodes[a], nir.Input)]
+        stops = [a for a, b in node.edges if isinstance(node.nodes[b], nir.Output)]
+        if len(starts) != 1 or len(stops) != 1 or any(isinstance(n, nir.NIRGraph) for n in node.nodes.values()):
+            raise UserError(f"NIR file {path}: sub-graph '{name}' is no chain with one input and one output")
+        ends[name] = inner[starts[0]], inner[stops[0]]
+        kept = {key for key, n in node.nodes.items() if not isinstance(n, nir.Input | nir.Output)}
+        nodes |= {inner[key]: node.nodes[key] for key in kept}
+        edges += [(inner[a], inner[b]) for a, b in node.edges if a in kept and b in kept]
+    edges += [(ends[a][1], ends[b][0]) for a, b in graph.edges]
+    return nir.NIRGraph(nodes, edges, metadata=graph.metadata, type_check=False)
+
+
+def _options(rule: Rule) -> str:
+    """JSON of a rule's options; those of a PerLayer are rules themselves."""
+    options = {f.name: getattr(rule, f.name) for f in fields(rule)}
+    if isinstance(rule, PerLayer):
+        options = {layers: {"rule": of.name, "rule_options": _options(of)} for layers, of in rule.rules.items()}
+    try:
+        return json.dumps(options)
+    except TypeError:
+        raise UserError(f"rule {rule.describe()} has options that no file can carry") from None
+
+
+def _rule(name: Any, options: Any) -> Rule:
+    kinds: dict[str, type[Rule]] = {kind.name: kind for kind in (Delta, PerLayer)}
+    name = _text(name, "rule")
+    kind = kinds[name] if name in kinds else rule_class(name)
+    try:
+        given = json.loads(_text(options, "rule_options"))
+        if kind is PerLayer:
+            given = {"rules": {layers: _rule(of["rule"], of["rule_options"]) for layers, of in given.items()}}
+        return kind(**given)
+    except UserError:
+        raise
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        raise UserError(f"rule_options of rule {name}: {' '.join(str(error).split())}") from None
+
+
+def _step(value: Any) -> float:
+    number = float(value) if isinstance(value, int | float | np.number) else float("nan")
+    if not 0 < number < float("inf"):
+        raise UserError(f"dt_s = {value!r}: the step must be a positive number of seconds")
+    return number
+
+
+def _text(value: Any, key: str) -> str:
+    if not isinstance(value, str):
+        raise UserError(f"metadata '{key}' is no text")
+    return value

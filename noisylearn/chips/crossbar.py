@@ -1,0 +1,323 @@
+"""One layer's weights on devices: programmed as conductances, read back as effective weights."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from noisylearn.chips.tiles import Devices, Periphery, Tiling
+from noisylearn.effects import Effect, Setting, State
+from noisylearn.ground.draws import Draws, StreamOf
+from noisylearn.networks.layers import WeightLayer, apply_weights
+from noisylearn.profiles import HardwareProfile
+from noisylearn.profiles.write import DeviceArray, InPlace
+
+CLOCKS = ("since_write_s", "seen_s")  # stay on the CPU, whose arithmetic they go through
+
+
+class Digital:
+    """A layer whose weights are exact numbers: its own parameters, differentiable."""
+
+    setting = Setting()
+    node_effects: tuple[Effect, ...] = ()
+    node_memory: Sequence[State] = ()
+    pass_effects: tuple[Effect, ...] = ()
+    node_variance = 0.0
+    weight_variance = 0.0
+
+    def __init__(self, layer: WeightLayer) -> None:
+        self.layer = layer
+
+    def read(self, x: Tensor, n_passes: int, purpose: str) -> Tensor:
+        """Pre-activations (passes, batch, ...) of inputs (passes, batch, ...)."""
+        return _each_pass(self.layer, self.layer.weight, self.layer.bias, x)
+
+    def exact(self) -> tuple[Tensor, Tensor | None] | None:
+        """Weight and bias, where `read` is their product and nothing else."""
+        return self.layer.weight, self.layer.bias
+
+
+class Crossbar:
+    """A layer on the devices of a profile.
+
+    Weights become pairs of conductances, w = (G+ - G-) scale with scale = max|w| / (g_max - g_min) per column, tile or
+    layer; the bias stays digital. `program` writes them with every effect of lifetime "write"; `weight` is the
+    effective weight at this moment of the clock; `read_variance` the variance of the weight that is independent at
+    every read; `read` gives pre-activations. Without a mapping in the profile the weights are held exactly.
+    """
+
+    def __init__(self, name: str, layer: WeightLayer, profile: HardwareProfile, draws: Draws) -> None:
+        self.name = name
+        self.layer = layer
+        self.mapping = profile.specification.mapping
+        self.setting = _setting(profile)
+        self.node_effects = tuple(profile.effects("node"))
+        self.node_memory: list[State] = [{} for _ in self.node_effects]
+        self.pass_effects = tuple(e for e in profile.effects("weight") if e.lifetime == "pass")
+        self.node_variance, self.weight_variance = _variance(self.node_effects), _variance(self.pass_effects)
+        self._effects = [e for e in profile.effects("weight") if e.lifetime != "pass"]
+        self._draws = draws
+        self._memory: list[State] = [{} for _ in self._effects]
+        self._tiling = Tiling.of(layer, profile)
+        has_periphery = profile.specification.inputs is not None
+        self.periphery = Periphery(name, layer, profile, draws) if has_periphery else None
+        self._in_place = profile.in_place
+        self._write_memory: State = {}
+        self._arrays: dict[str, DeviceArray] = {}
+        if self._in_place is not None:
+            self._arrays = self._in_place.arrays(layer.weight.flatten(1).shape, draws, name)
+        self._cache: dict[str, Tensor | None] = {}
+        self._devices: Devices | None = None
+        self._scale = torch.ones((), device=layer.weight.device)
+        self.program()
+
+    def program(self) -> None:
+        """Write the layer's present weights and bias; every device is written anew."""
+        self._forget_reads()
+        for effect, state in zip(self._effects, self._memory, strict=True):
+            if effect.lifetime != "device":
+                state.clear()
+        if self.setting.since_write_s:
+            self.setting = replace(self.setting, since_write_s=0.0)
+        weight = self.layer.weight.detach()
+        self._bias = None if self.layer.bias is None else self.layer.bias.detach().clone()
+        if self._in_place is not None:
+            self._pulse(self._in_place, weight)
+            return
+        if self.mapping is None:
+            self._written = weight.clone()
+            return
+        flat = weight.flatten(1)
+        span = self.mapping.g_max_us - self.mapping.g_min_us
+        self._scale = self._tiling.largest(flat, self.mapping.scale) / span
+        target = flat / self._tiling.spread(torch.where(self._scale > 0, self._scale, 1.0))
+        written = torch.stack([target, -target]).clamp_(min=0).add_(self.mapping.g_min_us)
+        for effect, state in zip(self._effects, self._memory, strict=True):
+            if effect.lifetime in ("device", "write"):
+                if not state:
+                    effect.fabricate(written, self.setting, self._draw(effect), state)
+                written = effect.apply(written, self.setting, self._draw(effect), state)
+        self._written = written
+        for effect, state in zip(self._effects, self._memory, strict=True):
+            effect.start(written, self.setting, self._draw(effect), state)
+
+    @torch.no_grad()
+    def _pulse(self, mode: InPlace, weight: Tensor) -> None:
+        """Send the change of the layer's weight to the devices; the layer then holds what they hold."""
+        full_scale = mode.weight_at_full_scale
+        weight = weight.flatten(1)
+        if self._write_memory:
+            delta = (weight - self._written * full_scale) / full_scale
+            mode.write(delta, self._arrays, self._write_memory, StreamOf(self._draws, self.name, "write"))
+        else:
+            mode.deploy(weight / full_scale, self._arrays, self._write_memory)
+        self._written = self._arrays["core"].visible()
+        self._scale = self._written.new_full((len(weight), self._tiling.n_tiles), full_scale)
+        self.layer.weight.copy_((self._written * full_scale).reshape(self.layer.weight.shape))
+
+    def elapse(self, seconds: float) -> None:
+        """Let the chip's clock run: drift, and 1/f noise that forgets."""
+        self._forget_reads()
+        self.setting = replace(self.setting, since_write_s=self.setting.since_write_s + seconds)
+        for effect, state in zip(self._effects, self._memory, strict=True):
+            effect.elapse(self._written, self.setting, self._draw(effect), state)
+
+    def weight(self) -> Tensor:
+        """Effective weight now, with programming errors, drift and slow noise."""
+        self._read_devices()
+        weight = self._cache["weight"]
+        assert weight is not None
+        return weight
+
+    @property
+    def bias(self) -> Tensor | None:
+        return self._bias
+
+    def read(self, x: Tensor, n_passes: int, purpose: str) -> Tensor:
+        """Pre-activations of inputs (1 or n_passes, batch, ...) with all noise of devices and converters.
+
+        (n_passes, batch, ...), or (1, batch, ...) where every pass gives the same.
+        """
+        if self.periphery is None:
+            y = _each_pass(self.layer, self.weight(), self._bias, x)
+            return self._with_read_noise(x, y, n_passes, purpose)
+        y = self.periphery.read(x, self._as_devices(), n_passes, self.setting, purpose)
+        if self._bias is None:
+            return y
+        return y + (self._bias if self._is_linear else self._bias.reshape(-1, *[1] * (y.dim() - 3)))
+
+    def exact(self) -> tuple[Tensor, Tensor | None] | None:
+        """Effective weight and bias at this moment, where `read` is their product and nothing else; else None."""
+        if self.periphery is not None or self.read_variance() is not None:
+            return None
+        return self.weight(), self._bias
+
+    @torch.no_grad()
+    def calibrate(self, x: Tensor) -> None:
+        """Set the ranges of converters that are calibrated on data, from inputs of this layer (batch, ...)."""
+        if self.periphery is not None:
+            self.periphery.calibrate(x, self._as_devices(), self.setting)
+
+    def _with_read_noise(self, x: Tensor, activity: Tensor, n_passes: int, purpose: str) -> Tensor:
+        """Independent Gaussian weight noise, lumped: variance sum_j var(w_ij) x_j^2 at every output, exactly."""
+        each = self.read_variance()
+        if each is None:
+            return activity
+        variance = self._read_variance_of(x.square(), each)
+        z = self._draws.normal((self.name, "read", purpose), (n_passes, *activity.shape[1:]))
+        return torch.addcmul(activity, variance.clamp_(min=0).sqrt_(), z)
+
+    def _read_variance_of(self, squares: Tensor, each: Tensor) -> Tensor:
+        """Variance of the pre-activations of one read, from the squares of the inputs and the variance of each weight.
+
+        Where all devices have the same variance, and all weights of a column the same scale, a sum takes the place
+        of the product: the layer's own sum over its inputs, for one output.
+        """
+        shared = self._cache.get("pair_variance")
+        one_column = self._tiling.n_tiles == 1 and getattr(self.layer, "groups", 1) == 1
+        if shared is None or not _is_constant(shared) or not one_column:
+            return _each_pass(self.layer, each, None, squares)
+        sums = _each_pass(self.layer, torch.ones_like(self.layer.weight[:1]), None, squares)
+        column = (self._scale.squeeze(1) ** 2 * shared).reshape(
+            -1, *[1] * (0 if self._is_linear else squares.dim() - 3)
+        )
+        return sums * column
+
+    @property
+    def _is_linear(self) -> bool:
+        return isinstance(self.layer, nn.Linear)
+
+    def _as_devices(self) -> Devices:
+        """The devices as the tiles see them; computed once per programming and tick of the clock."""
+        if self._devices is None:
+            self._read_devices()
+            pair, variance = self._cache["pair"], self._cache["pair_variance"]
+            assert pair is not None
+            span = self.mapping.g_max_us - self.mapping.g_min_us if self.mapping is not None else 1.0
+            scale = (self._scale * span).T.unsqueeze(1)
+            if variance is not None and not _is_constant(variance):
+                variance = self._tiling.weights(variance)
+            variance = None if variance is None else variance.reshape(*variance.shape, *[1] * (3 - variance.dim()))
+            self._devices = Devices(
+                self._tiling.weights(pair / span), None if variance is None else variance / span**2, scale
+            )
+        return self._devices
+
+    def _forget_reads(self) -> None:
+        self._cache.clear()
+        self._devices = None
+
+    def read_variance(self) -> Tensor | None:
+        """Variance of the effective weight, Gaussian and independent at every read; None where there is none."""
+        self._read_devices()
+        return self._cache["variance"]
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything the devices hold, for a checkpoint."""
+        state = {"written": self._written, "scale": self._scale}
+        if self._bias is not None:
+            state["bias"] = self._bias
+        state["since_write_s"] = torch.tensor(self.setting.since_write_s, dtype=torch.float64)
+        for name, memory in self._memories():
+            state |= {f"{name}.{key}": value for key, value in memory.items()}
+        return state
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        self._forget_reads()
+        device = self.layer.weight.device
+        state = {key: value if key.endswith(CLOCKS) else value.to(device) for key, value in state.items()}
+        self._written, self._scale, self._bias = state["written"], state["scale"], state.get("bias")
+        self.setting = replace(self.setting, since_write_s=float(state["since_write_s"]))
+        for name, memory in self._memories():
+            prefix = f"{name}."
+            memory.clear()
+            memory.update({key.removeprefix(prefix): v for key, v in state.items() if key.startswith(prefix)})
+
+    def _memories(self) -> Iterator[tuple[str, State]]:
+        """(name, what it remembers) of everything that may remember something."""
+        effects = [*self._effects, *self.node_effects, *(self.periphery.effects if self.periphery else ())]
+        memories = [*self._memory, *self.node_memory, *(self.periphery.memory if self.periphery else ())]
+        yield from zip((effect.kind for effect in effects), memories, strict=True)
+        yield "write", self._write_memory
+        yield from ((f"write-{name}", array.state) for name, array in self._arrays.items())
+
+    def _read_devices(self) -> None:
+        """Carry the written conductances through every effect since; once per programming and tick of the clock."""
+        if self._cache:
+            return
+        g, variance = self._written, None
+        for effect, state in zip(self._effects, self._memory, strict=True):
+            fresh = effect.read_variance(g, self.setting, state)
+            if fresh is not None:
+                variance = fresh if variance is None else variance + fresh
+            if effect.lifetime == "memory":
+                g = effect.apply(g, self.setting, self._draw(effect), state)
+        if self.mapping is None and self._in_place is None:
+            self._cache = {"weight": g, "variance": variance}
+            return
+        pair = g[0] - g[1] if self.mapping is not None else g
+        both = None if variance is None else 2 * variance if _is_constant(variance) else variance[0] + variance[1]
+        scale, shape = self._tiling.spread(self._scale), self.layer.weight.shape
+        self._cache = {
+            "pair": pair,
+            "pair_variance": both,
+            "weight": (pair * scale).reshape(shape),
+            "variance": None if both is None else (both * scale**2).expand_as(pair).reshape(shape),
+        }
+
+    def _draw(self, effect: Effect) -> StreamOf:
+        return StreamOf(self._draws, self.name, effect.kind)
+
+
+class StraightThrough:
+    """A crossbar that autograd can go back through, as if its devices held the layer's own parameters exactly."""
+
+    def __init__(self, crossbar: Crossbar) -> None:
+        self.layer, self.setting = crossbar.layer, crossbar.setting
+        self.node_effects, self.pass_effects = crossbar.node_effects, crossbar.pass_effects
+        self.node_memory = crossbar.node_memory
+        self.node_variance, self.weight_variance = crossbar.node_variance, crossbar.weight_variance
+        self._crossbar = crossbar
+
+    def read(self, x: Tensor, n_passes: int, purpose: str) -> Tensor:
+        """Forward the noisy values, backward the product with the weights that the devices hold now."""
+        linear = _each_pass(self.layer, _through(self.layer.weight, self._crossbar.weight()), self.layer.bias, x)
+        return linear + (self._crossbar.read(x.detach(), n_passes, purpose) - linear).detach()
+
+    def exact(self) -> tuple[Tensor, Tensor | None] | None:
+        return None
+
+
+def _through(parameter: Tensor, value: Tensor) -> Tensor:
+    """The value, with the gradient of the parameter."""
+    return value + (parameter - parameter.detach())
+
+
+def _each_pass(layer: WeightLayer, weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
+    """The layer's product for inputs (passes, batch, ...)."""
+    if isinstance(layer, nn.Linear):
+        return nn.functional.linear(x, weight, bias)
+    y = apply_weights(layer, weight, bias, x.flatten(0, 1))
+    return y.reshape(*x.shape[:2], *y.shape[1:])
+
+
+def _is_constant(variance: Tensor) -> bool:
+    """Whether one number stands for all devices."""
+    return variance.numel() == 1
+
+
+def _variance(effects: tuple[Effect, ...]) -> float:
+    """Variance that additive effects have together."""
+    zero = torch.zeros((), dtype=torch.float64)
+    return sum(float(effect.moments(zero, Setting()).variance) for effect in effects)
+
+
+def _setting(profile: HardwareProfile) -> Setting:
+    mapping, timing = profile.specification.mapping, profile.specification.timing
+    setting = Setting()
+    if timing is not None:
+        setting = replace(setting, t0_s=timing.t0_s, pass_interval_s=timing.pass_interval_us * 1e-6)
+    if mapping is not None:
+        setting = replace(setting, g_max_us=mapping.g_max_us, g_min_us=mapping.g_min_us)
+    return setting

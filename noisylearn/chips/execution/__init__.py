@@ -1,0 +1,1 @@
+"""How passes over a placed network run: stacked along the batch, or played back as CUDA graphs."""

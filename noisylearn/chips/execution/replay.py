@@ -1,0 +1,91 @@
+"""Steps of a stacked forward, recorded when they come again and played again from then on."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from noisylearn.chips.execution.cuda_graphs import Recorder, Recording, Tree, shape_of
+from noisylearn.chips.execution.stacked import Forward, Units
+from noisylearn.networks.read_afterwards import has_hooks
+
+RECORDINGS = 8  # that are held: each holds about twice the readings of all its steps
+KINDS = 64  # of sequences, by plan and shape, that are remembered
+Steps = Callable[[Forward, Tensor, Any], tuple[Tensor, Any]]  # outputs of all steps, and the state after the last
+
+
+@dataclass
+class _Kind:
+    """Sequences that one recording serves: what their first run taught, and, from the second on, the recording."""
+
+    units: Units
+    last: str
+    recording: Recording | None = None
+
+
+class RecordedSteps:
+    """Runs steps plainly at first, records them when they come again, and then plays the recording.
+
+    Noise is drawn before, from the same streams as plainly, and weights are copied to where the recording finds them.
+    Steps stay plain where an output has to be known first: with noise that depends on what is read, hooks, or a state
+    that holds more than tensors. What a module holds beside parameters and buffers is taken as it was when recorded.
+    """
+
+    def __init__(self, model: nn.Module, record: Recorder) -> None:
+        self._model, self._record = model, record
+        self._kinds: OrderedDict[Hashable, _Kind] = OrderedDict()
+
+    def run(
+        self, steps: Steps, forward: Forward, twin: Callable[[], Forward], x: Tensor, state: Any
+    ) -> tuple[Tensor, Any]:
+        """`steps` of a forward, or what they would give. twin: makes another such forward, to be recorded."""
+        key = self._key(forward, x, state)
+        kind = self._kinds.get(key)
+        if kind is None:
+            output, state = steps(forward, x, state)
+            units = forward.units()
+            if key is not None and units is not None and shape_of(state) is not None:
+                self._kinds[key] = _Kind(units, forward.progress.last)
+                self._drop_oldest()
+            return output, state
+        self._kinds.move_to_end(key)
+        given = {"x": x, "state": state, "ahead": forward.ahead(kind.units)}
+        if kind.recording is None:
+            kind.recording = Recording(lambda held: _traced(steps, twin(), held), given, self._record)
+            self._drop_oldest()
+        seen = kind.recording(given)
+        forward.ran(seen["rows"], kind.last)
+        return seen["output"], seen["state"]
+
+    def _drop_oldest(self) -> None:
+        recorded = [key for key, kind in self._kinds.items() if kind.recording is not None]
+        for key in recorded[:-RECORDINGS]:
+            del self._kinds[key]
+        while len(self._kinds) > KINDS:
+            self._kinds.popitem(last=False)
+
+    def _key(self, forward: Forward, x: Tensor, state: Any) -> Hashable:
+        """What tells kinds of sequences apart, None for those that cannot be recorded.
+
+        With the modules, and the addresses of all tensors of the model: a recording reads them where they were.
+        """
+        shapes = shape_of((x, state))
+        if len(x) == 1 or shapes is None or torch.is_grad_enabled() or not forward.is_known_ahead:
+            return None
+        modules = list(self._model.modules())
+        if any(has_hooks(module) for module in modules):
+            return None
+        ways = torch.is_inference_mode_enabled(), torch.is_autocast_enabled(x.device.type)
+        made_of = tuple((module, module.training, vars(module).get("forward")) for module in modules)
+        held = chain(self._model.parameters(), self._model.buffers())
+        return forward.plan, shapes, ways, made_of, tuple((t.data_ptr(), t.shape, t.stride()) for t in held)
+
+
+def _traced(steps: Steps, forward: Forward, given: Tree) -> Tree:
+    forward.hold(given["ahead"])
+    output, state = steps(forward, given["x"], given["state"])
+    return {"output": output, "state": state, "rows": forward.rows()}

@@ -1,0 +1,280 @@
+"""A chip: a model placed on the devices of a profile."""
+
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from noisylearn.chips.crossbar import Crossbar, Digital, StraightThrough
+from noisylearn.chips.execution.cuda_graphs import Recorder, cuda_graph
+from noisylearn.chips.execution.runner import PassRunner, check_samples
+from noisylearn.chips.execution.stacked import Placed
+from noisylearn.chips.readings import Plan, Readings
+from noisylearn.effects import Setting
+from noisylearn.ground.draws import Draws, StreamOf
+from noisylearn.ground.errors import UserError
+from noisylearn.networks.layers import WeightLayer, weight_layers
+from noisylearn.networks.neurons import SpreadNeurons, spiking_neurons
+from noisylearn.profiles import HardwareProfile, load_profile
+
+# Of injected noise, for pre-activations of order one in float32: below, differences of losses drown in rounding;
+# above, the network's nonlinearity shows ([ANP] appendix H).
+NOISE_VARIANCES = (1e-7, 1e-3)
+LARGEST_MEAN = 0.01  # of injected noise: its square over the variance
+FOLLOWED_STEPS = 100  # whose readings are held at once while a sequence is looked at
+
+
+class NoiseLevelWarning(UserWarning):
+    """Injected noise so small or so large that estimates of the gradient suffer."""
+
+
+class CleanBaselineWarning(UserWarning):
+    """Injected noise with a mean: a pass without it is no baseline for passes with it."""
+
+
+class UncalibratedWarning(UserWarning):
+    """Converters whose range is to be set from data, used before it was."""
+
+
+class ZeroLayerWarning(UserWarning):
+    """A layer without any weight to map onto conductances."""
+
+
+class Chip:
+    """A model on simulated hardware, programmed with the model's present weights.
+
+    model: any nn.Module of Linear and Conv layers with element-wise functions, pooling and flatten; it stays a plain
+    module, and its parameters are the digital copy that `program` writes to the devices.
+    profile: name, path of a TOML file, or a profile.  seed: of every random number of the devices.
+    cuda_graphs: on a GPU, record the steps of sequences and launch them as one, which gives the same numbers with less
+    waiting; what it does not serve, such as spiking networks and noise of reads, stays plain: docs/time.md, "Cost".
+
+    The clock stands still during passes and runs by `advance`; `program` writes every device anew.
+    Raises UserError for a layer that cannot be placed, an unknown or malformed profile, and graphs without a GPU.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        profile: str | Path | HardwareProfile = "ideal",
+        seed: int = 0,
+        draws: Draws | None = None,
+        cuda_graphs: bool = False,
+    ) -> None:
+        self.model = model
+        self.profile = load_profile(profile)
+        self.layers = weight_layers(model)
+        self.device = next(model.parameters()).device
+        self.draws = draws or Draws(seed, self.device)
+        self._placed = {n: Crossbar(n, layer, self.profile, self.draws) for n, layer in self.layers.items()}
+        self._digital = {n: Digital(layer) for n, layer in self.layers.items()}
+        self.neurons = spiking_neurons(model)
+        self._spread = self._spread_neurons()
+        self._digital_runner = PassRunner(model, self.draws)
+        spread = {self.neurons[name]: one for name, one in self._spread.items()}
+        self._runner = PassRunner(model, self.draws, spread, self._recorder(cuda_graphs))
+        adc = self.profile.specification.adc
+        self._calibrates = adc is not None and adc.calibration_quantile is not None
+        self._awaits_calibration = self._calibrates
+        _warn_of_injected_noise(self.profile)
+        if self.profile.specification.mapping is not None:
+            _warn_of_zero_layers(self.layers)
+
+    @torch.no_grad()
+    def __call__(self, x: Tensor) -> Tensor:
+        """One read of the chip: output (batch, ...) with all noise that the devices have of their own."""
+        self._warn_of_calibration()
+        return self._runner.run(self._placed, self._on_device(x), self._one_pass(), "look").output[0]
+
+    @torch.no_grad()
+    def follow(self, x: Tensor) -> Tensor:
+        """One read of the chip along sequences x (time, batch, ...): outputs (time, batch, ...).
+
+        Raises UserError for a shape that is none of a sequence.
+        """
+        if x.dim() < 3 or 0 in x.shape[:2]:
+            raise UserError(f"input of shape {tuple(x.shape)}: give sequences as (time, batch, features)")
+        self._warn_of_calibration()
+        outputs, state = [], None
+        for part in self._on_device(x).split(FOLLOWED_STEPS):
+            readings, state = self._runner.along(self._placed, part, state, self._one_pass(), "look")
+            outputs.append(readings.output[0].unflatten(0, part.shape[:2]))
+        return torch.cat(outputs)
+
+    @torch.no_grad()
+    def passes(self, x: Tensor, plan: Plan, purpose: str = "pass") -> Readings:
+        """All passes of a plan over the samples x (batch, ...), with what the profile shows of them.
+
+        Passes of another purpose draw from other random streams than those of training.
+        """
+        self._warn_of_calibration()
+        return self._shown(self._runner.run(self._placed, self._on_device(x), self._perturbed(plan), purpose))
+
+    @torch.no_grad()
+    def along(self, x: Tensor, state: Any, plan: Plan, purpose: str = "pass") -> tuple[Readings, Any]:
+        """All passes of a plan along steps x (time, batch, ...), from the state that the step before gave.
+
+        The state starts as None; that of every pass is its own trajectory. Readings are those of a batch of
+        (time x batch) samples.
+        """
+        self._warn_of_calibration()
+        readings, state = self._runner.along(self._placed, self._on_device(x), state, self._perturbed(plan), purpose)
+        return self._shown(readings), state
+
+    def _perturbed(self, plan: Plan) -> Plan:
+        """The plan, with noise in every pass where it cannot be switched off."""
+        if "clean_pass" in self.profile.observable:
+            return plan
+        return Plan(((True,) * len(self.layers),) * plan.n_passes)
+
+    def _shown(self, readings: Readings) -> Readings:
+        """What the profile shows of readings."""
+        for reading in readings.layers.values():
+            if "injected_noise" not in self.profile.observable:
+                reading.noise = None
+            if "injected_weight_noise" not in self.profile.observable:
+                reading.weight_noise = []
+        return readings
+
+    def digital_pass(self, x: Tensor, on_devices: bool = False) -> Readings:
+        """One pass that autograd can go back through, to the digital parameters.
+
+        on_devices: the forward values are those read from the devices, with the weights' gradients going to the
+        digital copy as if programming and reading were the identity.
+        """
+        runner, placed = self._through_autograd(on_devices)
+        return runner.run(placed, self._on_device(x), self._one_pass(), "digital")
+
+    def digital_along(self, x: Tensor, state: Any, on_devices: bool = False) -> tuple[Readings, Any]:
+        """Steps x (time, batch, ...) as `digital_pass` does a pass: autograd can go back through them and the state."""
+        runner, placed = self._through_autograd(on_devices)
+        return runner.along(placed, self._on_device(x), state, self._one_pass(), "digital")
+
+    def _through_autograd(self, on_devices: bool) -> tuple[PassRunner, Placed]:
+        """What runs the layers, and the layers, for passes that autograd can go back through."""
+        if on_devices:
+            return self._runner, {name: StraightThrough(crossbar) for name, crossbar in self._placed.items()}
+        return self._digital_runner, self._digital
+
+    def program(self) -> None:
+        """Write the model's present weights to the devices, with their programming noise."""
+        for crossbar in self._placed.values():
+            crossbar.program()
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass: drift, and slow noise that changes. Raises UserError for a negative or infinite time."""
+        if not 0 <= seconds < math.inf:
+            raise UserError(f"chip.advance({seconds}): time runs forward; give seconds >= 0, not infinitely many")
+        for crossbar in self._placed.values():
+            crossbar.elapse(seconds)
+
+    @torch.no_grad()
+    def calibrate(self, x: Tensor, in_time: bool = False) -> None:
+        """Set the range of every converter that is calibrated on data from samples x (batch, ...).
+
+        in_time: x are sequences, (time, batch, ...). What feeds back sees its own converter, so they go round twice.
+        """
+        if not self._calibrates:
+            return
+        if not bool(torch.isfinite(x).all()) or not bool(x.any()):
+            raise UserError("chip.calibrate: samples that are all zero or not finite set no range; give typical inputs")
+        self._awaits_calibration = False
+        for name, crossbar in list(self._placed.items()) * (2 if in_time else 1):
+            # a deep layer needs the layers before it calibrated
+            if in_time:
+                readings, _ = self._runner.along(self._placed, self._on_device(x), None, self._one_pass(), "calibrate")
+            else:
+                readings = self._runner.run(self._placed, self._on_device(x), self._one_pass(), "calibrate")
+            crossbar.calibrate(readings.layers[name].input[0])
+
+    def weights(self) -> dict[str, Tensor]:
+        """Layer name -> effective weight on the devices at this moment."""
+        return {name: crossbar.weight().clone() for name, crossbar in self._placed.items()}
+
+    def state(self) -> dict[str, dict[str, Tensor]]:
+        """Devices and random streams, for a checkpoint; `load_state` continues bit for bit."""
+        layers = {f"layer/{name}": crossbar.state() for name, crossbar in self._placed.items()}
+        neurons = {f"neurons/{name}": dict(one.factors) for name, one in self._spread.items()}
+        return {"draws": self.draws.state()} | layers | neurons
+
+    def load_state(self, state: dict[str, dict[str, Tensor]]) -> None:
+        self._awaits_calibration = False
+        self.draws.load_state(state.get("draws", {}))
+        for name, crossbar in self._placed.items():
+            crossbar.load_state(state[f"layer/{name}"])
+        for name, one in self._spread.items():
+            one.factors = {key: value.to(self.device) for key, value in state.get(f"neurons/{name}", {}).items()}
+
+    def _recorder(self, cuda_graphs: bool) -> Recorder | None:
+        if cuda_graphs and self.device.type != "cuda":
+            raise UserError(
+                f"cuda_graphs: the model is on {self.device.type}; move it to a GPU, or leave the option out"
+            )
+        return cuda_graph(self.device) if cuda_graphs and not self.neurons else None
+
+    def _spread_neurons(self) -> dict[str, SpreadNeurons]:
+        spread = self.profile.specification.neurons
+        if spread is None:
+            return {}
+        return {
+            name: SpreadNeurons(module, spread, StreamOf(self.draws, name, "neurons"))
+            for name, module in self.neurons.items()
+        }
+
+    def _warn_of_calibration(self) -> None:
+        """Once, where converters were to be calibrated and were not."""
+        if not self._awaits_calibration:
+            return
+        self._awaits_calibration = False
+        warnings.warn(
+            f"profile {self.profile.name} sets the range of its converters from data: call chip.calibrate(x) with "
+            "typical inputs first, or much of the signal falls below a step of the converter",
+            UncalibratedWarning,
+            stacklevel=4,
+        )
+
+    def _one_pass(self) -> Plan:
+        """A pass without noise that can be switched off."""
+        return Plan((("clean_pass" not in self.profile.observable,) * len(self.layers),))
+
+    def _on_device(self, x: Tensor) -> Tensor:
+        check_samples(x)
+        dtype = next(iter(self.layers.values())).weight.dtype
+        if x.is_floating_point() and x.dtype != dtype:
+            raise UserError(f"input of {x.dtype} for a model of {dtype}: give x.to({dtype}), or a model of {x.dtype}")
+        return x.to(self.device)
+
+
+def _warn_of_zero_layers(layers: dict[str, WeightLayer]) -> None:
+    for name, layer in layers.items():
+        if not layer.weight.any():
+            warnings.warn(
+                f"layer '{name}' has no weight other than zero: nothing of it is on the devices, it has no noise, and "
+                "no perturbation rule can learn there; initialise it at random",
+                ZeroLayerWarning,
+                stacklevel=3,
+            )
+
+
+def _warn_of_injected_noise(profile: HardwareProfile) -> None:
+    low, high = NOISE_VARIANCES
+    for effect in (effect for effect in profile.all_effects() if effect.can_be_off):
+        mean, variance = (float(moment) for moment in effect.moments(torch.zeros(()), Setting()))
+        if not low <= variance <= high:
+            what = "rounding of float32 losses" if variance < low else "the nonlinearity of the network"
+            warnings.warn(
+                f"profile {profile.name}: {effect.kind} has variance {variance:.1e}, outside {low:.0e} to {high:.0e}; "
+                f"{what} will spoil gradient estimates where pre-activations are of order one",
+                NoiseLevelWarning,
+                stacklevel=3,
+            )
+        if "clean_pass" in profile.observable and mean**2 > LARGEST_MEAN * variance:
+            warnings.warn(
+                f"profile {profile.name}: {effect.kind} has a mean of {mean:.2g}, which a clean pass lacks: a clean "
+                "baseline biases every estimate by it; use baseline='noisy' or 'mean'",
+                CleanBaselineWarning,
+                stacklevel=3,
+            )

@@ -1,0 +1,251 @@
+"""The analog path of one layer: inputs are driven into tiles of devices, products come out through converters."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from noisylearn.effects import Adc, Effect, Product, Setting, State
+from noisylearn.ground.draws import Draws, StreamOf
+from noisylearn.ground.errors import UserError
+from noisylearn.networks.layers import WeightLayer
+from noisylearn.profiles import HardwareProfile
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """A matrix of `n_inputs` inputs, cut into equal tiles of at most the machine's rows (and columns)."""
+
+    n_inputs: int
+    n_outputs: int
+    n_tiles: int
+    columns: int
+
+    @classmethod
+    def of(cls, layer: WeightLayer, profile: HardwareProfile) -> "Tiling":
+        n_outputs, n_inputs = layer.weight.flatten(1).shape
+        tile = profile.specification.tile
+        if tile is None:
+            return cls(n_inputs, n_outputs, 1, n_outputs)
+        return cls(n_inputs, n_outputs, math.ceil(n_inputs / tile.rows), min(tile.columns, n_outputs))
+
+    @property
+    def rows(self) -> int:
+        """Inputs of one tile; the last tile may have some to spare."""
+        return math.ceil(self.n_inputs / self.n_tiles)
+
+    @property
+    def spare(self) -> int:
+        """Rows of the last tile that hold nothing."""
+        return self.n_tiles * self.rows - self.n_inputs
+
+    def inputs(self, x: Tensor) -> Tensor:
+        """(samples, inputs) -> (tiles, samples, rows)."""
+        if self.n_tiles == 1:
+            return x.unsqueeze(0)
+        return self._padded(x).reshape(len(x), self.n_tiles, self.rows).transpose(0, 1)
+
+    def weights(self, w: Tensor) -> Tensor:
+        """(outputs, inputs) -> (tiles, rows, outputs)."""
+        return self._padded(w).reshape(len(w), self.n_tiles, self.rows).permute(1, 2, 0).contiguous()
+
+    def largest(self, weight: Tensor, scale: str) -> Tensor:
+        """Largest |weight| that shares a scale with each weight (outputs, inputs): (outputs, tiles).
+
+        scale: "column" of one tile, "tile" (all its columns), or "layer".
+        """
+        largest = self._padded(weight.abs()).reshape(len(weight), self.n_tiles, self.rows).amax(2)
+        if scale == "layer":
+            return largest.amax().expand_as(largest)
+        if scale == "tile":
+            blocks = [block.amax(0, keepdim=True).expand_as(block) for block in largest.split(self.columns)]
+            return torch.cat(blocks)
+        return largest
+
+    def spread(self, scale: Tensor) -> Tensor:
+        """(outputs, tiles) -> one per weight, (outputs, inputs) or (outputs, 1)."""
+        if self.n_tiles == 1:
+            return scale
+        return scale.repeat_interleave(self.rows, dim=1)[:, : self.n_inputs]
+
+    def _padded(self, x: Tensor) -> Tensor:
+        return F.pad(x, (0, self.spare)) if self.spare else x
+
+
+@dataclass
+class Devices:
+    """The devices of a layer as its tiles see them, in units of full scale.
+
+    weights: (tiles, rows, outputs).  variance: of a weight, fresh at every read, same shape, or one number for all
+    (1, 1, 1), or None.  scale: weight at full scale, (tiles, 1, outputs).
+    """
+
+    weights: Tensor
+    variance: Tensor | None
+    scale: Tensor
+
+
+class Periphery:
+    """What a profile states between the digital numbers and the devices of one layer.
+
+    y = scale_w scale_x converter(noise + tile(dac(x / scale_x))), summed over the tiles of a column digitally.
+    Raises UserError for a layer that is not one matrix.
+    """
+
+    def __init__(self, name: str, layer: WeightLayer, profile: HardwareProfile, draws: Draws) -> None:
+        _check_one_matrix(name, layer)
+        self.name, self.layer = name, layer
+        self.tiling = Tiling.of(layer, profile)
+        self.effects = [*profile.effects("input"), *profile.effects("output")]
+        self.memory: list[State] = [{} for _ in self.effects]
+        self._scaling = profile.specification.inputs
+        self._draws = draws
+
+    def read(self, x: Tensor, devices: Devices, n_passes: int, setting: Setting, purpose: str) -> Tensor:
+        """Pre-activations without bias, (n_passes, batch, ...), of inputs (1 or n_passes, batch, ...)."""
+        rows, geometry = _as_rows(self.layer, x.flatten(0, 1))
+        rows = rows.reshape(x.shape[0], -1, rows.shape[-1])
+        if x.shape[0] == 1 and any(e.site == "input" and e.lifetime == "read" for e in self.effects):
+            rows = rows.expand(n_passes, -1, -1)
+        y = self._product(rows, devices, n_passes, setting, purpose)
+        return _from_rows(self.layer, y.flatten(0, 1), geometry, n_passes)
+
+    def calibrate(self, x: Tensor, devices: Devices, setting: Setting) -> None:
+        """Set the converters' ranges from samples (batch, ...)."""
+        rows, _ = _as_rows(self.layer, x)
+        driven, _ = self._drive(rows, 0, setting, "calibrate")
+        y = self._with_noise(self._analog(driven, devices, setting, "calibrate"), 1, "calibrate")
+        for effect, state in self._stages("output"):
+            if isinstance(effect, Adc):
+                effect.calibrate(y, state)
+
+    def _product(self, rows: Tensor, devices: Devices, n_passes: int, setting: Setting, purpose: str) -> Tensor:
+        """Products (n_passes, samples, outputs) of inputs (1 or n_passes, samples, inputs)."""
+        seen = rows.shape[0]
+        flat = rows.reshape(-1, rows.shape[-1])
+        y, saturated = self._tiles(flat, devices, n_passes // seen, 0, setting, purpose)
+        adc = next((e for e in self.effects if isinstance(e, Adc)), None)
+        for halvings in range(1, adc.max_halvings + 1 if adc else 1):
+            again = saturated.nonzero().squeeze(1)
+            if not len(again):
+                break
+            every = flat.repeat(n_passes // seen, 1)
+            y[again], saturated[again] = self._tiles(every[again], devices, 1, halvings, setting, purpose)
+        return y.reshape(n_passes, -1, y.shape[-1])
+
+    def _tiles(
+        self, flat: Tensor, devices: Devices, repeats: int, halvings: int, setting: Setting, purpose: str
+    ) -> tuple[Tensor, Tensor]:
+        """(repeats x samples, outputs) of inputs (samples, inputs), and which of these rows saturate a converter."""
+        driven, scale_x = self._drive(flat, halvings, setting, purpose)
+        y = self._with_noise(self._analog(driven, devices, setting, purpose), repeats, purpose)
+        saturated = torch.zeros(0)
+        for effect, state in self._stages("output"):
+            if isinstance(effect, Adc):
+                if effect.saturation == "halve-inputs":
+                    saturated = (y.abs() >= effect.limit(state)).any(2).any(0)
+                y = effect.apply(y, setting, self._stream(effect, purpose), state)
+        if scale_x is not None:
+            y = y.mul_(scale_x if repeats == 1 else scale_x.repeat(1, repeats, 1))
+        y = y.mul_(devices.scale)
+        return (y[0] if len(y) == 1 else y.sum(0)), saturated
+
+    def _analog(self, driven: Tensor, devices: Devices, setting: Setting, purpose: str) -> Product:
+        """The products of the tiles as they reach the converter, their noise not drawn yet."""
+        product = Product(torch.bmm(driven, devices.weights), _variance(driven, devices), driven, devices.weights)
+        for effect, state in self._stages("output"):
+            if isinstance(effect, Adc):
+                continue
+            if not state:
+                effect.fabricate(product.mean[:, :1], setting, StreamOf(self._draws, self.name, effect.kind), state)
+            effect.carry(product, setting, self._stream(effect, purpose), state)
+        return product
+
+    def _drive(self, flat: Tensor, halvings: int, setting: Setting, purpose: str) -> tuple[Tensor, Tensor | None]:
+        """Inputs as the tiles get them (tiles, samples, rows) in units of full range, and what one unit stands for."""
+        x = self.tiling.inputs(flat)
+        scale: Tensor | None = None
+        if self._scaling is not None:
+            if self._scaling.scaling == "absolute-maximum":
+                scale = x.abs().amax(2, keepdim=True)
+            else:
+                assert self._scaling.range is not None
+                scale = x.new_full((1, 1, 1), self._scaling.range).expand(1, x.shape[1], 1)
+            scale = scale * 2**halvings if halvings else scale
+            x = x / torch.where(scale > 0, scale, 1.0)  # a tile without input gives nothing, not even noise
+        stages = self._stages("input")
+        for effect, state in stages:
+            x = effect.apply(x, setting, self._stream(effect, purpose), state)
+        if stages and self.tiling.spare:
+            x[-1, :, -self.tiling.spare :] = 0  # no driver, no noise
+        return x, scale
+
+    def _with_noise(self, product: Product, repeats: int, purpose: str) -> Tensor:
+        """The products with one draw of all Gaussian noise together: (tiles, repeats x samples, columns)."""
+        mean, variance = product.mean, product.variance
+        if variance is None:
+            return mean.repeat(1, repeats, 1) if repeats > 1 else mean
+        shape = (mean.shape[0], repeats, *mean.shape[1:])
+        z = self._draws.normal((self.name, "read", purpose), shape).to(mean.dtype)
+        deviation = variance.clamp(min=0).sqrt_().unsqueeze(1)
+        return torch.addcmul(mean.unsqueeze(1), deviation, z).flatten(1, 2)
+
+    def _stages(self, site: str) -> list[tuple[Effect, State]]:
+        return [(e, s) for e, s in zip(self.effects, self.memory, strict=True) if e.site == site]
+
+    def _stream(self, effect: Effect, purpose: str) -> StreamOf:
+        return StreamOf(self._draws, self.name, effect.kind, purpose)
+
+
+def _variance(driven: Tensor, devices: Devices) -> Tensor | None:
+    """Of the noise of all devices of a column together: sum_j var(w_j) x_j^2."""
+    if devices.variance is None:
+        return None
+    squares = driven.square()
+    if devices.variance.numel() == 1:
+        return squares.sum(2, keepdim=True).mul_(devices.variance)
+    return torch.bmm(squares, devices.variance)
+
+
+def _check_one_matrix(name: str, layer: WeightLayer) -> None:
+    if isinstance(layer, nn.Linear):
+        return
+    simple = isinstance(layer, nn.Conv1d | nn.Conv2d) and layer.padding_mode == "zeros" and layer.groups == 1
+    if not simple or isinstance(layer.padding, str):
+        raise UserError(
+            f"layer '{name}' ({type(layer).__name__}) is not one matrix product, and this profile has tiles with "
+            "converters: use Linear, or Conv1d or Conv2d with groups=1 and zero padding given as numbers"
+        )
+
+
+Geometry = tuple[int, ...]
+
+
+def _as_rows(layer: WeightLayer, x: Tensor) -> tuple[Tensor, Geometry]:
+    """Inputs (samples, ...) of a layer as the rows of a matrix product, and what is needed to undo it."""
+    if isinstance(layer, nn.Linear):
+        return x.reshape(-1, x.shape[-1]), tuple(x.shape[1:-1])
+    assert isinstance(layer, nn.Conv1d | nn.Conv2d)
+    assert not isinstance(layer.padding, str)
+    lines = layer.weight.dim() == 3
+    images = x.unsqueeze(2) if lines else x
+    lead, one = ((0,), (1,)) if lines else ((), ())
+    kernel, padding = (*one, *layer.kernel_size), (*lead, *layer.padding)
+    dilation, stride = (*one, *layer.dilation), (*one, *layer.stride)
+    patches = F.unfold(images, kernel, dilation, padding, stride)
+    sizes = [
+        (n + 2 * p - d * (k - 1) - 1) // s + 1
+        for n, k, p, d, s in zip(images.shape[2:], kernel, padding, dilation, stride, strict=True)
+    ]
+    return patches.transpose(1, 2).flatten(0, 1), tuple(sizes[1:] if lines else sizes)
+
+
+def _from_rows(layer: WeightLayer, y: Tensor, geometry: Geometry, n_passes: int) -> Tensor:
+    """(passes x samples x positions, outputs) -> (passes, samples, ...) as the layer gives it."""
+    positions = math.prod(geometry)
+    y = y.reshape(n_passes, -1, positions, y.shape[-1])
+    if isinstance(layer, nn.Linear):
+        return y.reshape(n_passes, -1, *geometry, y.shape[-1])
+    return y.transpose(2, 3).reshape(n_passes, y.shape[1], -1, *geometry)

@@ -1,0 +1,1 @@
+"""Experiments: configuration and recipes, training, run files, comparison."""

@@ -1,0 +1,131 @@
+"""One run from a configuration to its file: checks, the loop, checkpoints."""
+
+import json
+import platform
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from noisylearn import tasks
+from noisylearn.experiments.build import check_device, load_data, machine, optimizer_class
+from noisylearn.experiments.config import TrainConfig
+from noisylearn.experiments.run_file import RunFile, Tree, prepare_folder
+from noisylearn.experiments.trainer import Training
+from noisylearn.ground.errors import RunawayError, UserError
+from noisylearn.profiles import HardwareProfile
+from noisylearn.version import __version__
+
+CHECKPOINT_EVERY_S = 10.0
+OnStep = Callable[[int, int, float], None]
+
+
+def train(
+    config: TrainConfig,
+    profile: HardwareProfile,
+    out: Path,
+    data_dir: str | None = None,
+    resume: bool = False,
+    on_step: OnStep = lambda step, total, loss: None,
+    checkpoint_every_s: float = CHECKPOINT_EVERY_S,
+) -> RunFile:
+    """Train as configured and leave one HDF5 file in `out`; a finished run is not run again.
+
+    on_step(steps done, steps in all, loss) is called after every step. A kill at any moment leaves the last
+    checkpoint, at most `checkpoint_every_s` seconds (and one step) old; with `resume` the run continues from
+    there and ends bit for bit like an uninterrupted one.
+    Raises UserError for a refused rule, bad data, an unwritable folder or an unfinished run without `resume`;
+    RunawayError where the loss is not finite or a weight norm runs away.
+    """
+    config.build_rule().check(profile)
+    tasks.describe(config.task)
+    optimizer_class(config.optimizer)
+    prepare_folder(out)
+    run_id = config.identity(profile, __version__)
+    file = RunFile(out / f"{config.task}-{config.label}-{profile.name}-seed{config.seed}-{run_id}.h5")
+    earlier = file.read() if file.exists() else None
+    if earlier is not None and earlier["id"] != run_id:
+        raise UserError(f"run file {file.path} holds another run, {earlier['id']}; give it back its name, or remove it")
+    if earlier is not None and earlier["status"] == "finished":
+        return file
+    if earlier is not None and earlier["status"] == "stopped":
+        raise RunawayError(f"{earlier['reason']} (it stopped earlier and would again; remove the file to see it anew)")
+    if earlier is not None and not resume:
+        raise UserError(f"run file {file.path} holds an unfinished run: continue with --resume, or remove it")
+    check_device(config.device)
+    file.remove_leftovers()
+    data = load_data(config, data_dir)
+    facts = _facts(config, profile, run_id)
+    with _out_of_memory():
+        training = Training(config, profile, data)
+        if earlier is not None:
+            training.load(earlier)
+        _loop(training, file, facts, on_step, checkpoint_every_s)
+        file.write(facts | training.finish() | {"status": "finished"})
+    return file
+
+
+@contextmanager
+def _out_of_memory() -> Iterator[None]:
+    """Turns torch's complaint about memory into a UserError."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
+            raise UserError("not enough memory: lower --draws, --batch or --hidden") from None
+        raise
+
+
+def _loop(training: Training, file: RunFile, facts: Tree, on_step: OnStep, checkpoint_every_s: float) -> None:
+    """Steps to the end, with checkpoints by the clock; a run that goes astray leaves its last good state."""
+
+    def save() -> Tree:
+        good = facts | training.checkpoint() | {"status": "running"}
+        file.write(good)
+        return good
+
+    progress = training.progress
+    good = save()
+    saved = time.monotonic()
+    try:
+        while progress.step < training.total_steps:
+            started = time.monotonic()
+            loss = training.step()
+            progress.wall_s += time.monotonic() - started  # of training alone, without measurements
+            if progress.step % training.steps_per_epoch == 0:
+                training.end_epoch()
+            on_step(progress.step, training.total_steps, loss)
+            if time.monotonic() - saved >= checkpoint_every_s:
+                good, saved = save(), time.monotonic()
+    except RunawayError as stop:
+        reason = f"{stop}; the state of step {good['step']} is kept in {file.path}; {_remedies(training.config)}"
+        file.write(good | {"status": "stopped", "reason": reason})
+        raise RunawayError(reason) from None
+
+
+def _remedies(config: TrainConfig) -> str:
+    found = [f"lower --lr (now {config.lr:g})"]
+    if config.decorrelation_rate:
+        found.append(f"lower --decorrelation-rate (now {config.decorrelation_rate:g})")
+    if not config.weight_normalisation:
+        found.append("add --weight-normalisation")
+    return " or ".join(found)
+
+
+def _facts(config: TrainConfig, profile: HardwareProfile, run_id: str) -> Tree:
+    """What a run file says of itself."""
+    versions = {"noisylearn": __version__, "torch": torch.__version__, "python": platform.python_version()}
+    return {
+        "id": run_id,
+        "config": config.model_dump_json(),
+        "profile": profile.full_text,
+        "versions": json.dumps(versions),
+        "machine": machine(config.device),
+        "citations": json.dumps({"rule": config.build_rule().source} | _cited(profile)),
+    }
+
+
+def _cited(profile: HardwareProfile) -> dict[str, str]:
+    return {key: source.citation for key, source in profile.sources.items()}

@@ -1,0 +1,328 @@
+"""A network in training on a chip: steps, measurements, guards, and all state for a checkpoint."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from noisylearn import tasks
+from noisylearn.chips.readings import Plan
+from noisylearn.chips.simulated import Chip
+from noisylearn.experiments.build import build_model, build_optimizer
+from noisylearn.experiments.config import TrainConfig
+from noisylearn.experiments.run_file import Tree, tensors
+from noisylearn.ground.draws import Draws
+from noisylearn.ground.errors import RunawayError, UserError
+from noisylearn.networks.decorrelation import decorrelations
+from noisylearn.networks.norms import NeuronNorms
+from noisylearn.profiles import HardwareProfile
+from noisylearn.rules import BP, BPTT
+from noisylearn.rules.estimate import Observation
+from noisylearn.rules.time import Span, counting_stretches, estimate_along
+
+DAY_S = 86_400.0
+RUNAWAY_FACTOR = 100.0
+CALIBRATION_SAMPLES = 500
+LOOK_STEPS = 200  # of a sequence, where all of it would take long
+
+
+@dataclass
+class Progress:
+    """Where a run is, and what it measured so far."""
+
+    step: int = 0
+    wall_s: float = 0.0
+    step_loss: list[float] = field(default_factory=list)
+    epoch: dict[str, list[float]] = field(default_factory=dict)
+
+    def record_epoch(self, measured: dict[str, float]) -> None:
+        for key, value in measured.items():
+            self.epoch.setdefault(key, []).append(value)
+
+
+class Training:
+    """A network in training on a chip: one step at a time, with all its state."""
+
+    def __init__(self, config: TrainConfig, profile: HardwareProfile, task: tasks.Task) -> None:
+        self.config, self.task = config, task
+        self.rule = config.build_rule()
+        self.model = build_model(config, task).to(config.device)
+        self.chip = Chip(self.model, profile, config.seed)
+        self.optimizer = build_optimizer(config, list(self.model.parameters()))
+        self.norms = NeuronNorms(self.model) if config.weight_normalisation else None
+        self.initial_norms = self._norms()
+        self.progress = Progress()
+        self.steps_per_epoch = len(task.train_inputs) // config.batch
+        self.total_steps = self.steps_per_epoch * config.epochs
+        device = config.device
+        self._train = task.train_inputs.to(device), task.train_targets.to(device)
+        self._order: tuple[int, Tensor] | None = None
+        self.programs_every_step = config.programs_every_step or self.chip.profile.in_place is not None
+        self._calibrate()
+
+    def step(self) -> float:
+        """One batch: estimate, optimizer, programming. Returns the loss. Raises RunawayError."""
+        number = self.progress.step
+        self._set_rates(number)
+        loss = self._learn(*(part[self._batch(number)] for part in self._train))
+        if self.norms is not None:
+            self.norms.restore()
+        self._guard_norms()
+        if self.programs_every_step and self.rule.in_time().update == "sequence":
+            self.chip.program()
+        self.progress.step += 1
+        self.progress.step_loss.append(loss)
+        return loss
+
+    def _learn(self, inputs: Tensor, targets: Tensor) -> float:
+        """Estimate and optimizer step of a batch; along sequences perhaps one of every time step."""
+        loss_fn = self.task.loss_fn
+        if not isinstance(self.task, tasks.SequenceTask):
+            loss = self._estimate(inputs, lambda output: loss_fn(output, targets))
+        else:
+            given = self.task.steps(inputs, targets)
+            mask = given.counts
+            losses = self.rule.run(self.chip, given.inputs, given.targets, loss_fn, self.optimizer, mask)
+            loss = float((losses * mask.sum(1)).sum() / mask.sum())
+        self._guard_loss(loss)
+        if self.rule.in_time().update == "sequence":
+            self.optimizer.step()
+        return loss
+
+    def _estimate(self, inputs: Tensor, loss_fn: Callable[[Tensor], Tensor]) -> float:
+        try:
+            return float(self.rule.estimate(self.chip, inputs, loss_fn))
+        except RunawayError:
+            return math.nan  # the guard says at which step, and what has grown
+
+    def end_epoch(self) -> None:
+        """Measure: held-out metric read on the chip, mean loss, alignment, noise, decorrelation loss."""
+        if not self.programs_every_step:
+            self.chip.program()
+        self._calibrate()
+        self._guard_state(_copied(self._state()))
+        losses = self.progress.step_loss[-self.steps_per_epoch :]
+        measured = {"train_loss": sum(losses) / len(losses)}
+        measured |= {f"held_out_{name}": score for name, score in self.evaluate().items()}
+        measured |= self._alignment() if self.rule.perturbs else {}
+        for name, layer in decorrelations(self.model).items():
+            measured[f"decorrelation_loss_{name}"] = float(layer.covariance_loss)
+        self.progress.record_epoch(measured)
+
+    def _calibrate(self) -> None:
+        """Set converters that are calibrated on data from the first samples, at the start and after every epoch."""
+        if isinstance(self.task, tasks.SequenceTask):
+            batch = self.task.steps(*(part[: self.config.batch] for part in self._train))
+            self.chip.calibrate(batch.inputs[:LOOK_STEPS], in_time=True)
+        else:
+            self.chip.calibrate(self._train[0][:CALIBRATION_SAMPLES])
+
+    def evaluate(self) -> dict[str, float]:
+        """Mean scores over the held-out part, the task's metric first; one read of the chip per sample."""
+        totals: dict[str, float] = {}
+        for inputs, targets in zip(self.task.test_inputs.split(1000), self.task.test_targets.split(1000), strict=True):
+            for name, scores in self._scores(inputs.to(self.config.device), targets.to(self.config.device)).items():
+                totals[name] = totals.get(name, 0.0) + float(scores.double().sum())
+        return {name: total / len(self.task.test_inputs) for name, total in totals.items()}
+
+    def _scores(self, inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        if isinstance(self.task, tasks.SequenceTask):
+            steps = self.task.steps(inputs, targets)
+            return self.task.scores(self.chip.follow(steps.inputs), steps)
+        return {self.task.metric_name: self.task.metric(self.chip(inputs), targets)}
+
+    def checkpoint(self) -> Tree:
+        """All state, as numpy copies, so that later steps leave it alone. Raises RunawayError if it is not finite."""
+        state = _copied(self._state())
+        self._guard_state(state)
+        return {"checkpoint": state, **self._measured()}
+
+    def _state(self) -> Tree:
+        optimizer = {str(i): state for i, state in self.optimizer.state_dict()["state"].items()}
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": {i: {k: v for k, v in s.items() if isinstance(v, Tensor)} for i, s in optimizer.items()},
+            "chip": {key.replace("/", "|"): value for key, value in self.chip.state().items()},
+            "norms": self.norms.norms if self.norms is not None else {},
+        }
+
+    def load(self, tree: Tree) -> None:
+        """Continue from a checkpoint. Raises UserError for one that does not fit."""
+        try:
+            state = tensors(tree["checkpoint"])
+            self._check_shapes(state)
+            self.model.load_state_dict(state["model"])
+            full = self.optimizer.state_dict()
+            full["state"] = {int(i): values for i, values in state["optimizer"].items()}
+            self.optimizer.load_state_dict(full)
+            self.chip.load_state({key.replace("|", "/", 1): value for key, value in state["chip"].items()})
+            if self.norms is not None:
+                self.norms.norms = {name: norm.to(self.config.device) for name, norm in state["norms"].items()}
+            metrics = tree["metrics"]
+            self.progress = Progress(
+                int(tree["step"]),
+                float(tree["wall_s"]),
+                metrics["step"]["loss"].tolist(),
+                {key: values.tolist() for key, values in metrics["epoch"].items()},
+            )
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"checkpoint does not fit this run ({reason}); remove the run file to start anew") from None
+
+    def _check_shapes(self, state: Tree) -> None:
+        """Raises ValueError for a checkpoint of another network, mapping or optimizer."""
+        self.chip.weights()  # so that the devices hold all that they can hold
+        given = {place: tuple(tensor.shape) for place, tensor in _leaves(state)}
+        for place, tensor in _leaves(self._state()):
+            may_lack = place[0] == "optimizer" or ("." in place[-1] and place[0] == "chip") or "draws" in place
+            found, expected = given.get(place), tuple(tensor.shape)
+            if found != expected and not (found is None and may_lack):
+                raise ValueError(f"{' '.join(place)} has shape {found}, not {expected}")
+        parameters = list(self.model.parameters())
+        for place, tensor in _leaves(state["optimizer"]):
+            torch.broadcast_to(tensor, parameters[int(place[0])].shape)
+
+    def finish(self) -> Tree:
+        """What a finished run keeps: metrics, weights, and readings at once and after a day of drift."""
+        scores = {key.removeprefix("held_out_"): v for key, v in self.progress.epoch.items() if key[:5] == "held_"}
+        final = {f"{name}_at_once": values[-1] for name, values in scores.items()}
+        if any(e.lifetime == "memory" for e in self.chip.profile.calibration.effects):
+            on_chip = self.chip.weights()
+            self.chip.advance(DAY_S)
+            final |= {f"{name}_after_1_day": score for name, score in self.evaluate().items()}
+        else:
+            on_chip = self.chip.weights()
+        passes = self.rule.forward_passes(len(self.chip.layers)) * self.config.epochs
+        final |= {
+            "forward_passes_over_data": passes,
+            "backward_passes_over_data": self.rule.backward_passes() * self.config.epochs,
+            "weight_updates": self.total_steps * self._updates_per_batch(),
+        }
+        weights = {"digital": self.model.state_dict(), "on_chip": on_chip}
+        return {
+            "final": final,
+            "weights": _copied(weights),
+            "baselines": self.task.baselines,
+            "selection": self.task.selection({name: values[-1] for name, values in scores.items()}),
+            **self._measured(),
+        }
+
+    def _updates_per_batch(self) -> int:
+        """How often the optimizer steps in a batch: once, or online along every sequence, where steps count."""
+        time = self.rule.in_time()
+        if time.update == "sequence" or not isinstance(self.task, tasks.SequenceTask):
+            return 1
+        given = self.task.steps(*(part[: self.config.batch] for part in self._train))
+        return sum(counting_stretches(given.counts, time.truncate or 1))
+
+    def _measured(self) -> Tree:
+        done = self.progress
+        metrics = {
+            "step": {"loss": list(done.step_loss)},
+            "epoch": {k: list(v) for k, v in done.epoch.items()},
+        }
+        return {"metrics": metrics, "step": done.step, "wall_s": done.wall_s}
+
+    def _batch(self, step: int) -> Tensor:
+        """Indices of one batch; the order of an epoch depends on the seed and the epoch alone."""
+        epoch, index = divmod(step, self.steps_per_epoch)
+        if self._order is None or self._order[0] != epoch:
+            stream = Draws(self.config.seed).stream("data", "order", str(epoch))
+            order = torch.randperm(len(self._train[0]), generator=stream).to(self.config.device)
+            self._order = epoch, order
+        return self._order[1][index * self.config.batch : (index + 1) * self.config.batch]
+
+    def _set_rates(self, step: int) -> None:
+        """Learning and decorrelation follow the schedule together: weights at rest cannot follow a moving transform."""
+        share = 1.0
+        if self.config.schedule == "cosine":
+            share = 0.5 * (1 + math.cos(math.pi * step / self.total_steps))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.lr * share
+        for layer in decorrelations(self.model).values():
+            layer.rate = self.config.decorrelation_rate * share
+
+    def _alignment(self) -> dict[str, float]:
+        """Per layer, on a fixed batch and draws of its own: how good the estimate is, and how large the noise.
+
+        alignment: cosine with the gradient by autograd at the weights on the devices (through one read of them).
+        noise_to_signal: standard deviation of one pass's pre-activations over their root mean square.
+        """
+        inputs, targets = (part[: self.config.batch] for part in self._train)
+        layers = list(self.chip.layers)
+        pair_plan = Plan(((True,) * len(layers),) * 2)
+        if isinstance(self.task, tasks.SequenceTask):
+            span = self._span(self.task.steps(inputs, targets))
+            estimate = estimate_along(self.rule, span).gradients
+            true = BPTT(forward="chip").gradients(self._span(self.task.steps(inputs, targets)), layers).gradients
+            pair, _ = self.chip.along(span.x, None, pair_plan, purpose="measure")
+        else:
+            seen = Observation(self.chip, inputs, lambda output: self.task.loss_fn(output, targets), purpose="measure")
+            estimate = self.rule.gradients(seen, layers).gradients
+            true = BP(forward="chip").gradients(seen, layers).gradients
+            pair = self.chip.passes(inputs, pair_plan, purpose="measure")
+        measured = {}
+        for name in layers:
+            found, exact = (g[name]["weight"].flatten() for g in (estimate, true))
+            measured[f"alignment_{name}"] = float(F.cosine_similarity(found, exact, dim=0))
+            first, second = pair.layers[name].activity
+            noise, signal = (first - second).norm() / math.sqrt(2), (first + second).norm() / 2
+            measured[f"noise_to_signal_{name}"] = float(noise / signal)
+        return measured
+
+    def _span(self, given: tasks.Steps) -> Span:
+        """The last steps of a batch, for a look at what the rule makes of them all together."""
+        x, targets = given.inputs[-LOOK_STEPS:], given.targets[-LOOK_STEPS:]
+        mask = given.counts[-LOOK_STEPS:]
+        time = replace(self.rule.in_time(), update="sequence", truncate=None)
+        weights = mask * (mask.numel() / mask.sum())
+        return Span(self.chip, x, targets, weights, self.task.loss_fn, time, {}, purpose="measure")
+
+    def _guard_state(self, state: Tree) -> None:
+        """After a step: parameters, decorrelations, devices and optimizer must be finite."""
+        names = [name for name, _ in self.model.named_parameters()]
+        for place, array in _leaves(state):
+            if place[-1].endswith("covariance_loss") or np.isfinite(array).all():
+                continue
+            what = f"the optimizer's {place[2]} of {names[int(place[1])]}" if place[0] == "optimizer" else place[-1]
+            raise RunawayError(f"{what} is not finite after step {self.progress.step} of {self.total_steps}")
+
+    def _guard_loss(self, loss: float) -> None:
+        if math.isfinite(loss):
+            return
+        growth = {name: norm / (self.initial_norms[name] or 1.0) for name, norm in self._norms().items()}
+        name = max(growth, key=lambda n: growth[n])
+        most = f"layer '{name}' has grown most, its weight norm {growth[name]:.3g} times that of the start"
+        self._guard(False, f"the loss is not finite ({most})")
+
+    def _norms(self) -> dict[str, float]:
+        return {name: float(layer.weight.detach().norm()) for name, layer in self.chip.layers.items()}
+
+    def _guard_norms(self) -> None:
+        for name, norm in self._norms().items():
+            limit = RUNAWAY_FACTOR * max(self.initial_norms[name], 1.0)
+            self._guard(norm <= limit, f"the weight norm of layer '{name}' ran away ({norm:.3g}, limit {limit:.3g})")
+
+    def _guard(self, good: bool, what: str) -> None:
+        if not good:
+            raise RunawayError(f"{what} at step {self.progress.step + 1} of {self.total_steps}")
+
+
+def _leaves(tree: Mapping[str, Any], *place: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """(place, array) of everything in a tree of arrays."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, *place, key)
+        else:
+            yield (*place, key), value
+
+
+def _copied(tree: Any) -> Any:
+    if isinstance(tree, Tensor):
+        return tree.detach().cpu().numpy().copy()
+    return {key: _copied(value) for key, value in tree.items()}

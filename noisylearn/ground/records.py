@@ -1,0 +1,96 @@
+"""Base of everything read from a profile: frozen records whose numbers carry their status and source."""
+
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from noisylearn.ground.errors import unknown_name
+
+Status = Literal["measured", "fitted", "assumed"]
+
+
+class Provenance(NamedTuple):
+    """Where a number comes from: how it was obtained and the key of its source in the profile."""
+
+    status: Status
+    source: str
+
+
+class Record(BaseModel):
+    """A frozen table of a profile; unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys_and_no_truth_for_a_number(cls, table: Any) -> Any:
+        for key, value in table.items() if isinstance(table, dict) else ():
+            if key not in cls.model_fields:
+                raise ValueError(str(unknown_name("key", str(key), cls.model_fields.keys() - {"exceptions"})))
+            annotation = cls.model_fields[key].annotation
+            if isinstance(value, bool) and {int, float} & {annotation, *get_args(annotation)}:
+                raise ValueError(f"{key}: true and false are no value for it")
+        return table
+
+
+class CitedRecord(Record):
+    """A table whose numbers are cited.
+
+    `status` and `source` hold for every number of the table; a number that differs is written
+    `key = { value = 1.0, status = "assumed", source = "..." }` and then kept in `exceptions`.
+    """
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    status: Status
+    source: str
+    exceptions: dict[str, Provenance] = Field(default_factory=dict, repr=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lift_cited_values(cls, table: Any) -> Any:
+        if not isinstance(table, dict):
+            return table
+        plain, exceptions = {}, {}
+        for key, value in table.items():
+            if isinstance(value, dict) and "value" in value:
+                missing = {"value", "status", "source"} ^ set(value)
+                if missing:
+                    raise ValueError(f"{key}: a cited value has value, status and source; check {sorted(missing)}")
+                exceptions[key] = Provenance(value["status"], value["source"])
+                value = value["value"]
+            plain[key] = value
+        return {**plain, "exceptions": exceptions} if exceptions else plain
+
+    def provenance(self, key: str) -> Provenance:
+        """Status and source of one number of this table."""
+        return self.exceptions.get(key, Provenance(self.status, self.source))
+
+    def sources(self) -> set[str]:
+        """Keys of all sources this table refers to."""
+        return {self.source} | {p.source for p in self.exceptions.values()}
+
+    def numbers(self) -> Iterator[tuple[str, Any, Provenance]]:
+        """(key, value, provenance) of everything the table states besides its bookkeeping."""
+        for key in type(self).model_fields:
+            if key not in ("kind", "status", "source", "exceptions"):
+                yield key, getattr(self, key), self.provenance(key)
+
+
+SHOWN_ERRORS = 3
+
+
+def one_line(error: ValidationError) -> str:
+    """A pydantic error in one line: key, what is wrong, the value found."""
+    parts = []
+    for item in error.errors()[:SHOWN_ERRORS]:
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"].startswith("union_tag"):
+            known = item["ctx"].get("expected_tags")
+            message = f"unknown kind; known: {known}" if known else "no kind is stated"
+        key = ".".join(str(step) for step in item["loc"]) or "(whole file)"
+        found = "" if isinstance(item["input"], BaseModel | dict) else f" (found {item['input']!r:.80})"
+        parts.append(f"{key}: {message}{found}")
+    left = error.error_count() - SHOWN_ERRORS
+    return "; ".join(parts) + (f"; and {left} more" if left > 0 else "")

@@ -1,0 +1,28 @@
+"""Neuron-wise weight normalisation: what keeps node perturbation stable at a cost in final error."""
+
+import torch
+from torch import Tensor, nn
+
+from noisylearn.networks.layers import weight_layers
+
+
+class NeuronNorms:
+    """Holds the norm of every neuron's incoming weights at its value of now: w_i <- w_i ||w_i(0)|| / ||w_i||.
+
+    Call `restore` after every optimizer step, before `chip.program`. [STAB] section 4 and appendix C.1.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._layers = weight_layers(model)
+        self.norms = {name: _norms(layer.weight) for name, layer in self._layers.items()}
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        for name, layer in self._layers.items():
+            now = _norms(layer.weight)
+            layer.weight.mul_(torch.where(now > 0, self.norms[name] / now, 1.0))
+
+
+def _norms(weight: Tensor) -> Tensor:
+    """Norm of the weights into every neuron, in a shape that multiplies the weights."""
+    return weight.detach().flatten(1).norm(dim=1).reshape(-1, *[1] * (weight.dim() - 1))

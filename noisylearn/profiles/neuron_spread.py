@@ -1,0 +1,16 @@
+"""Mismatch of spiking neurons, as a profile states it."""
+
+from pydantic import Field
+
+from noisylearn.ground.records import CitedRecord
+
+
+class NeuronSpread(CitedRecord):
+    """Mismatch of spiking neurons, drawn once for every neuron: x -> x max(1 + spread z, 0), z ~ N(0, 1).
+
+    decay_spread: of the decays per step of membrane (beta) and synaptic current (alpha), which stay within 0 and 1;
+    threshold_spread: of the firing threshold. Both relative.
+    """
+
+    decay_spread: float = Field(default=0.0, ge=0, lt=1)
+    threshold_spread: float = Field(default=0.0, ge=0, lt=1)

@@ -1,0 +1,128 @@
+"""An array of pulsed devices: as many as a layer has weights, or pairs of them."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from noisylearn.effects import State
+from noisylearn.ground.draws import StreamOf
+from noisylearn.profiles.write.device import PulsedDevice
+
+SPARSE = 0.3  # below this share of pulsed devices only those are computed
+CACHED = 65536  # devices that are computed together, so that what they need fits the cache of a CPU core
+
+
+class DeviceArray:
+    """States of devices (1 or 2 per weight, *shape), in units of full scale, and what is drawn once for each."""
+
+    def __init__(self, device: PulsedDevice, shape: tuple[int, ...], draw: StreamOf) -> None:
+        self.device = device
+        self._draw = draw
+        self.shape = (2 if device.one_sided else 1, *shape)
+        self.state: State = {**device.fabricate(self.shape, draw)}
+        self.state["w"] = torch.zeros(self.shape, device=self.state["dw"].device)
+        self.state["visible"] = self._seen(self.state["w"], self.state)
+
+    def set(self, target: Tensor) -> None:
+        """Put the weights to their targets as far as the devices' bounds allow, as write-and-verify would."""
+        both = torch.stack([target, -target]) if self.device.one_sided else target.unsqueeze(0)
+        w = torch.minimum(torch.maximum(both + self.state["reference"], self.state["w_min"]), self.state["w_max"])
+        self.state["w"] = w
+        self.state["visible"] = self._seen(w, self.state)
+
+    def visible(self) -> Tensor:
+        """Weights as they are seen, in units of full scale."""
+        seen = self.state["visible"]
+        return seen[0] - seen[1] if self.device.one_sided else seen[0]
+
+    def pulse(self, pulses: Tensor) -> None:
+        """One update: a leak, and a signed number of pulses to every weight.
+
+        A pair takes both signs as up pulses, one device each.
+        """
+        if self.device.one_sided:
+            pulses = torch.stack([pulses.clamp(min=0), (-pulses).clamp(min=0)])
+        pulses = pulses.reshape(self.shape)
+        if self.device.lifetime_updates is not None:
+            left = 1 - 1 / self.device.lifetime_updates
+            self.state["visible"] = self.state["visible"] - self.state["w"] * (1 - left)
+            self.state["w"] = self.state["w"] * left
+        pulses = pulses.flatten()
+        hit = _where(pulses.bool())
+        if not len(hit):
+            return
+        devices = {key: value.flatten() for key, value in self.state.items()}
+        if len(hit) >= SPARSE * pulses.numel():
+            changed = self._after(pulses, devices)
+        else:
+            own = {key: value.index_select(0, hit) for key, value in devices.items()}
+            own = self._after(pulses.index_select(0, hit), own)
+            changed = {key: devices[key].index_copy(0, hit, value) for key, value in own.items()}
+        self.state.update({key: value.reshape(self.shape) for key, value in changed.items()})
+
+    def _after(self, pulses: Tensor, devices: State) -> State:
+        """States and what is seen of them after these pulses, some thousands of devices at a time."""
+        together = CACHED if pulses.device.type == "cpu" else pulses.numel()
+        w, visible = torch.empty_like(pulses), torch.empty_like(pulses)
+        for first in range(0, pulses.numel(), together):
+            part = slice(first, first + together)
+            n, own = pulses[part], {key: value[part] for key, value in devices.items()}
+            w[part] = moved = self.device.pulse(own["w"], n, own, self._draw)
+            seen = self._seen(moved, own)
+            visible[part] = torch.lerp(own["visible"], seen, n.abs().clamp_(max=1)) if self.device.write_noise else seen
+        return {"w": w, "visible": visible}
+
+    def symmetry_point(self) -> Tensor:
+        """What is seen of devices, but for write noise, where an up and a down pulse move them equally far on average.
+
+        By bisection; 0 where the steps do not depend on the state.
+        """
+        if self.device.step == "constant":
+            return torch.zeros_like(self.state["w"][0])
+        low, high = self.state["w_min"], self.state["w_max"]
+        up = torch.ones_like(low)
+        for _ in range(40):
+            middle = (low + high) / 2
+            rises = self.device.mean_step(middle, up, self.state) > self.device.mean_step(middle, -up, self.state)
+            low, high = torch.where(rises, middle, low), torch.where(rises, high, middle)
+        return low[0] - self.state["reference"][0]
+
+    def refresh(self, above: float, other_above: float) -> None:
+        """Reset worn pairs and write their weights anew, pulse by pulse with a read after each.
+
+        Worn: one device above that share of its bound, the other above the other share. A pulse goes to the device
+        that brings the weight nearer, as long as more than half its mean step is missing.
+        """
+        share = self.state["w"] / self.state["w_max"].clamp(min=1e-9)  # a dead device has no range
+        worn = (share.amax(0) > above) & (share.amin(0) > other_above)
+        if not worn.any():
+            return
+        target = self.visible()[worn]
+        pair = {key: value[:, worn].flatten() for key, value in self.state.items()}
+        pair["w"] = torch.zeros_like(pair["w"])
+        pair["visible"] = self._seen(pair["w"], pair)
+        up = torch.ones_like(pair["w"])
+        for _ in range(int(self.device.w_max / self.device.dw_min)):
+            seen = pair["visible"].view(2, -1)
+            missing = target - (seen[0] - seen[1])
+            pulses = torch.cat([missing, -missing]) > self.device.mean_step(pair["w"], up, pair) / 2
+            if not pulses.any():
+                break
+            pair |= self._after(pulses.to(up.dtype), pair)
+        for key in ("w", "visible"):
+            self.state[key] = self.state[key].clone()
+            self.state[key][:, worn] = pair[key].view(2, -1)
+
+    def _seen(self, w: Tensor, devices: State) -> Tensor:
+        seen = w - devices["reference"]
+        if not self.device.write_noise:
+            return seen
+        z = self._draw.normal("write", tuple(w.shape))
+        return seen.add_(z, alpha=self.device.write_noise * self.device.dw_min)
+
+
+def _where(true: Tensor) -> Tensor:
+    """Places of what is true in a line; on a CPU numpy finds them several times faster."""
+    if true.device.type == "cpu":
+        return torch.from_numpy(np.flatnonzero(true.numpy()))
+    return true.nonzero().squeeze(1)

@@ -1,0 +1,200 @@
+"""Devices that are written by identical pulses: what one pulse does to them, as records that a profile states."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from noisylearn.effects import State
+from noisylearn.ground.draws import StreamOf
+from noisylearn.ground.records import CitedRecord
+
+LARGEST_STRETCH = 0.1  # in units of full scale: a longer way is gone in pieces
+
+
+class PulsedDevice(CitedRecord):
+    """A device whose state w, in units of full scale, moves by one step a pulse, up (d = +1) or down (d = -1).
+
+    Mean step:  d dw_d f(w),  dw_up = dw_min |m + min(up_down, 0) + r|,  dw_down = dw_min |m - max(up_down, 0) - r|
+    with m and r drawn once per device: m around 1 with dw_min_spread ("normal", or "lognormal" of median 1),
+    r ~ N(0, up_down_spread^2).  w_d is the bound a pulse goes towards, w_max or w_min, each with its relative spread
+    and folded to its side of zero.
+    f by `step`, with
+    "constant"     1
+    "linear"       1 - gamma_d w / w_d  (w_d the nominal bound; gamma_d with absolute spread gamma_spread)
+    "soft-bounds"  1 - w / w_d
+    "exponential"  max(1 - A_d exp(d gamma_d z), 0),  z = 2 a w / (w_max - w_min) + b_shift
+    Every pulse adds noise of standard deviation cycle_spread times dw_d, or, where cycle_noise is "of-step", times
+    (mean step + cycle_floor + cycle_slope |w|). States stay between the device's own bounds. What is seen is
+    w + write_noise dw_min z, drawn anew when the device is pulsed, less a reference. The reference misses zero by
+    reference_spread (drawn once); where zero_shifted, it misses the device's symmetry point by that. dead_share of
+    the devices stay at zero, of which the write noise alone is seen. one_sided: a weight is a pair of devices that are
+    only pulsed up, the second one counted negative. lifetime_updates: w leaks by w / lifetime at every update.
+    granularity: the change that one pulse counts for when an update is turned into pulses, dw_min where not stated.
+    Conventions of IBM's Analog Hardware Acceleration Kit 1.2, whose presets then hold as they are.
+    """
+
+    step: Literal["constant", "linear", "soft-bounds", "exponential"]
+    dw_min: float = Field(gt=0, lt=2)
+    dw_min_spread: float = Field(ge=0)
+    dw_min_distribution: Literal["normal", "lognormal"] = "normal"
+    up_down: float = Field(gt=-1, lt=1)
+    up_down_spread: float = Field(ge=0)
+    w_max: float = Field(gt=0)
+    w_max_spread: float = Field(ge=0)
+    w_min: float = Field(le=0)
+    w_min_spread: float = Field(ge=0)
+    cycle_spread: float = Field(ge=0)
+    cycle_noise: Literal["of-step", "of-dw-min"]
+    cycle_floor: float = Field(default=0.0, ge=0)
+    cycle_slope: float = Field(default=0.0, ge=0)
+    gamma_up: float | None = None
+    gamma_down: float | None = None
+    gamma_spread: float = Field(default=0.0, ge=0)
+    A_up: float | None = None
+    A_down: float | None = None
+    a: float | None = None
+    b_shift: float | None = None
+    write_noise: float = Field(default=0.0, ge=0)
+    reference_spread: float = Field(default=0.0, ge=0)
+    zero_shifted: bool = False
+    dead_share: float = Field(default=0.0, ge=0, lt=1)
+    one_sided: bool = False
+    lifetime_updates: float | None = Field(default=None, gt=1)
+    granularity: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _fits_its_step(self) -> "PulsedDevice":
+        exponential = ("gamma_up", "gamma_down", "A_up", "A_down", "a", "b_shift")
+        wanted = {"linear": exponential[:2], "exponential": exponential}.get(self.step, ())
+        for key in exponential:
+            if (getattr(self, key) is not None) != (key in wanted):
+                raise ValueError(f'step = "{self.step}" {"needs" if key in wanted else "has no use for"} {key}')
+        if self.cycle_noise != "of-step" and (self.cycle_floor or self.cycle_slope):
+            raise ValueError('cycle_floor and cycle_slope go with cycle_noise = "of-step"')
+        if self.zero_shifted and self.step not in ("linear", "soft-bounds"):
+            raise ValueError('zero_shifted goes with step = "linear" or "soft-bounds", whose steps are alike somewhere')
+        if self.one_sided == (self.w_min < 0):
+            raise ValueError("a one-sided device has w_min = 0, a two-sided one w_min < 0")
+        return self
+
+    @property
+    def per_pulse(self) -> float:
+        """Change of w that one pulse counts for."""
+        return self.granularity or self.dw_min
+
+    def fabricate(self, shape: tuple[int, ...], draw: StreamOf) -> State:
+        """What is drawn once per device: steps, bounds, slopes."""
+
+        def around(name: str, mean: float, spread: float) -> Tensor:
+            return draw.normal(name, shape).mul_(spread).add_(mean)
+
+        if self.dw_min_distribution == "lognormal":
+            size = around("dw-min", 0.0, self.dw_min_spread).exp_()
+        else:
+            size = around("dw-min", 1.0, self.dw_min_spread)
+        bias = around("up-down", 0.0, self.up_down_spread)
+        up = (size + min(self.up_down, 0.0) + bias).abs_() * self.dw_min
+        down = (size - max(self.up_down, 0.0) - bias).abs_() * self.dw_min
+        state = {
+            "dw": (up + down) / 2,
+            "dw_bias": (up - down) / 2,
+            "w_max": around("w-max", 1.0, self.w_max_spread).abs_() * self.w_max,
+            "w_min": around("w-min", 1.0, self.w_min_spread).abs_() * self.w_min,
+            "reference": around("reference", 0.0, self.reference_spread),
+        }
+        slopes = self._slopes(around, state)
+        if self.zero_shifted:
+            state["reference"] += _symmetry_point(state | slopes)
+        alive = draw.uniform("dead", shape) >= self.dead_share
+        return {key: value * alive for key, value in state.items()} | slopes
+
+    def _slopes(self, around: Callable[[str, float, float], Tensor], state: State) -> State:
+        """How the step depends on the state: f = 1 - w (slope + d slope_bias), or the gammas of the exponential."""
+        if self.step == "constant":
+            return {}
+        gammas = [around(f"gamma-{d}", getattr(self, f"gamma_{d}") or 0.0, self.gamma_spread) for d in ("up", "down")]
+        if self.step == "exponential":
+            return {"gamma": (gammas[0] - gammas[1]) / 2, "gamma_bias": (gammas[0] + gammas[1]) / 2}
+        if self.step == "linear":
+            up, down = gammas[0] / self.w_max, gammas[1] / (self.w_min or -1.0)
+        else:
+            up, down = 1 / state["w_max"], 1 / (state["w_min"] if self.w_min else -state["w_max"])
+        return {"slope": (up + down) / 2, "slope_bias": (up - down) / 2}
+
+    def mean_step(self, w: Tensor, direction: Tensor, device: State) -> Tensor:
+        """Size of the mean step of one pulse at state w in a direction, +1 or -1; positive, elementwise."""
+        return self._step_at(w, self._one_way(direction, device))
+
+    def pulse(self, w: Tensor, pulses: Tensor, device: State, draw: StreamOf) -> Tensor:
+        """State after a signed number of pulses, elementwise.
+
+        n pulses at once: n mean steps as they are in the middle of the way, w + (n - 1) / 2 steps, and noise of n
+        pulses; exact for one pulse. Long ways are cut into pieces, by dw_min, or where steps are "exponential" by the
+        longest step of all.
+        """
+        direction, left = pulses.sign(), pulses.abs()
+        one_way = self._one_way(direction, device)
+        most = int(left.max()) if left.numel() else 0
+        while most:
+            step = self._step_at(w, one_way)
+            longest = float(torch.where(left > 0, step, 0.0).max()) if self.step == "exponential" else self.dw_min
+            piece = min(max(int(LARGEST_STRETCH / max(longest, self.dw_min)), 1), most)
+            n = left.clamp(max=piece) if most > piece else left
+            if piece > 1 and self.step != "constant":
+                middle = (n - 1).clamp_(min=0).mul_(direction).mul_(step).mul_(0.5).add_(w)
+                step = self._step_at(middle, one_way)
+            moved = torch.addcmul(w, n * direction, step)
+            if self.cycle_spread:
+                noise = self._noise_at(w, step) if self.cycle_noise == "of-step" else one_way["dw"]
+                z = draw.normal("cycle", tuple(w.shape)).mul_(noise)
+                root = n * n.clamp(min=1).rsqrt_()  # the square root of 0 is slow
+                moved.addcmul_(z, root, value=self.cycle_spread)
+            w = torch.clamp(moved, device["w_min"], device["w_max"])
+            left, most = left - n, most - piece
+        return w
+
+    def _one_way(self, direction: Tensor, device: State) -> State:
+        """What a step towards `direction` takes of the devices."""
+
+        def of(name: str) -> Tensor:
+            return torch.addcmul(device[name], direction, device[f"{name}_bias"])
+
+        if self.step == "constant":
+            return {"dw": of("dw")}
+        if self.step != "exponential":
+            return {"dw": of("dw"), "slope": of("slope")}
+        assert self.a is not None
+        assert self.A_up is not None
+        assert self.A_down is not None
+        return {
+            "dw": of("dw"),
+            "gamma": of("gamma"),
+            "A": direction * ((self.A_up - self.A_down) / 2) + (self.A_up + self.A_down) / 2,
+            "to_z": 2 * self.a / (device["w_max"] - device["w_min"]).clamp_(min=1e-9),  # none has less but dead ones
+        }
+
+    def _step_at(self, w: Tensor, one_way: State) -> Tensor:
+        """dw f(w), at least 0."""
+        if self.step == "constant":
+            return one_way["dw"]
+        if self.step == "exponential":
+            z = (w * one_way["to_z"]).add_(self.b_shift or 0.0)
+            f = z.mul_(one_way["gamma"]).exp_().mul_(one_way["A"]).neg_().add_(1)
+        else:
+            f = (w * one_way["slope"]).neg_().add_(1)
+        return f.clamp_(min=0).mul_(one_way["dw"])
+
+    def _noise_at(self, w: Tensor, step: Tensor) -> Tensor:
+        """Standard deviation of one pulse, over cycle_spread."""
+        if not (self.cycle_floor or self.cycle_slope):
+            return step
+        return w.abs().mul_(self.cycle_slope).add_(self.cycle_floor).add_(step)
+
+
+def _symmetry_point(device: State) -> Tensor:
+    """State at which a step up is as long as a step down: dw_up (1 - slope_up w) = dw_down (1 - slope_down w)."""
+    dw, dw_bias, slope, slope_bias = (device[key] for key in ("dw", "dw_bias", "slope", "slope_bias"))
+    return dw_bias / (dw * slope_bias + dw_bias * slope)

@@ -1,7 +1,0 @@
-"""How updates reach devices: pulsed devices, arrays of them, and the modes of writing a profile may name."""
-
-from noisylearn.write.array import DeviceArray
-from noisylearn.write.device import PulsedDevice
-from noisylearn.write.modes import MODES, Accumulate, AnyWrite, Auxiliary, InPlace, Pulsed, Shadow
-
-__all__ = ["MODES", "Accumulate", "AnyWrite", "Auxiliary", "DeviceArray", "InPlace", "Pulsed", "PulsedDevice", "Shadow"]

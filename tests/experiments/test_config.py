@@ -1,0 +1,240 @@
+"""Resolution of a run's configuration, and its identity."""
+
+import pytest
+from pydantic import ValidationError
+from support.small_runs import PCM, profile_text
+
+from noisylearn.experiments import config as config_module
+from noisylearn.experiments.config import TrainConfig, idle_options, resolve, split_label
+from noisylearn.ground.errors import UserError
+from noisylearn.profiles import load_profile, parse_profile
+from noisylearn.rules import PerLayer
+from noisylearn.rules.time import InTime
+
+GAUSSIAN = load_profile("gaussian-node")
+ON_PCM = load_profile(PCM)
+RECIPES = {
+    "*": {"lr": 1.0, "epochs": 5, "batch": 10, "draws": 3},
+    "*/d*": {"decorrelation_rate": 0.5, "lr": 2.0},
+    "mnist/*/pcm*": {"lr": 3.0},
+    "mnist/danp/pcm*": {"lr": 4.0, "baseline": "noisy"},
+    "sarcos": {"hidden": [7]},
+    "mackey-glass": {"update": "online"},
+}
+
+# a value other than the default for every field
+OTHER = {
+    "task": "mnist", "rule": "np", "profile": "b", "baseline": "noisy", "draws": 2, "scale": "layer",
+    "forward": "chip", "readout": "delta", "hidden_noise": True,
+    "network": "convnet", "credit": "trace", "decay": 0.5, "update": "online",
+    "truncate": 3, "seq_len": 7, "neuron": "synaptic", "threshold": 0.5, "reset": "zero", "hidden": (3,),
+    "activation": "tanh", "initialisation": "glorot", "optimizer": "sgd", "lr": 2e-3,
+    "schedule": "constant", "epochs": 11, "batch": 7, "decorrelation_rate": 0.1, "weight_normalisation": True,
+    "held_out": "validation", "seed": 1, "device": "cuda",
+}  # fmt: skip
+BASE = TrainConfig(task="sarcos", rule="anp", profile="a")
+
+
+@pytest.fixture(autouse=True)
+def _recipes(monkeypatch):
+    monkeypatch.setattr(config_module, "recipes", lambda: RECIPES)
+
+
+def lr(*arguments, **options):
+    return resolve(*arguments, options)[0].lr
+
+
+def test_later_recipes_override_and_the_output_says_which():
+    config, used = resolve("mnist", "danp", ON_PCM, {})
+    assert used == ["*", "*/d*", "mnist/*/pcm*", "mnist/danp/pcm*"]
+    assert (config.lr, config.epochs, config.baseline, config.decorrelation_rate) == (4.0, 5, "noisy", 0.5)
+    assert (config.rule, config.label, config.profile) == ("anp", "danp", PCM)
+    assert resolve("mnist", "anp", GAUSSIAN, {})[1] == ["*"]
+
+
+def test_what_is_stated_overrides_recipes():
+    assert lr("mnist", "danp", ON_PCM, lr=9.0) == 9.0
+    assert lr("mnist", "danp", ON_PCM, lr=None) == 4.0
+
+
+def test_a_pattern_matches_part_by_part():
+    profile = parse_profile(profile_text().replace('name = "gaussian-node"', 'name = "dark-chip"'))
+    config, used = resolve("mnist", "anp", profile, {})
+    assert used == ["*"]
+    assert config.decorrelation_rate == 0
+    assert resolve("sarcos", "np", profile, {})[0].hidden == (7,)
+
+
+def test_baseline_by_profile():
+    assert resolve("mnist", "anp", GAUSSIAN, {})[0].baseline == "clean"
+    assert resolve("mnist", "anp", ON_PCM, {})[0].baseline == "mean"
+    assert resolve("mnist", "anp", ON_PCM, {"draws": 1})[0].baseline == "noisy"
+    assert resolve("mnist", "anp", GAUSSIAN, {"baseline": "noisy"})[0].baseline == "noisy"
+
+
+def test_labels():
+    assert split_label("danp") == ("anp", True)
+    assert split_label("anp") == ("anp", False)
+    assert split_label("dbp") == ("bp", True)
+    with pytest.raises(UserError, match=r"unknown rule 'anq'; did you mean anp"):
+        split_label("anq")
+    assert resolve("mnist", "dbp", ON_PCM, {})[0].label == "dbp"
+
+
+def test_delta_at_the_readout():
+    rule = resolve("mnist", "anp", GAUSSIAN, {"readout": "delta"})[0].build_rule()
+    assert isinstance(rule, PerLayer)
+
+
+@pytest.mark.parametrize(
+    ("label", "options", "named"),
+    [
+        ("bp", {"draws": 2}, "--draws has no effect on rule bp"),
+        ("bp", {"baseline": "noisy"}, "--baseline has no effect"),
+        ("bp", {"baseline": "clean"}, "--baseline has no effect"),
+        ("bp", {"readout": "delta"}, "--readout has no effect"),
+        ("np", {"scale": "layer"}, "--scale has no effect"),
+        ("anp", {"forward": "chip"}, "--forward has no effect"),
+        ("anp", {"decorrelation_rate": 0.1}, "say --rule danp"),
+        ("anp", {"network": "convnet", "hidden": (3,)}, "--hidden goes with --network mlp"),
+        ("danp", {"decorrelation_rate": 0.0}, "positive"),
+    ],
+)
+def test_option_without_effect(label, options, named):
+    with pytest.raises(UserError, match=named):
+        resolve("mnist", label, GAUSSIAN, options)
+
+
+def test_shared_options_keep_their_default_where_they_have_no_effect():
+    stated = {"draws": 8, "baseline": "noisy", "decorrelation_rate": 0.1}
+    config = resolve("mnist", "bp", GAUSSIAN, stated, lenient=True)[0]
+    assert (config.draws, config.baseline, config.decorrelation_rate) == (1, "clean", 0.0)
+    assert config == resolve("mnist", "bp", GAUSSIAN, {})[0]
+
+
+def test_idle_options():
+    without_time = {"credit", "decay", "update", "seq_len", "neuron", "threshold", "reset"}
+    assert idle_options("danp", {}) == {"forward", "hidden_noise"} | without_time
+    assert idle_options("bp", {"network": "convnet"}) == without_time | {
+        "baseline", "draws", "scale", "readout", "decorrelation_rate", "hidden", "activation", "hidden_noise",
+    }  # fmt: skip
+    of_others_in_time = {"hidden_noise", "neuron", "threshold", "reset", "initialisation"}
+    assert idle_options("danp", {"network": "rnn"}) == {"forward", "decay", *of_others_in_time}
+    assert idle_options("danp", {"network": "rnn", "credit": "trace"}) == {"forward", *of_others_in_time}
+    of_anp, of_others = (
+        {"scale"},
+        {"forward", "decay", "decorrelation_rate", "activation", "initialisation", "hidden_noise"},
+    )
+    assert idle_options("np", {"network": "spiking"}) == of_anp | of_others
+    of_perturbation = {
+        "baseline",
+        "draws",
+        "scale",
+        "credit",
+        "decay",
+        "readout",
+        "decorrelation_rate",
+        "neuron",
+        "threshold",
+        "reset",
+        "initialisation",
+        "hidden_noise",
+    }
+    assert idle_options("bptt", {"network": "rnn"}) == of_perturbation | {"update"}
+    assert idle_options("tbptt3", {"network": "rnn"}) == of_perturbation
+
+
+@pytest.mark.parametrize(
+    ("task", "rule", "options", "message"),
+    [
+        ("mackey-glass", "bp", {}, "say bptt, or tbptt<k>"),
+        ("mackey-glass", "dbp", {}, "say bptt, or tbptt<k>"),
+        ("digits", "bptt", {}, "say bp$"),
+        ("digits", "dtbptt3", {}, "say bp$"),
+        ("mackey-glass", "anp", {"network": "mlp"}, "choose rnn or spiking"),
+        ("digits", "anp", {"network": "rnn"}, "choose mlp or convnet or convnet-64"),
+        ("digits", "anp", {"credit": "trace"}, "--credit goes with tasks that have sequences"),
+        ("digits", "anp", {"seq_len": 3}, "--seq-len goes with tasks that have sequences"),
+        ("mackey-glass", "bptt", {"update": "online"}, "--update has no effect on rule bptt"),
+        ("mackey-glass", "anp", {"decay": 0.5}, "--decay goes with --credit trace"),
+        ("mackey-glass", "anp", {"neuron": "synaptic"}, "--neuron goes with --network spiking"),
+        ("latency-mnist-sample", "anp", {"network": "spiking", "activation": "tanh"}, "--network mlp or rnn"),
+        ("mackey-glass", "tbptt0", {}, "truncate: "),
+        ("mackey-glass", "anp", {"credit": "future"}, "credit: "),
+        ("mackey-glass", "anp", {"credit": "trace", "decay": 1.0}, "decay: "),
+        ("mackey-glass", "anp", {"seq_len": 0}, "seq_len: "),
+    ],
+)
+def test_what_does_not_go_with_time(task, rule, options, message):
+    with pytest.raises(UserError, match=message) as caught:
+        resolve(task, rule, GAUSSIAN, options)
+    assert "\n" not in str(caught.value)
+
+
+def test_settings_in_time():
+    config, _ = resolve("mackey-glass", "dtbptt7", GAUSSIAN, {"update": "online", "hidden": (5,)})
+    assert (config.rule, config.truncate, config.update, config.label) == ("bptt", 7, "online", "dtbptt7")
+    assert (config.network, config.activation) == ("rnn", "tanh")
+    assert config.build_rule().in_time().truncate == 7
+    assert resolve("mackey-glass", "np", GAUSSIAN, {"credit": "sequence"})[0].update == "sequence"
+    config, _ = resolve("copying", "anp", GAUSSIAN, {"credit": "trace", "decay": 0.5, "readout": "delta"})
+    assert config.build_rule().in_time() == InTime("trace", 0.5, config.update)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"lr": -1.0}, "lr: "),
+        ({"lr": 0.0}, "lr: "),
+        ({"lr": float("nan")}, "lr: "),
+        ({"lr": float("inf")}, "lr: "),
+        ({"epochs": 0}, "epochs: "),
+        ({"batch": 0}, "batch: "),
+        ({"draws": 0}, "draws: "),
+        ({"seed": -1}, "seed: "),
+        ({"seed": 2**64}, "seed: "),
+        ({"decorrelation_rate": float("inf")}, "decorrelation_rate: "),
+        ({"baseline": "quiet"}, "'clean', 'noisy' or 'mean' (found 'quiet')"),
+        ({"schedule": "linear"}, "'constant' or 'cosine'"),
+        ({"held_out": "train"}, "held_out: "),
+        ({"lrr": 1.0}, "unknown key 'lrr'; did you mean lr"),
+    ],
+    ids=str,
+)
+def test_value_that_is_not_allowed(options, named):
+    with pytest.raises(UserError) as caught:
+        resolve("mnist", "danp", GAUSSIAN, options)
+    assert str(caught.value).startswith("configuration: ")
+    assert named in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_round_trip():
+    config = TrainConfig(**OTHER)
+    assert TrainConfig.model_validate_json(config.model_dump_json()) == config
+    assert TrainConfig(**config.model_dump()) == config
+
+
+def test_frozen():
+    with pytest.raises(ValidationError):
+        BASE.lr = 1.0
+
+
+@pytest.mark.parametrize("name", TrainConfig.model_fields)
+def test_identity_changes_with_every_field(name):
+    changed = BASE.model_copy(update={name: OTHER[name]})
+    assert getattr(BASE, name) != OTHER[name]
+    assert changed.identity(GAUSSIAN, "1") != BASE.identity(GAUSSIAN, "1")
+
+
+def test_identity_is_of_what_affects_the_result():
+    same = parse_profile(profile_text())
+    commented = parse_profile("# a comment\n" + profile_text())
+    louder = parse_profile(profile_text().replace("1e-3", "2e-3"))
+    calibration = louder.calibration
+    changed = GAUSSIAN.model_copy(update={"calibration": calibration})
+    ids = [BASE.identity(profile, "1") for profile in (GAUSSIAN, same, commented, louder, changed)]
+    assert ids[0] == ids[1]
+    assert len(set(ids)) == 4
+    assert BASE.identity(GAUSSIAN, "2") != ids[0]
+    assert len(ids[0]) == 12

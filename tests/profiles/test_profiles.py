@@ -1,0 +1,193 @@
+"""Profiles: what is packaged is sound, and what a user may get wrong is one line that says what to mend."""
+
+import pytest
+import torch
+from support.small_runs import PCM, profile_text
+
+from noisylearn import Chip
+from noisylearn.ground.errors import UserError
+from noisylearn.networks import mlp
+from noisylearn.profiles import HardwareProfile, load_profile, parse_profile, profile_files, profile_from_text
+from noisylearn.rules import NP, rules_for
+
+# old text, new text, what the one line must name
+WRONG = {
+    "bad TOML": ("sigma = 1e-3", "sigma = = 1", ["not valid TOML", "line"]),
+    "truth for a number": ("sigma = 1e-3", "sigma = true", ["effects.0", "sigma: true and false are no value"]),
+    "unknown key": ("sigma = 1e-3", "sigm = 1e-3", ["effects.0", "unknown key 'sigm'", "did you mean sigma"]),
+    "unknown table": ("[specification]", "[specifications]", ["'specifications'", "did you mean specification"]),
+    "wrong type": ("sigma = 1e-3", 'sigma = "loud"', ["sigma", "valid number", "'loud'"]),
+    "negative": ("sigma = 1e-3", "sigma = -1e-3", ["sigma", "greater than 0", "-0.001"]),
+    "nan": ("sigma = 1e-3", "sigma = nan", ["sigma", "finite"]),
+    "infinite": ("sigma = 1e-3", "sigma = inf", ["sigma", "finite"]),
+    "missing number": ("sigma = 1e-3", "", ["sigma", "required"]),
+    "unknown effect": ('"gaussian-node"\nst', '"gausian-node"\nst', ["effects.0", "unknown kind", "'gaussian-node'"]),
+    "effect without kind": ('kind = "gaussian-node"\n', "", ["effects.0", "no kind"]),
+    "unknown source": ('source = "dalm-2023"', 'source = "dalm"', ["source 'dalm'", "[sources]"]),
+    "unknown status": ('status = "assumed"', 'status = "guessed"', ["status", "'measured'", "'guessed'"]),
+    "half a cited value": ("sigma = 1e-3", "sigma = { value = 1e-3 }", ["sigma", "status and source"]),
+    "cited value, status": (
+        "sigma = 1e-3", 'sigma = { value = 1e-3, status = "guessed", source = "dalm-2023" }', ["status", "'guessed'"],
+    ),
+    "cited value, source": (
+        "sigma = 1e-3", 'sigma = { value = 1e-3, status = "fitted", source = "dalm" }', ["source 'dalm'"],
+    ),
+    "cited value, type": (
+        "sigma = 1e-3", 'sigma = { value = 1e-3, status = "fitted", source = ["dalm-2023"] }', ["source", "string"],
+    ),
+    "unknown observable": ('"clean_pass"]', '"clean"]', ["observable.4", "'clean_pass'", "'clean'"]),
+    "observable without effect": ('"injected_noise"', '"injected_weight_noise"', ["weight_noise", "no effect"]),
+    "other version": ("schema_version = 1", "schema_version = 2", ["schema_version", "2"]),
+    "bad name": ('name = "gaussian-node"', 'name = "Gaussian Node"', ["name", "'Gaussian Node'"]),
+    "no date": ("date = 2026-11-20\n\n[calibration]", "\n[calibration]", ["specification.date", "required"]),
+    "one effect as a table": ("[[calibration.effects]]", "[calibration.effects]", ["calibration.effects", "tuple"]),
+}  # fmt: skip
+WRONG_PCM = {
+    "no mapping": ("[specification.mapping]", "[specification.nothing]", ["unknown key 'nothing'"]),
+    "mapping of another kind": ('"differential-pair"', '"pair"', ["mapping.kind", "'differential-pair'", "'pair'"]),
+    "negative conductance": ("value = 25.0", "value = -25.0", ["g_max_us", "greater than 0"]),
+    "clean pass with lasting noise": ('"activity"]', '"activity", "clean_pass"]', ["clean_pass", "programming-noise"]),
+    "curve of nothing": ("{ polynomial = [0.26348, 1.9650, -1.1731] }", "{ }", ["sigma_us", "curve"]),
+    "infinite interval": ("pass_interval_us = 1.0", "pass_interval_us = inf", ["pass_interval_us", "finite"]),
+}
+
+
+def refusal(text):
+    with pytest.raises(UserError) as caught:
+        parse_profile(text, "mine.toml")
+    message = str(caught.value)
+    assert message.startswith("profile mine.toml: ")
+    assert "\n" not in message
+    assert len(message) < 500
+    return message
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_wrong_profile(what):
+    old, new, named = WRONG[what]
+    text = profile_text()
+    assert old in text
+    message = refusal(text.replace(old, new))
+    assert all(part in message for part in named), message
+
+
+def test_an_effect_stated_twice():
+    text = profile_text()
+    effect = text[text.index("[[calibration.effects]]") :]
+    assert "gaussian-node is stated twice" in refusal(text + "\n" + effect)
+
+
+@pytest.mark.parametrize("what", WRONG_PCM)
+def test_wrong_profile_of_devices(what):
+    old, new, named = WRONG_PCM[what]
+    text = profile_text(PCM)
+    assert old in text
+    message = refusal(text.replace(old, new))
+    assert all(part in message for part in named), message
+
+
+def test_devices_without_a_mapping():
+    text = profile_text(PCM)
+    start, end = text.index("[specification.mapping]"), text.index("[specification.timing]")
+    assert "state specification.mapping" in refusal(text[:start] + text[end:])
+
+
+def test_many_mistakes_are_counted():
+    text = profile_text().replace("title =", "titel =").replace("sigma = 1e-3", "").replace("schema_version = 1", "")
+    assert "titel" in refusal(text)
+
+
+@pytest.mark.parametrize("text", ["", "name = 1", "[[observable]]", "sources = 3", "a\0b", "x" * 10_000])
+def test_text_that_is_no_profile(text):
+    refusal(text)
+
+
+@pytest.mark.parametrize("name", profile_files())
+def test_packaged_profile(name):
+    profile = load_profile(name)
+    assert profile.name == name
+    assert load_profile(profile) is profile
+    assert load_profile(str(profile_files()[name])) == profile
+    assert "BP(forward='digital')" in rules_for(profile) or "BP()" in rules_for(profile)
+    for _, table in profile.cited_tables():
+        for _, _, origin in table.numbers():
+            assert origin.source in profile.sources
+            assert origin.status in ("measured", "fitted", "assumed")
+    used = {key for _, table in profile.cited_tables() for key in table.sources()}
+    assert used <= set(profile.sources)
+
+
+def test_packaged_profiles_of_this_version():
+    assert {"ideal", "gaussian-node", "gaussian-weight", PCM} <= set(profile_files())
+
+
+def test_one_number_with_a_source_of_its_own():
+    mapping = load_profile(PCM).specification.mapping
+    assert mapping.g_max_us == 25.0
+    assert mapping.provenance("g_max_us") == ("measured", "nandakumar-2019")
+    assert mapping.provenance("scale") == ("assumed", "this-profile")
+
+
+def test_text_of_a_profile_changed_in_python():
+    profile = load_profile("gaussian-node")
+    assert profile.full_text == profile_text()
+    louder = profile.calibration.effects[0].model_copy(update={"sigma": 0.5})
+    calibration = profile.calibration.model_copy(update={"effects": (louder,)})
+    changed = profile.model_copy(update={"calibration": calibration})
+    assert changed.full_text != profile.full_text
+    assert HardwareProfile.model_validate_json(changed.full_text).calibration.effects[0].sigma == 0.5
+
+
+def test_known_noise_injected_beside_the_devices_own():
+    profile = load_profile(PCM).injecting(0.02)
+    again = profile_from_text(profile.full_text)
+    assert again == profile
+    assert again.name == "pcm-nandakumar-2019-injected-0-02"
+    assert [effect.sigma for effect in again.effects("node")] == [0.02]
+    chip = Chip(mlp(4, (5,), 3), profile, seed=0)
+    NP(baseline="noisy").estimate(chip, torch.randn(6, 4), lambda y: y.square().sum(1))
+    with pytest.raises(UserError, match="needs the injected node noise"):
+        NP(baseline="noisy").estimate(Chip(mlp(4, (5,), 3), PCM), torch.randn(6, 4), lambda y: y.sum(1))
+
+
+@pytest.mark.parametrize(
+    ("name", "sigma", "reason"),
+    [(PCM, 0.0, "greater than 0"), ("gaussian-node", 0.1, "stated twice"),
+     ("smtj-koenders-2024", 0.1, "cannot be read out")],
+)  # fmt: skip
+def test_noise_that_cannot_be_injected(name, sigma, reason):
+    with pytest.raises(UserError, match=reason):
+        load_profile(name).injecting(sigma)
+
+
+@pytest.mark.parametrize(
+    ("name", "named"),
+    [
+        ("gausian-node", "did you mean gaussian-node"),
+        ("zzz", "known: "),
+        ("", "unknown profile ''"),
+        ("no/such.toml", "No such file"),
+    ],
+)
+def test_profile_that_is_not_there(name, named):
+    with pytest.raises(UserError) as caught:
+        load_profile(name)
+    assert named in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_profile_of_ones_own_has_a_name_of_its_own(tmp_path):
+    text = profile_files()["gaussian-node"].read_text()
+    (tmp_path / "mine.toml").write_text(text)
+    assert load_profile(tmp_path / "mine.toml").name == "gaussian-node", "a copy is no other machine"
+    (tmp_path / "mine.toml").write_text(text.replace("sigma = 1e-3", "sigma = 2e-3"))
+    with pytest.raises(UserError, match="'gaussian-node' is that of a packaged profile; give it another name"):
+        load_profile(tmp_path / "mine.toml")
+
+
+def test_file_that_is_no_text(tmp_path):
+    (tmp_path / "a.toml").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "b.toml").mkdir()
+    for name in ("a.toml", "b.toml"):
+        with pytest.raises(UserError, match="cannot be read"):
+            load_profile(tmp_path / name)

@@ -1,0 +1,76 @@
+"""Short runs for tests: a cut task, a tiny network, and child processes that may be killed."""
+
+import dataclasses
+import multiprocessing
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from noisylearn import tasks
+from noisylearn.experiments.config import TrainConfig
+from noisylearn.experiments.train import train
+from noisylearn.profiles import load_profile, parse_profile, profile_files
+
+PCM = "pcm-nandakumar-2019"
+_load = tasks.load
+
+# Two epochs of five steps with everything that has a state: decorrelation, norms, momentum, devices.
+FULL = {
+    "task": "mnist-sample", "rule": "anp", "profile": PCM, "baseline": "noisy", "draws": 2, "hidden": (12,),
+    "optimizer": "nadam", "lr": 1e-2, "epochs": 2, "batch": 40, "decorrelation_rate": 1e-3,
+    "weight_normalisation": True,
+}  # fmt: skip
+GAUSSIAN = {
+    "task": "mnist-sample", "rule": "anp", "profile": "gaussian-node", "hidden": (12,), "lr": 1e-2, "epochs": 2,
+    "batch": 40,
+}  # fmt: skip
+
+
+def small_task(name, data_dir=None, held_out="test", seed=0, seq_len=None):
+    """In place of `tasks.load`: 200 training and 100 held-out samples; images at a sixteenth of their pixels."""
+    task = _load(name, data_dir, held_out, seed, seq_len)
+    parts = {f"{part}_{kind}": getattr(task, f"{part}_{kind}")[: 200 if part == "train" else 100]
+             for part in ("train", "test") for kind in ("inputs", "targets")}  # fmt: skip
+    for part in ("train_inputs", "test_inputs") if name == "mnist-sample" else ():
+        parts[part] = parts[part].unflatten(1, (7, 4, 7, 4)).mean((2, 4)).flatten(1)
+    return dataclasses.replace(task, **parts)
+
+
+def small_train(out, settings, text=None, **options):
+    """`train` on the cut task, which the caller has put in place."""
+    config = TrainConfig(**settings)
+    profile = load_profile(config.profile) if text is None else parse_profile(text)
+    return train(config, profile, Path(out), **options)
+
+
+def profile_text(name="gaussian-node"):
+    return profile_files()[name].read_text(encoding="utf-8")
+
+
+def same(one, other, place=""):
+    """Where two trees of results differ; wall time and machine may."""
+    if isinstance(one, dict):
+        keys = (set(one) | set(other)) - {"wall_s", "machine"}
+        return [found for key in sorted(keys) for found in same(one.get(key), other.get(key), f"{place}/{key}")]
+    equal = type(one) is type(other) and np.array_equal(one, other, equal_nan=isinstance(one, np.ndarray | float))
+    return [] if equal else [place]
+
+
+def in_child(function, *arguments):
+    """Run a function in a process of its own; its exit status, negative for a signal."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["noisylearn.cli", "torch._dynamo", "pytest"])  # what takes long to import
+    process = context.Process(target=_child, args=(function, arguments))
+    process.start()
+    process.join(120)
+    return process.exitcode
+
+
+def _child(function, arguments):
+    tasks.load = small_task
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    function(*arguments)
+    sys.exit(0)
