@@ -28,7 +28,7 @@ from noisylearn.backends.lava.specs import (
 from noisylearn.backends.losses import LOSSES
 from noisylearn.backends.netlist.rate import ACTIVATIONS, Connection, Netlist
 from noisylearn.chips.crossbar import Crossbar
-from noisylearn.chips.execution.stacked import node_noise, weight_noise
+from noisylearn.chips.execution.noise import node_noise, weight_noise
 from noisylearn.chips.readings import Plan
 from noisylearn.effects import Effect
 from noisylearn.ground.draws import Draws, ReplayedDraws, stream_seed

@@ -7,14 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from noisylearn.chips.crossbar import Crossbar, Digital, StraightThrough
+from noisylearn.chips.execution.noise import PlacedLayer, node_noise, weight_noise
 from noisylearn.chips.readings import LayerReading, Plan, Readings
-from noisylearn.effects import Setting
-from noisylearn.ground.draws import Draws, StreamOf
+from noisylearn.ground.draws import Draws
 from noisylearn.ground.errors import UserError
 from noisylearn.networks.layers import apply_weights, columns_in_a_row
 
-PlacedLayer = Crossbar | Digital | StraightThrough
 Placed = Mapping[str, PlacedLayer]
 Units = Mapping[str, torch.Size]  # of every layer, the shape of a sample's pre-activations
 Ahead = Mapping[str, dict[str, Tensor | None]]  # of every layer, its weight, its bias and the noise of all steps
@@ -273,29 +271,3 @@ def joined(steps: list[Tensor]) -> Tensor:
 def _stacked(by_pass: Tensor) -> Tensor:
     """Values (passes, samples, ...) as rows of a stack, (samples x passes, ...)."""
     return by_pass.transpose(0, 1).flatten(0, 1)
-
-
-def weight_noise(placed: PlacedLayer, name: str, draws: Draws, purpose: str) -> dict[str, Tensor]:
-    """Noise of one pass on the weight and the bias of a layer."""
-    noise = {key: torch.zeros_like(p.detach()) for key, p in placed.layer.named_parameters()}
-    for effect in placed.pass_effects:
-        for key, so_far in noise.items():
-            draw = StreamOf(draws, name, effect.kind, key, purpose)
-            noise[key] = effect.apply(so_far, Setting(), draw, {})
-    return noise
-
-
-def node_noise(
-    placed: PlacedLayer, name: str, zeros: Tensor, perturbed: list[int], draws: Draws, purpose: str
-) -> Tensor:
-    """Noise on the pre-activations of the perturbed passes, in the shape of `zeros` (passes, samples, ...)."""
-    noise = zeros[: len(perturbed)]
-    for effect, state in zip(placed.node_effects, placed.node_memory, strict=True):
-        if not state:
-            effect.fabricate(noise[0, 0], placed.setting, StreamOf(draws, name, effect.kind), state)
-        noise = effect.apply(noise, placed.setting, StreamOf(draws, name, effect.kind, purpose), state)
-    if len(perturbed) == len(zeros):
-        return noise
-    noise_or_zero = zeros.new_zeros(zeros.shape)
-    noise_or_zero[perturbed] = noise
-    return noise_or_zero
