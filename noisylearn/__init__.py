@@ -8,7 +8,8 @@ chip.program()
 """
 
 from noisylearn import networks, rules, tasks
-from noisylearn.chips.own import Hardware, OwnChip
+from noisylearn.chips.interface import Hardware
+from noisylearn.chips.own import OwnChip
 from noisylearn.chips.simulated import Chip
 from noisylearn.ground.allocator import keep_freed_memory
 from noisylearn.ground.errors import UserError

@@ -31,7 +31,7 @@ from noisylearn.profiles import HardwareProfile, load_profile
 from noisylearn.rules import ANP, BP, BPTT, INP, NP, REINFORCE, WP, Delta, PerLayer, Rule
 from noisylearn.rules.base import Perturbation
 from noisylearn.rules.estimate import Baseline
-from noisylearn.rules.time import Update
+from noisylearn.rules.in_time import Update
 
 TORCH, FLOAT_LAVA, EMULATOR, FIXED_LAVA = BACKENDS = (
     "torch, float64",

@@ -3,19 +3,22 @@
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from noisylearn.chips.crossbar import Digital
-from noisylearn.chips.execution.runner import PassRunner, check_samples
+from noisylearn.chips.execution.executor import StackedExecutor
+from noisylearn.chips.interface import Hardware, Memory, Placed
 from noisylearn.chips.readings import LayerReading, Plan, Readings
+from noisylearn.chips.segments import START, Segment, Trajectory, as_segment
 from noisylearn.ground.draws import Draws
 from noisylearn.ground.errors import UserError
 from noisylearn.networks.layers import weight_layers
 from noisylearn.profiles import Observable
 
+_Seen = tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]  # output, and by layer its input and pre-activation
 SILENT_STEPS = 5  # of one sample and coarse codes, some steps are silent on a noisy machine
 
 
@@ -23,34 +26,30 @@ class SilentChipWarning(UserWarning):
     """Passes of a machine that do not differ, so that there is nothing to learn from."""
 
 
-class Hardware(Protocol):
-    """What a chip of one's own has to offer."""
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Mapping[str, tuple[Tensor, Tensor]]]:
-        """One noisy pass over samples x (batch, ...): the output, and by layer its input and its pre-activation."""
-        ...
-
-    def program(self, state: Mapping[str, Tensor]) -> None:
-        """Bring these parameters and buffers of the model, by name as in its state_dict, onto the chip."""
-        ...
-
-
 @dataclass(frozen=True)
 class Offer:
     """What a rule may expect of a machine: its name, what can be seen of it, and whether passes differ by noise."""
 
     name: str
-    observable: tuple[Observable, ...] = ("loss", "input", "activity")
+    shown: tuple[Observable, ...] = ("loss", "output", "error", "input", "activity")
     is_noisy: bool = True
 
 
 class OwnChip:
     """A model on hardware of one's own, in the place of `Chip`: rules that need no knowledge of the noise work on it.
 
-    model: the network on the host, whose weight layers have the names that `hardware.forward` reports; its parameters
-    are the digital copy that `program` sends.  name: for messages.
-    Every pass is one call of `hardware.forward`; a clean pass is not asked for. Raises UserError for a reading that is
-    missing, not finite, or has not the shape that the layer gives.
+    Every pass is one call of `hardware.forward`; along sequences every step of a pass is one call of `hardware.step`,
+    the passes of a step after each other. A clean pass is not asked for.
+
+    Args:
+        model: the network on the host, whose weight layers have the names that the driver reports; its parameters are
+            the digital copy that `program` sends.
+        hardware: the driver.
+        name: for messages.
+
+    Raises:
+        UserError: the driver lacks a method, or a reading is missing, not finite, or has not the shape that the layer
+            gives.
     """
 
     def __init__(self, model: nn.Module, hardware: Hardware, name: str = "own chip") -> None:
@@ -59,49 +58,67 @@ class OwnChip:
             raise UserError(f"chip '{name}': {type(hardware).__name__} has no method {' and no '.join(missing)}")
         self.profile = Offer(name)
         self.layers = weight_layers(model)
-        self._runner = PassRunner(model, Draws(0))
+        self.memories: dict[str, Memory] = {}
+        self._digital: Placed = {n: Digital(layer) for n, layer in self.layers.items()}
+        self._digital_executor = StackedExecutor(model, Draws(0))
         self._silent_steps = 0
         self.program()
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
         """Output (batch, ...) of one noisy pass."""
-        return self._one_pass(x)[0]
+        return self._one_step(as_segment(x).inputs[0], False, None)[0][0]
 
     @torch.no_grad()
-    def passes(self, x: Tensor, plan: Plan, purpose: str = "pass") -> Readings:
-        """As many passes as the plan has over the samples x (batch, ...), with what was read in them."""
-        check_samples(x)
-        runs = [self._one_pass(x) for _ in range(plan.n_passes)]
+    def follow(self, x: Tensor | Segment) -> Tensor:
+        """One noisy pass along sequences x (time, batch, ...), or a segment: outputs (time, batch, ...)."""
+        segment = as_segment(x if isinstance(x, Segment) else Segment(x, in_time=True))
+        readings = self.passes(segment, Plan(((True,) * len(self.layers),)))
+        return readings.output[0].unflatten(0, segment.inputs.shape[:2])
+
+    @torch.no_grad()
+    def passes(self, x: Tensor | Segment, plan: Plan, purpose: str = "pass") -> Readings:
+        """As many passes as the plan has over samples x (batch, ...) or a segment, with what was read in them."""
+        segment = as_segment(x)
+        states = segment.start.network or [None] * plan.n_passes
+        steps = []
+        for x_t in segment.inputs:
+            passes = [self._one_step(x_t, segment.in_time, state) for state in states]
+            steps.append([seen for seen, _ in passes])
+            states = [after for _, after in passes]
         layers = {}
         for name, layer in self.layers.items():
-            inputs, activity = (torch.stack([read[name][i] for _, read in runs]) for i in (0, 1))
+            inputs, activity = (_merged([[read[name][side] for _, read in step] for step in steps]) for side in (0, 1))
             layers[name] = LayerReading(layer, inputs, activity)
         if plan.n_passes > 1:
             self._warn_of_silence(layers)
-        return Readings(torch.stack([output for output, _ in runs]), layers, last=next(reversed(layers)))
+        output = _merged([[output for output, _ in step] for step in steps])
+        end = Trajectory(states) if segment.in_time else START
+        return Readings(output, layers, next(reversed(layers)), end)
 
-    def _warn_of_silence(self, layers: Mapping[str, LayerReading]) -> None:
-        silent = all(bool((reading.activity == reading.activity[:1]).all()) for reading in layers.values())
-        self._silent_steps = self._silent_steps + 1 if silent else 0
-        if self._silent_steps == SILENT_STEPS:
-            warnings.warn(
-                f"chip '{self.profile.name}': all passes of {SILENT_STEPS} steps in a row read the same "
-                "pre-activations, to the last bit: without noise nothing is learned; is it switched off, too small for "
-                "the converters, or does the driver give an earlier reading again?",
-                SilentChipWarning,
-                stacklevel=4,
-            )
-
-    def _one_pass(self, x: Tensor) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
-        """Output and readings of one pass, copied: a driver may use its buffers again for the next."""
-        answer = self.hardware.forward(x)
-        if not (isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[1], Mapping)):
+    def _one_step(self, x: Tensor, in_time: bool, state: Any) -> tuple[_Seen, Any]:
+        """What one pass showed in one step, and the state after it."""
+        if not in_time:
+            output, read = self._answer(self.hardware.forward(x), 2)
+            return self._seen(output, read, len(x)), None
+        step = getattr(self.hardware, "step", None)
+        if not callable(step):
             raise UserError(
-                f"chip '{self.profile.name}': forward has to return (output, readings by layer), not "
-                f"{type(answer).__name__}"
+                f"chip '{self.profile.name}': {type(self.hardware).__name__} has no method step(x, state), which "
+                "networks in time need"
             )
-        output, read = answer
+        output, read, after = self._answer(step(x, state), 3)
+        return self._seen(output, read, len(x)), after
+
+    def _answer(self, answer: Any, n_parts: int) -> Any:
+        """What a driver returned, if it has the parts that it has to have."""
+        if isinstance(answer, tuple) and len(answer) == n_parts and isinstance(answer[1], Mapping):
+            return answer
+        call = ("forward", "(output, readings by layer)") if n_parts == 2 else ("step", "(output, readings, state)")
+        raise UserError(f"chip '{self.profile.name}': {call[0]} has to return {call[1]}, not {type(answer).__name__}")
+
+    def _seen(self, output: Tensor, read: Mapping[str, tuple[Tensor, Tensor]], n_samples: int) -> _Seen:
+        """Output and readings of one pass, copied: a driver may use its buffers again for the next."""
         found = {}
         for name, layer in self.layers.items():
             if name not in read:
@@ -110,7 +127,8 @@ class OwnChip:
             n_outputs, n_inputs = layer.weight.shape[:2]
             channels = n_inputs * getattr(layer, "groups", 1)
             entered, left = read[name]
-            found[name] = self._checked(name, entered, len(x), channels), self._checked(name, left, len(x), n_outputs)
+            inputs = self._checked(name, entered, n_samples, channels)
+            found[name] = inputs, self._checked(name, left, n_samples, n_outputs)
         return torch.as_tensor(output).to(next(self.model.parameters()), copy=True), found
 
     def _checked(self, name: str, values: Tensor, n_samples: int, n_units: int) -> Tensor:
@@ -126,13 +144,34 @@ class OwnChip:
             raise UserError(f"{who}: a reading is not finite")
         return copied
 
-    def digital_pass(self, x: Tensor, on_devices: bool = False) -> Readings:
-        """One pass of the host's model that autograd can go back through. Raises UserError for `on_devices`."""
+    def _warn_of_silence(self, layers: Mapping[str, LayerReading]) -> None:
+        silent = all(bool((reading.activity == reading.activity[:1]).all()) for reading in layers.values())
+        self._silent_steps = self._silent_steps + 1 if silent else 0
+        if self._silent_steps == SILENT_STEPS:
+            warnings.warn(
+                f"chip '{self.profile.name}': all passes of {SILENT_STEPS} steps in a row read the same "
+                "pre-activations, to the last bit: without noise nothing is learned; is it switched off, too small for "
+                "the converters, or does the driver give an earlier reading again?",
+                SilentChipWarning,
+                stacklevel=4,
+            )
+
+    def digital_pass(self, x: Tensor | Segment, on_devices: bool = False) -> Readings:
+        """One pass of the host's model that autograd can go back through.
+
+        Raises:
+            UserError: `on_devices`, which hardware cannot serve.
+        """
         if on_devices:
             raise UserError(f"chip '{self.profile.name}' has no weights that the host could differentiate: use BP()")
-        placed = {name: Digital(layer) for name, layer in self.layers.items()}
-        return self._runner.run(placed, x, Plan(((False,) * len(placed),)), "digital")
+        plan = Plan(((False,) * len(self.layers),))
+        return self._digital_executor.run(self._digital, as_segment(x), plan, "digital")
 
     def program(self) -> None:
         """Send the model's present parameters and buffers to the chip."""
         self.hardware.program({name: value.detach() for name, value in self.model.state_dict().items()})
+
+
+def _merged(steps: list[list[Tensor]]) -> Tensor:
+    """Values (batch, ...) by step and pass as (passes, steps x batch, ...)."""
+    return torch.stack([torch.cat(values) for values in zip(*steps, strict=True)])

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from noisylearn.chips.segments import START, Trajectory
 from noisylearn.networks.layers import WeightLayer
 
 
@@ -27,12 +28,16 @@ class Plan:
 
 @dataclass
 class LayerReading:
-    """What was observed of one layer (`layer`: the module itself).
+    """What was observed of one layer.
 
-    input: (1 or passes, batch, ...), 1 where every pass sees the same.  activity: pre-activations (passes, batch,
-    ...).  noise: injected into them, same shape, or None where it cannot be read out.  weight_noise: one dict of
-    parameter name -> noise per pass (empty where the pass had none).  node_variance, weight_variance: of the injected
-    noise of one unit, of one weight.
+    Args:
+        layer: the module itself.
+        input: (1 or passes, batch, ...), 1 where every pass sees the same.
+        activity: pre-activations, (passes, batch, ...).
+        noise: injected into them, same shape; None where it cannot be read out.
+        weight_noise: one dict of parameter name -> noise per pass, empty where the pass had none; of single steps only.
+        node_variance: of the injected noise of one unit.
+        weight_variance: of the injected noise of one weight.
     """
 
     layer: WeightLayer
@@ -46,8 +51,16 @@ class LayerReading:
 
 @dataclass
 class Readings:
-    """Output (passes, batch, ...), the readings of every layer, by name, in order of definition, and who ran last."""
+    """What all passes over a segment showed; its steps are merged along the batch.
+
+    Args:
+        output: (passes, steps x batch, ...).
+        layers: name -> what was read of that layer, in order of definition.
+        last: name of the layer that ran last.
+        end: where the passes stand after the last step.
+    """
 
     output: Tensor
     layers: dict[str, LayerReading]
     last: str
+    end: Trajectory = START

@@ -2,17 +2,18 @@
 
 import math
 import warnings
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from noisylearn.chips.crossbar import Crossbar, Digital, StraightThrough
 from noisylearn.chips.execution.cuda_graphs import Recorder, cuda_graph
-from noisylearn.chips.execution.runner import PassRunner, check_samples
-from noisylearn.chips.execution.stacked import Placed
+from noisylearn.chips.execution.executor import StackedExecutor
+from noisylearn.chips.interface import Executor, ExecutorFactory, Memory, Placed
 from noisylearn.chips.readings import Plan, Readings
+from noisylearn.chips.segments import START, Segment, as_segment
 from noisylearn.effects import Setting
 from noisylearn.ground.draws import Draws, StreamOf
 from noisylearn.ground.errors import UserError
@@ -46,14 +47,21 @@ class ZeroLayerWarning(UserWarning):
 class Chip:
     """A model on simulated hardware, programmed with the model's present weights.
 
-    model: any nn.Module of Linear and Conv layers with element-wise functions, pooling and flatten; it stays a plain
-    module, and its parameters are the digital copy that `program` writes to the devices.
-    profile: name, path of a TOML file, or a profile.  seed: of every random number of the devices.
-    cuda_graphs: on a GPU, record the steps of sequences and launch them as one, which gives the same numbers with less
-    waiting; what it does not serve, such as spiking networks and noise of reads, stays plain: docs/time.md, "Cost".
-
     The clock stands still during passes and runs by `advance`; `program` writes every device anew.
-    Raises UserError for a layer that cannot be placed, an unknown or malformed profile, and graphs without a GPU.
+
+    Args:
+        model: any nn.Module of Linear and Conv layers with element-wise functions, pooling and flatten; it stays a
+            plain module, and its parameters are the digital copy that `program` writes to the devices.
+        profile: name, path of a TOML file, or a profile.
+        seed: of every random number of the devices.
+        draws: random streams of one's own, in the place of those of the seed.
+        cuda_graphs: on a GPU, record the steps of sequences and launch them as one, which gives the same numbers with
+            less waiting; what it does not serve, such as spiking networks and noise of reads, stays plain:
+            docs/time.md, "Cost".
+        executor: what makes the executor that runs the passes, in the place of the package's own.
+
+    Raises:
+        UserError: a layer cannot be placed, the profile is unknown or malformed, or graphs are asked for without a GPU.
     """
 
     def __init__(
@@ -63,6 +71,7 @@ class Chip:
         seed: int = 0,
         draws: Draws | None = None,
         cuda_graphs: bool = False,
+        executor: ExecutorFactory | None = None,
     ) -> None:
         self.model = model
         self.profile = load_profile(profile)
@@ -73,9 +82,10 @@ class Chip:
         self._digital = {n: Digital(layer) for n, layer in self.layers.items()}
         self.neurons = spiking_neurons(model)
         self._spread = self._spread_neurons()
-        self._digital_runner = PassRunner(model, self.draws)
-        spread = {self.neurons[name]: one for name, one in self._spread.items()}
-        self._runner = PassRunner(model, self.draws, spread, self._recorder(cuda_graphs))
+        self.memories: dict[str, Memory] = {}
+        self._digital_executor: Executor = StackedExecutor(model, self.draws)
+        make = executor or partial(StackedExecutor, record=self._recorder(cuda_graphs))
+        self._executor = make(model, self.draws, {self.neurons[name]: one for name, one in self._spread.items()})
         adc = self.profile.specification.adc
         self._calibrates = adc is not None and adc.calibration_quantile is not None
         self._awaits_calibration = self._calibrates
@@ -83,46 +93,38 @@ class Chip:
         if self.profile.specification.mapping is not None:
             _warn_of_zero_layers(self.layers)
 
-    @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
         """One read of the chip: output (batch, ...) with all noise that the devices have of their own."""
-        self._warn_of_calibration()
-        return self._runner.run(self._placed, self._on_device(x), self._one_pass(), "look").output[0]
+        return self._read(as_segment(x))[0]
 
-    @torch.no_grad()
-    def follow(self, x: Tensor) -> Tensor:
-        """One read of the chip along sequences x (time, batch, ...): outputs (time, batch, ...).
+    def follow(self, x: Tensor | Segment) -> Tensor:
+        """One read of the chip along sequences x (time, batch, ...), or a segment: outputs (time, batch, ...).
 
-        Raises UserError for a shape that is none of a sequence.
+        Raises:
+            UserError: `x` has not the shape of sequences.
         """
-        if x.dim() < 3 or 0 in x.shape[:2]:
-            raise UserError(f"input of shape {tuple(x.shape)}: give sequences as (time, batch, features)")
-        self._warn_of_calibration()
-        outputs, state = [], None
-        for part in self._on_device(x).split(FOLLOWED_STEPS):
-            readings, state = self._runner.along(self._placed, part, state, self._one_pass(), "look")
-            outputs.append(readings.output[0].unflatten(0, part.shape[:2]))
-        return torch.cat(outputs)
+        return self._read(x if isinstance(x, Segment) else Segment(x, in_time=True))
 
     @torch.no_grad()
-    def passes(self, x: Tensor, plan: Plan, purpose: str = "pass") -> Readings:
-        """All passes of a plan over the samples x (batch, ...), with what the profile shows of them.
+    def _read(self, x: Segment) -> Tensor:
+        self._warn_of_calibration()
+        whole = self._taken(x)
+        outputs, end = [], START
+        for part in whole.inputs.split(FOLLOWED_STEPS):
+            readings = self._executor.run(self._placed, Segment(part, x.in_time, end), self._one_pass(), "look")
+            outputs.append(readings.output[0].unflatten(0, part.shape[:2]))
+            end = readings.end
+        return torch.cat(outputs) if len(outputs) > 1 else outputs[0]
 
+    @torch.no_grad()
+    def passes(self, x: Tensor | Segment, plan: Plan, purpose: str = "pass") -> Readings:
+        """All passes of a plan over samples x (batch, ...) or a segment, with what the profile shows of them.
+
+        Every pass of a segment is a trajectory of its own: `end` of the readings is where the next segment starts.
         Passes of another purpose draw from other random streams than those of training.
         """
         self._warn_of_calibration()
-        return self._shown(self._runner.run(self._placed, self._on_device(x), self._perturbed(plan), purpose))
-
-    @torch.no_grad()
-    def along(self, x: Tensor, state: Any, plan: Plan, purpose: str = "pass") -> tuple[Readings, Any]:
-        """All passes of a plan along steps x (time, batch, ...), from the state that the step before gave.
-
-        The state starts as None; that of every pass is its own trajectory. Readings are those of a batch of
-        (time x batch) samples.
-        """
-        self._warn_of_calibration()
-        readings, state = self._runner.along(self._placed, self._on_device(x), state, self._perturbed(plan), purpose)
-        return self._shown(readings), state
+        return self._shown(self._executor.run(self._placed, self._taken(x), self._perturbed(plan), purpose))
 
     def _perturbed(self, plan: Plan) -> Plan:
         """The plan, with noise in every pass where it cannot be switched off."""
@@ -139,25 +141,19 @@ class Chip:
                 reading.weight_noise = []
         return readings
 
-    def digital_pass(self, x: Tensor, on_devices: bool = False) -> Readings:
+    def digital_pass(self, x: Tensor | Segment, on_devices: bool = False) -> Readings:
         """One pass that autograd can go back through, to the digital parameters.
 
-        on_devices: the forward values are those read from the devices, with the weights' gradients going to the
-        digital copy as if programming and reading were the identity.
+        Args:
+            x: samples (batch, ...), or a segment.
+            on_devices: the forward values are those read from the devices, with the weights' gradients going to the
+                digital copy as if programming and reading were the identity.
         """
-        runner, placed = self._through_autograd(on_devices)
-        return runner.run(placed, self._on_device(x), self._one_pass(), "digital")
-
-    def digital_along(self, x: Tensor, state: Any, on_devices: bool = False) -> tuple[Readings, Any]:
-        """Steps x (time, batch, ...) as `digital_pass` does a pass: autograd can go back through them and the state."""
-        runner, placed = self._through_autograd(on_devices)
-        return runner.along(placed, self._on_device(x), state, self._one_pass(), "digital")
-
-    def _through_autograd(self, on_devices: bool) -> tuple[PassRunner, Placed]:
-        """What runs the layers, and the layers, for passes that autograd can go back through."""
-        if on_devices:
-            return self._runner, {name: StraightThrough(crossbar) for name, crossbar in self._placed.items()}
-        return self._digital_runner, self._digital
+        segment = self._taken(x)
+        if not on_devices:
+            return self._digital_executor.run(self._digital, segment, self._one_pass(), "digital")
+        placed: Placed = {name: StraightThrough(crossbar) for name, crossbar in self._placed.items()}
+        return self._executor.run(placed, segment, self._one_pass(), "digital")
 
     def program(self) -> None:
         """Write the model's present weights to the devices, with their programming noise."""
@@ -172,22 +168,22 @@ class Chip:
             crossbar.elapse(seconds)
 
     @torch.no_grad()
-    def calibrate(self, x: Tensor, in_time: bool = False) -> None:
-        """Set the range of every converter that is calibrated on data from samples x (batch, ...).
+    def calibrate(self, x: Tensor | Segment, in_time: bool = False) -> None:
+        """Set the range of every converter that is calibrated on data.
 
-        in_time: x are sequences, (time, batch, ...). What feeds back sees its own converter, so they go round twice.
+        Args:
+            x: typical samples (batch, ...), or a segment.
+            in_time: x are sequences, (time, batch, ...). What feeds back sees its own converter: they go round twice.
         """
         if not self._calibrates:
             return
-        if not bool(torch.isfinite(x).all()) or not bool(x.any()):
+        segment = self._taken(Segment(x, in_time=True) if in_time and isinstance(x, Tensor) else x)
+        if not bool(torch.isfinite(segment.inputs).all()) or not bool(segment.inputs.any()):
             raise UserError("chip.calibrate: samples that are all zero or not finite set no range; give typical inputs")
         self._awaits_calibration = False
-        for name, crossbar in list(self._placed.items()) * (2 if in_time else 1):
+        for name, crossbar in list(self._placed.items()) * (2 if segment.in_time else 1):
             # a deep layer needs the layers before it calibrated
-            if in_time:
-                readings, _ = self._runner.along(self._placed, self._on_device(x), None, self._one_pass(), "calibrate")
-            else:
-                readings = self._runner.run(self._placed, self._on_device(x), self._one_pass(), "calibrate")
+            readings = self._executor.run(self._placed, segment, self._one_pass(), "calibrate")
             crossbar.calibrate(readings.layers[name].input[0])
 
     def weights(self) -> dict[str, Tensor]:
@@ -240,12 +236,15 @@ class Chip:
         """A pass without noise that can be switched off."""
         return Plan((("clean_pass" not in self.profile.observable,) * len(self.layers),))
 
-    def _on_device(self, x: Tensor) -> Tensor:
-        check_samples(x)
-        dtype = next(iter(self.layers.values())).weight.dtype
-        if x.is_floating_point() and x.dtype != dtype:
-            raise UserError(f"input of {x.dtype} for a model of {dtype}: give x.to({dtype}), or a model of {x.dtype}")
-        return x.to(self.device)
+    def _taken(self, x: Tensor | Segment) -> Segment:
+        """What enters the network, checked and on its device."""
+        segment = as_segment(x)
+        inputs, dtype = segment.inputs, next(iter(self.layers.values())).weight.dtype
+        if inputs.is_floating_point() and inputs.dtype != dtype:
+            raise UserError(
+                f"input of {inputs.dtype} for a model of {dtype}: give x.to({dtype}), or a model of {inputs.dtype}"
+            )
+        return segment.with_inputs(inputs.to(self.device))
 
 
 def _warn_of_zero_layers(layers: dict[str, WeightLayer]) -> None:

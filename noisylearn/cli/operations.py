@@ -52,8 +52,6 @@ def operations_command(
 
 def _counted(run: TrainedRun, task: tasks.Task) -> tuple[int, list[LayerOperations]]:
     """Steps in time, and the operations of every layer."""
-    if not isinstance(task, tasks.SequenceTask):
-        return 1, count_netlist(from_model(run.model))
     inputs = task.steps(task.test_inputs[:SAMPLES], task.test_targets[:SAMPLES]).inputs
     if isinstance(run.model, Spiking):
         return len(inputs), count_spiking(from_spiking(run.model), measured_rates(run.model, inputs))

@@ -34,7 +34,7 @@ def load_data(config: TrainConfig, data_dir: str | None) -> tasks.Task:
 
 def build_model(config: TrainConfig, task: tasks.Task) -> nn.Module:
     """The network of a configuration, initialised from its seed. Raises UserError if it does not fit the data."""
-    if isinstance(task, tasks.SequenceTask):
+    if task.description.in_time:
         return _in_time(config, task)
     shape = tuple(task.input_shape)
     if config.network in networks.CONVNETS:
@@ -46,7 +46,7 @@ def build_model(config: TrainConfig, task: tasks.Task) -> nn.Module:
     return decorrelate(model, config.decorrelation_rate) if config.decorrelation_rate else model
 
 
-def _in_time(config: TrainConfig, task: tasks.SequenceTask) -> nn.Module:
+def _in_time(config: TrainConfig, task: tasks.Task) -> nn.Module:
     if not config.hidden:
         raise UserError(f"--hidden is empty: network {config.network} needs hidden units to remember with")
     sizes = task.n_features, config.hidden, task.n_outputs

@@ -23,7 +23,7 @@ from noisylearn.rules import REGISTRY, Delta, PerLayer, Rule, rule_class
 from noisylearn.rules.anp import Scale
 from noisylearn.rules.backprop import Forward
 from noisylearn.rules.estimate import Baseline
-from noisylearn.rules.time import OF_LATER_LOSSES, Credit, Update
+from noisylearn.rules.in_time import OF_LATER_LOSSES, Credit, Update
 from noisylearn.tasks import describe
 
 

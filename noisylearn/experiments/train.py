@@ -13,7 +13,7 @@ from noisylearn import tasks
 from noisylearn.experiments.build import check_device, load_data, machine, optimizer_class
 from noisylearn.experiments.config import TrainConfig
 from noisylearn.experiments.run_file import RunFile, Tree, prepare_folder
-from noisylearn.experiments.trainer import Training
+from noisylearn.experiments.trainer import Trainer
 from noisylearn.ground.errors import RunawayError, UserError
 from noisylearn.profiles import HardwareProfile
 from noisylearn.version import __version__
@@ -59,7 +59,7 @@ def train(
     data = load_data(config, data_dir)
     facts = _facts(config, profile, run_id)
     with _out_of_memory():
-        training = Training(config, profile, data)
+        training = Trainer(config, profile, data)
         if earlier is not None:
             training.load(earlier)
         _loop(training, file, facts, on_step, checkpoint_every_s)
@@ -78,7 +78,7 @@ def _out_of_memory() -> Iterator[None]:
         raise
 
 
-def _loop(training: Training, file: RunFile, facts: Tree, on_step: OnStep, checkpoint_every_s: float) -> None:
+def _loop(training: Trainer, file: RunFile, facts: Tree, on_step: OnStep, checkpoint_every_s: float) -> None:
     """Steps to the end, with checkpoints by the clock; a run that goes astray leaves its last good state."""
 
     def save() -> Tree:

@@ -1,7 +1,7 @@
 """A network in training on a chip: steps, measurements, guards, and all state for a checkpoint."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,9 +21,10 @@ from noisylearn.ground.errors import RunawayError, UserError
 from noisylearn.networks.decorrelation import decorrelations
 from noisylearn.networks.norms import NeuronNorms
 from noisylearn.profiles import HardwareProfile
-from noisylearn.rules import BP, BPTT
-from noisylearn.rules.estimate import Observation
-from noisylearn.rules.time import Span, counting_stretches, estimate_along
+from noisylearn.rules import BP, Learner
+from noisylearn.rules.guard import weight_norms
+from noisylearn.rules.in_time import InTime
+from noisylearn.rules.sequences import Sequences
 
 DAY_S = 86_400.0
 RUNAWAY_FACTOR = 100.0
@@ -45,7 +46,7 @@ class Progress:
             self.epoch.setdefault(key, []).append(value)
 
 
-class Training:
+class Trainer:
     """A network in training on a chip: one step at a time, with all its state."""
 
     def __init__(self, config: TrainConfig, profile: HardwareProfile, task: tasks.Task) -> None:
@@ -53,9 +54,9 @@ class Training:
         self.rule = config.build_rule()
         self.model = build_model(config, task).to(config.device)
         self.chip = Chip(self.model, profile, config.seed)
+        self.learner = Learner(self.rule, self.chip, weight_norms(self.chip.layers))
         self.optimizer = build_optimizer(config, list(self.model.parameters()))
         self.norms = NeuronNorms(self.model) if config.weight_normalisation else None
-        self.initial_norms = self._norms()
         self.progress = Progress()
         self.steps_per_epoch = len(task.train_inputs) // config.batch
         self.total_steps = self.steps_per_epoch * config.epochs
@@ -81,24 +82,15 @@ class Training:
 
     def _learn(self, inputs: Tensor, targets: Tensor) -> float:
         """Estimate and optimizer step of a batch; along sequences perhaps one of every time step."""
-        loss_fn = self.task.loss_fn
-        if not isinstance(self.task, tasks.SequenceTask):
-            loss = self._estimate(inputs, lambda output: loss_fn(output, targets))
-        else:
-            given = self.task.steps(inputs, targets)
-            mask = given.counts
-            losses = self.rule.run(self.chip, given.inputs, given.targets, loss_fn, self.optimizer, mask)
-            loss = float((losses * mask.sum(1)).sum() / mask.sum())
-        self._guard_loss(loss)
+        steps = self.task.steps(inputs, targets)
+        self.learner.where = self._where
+        losses = self.learner.run(
+            steps.inputs, steps.targets, self.task.loss_fn, self.optimizer, steps.mask, steps.in_time
+        )
         if self.rule.in_time().update == "sequence":
             self.optimizer.step()
-        return loss
-
-    def _estimate(self, inputs: Tensor, loss_fn: Callable[[Tensor], Tensor]) -> float:
-        try:
-            return float(self.rule.estimate(self.chip, inputs, loss_fn))
-        except RunawayError:
-            return math.nan  # the guard says at which step, and what has grown
+        counts = steps.counts
+        return float((losses * counts.sum(1)).sum() / counts.sum())
 
     def end_epoch(self) -> None:
         """Measure: held-out metric read on the chip, mean loss, alignment, noise, decorrelation loss."""
@@ -116,11 +108,9 @@ class Training:
 
     def _calibrate(self) -> None:
         """Set converters that are calibrated on data from the first samples, at the start and after every epoch."""
-        if isinstance(self.task, tasks.SequenceTask):
-            batch = self.task.steps(*(part[: self.config.batch] for part in self._train))
-            self.chip.calibrate(batch.inputs[:LOOK_STEPS], in_time=True)
-        else:
-            self.chip.calibrate(self._train[0][:CALIBRATION_SAMPLES])
+        n_samples = self.config.batch if self.task.description.in_time else CALIBRATION_SAMPLES
+        steps = self.task.steps(*(part[:n_samples] for part in self._train))
+        self.chip.calibrate(steps.first(LOOK_STEPS).segment)
 
     def evaluate(self) -> dict[str, float]:
         """Mean scores over the held-out part, the task's metric first; one read of the chip per sample."""
@@ -131,10 +121,8 @@ class Training:
         return {name: total / len(self.task.test_inputs) for name, total in totals.items()}
 
     def _scores(self, inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        if isinstance(self.task, tasks.SequenceTask):
-            steps = self.task.steps(inputs, targets)
-            return self.task.scores(self.chip.follow(steps.inputs), steps)
-        return {self.task.metric_name: self.task.metric(self.chip(inputs), targets)}
+        steps = self.task.steps(inputs, targets)
+        return self.task.scores(self.chip.follow(steps.segment), steps)
 
     def checkpoint(self) -> Tree:
         """All state, as numpy copies, so that later steps leave it alone. Raises RunawayError if it is not finite."""
@@ -149,6 +137,7 @@ class Training:
             "optimizer": {i: {k: v for k, v in s.items() if isinstance(v, Tensor)} for i, s in optimizer.items()},
             "chip": {key.replace("/", "|"): value for key, value in self.chip.state().items()},
             "norms": self.norms.norms if self.norms is not None else {},
+            "rule": self.learner.state,
         }
 
     def load(self, tree: Tree) -> None:
@@ -161,6 +150,7 @@ class Training:
             full["state"] = {int(i): values for i, values in state["optimizer"].items()}
             self.optimizer.load_state_dict(full)
             self.chip.load_state({key.replace("|", "/", 1): value for key, value in state["chip"].items()})
+            self.learner.state = state.get("rule", {})
             if self.norms is not None:
                 self.norms.norms = {name: norm.to(self.config.device) for name, norm in state["norms"].items()}
             metrics = tree["metrics"]
@@ -215,10 +205,11 @@ class Training:
     def _updates_per_batch(self) -> int:
         """How often the optimizer steps in a batch: once, or online along every sequence, where steps count."""
         time = self.rule.in_time()
-        if time.update == "sequence" or not isinstance(self.task, tasks.SequenceTask):
+        if time.update == "sequence":
             return 1
-        given = self.task.steps(*(part[: self.config.batch] for part in self._train))
-        return sum(counting_stretches(given.counts, time.truncate or 1))
+        return sum(
+            self._sequences(self.task.steps(*(part[: self.config.batch] for part in self._train)), time).counting()
+        )
 
     def _measured(self) -> Tree:
         done = self.progress
@@ -253,35 +244,28 @@ class Training:
         alignment: cosine with the gradient by autograd at the weights on the devices (through one read of them).
         noise_to_signal: standard deviation of one pass's pre-activations over their root mean square.
         """
-        inputs, targets = (part[: self.config.batch] for part in self._train)
-        layers = list(self.chip.layers)
-        pair_plan = Plan(((True,) * len(layers),) * 2)
-        if isinstance(self.task, tasks.SequenceTask):
-            span = self._span(self.task.steps(inputs, targets))
-            estimate = estimate_along(self.rule, span).gradients
-            true = BPTT(forward="chip").gradients(self._span(self.task.steps(inputs, targets)), layers).gradients
-            pair, _ = self.chip.along(span.x, None, pair_plan, purpose="measure")
-        else:
-            seen = Observation(self.chip, inputs, lambda output: self.task.loss_fn(output, targets), purpose="measure")
-            estimate = self.rule.gradients(seen, layers).gradients
-            true = BP(forward="chip").gradients(seen, layers).gradients
-            pair = self.chip.passes(inputs, pair_plan, purpose="measure")
+        steps = self.task.steps(*(part[: self.config.batch] for part in self._train)).last(LOOK_STEPS)
+        time = replace(self.rule.in_time(), update="sequence", truncate=None)
+        exact = Learner(BP(forward="chip"), self.chip)
+        estimate, true = (
+            learner.look(*(seen for _, seen in self._sequences(steps, time).segments(self.chip))).gradients
+            for learner in (self.learner, exact)
+        )
+        plan = Plan(((True,) * len(self.chip.layers),) * 2)
+        pair = self.chip.passes(steps.segment, plan, purpose="measure")
         measured = {}
-        for name in layers:
-            found, exact = (g[name]["weight"].flatten() for g in (estimate, true))
-            measured[f"alignment_{name}"] = float(F.cosine_similarity(found, exact, dim=0))
+        for name in self.chip.layers:
+            ours, theirs = (gradients[name]["weight"].flatten() for gradients in (estimate, true))
+            measured[f"alignment_{name}"] = float(F.cosine_similarity(ours, theirs, dim=0))
             first, second = pair.layers[name].activity
             noise, signal = (first - second).norm() / math.sqrt(2), (first + second).norm() / 2
             measured[f"noise_to_signal_{name}"] = float(noise / signal)
         return measured
 
-    def _span(self, given: tasks.Steps) -> Span:
-        """The last steps of a batch, for a look at what the rule makes of them all together."""
-        x, targets = given.inputs[-LOOK_STEPS:], given.targets[-LOOK_STEPS:]
-        mask = given.counts[-LOOK_STEPS:]
-        time = replace(self.rule.in_time(), update="sequence", truncate=None)
-        weights = mask * (mask.numel() / mask.sum())
-        return Span(self.chip, x, targets, weights, self.task.loss_fn, time, {}, purpose="measure")
+    def _sequences(self, steps: tasks.Steps, time: InTime) -> Sequences:
+        """Steps as a rule that goes through time like this sees them; random streams apart from those of training."""
+        counts = steps.counts
+        return Sequences(steps.inputs, steps.targets, counts, self.task.loss_fn, time, steps.in_time, "measure")
 
     def _guard_state(self, state: Tree) -> None:
         """After a step: parameters, decorrelations, devices and optimizer must be finite."""
@@ -292,25 +276,16 @@ class Training:
             what = f"the optimizer's {place[2]} of {names[int(place[1])]}" if place[0] == "optimizer" else place[-1]
             raise RunawayError(f"{what} is not finite after step {self.progress.step} of {self.total_steps}")
 
-    def _guard_loss(self, loss: float) -> None:
-        if math.isfinite(loss):
-            return
-        growth = {name: norm / (self.initial_norms[name] or 1.0) for name, norm in self._norms().items()}
-        name = max(growth, key=lambda n: growth[n])
-        most = f"layer '{name}' has grown most, its weight norm {growth[name]:.3g} times that of the start"
-        self._guard(False, f"the loss is not finite ({most})")
-
-    def _norms(self) -> dict[str, float]:
-        return {name: float(layer.weight.detach().norm()) for name, layer in self.chip.layers.items()}
-
     def _guard_norms(self) -> None:
-        for name, norm in self._norms().items():
-            limit = RUNAWAY_FACTOR * max(self.initial_norms[name], 1.0)
-            self._guard(norm <= limit, f"the weight norm of layer '{name}' ran away ({norm:.3g}, limit {limit:.3g})")
+        for name, norm in weight_norms(self.chip.layers).items():
+            limit = RUNAWAY_FACTOR * max(self.learner.norms_before[name], 1.0)
+            if not norm <= limit:
+                what = f"the weight norm of layer '{name}' ran away ({norm:.3g}, limit {limit:.3g})"
+                raise RunawayError(f"{what}{self._where}")
 
-    def _guard(self, good: bool, what: str) -> None:
-        if not good:
-            raise RunawayError(f"{what} at step {self.progress.step + 1} of {self.total_steps}")
+    @property
+    def _where(self) -> str:
+        return f" at step {self.progress.step + 1} of {self.total_steps}"
 
 
 def _leaves(tree: Mapping[str, Any], *place: str) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from noisylearn import networks, tasks
+from noisylearn.chips.segments import as_segment
 from noisylearn.chips.simulated import Chip
 from noisylearn.experiments.run_file import Tree
 from noisylearn.ground.draws import Draws
@@ -20,8 +21,8 @@ from noisylearn.networks.feedforward import Initialisation
 from noisylearn.papers.plots import band, panels, style_of
 from noisylearn.papers.study import Bench, Criterion, Figure, Found, Judgement, Piece, Report, Study
 from noisylearn.papers.trainings import injected
-from noisylearn.rules import ANP, BP, INP, NP, Rule
-from noisylearn.rules.estimate import LossFn, Observation
+from noisylearn.rules import ANP, BP, INP, NP, Learner, Rule
+from noisylearn.rules.observation import LossFn, Observation
 
 RULES: dict[str, type[NP] | type[INP] | type[ANP]] = {"np": NP, "anp": ANP, "inp": INP}
 N_CLASSES = 10
@@ -101,7 +102,7 @@ def _means(size: Size, kind: type[NP] | type[INP] | type[ANP], chip: Chip, x: Te
 
 
 def _update(rule: Rule, chip: Chip, x: Tensor, loss_fn: LossFn) -> dict[str, Tensor]:
-    estimate = rule.gradients(Observation(chip, x, loss_fn), list(chip.layers))
+    estimate = Learner(rule, chip).look(Observation(chip, as_segment(x), loss_fn))
     return {name: parameters["weight"].flatten().double() for name, parameters in estimate.gradients.items()}
 
 

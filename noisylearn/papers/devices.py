@@ -11,7 +11,7 @@ import numpy as np
 from noisylearn.experiments.build import load_data
 from noisylearn.experiments.config import TrainConfig, resolve
 from noisylearn.experiments.run_file import Tree
-from noisylearn.experiments.trainer import Training
+from noisylearn.experiments.trainer import Trainer
 from noisylearn.papers.plots import band, bars, panels, style_of
 from noisylearn.papers.study import Bench, Criterion, Figure, Found, Judgement, Piece, Report, Study
 from noisylearn.papers.trainings import (
@@ -175,7 +175,7 @@ def _config(size: DriftSize, name: str, rule: str, forward: Forward, seed: int) 
 def _through_a_day(config: TrainConfig, name: str, afterwards: Afterwards, bench: Bench, report: Report) -> Tree:
     """Accuracy read on the chip at every moment of the day after training, drift left uncompensated."""
     config = config.model_copy(update={"device": bench.device})
-    run = Training(config, on_devices(name), load_data(config, bench.data_dir))
+    run = Trainer(config, on_devices(name), load_data(config, bench.data_dir))
     every = run.steps_per_epoch
     whole = every * (config.epochs + (afterwards == "an epoch") * (len(MOMENTS_S) - 1))
 

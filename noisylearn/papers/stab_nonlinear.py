@@ -11,7 +11,7 @@ import numpy as np
 from noisylearn.experiments.build import load_data
 from noisylearn.experiments.config import TrainConfig, resolve
 from noisylearn.experiments.run_file import Tree
-from noisylearn.experiments.trainer import Training
+from noisylearn.experiments.trainer import Trainer
 from noisylearn.ground.errors import RunawayError
 from noisylearn.papers.plots import COLOURS
 from noisylearn.papers.stab_scaling import slope
@@ -80,20 +80,20 @@ def learner_piece(learner: Learner, seeds: Sequence[int]) -> Piece:
     return Piece(learner.name, settings, work, learner.steps * len(seeds) * (1 + sum(learner.hidden) / 300))
 
 
-def begin(learner: Learner, seed: int, bench: Bench) -> Training:
+def begin(learner: Learner, seed: int, bench: Bench) -> Trainer:
     """The network at its start, on its chip: weights of variance 2 / (inputs + units) as in the paper, biases 0."""
     config = learner.config(seed, bench.device)
-    return Training(config, injected(SIGMA), load_data(config, bench.data_dir))
+    return Trainer(config, injected(SIGMA), load_data(config, bench.data_dir))
 
 
-def look(training: Training) -> float:
+def look(training: Trainer) -> float:
     """Held-out score, read on the chip."""
     if not training.programs_every_step:
         training.chip.program()
     return next(iter(training.evaluate().values()))
 
 
-def learn(learner: Learner, seed: int, bench: Bench, report: Report) -> tuple[Training, Mapping[str, list[float]]]:
+def learn(learner: Learner, seed: int, bench: Bench, report: Report) -> tuple[Trainer, Mapping[str, list[float]]]:
     """The trained network; its held-out score and |W1|^2 at the start and after every `every` steps."""
     training = begin(learner, seed, bench)
     score, norm = [look(training)], [_norm(training)]
@@ -115,7 +115,7 @@ def reached(score: float, target: float | None, higher_is_better: bool) -> bool:
     return target is not None and (score >= target if higher_is_better else score <= target)
 
 
-def _norm(training: Training) -> float:
+def _norm(training: Trainer) -> float:
     return float(next(iter(training.chip.layers.values())).weight.detach().square().sum())
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from noisylearn.experiments.run_file import Tree
-from noisylearn.experiments.trainer import Training
+from noisylearn.experiments.trainer import Trainer
 from noisylearn.papers.plots import COLOURS, bars, panels
 from noisylearn.papers.stab_nonlinear import FIXED, Learner, begin, learn
 from noisylearn.papers.stab_student import part_of
@@ -50,7 +50,7 @@ def _look(learner: Learner, seeds: Sequence[int], bench: Bench, report: Report) 
 
 
 @torch.no_grad()
-def _spectrum(training: Training) -> np.ndarray:
+def _spectrum(training: Trainer) -> np.ndarray:
     """Variances of the last hidden layer's activity over the held-out part along its principal components."""
     inputs = training.task.test_inputs.to(training.config.device)
     activity = training.chip.digital_pass(inputs).layers["readout"].input[0]

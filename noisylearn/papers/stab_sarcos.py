@@ -11,8 +11,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from noisylearn import rules
+from noisylearn.chips.segments import as_segment
 from noisylearn.experiments.run_file import Tree
-from noisylearn.experiments.trainer import Training
+from noisylearn.experiments.trainer import Trainer
 from noisylearn.ground.draws import Draws
 from noisylearn.papers.plots import band, panels
 from noisylearn.papers.stab_nonlinear import (
@@ -32,7 +34,7 @@ from noisylearn.papers.stab_scaling import slope
 from noisylearn.papers.stab_student import part_of
 from noisylearn.papers.study import Bench, Criterion, Figure, Found, Judgement, Piece, Report, Study
 from noisylearn.rules import BP, NP
-from noisylearn.rules.estimate import Observation
+from noisylearn.rules.observation import Observation
 
 EXPONENT = 0.15  # tolerance: the mean cosine of a width is known to some 10 %
 RISE = 1.2  # of the last tenth of a run over the lowest tenth; a tenth fluctuates by some per cent
@@ -79,7 +81,7 @@ def _cosines(learner: Learner, seeds: Sequence[int], bench: Bench, report: Repor
     return {key: np.array(values) for key, values in found.items()}
 
 
-def _alignment(training: Training) -> dict[str, float]:
+def _alignment(training: Trainer) -> dict[str, float]:
     """Mean over batches, by layer."""
     layers, task, batch = list(training.chip.layers), training.task, training.config.batch
     totals = dict.fromkeys(layers, 0.0)
@@ -87,10 +89,9 @@ def _alignment(training: Training) -> dict[str, float]:
     for _ in range(BATCHES):
         chosen = torch.randint(len(task.train_inputs), (batch,), generator=stream)
         targets = task.train_targets[chosen].to(training.config.device)
-        seen = Observation(
-            training.chip, task.train_inputs[chosen], lambda out, y=targets: task.loss_fn(out, y), "look"  # type: ignore[misc]
-        )  # fmt: skip
-        estimate, exact = NP().gradients(seen, layers).gradients, BP().gradients(seen, layers).gradients
+        loss_fn = partial(task.loss_fn, target=targets)
+        seen = Observation(training.chip, as_segment(task.train_inputs[chosen]), loss_fn, purpose="look")
+        estimate, exact = (rules.Learner(rule, training.chip).look(seen).gradients for rule in (NP(), BP()))
         for name in layers:
             ours, true = (gradients[name]["weight"].flatten() for gradients in (estimate, exact))
             totals[name] += float(F.cosine_similarity(ours, true, dim=0)) / BATCHES

@@ -16,7 +16,10 @@ from noisylearn.profiles.cores import Cores
 from noisylearn.profiles.neuron_spread import NeuronSpread
 from noisylearn.profiles.write import MODES, AnyWrite, InPlace
 
-Observable = Literal["loss", "input", "activity", "injected_noise", "injected_weight_noise", "clean_pass"]
+Observable = Literal[
+    "loss", "output", "error", "input", "activity", "injected_noise", "injected_weight_noise", "clean_pass"
+]
+BEFORE_OUTPUT: tuple[Observable, ...] = ("output", "error")  # which version 1 could not state, and every file showed
 PACKAGED = Path(__file__).parents[1] / "hardware_profiles"
 CHECKOUT = Path(__file__).parents[2] / "hardware_profiles"
 
@@ -27,7 +30,7 @@ class Machine(Protocol):
     @property
     def name(self) -> str: ...
     @property
-    def observable(self) -> tuple[Observable, ...]: ...
+    def shown(self) -> tuple[Observable, ...]: ...
     @property
     def is_noisy(self) -> bool: ...
 
@@ -111,7 +114,7 @@ class Calibration(Record):
 class HardwareProfile(Record):
     """One machine: specification, calibration and what can be observed, each number with status and source."""
 
-    schema_version: Literal[1]
+    schema_version: Literal[1, 2]
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")
     title: str
     description: str
@@ -121,6 +124,11 @@ class HardwareProfile(Record):
     write: AnyWrite | None = None
     calibration: Calibration
     _text: str = PrivateAttr(default="")
+
+    @property
+    def shown(self) -> tuple[Observable, ...]:
+        """What can be seen of the machine: `observable`, and what version 1 of the format took for granted."""
+        return (*self.observable, *(BEFORE_OUTPUT if self.schema_version == 1 else ()))
 
     @model_validator(mode="after")
     def _no_contradictions(self) -> "HardwareProfile":

@@ -6,6 +6,7 @@ from noisylearn.rules.backprop import BP, BPTT
 from noisylearn.rules.base import NodePerturbation, Perturbation, Rule, fitted, rules_for
 from noisylearn.rules.delta import Delta
 from noisylearn.rules.inp import INP
+from noisylearn.rules.learner import Learner
 from noisylearn.rules.np import NP
 from noisylearn.rules.per_layer import PerLayer
 from noisylearn.rules.reinforce import REINFORCE
@@ -31,6 +32,7 @@ __all__ = [
     "REINFORCE",
     "WP",
     "Delta",
+    "Learner",
     "NodePerturbation",
     "PerLayer",
     "Perturbation",

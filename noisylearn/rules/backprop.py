@@ -7,11 +7,13 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from noisylearn.chips.interface import AnyChip, Memory
 from noisylearn.chips.readings import Readings
 from noisylearn.ground.errors import UserError
 from noisylearn.rules.base import Rule
-from noisylearn.rules.estimate import AnyChip, Estimate, Observation
-from noisylearn.rules.time import InTime, Update
+from noisylearn.rules.estimate import Estimate
+from noisylearn.rules.in_time import InTime, Update
+from noisylearn.rules.observation import Observation
 
 Forward = Literal["digital", "chip"]
 
@@ -37,10 +39,10 @@ class BP(Rule):
         if self.forward not in get_args(Forward):
             raise UserError(f"rule bp: forward '{self.forward}'; choose {', '.join(get_args(Forward))}")
 
-    def gradients(self, seen: Observation, layers: Collection[str]) -> Estimate:
+    def step(self, state: Memory, seen: Observation, layers: Collection[str]) -> tuple[Estimate, Memory]:
         with torch.enable_grad():
             readings, losses = seen.digital(on_devices=self.forward == "chip")
-            return autograd_estimate(seen.chip, readings, losses, layers)
+            return autograd_estimate(seen.chip, readings, losses, layers), state
 
     @property
     def on_chip(self) -> bool:
@@ -63,7 +65,7 @@ class BPTT(BP):
 
     name = "bptt"
     title = "backpropagation through time (autograd, off the chip)"
-    equation = "g_t = sum_{s >= t} dl_s/da_t, s in the same stretch of k steps where truncated"
+    equation = "g_t = sum_{s >= t} dl_s/da_t, s in the same segment of k steps where truncated"
     source = "Werbos, Proceedings of the IEEE 78, 1990; Williams and Peng, Neural Computation 2, 1990"
 
     stands_alone = False  # without time it is BP

@@ -8,25 +8,31 @@ with modulator = L(pass) - L(reference) and pre = the layer's own input. `post` 
 that they run on torch tensors and numpy arrays alike.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from typing import ClassVar, get_args
 
-import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from noisylearn.chips.interface import AnyChip, Memory
 from noisylearn.chips.readings import Plan
-from noisylearn.ground.errors import RunawayError, UserError
-from noisylearn.networks.decorrelation import update_decorrelations
+from noisylearn.ground.errors import UserError
 from noisylearn.profiles import Machine
-from noisylearn.rules.estimate import AnyChip, Baseline, Estimate, LossFn, Observation, estimate_nodes
-from noisylearn.rules.time import Credit, InTime, SequentialChip, StepLoss, Update, run
+from noisylearn.rules.estimate import Baseline, Estimate, estimate_nodes, reference
+from noisylearn.rules.in_time import Credit, InTime, Update
+from noisylearn.rules.learner import Learner
+from noisylearn.rules.observation import LossFn, Observation, StepLoss
+from noisylearn.rules.traces import credited_now, traced, with_trace
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rule:
-    """A way to fill `.grad`. Subclasses state what they are and give `gradients`."""
+class Rule(ABC):
+    """A way to fill `.grad`: a frozen record, with what it remembers kept apart.
+
+    Subclasses state what they are and give `step`; those that remember something give `init` as well.
+    """
 
     name: ClassVar[str]
     title: ClassVar[str]
@@ -36,25 +42,42 @@ class Rule:
     perturbs: ClassVar[bool] = True
     stands_alone: ClassVar[bool] = True
 
-    def estimate(self, chip: AnyChip, x: Tensor, loss_fn: LossFn) -> Tensor:
-        """Run the rule's passes over samples x (batch, ...) and fill `.grad` of the model's parameters.
+    def init(self, chip: AnyChip) -> Memory:
+        """What the rule remembers before its first step on a chip: a tree (dicts) of tensors; nothing, by default."""
+        return {}
 
-        loss_fn(output) gives the loss of every sample, shape (batch,). Returns the mean loss of the reference.
-        Decorrelations of the model take their step as well. To be followed by `optimizer.step()`.
-        Raises UserError where the chip's profile does not show what the rule needs, and for a loss that is not finite.
+    @abstractmethod
+    def step(self, state: Memory, seen: Observation, layers: Collection[str]) -> tuple[Estimate, Memory]:
+        """The estimate for the named layers, and what the rule remembers from now on.
+
+        Args:
+            state: what the step before gave, or `init`; it is left as it is.
+            seen: runs the passes that the rule asks for, and shows them.
+            layers: names of those to estimate for.
         """
-        self.check(chip.profile)
-        found = self.gradients(Observation(chip, x, loss_fn), list(chip.layers))
-        if not bool(torch.isfinite(found.loss)):
-            raise RunawayError(
-                "the loss is not finite: lower the learning rate, if no input, target or output of the machine is nan"
-            )
-        self._apply(chip, found)
-        return found.loss
+
+    def estimate(self, chip: AnyChip, x: Tensor, loss_fn: LossFn) -> Tensor:
+        """Run the rule's passes over samples and fill `.grad` of the model's parameters.
+
+        Decorrelations of the model take their step as well. To be followed by `optimizer.step()`. What the rule
+        remembers is kept with the chip; `Learner` shows it.
+
+        Args:
+            chip: what the passes run on.
+            x: samples, (batch, ...).
+            loss_fn: output -> loss of every sample, (batch,).
+
+        Returns:
+            Mean loss of the reference.
+
+        Raises:
+            UserError: the machine does not show what the rule needs, or the loss is not finite.
+        """
+        return Learner(self, chip).estimate(x, loss_fn)
 
     def run(
         self,
-        chip: SequentialChip,
+        chip: AnyChip,
         inputs: Tensor,
         targets: Tensor,
         loss_fn: StepLoss,
@@ -63,21 +86,27 @@ class Rule:
     ) -> Tensor:
         """Run the rule's passes along sequences, step by step; the model is a network in time.
 
-        inputs: (time, batch, features).  targets: (time, batch, ...).  loss_fn(output, target): loss of every sample,
-        (samples,), of rows that may be of one step or of several: it must treat every row alike.
-        mask: (time, batch), 0 where a step does not count: sequences of unequal length, losses at the end alone.
-        L is the mean over all steps that count.
-        With update="sequence" `.grad` is filled with the estimate for L, to be followed by `optimizer.step()` (and
-        `chip.program()`); with update="online" the optimizer is stepped, and the chip programmed, after every step that
-        counts, on its losses summed over the samples that count and divided by the batch.
-        Returns the mean loss of every step, (time,), of the reference.
-        Raises UserError where the chip's profile does not show what the rule needs, for shapes that do not fit, and
-        for a loss that is not finite.
+        L is the mean over all steps that count. With update="sequence" `.grad` is filled with the estimate for L, to be
+        followed by `optimizer.step()` (and `chip.program()`); with update="online" the optimizer is stepped, and the
+        chip programmed, after every step that counts, on its losses summed over the samples that count and divided by
+        the batch.
+
+        Args:
+            chip: what the passes run on.
+            inputs: (time, batch, features).
+            targets: (time, batch, ...).
+            loss_fn: (output, target) -> loss of every sample, (samples,), of rows that may be of one step or of
+                several: it must treat every row alike.
+            optimizer: needed by online updates.
+            mask: (time, batch), 0 where a step does not count: sequences of unequal length, losses at the end alone.
+
+        Returns:
+            Mean loss of every step, (time,), of the reference.
+
+        Raises:
+            UserError: the machine does not show what the rule needs, shapes do not fit, or a loss is not finite.
         """
-        self.check(chip.profile)
-        if not hasattr(chip, "along"):
-            raise UserError(f"{type(chip).__name__} runs no sequences: rule.run needs a simulated nl.Chip")
-        return run(self, chip, inputs, targets, loss_fn, optimizer, mask, lambda found: self._apply(chip, found))
+        return Learner(self, chip).run(inputs, targets, loss_fn, optimizer, mask)
 
     def in_time(self) -> InTime:
         """How the rule goes through time."""
@@ -88,28 +117,9 @@ class Rule:
         """Whether it learns on the devices, which then take every update at once."""
         return True
 
-    def _apply(self, chip: AnyChip, found: Estimate) -> None:
-        """Fill `.grad`, and let the decorrelations take a step."""
-        for name, gradients in found.gradients.items():
-            for key, gradient in gradients.items():
-                parameter = chip.layers[name]._parameters.get(key)
-                if parameter is None:
-                    raise UserError(
-                        f"layer '{name}': its {key} is computed from other parameters (pruning, weight normalisation), "
-                        "which backprop alone can train; make it a plain parameter first, as "
-                        "torch.nn.utils.prune.remove does"
-                    )
-                if parameter.requires_grad:
-                    parameter.grad = gradient
-        update_decorrelations(chip.model, found.inputs)
-
-    def gradients(self, seen: Observation, layers: Collection[str]) -> Estimate:
-        """Estimate for the named layers."""
-        raise TypeError(f"rule {type(self).__name__} has no gradients")
-
+    @abstractmethod
     def forward_passes(self, n_layers: int) -> int:
         """Forward passes over a batch that one estimate takes."""
-        raise TypeError(f"rule {type(self).__name__} does not count its passes")
 
     def backward_passes(self) -> int:
         """Backward passes of autograd over a batch that one estimate takes."""
@@ -123,7 +133,7 @@ class Rule:
         """What this profile lacks, in words; empty if the rule can learn on it."""
         if self.perturbs and not profile.is_noisy:
             return ["noise that perturbs the network"]
-        return [_MEANING[need] for need in sorted(self.needs() - set(profile.observable))]
+        return [_MEANING[need] for need in sorted(self.needs() - set(profile.shown))]
 
     def check(self, profile: Machine) -> None:
         """Raises UserError if the rule cannot learn on this profile, with the reason and what would work."""
@@ -143,6 +153,8 @@ class Rule:
 
 _MEANING = {
     "loss": "the loss of every sample",
+    "output": "the output vector",
+    "error": "the error at the output, dL/dy, which a teacher knows and a scalar reward does not tell",
     "input": "the input of every layer",
     "activity": "the pre-activations",
     "injected_noise": "the injected node noise itself (noise of the device's own cannot be read out)",
@@ -196,23 +208,36 @@ class Perturbation(Rule):
 
 @dataclass(frozen=True, kw_only=True)
 class NodePerturbation(Perturbation):
-    """A rule that learns from what happens at the nodes: states `post` and `scales`."""
+    """A rule that learns from what happens at the nodes: states `post` and `scales`.
 
+    Online with credit "trace" it remembers the readings of the steps before (an eligibility trace).
+    """
+
+    @abstractmethod
     def post(self, activity: Tensor, reference: Tensor, noise: Tensor | None) -> Tensor:
         """Per-neuron factor (passes, batch, ...), from pre-activations, their reference and the injected noise."""
-        raise TypeError(f"rule {type(self).__name__} has no post factor")
 
+    @abstractmethod
     def scales(self, norms: list[Tensor], sizes: list[int], variances: list[float]) -> list[Tensor | float]:
         """Factor per layer (passes, batch) or a number.
 
-        norms: ||post||^2 per layer, (passes, batch).  sizes: units per layer.  variances: of the injected noise.
+        Args:
+            norms: ||post||^2 per layer, (passes, batch).
+            sizes: units per layer.
+            variances: of the injected noise.
         """
-        raise TypeError(f"rule {type(self).__name__} has no scale")
 
-    def gradients(self, seen: Observation, layers: Collection[str]) -> Estimate:
-        plan = self.plan(len(seen.chip.layers))
+    def step(self, state: Memory, seen: Observation, layers: Collection[str]) -> tuple[Estimate, Memory]:
+        plan, time = self.plan(len(seen.chip.layers)), self.in_time()
         readings, losses = seen.of(plan)
-        return estimate_nodes(self, plan, readings, losses, layers)
+        if not (seen.segment.in_time and time.leaves_traces):
+            return estimate_nodes(self, plan, readings, losses, layers), state
+        past = traced({} if seen.starts else state, readings, time, seen.segment.batch)
+        credited = credited_now(losses, time, past)
+        found = estimate_nodes(self, plan, with_trace(readings, past), credited, layers)
+        inputs = {name: reference(r.input, self.baseline) for name, r in readings.layers.items()}
+        now = replace(found, loss=reference(losses, self.baseline).mean(), inputs=inputs)
+        return now, {} if seen.ends else past
 
 
 def guarded(norm: Tensor) -> Tensor:
@@ -223,7 +248,7 @@ def guarded(norm: Tensor) -> Tensor:
 def rules_for(profile: Machine) -> list[str]:
     """Rules, as one would write them, that can learn on a profile; the noisy baseline where the clean one cannot."""
     found = []
-    for rule in _complete_rules(Rule):
+    for rule in _complete_rules(Rule):  # type: ignore[type-abstract]
         works = fitted(rule, profile)
         if isinstance(works, Perturbation):
             found.append(f"{rule.__name__}(baseline='{works.baseline}')")

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 
 import torch
 
+from noisylearn.chips.interface import Memory
 from noisylearn.ground.errors import UserError
 from noisylearn.networks.layers import parameter_gradients
 from noisylearn.rules.base import Rule
-from noisylearn.rules.estimate import Estimate, Observation
+from noisylearn.rules.estimate import Estimate
+from noisylearn.rules.observation import Observation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,12 +24,11 @@ class Delta(Rule):
     title = "delta rule (exact error at the readout)"
     equation = "g_K = dL/da_K"
     source = "Widrow and Hoff 1960"
-    observes = frozenset({"loss", "input", "activity"})
+    observes = frozenset({"input", "output", "error"})
     perturbs = False
     stands_alone = False
 
-    def gradients(self, seen: Observation, layers: Collection[str]) -> Estimate:
-        seen = seen.now
+    def step(self, state: Memory, seen: Observation, layers: Collection[str]) -> tuple[Estimate, Memory]:
         readings, losses = seen.of_any()
         output_layer = next(reversed(readings.layers))
         reading = readings.layers[output_layer]
@@ -36,12 +37,10 @@ class Delta(Rule):
                 f"rule delta knows the error of the readout alone, given to {', '.join(layers)}; give it to the last "
                 "layer with nothing after it, in PerLayer, and another rule to the others"
             )
-        with torch.enable_grad():
-            output = readings.output[0].detach().requires_grad_()
-            signal = torch.autograd.grad(seen.loss_fn(output).sum(), output)[0]
         inputs = {name: r.input[0] for name, r in readings.layers.items()}
-        gradients = {output_layer: parameter_gradients(reading.layer, inputs[output_layer], signal)}
-        return Estimate(losses[0].mean(), gradients, inputs)
+        error = seen.error(readings.output[0])
+        gradients = {output_layer: parameter_gradients(reading.layer, inputs[output_layer], error)}
+        return Estimate(losses[0].mean(), gradients, inputs), state
 
     def forward_passes(self, n_layers: int) -> int:
         return 1

@@ -1,33 +1,18 @@
 """From the readings of a rule's passes to estimates of the gradient."""
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from noisylearn.chips.readings import LayerReading, Plan, Readings
-from noisylearn.ground.errors import UserError
-from noisylearn.networks.layers import WeightLayer, parameter_gradients
-from noisylearn.profiles import Machine
+from noisylearn.networks.layers import parameter_gradients
 
 Baseline = Literal["clean", "noisy", "mean"]
 Passes = slice | list[int]  # index of some passes
 Values = Any  # torch tensors or numpy arrays: whatever operators alone are needed for
-LossFn = Callable[[Tensor], Tensor]
-
-
-class AnyChip(Protocol):
-    """What a rule trains on: a simulated `Chip`, or hardware behind `OwnChip`."""
-
-    model: nn.Module
-    layers: dict[str, WeightLayer]
-
-    @property
-    def profile(self) -> Machine: ...
-    def passes(self, x: Tensor, plan: Plan, purpose: str = "pass") -> Readings: ...
-    def digital_pass(self, x: Tensor, on_devices: bool = False) -> Readings: ...
 
 
 class NodeRule(Protocol):
@@ -43,59 +28,17 @@ class NodeRule(Protocol):
 
 @dataclass
 class Estimate:
-    """Loss of the batch (mean over samples), gradients by layer and parameter, and the input of every layer."""
+    """What a rule makes of a segment.
+
+    Args:
+        loss: mean over the samples, of the reference.
+        gradients: name of a layer -> name of a parameter -> estimate of dL/dp.
+        inputs: name of a layer -> what entered it, (samples, ...): decorrelations learn from it.
+    """
 
     loss: Tensor
-    gradients: dict[str, dict[str, Tensor]]
-    inputs: dict[str, Tensor]
-
-
-@dataclass
-class Observation:
-    """The passes of one batch: readings and per-sample losses (passes, batch) by plan, each run once."""
-
-    chip: AnyChip
-    x: Tensor
-    loss_fn: LossFn
-    purpose: str = "pass"
-    _seen: dict[Plan, tuple[Readings, Tensor]] = field(default_factory=dict)
-
-    def of(self, plan: Plan) -> tuple[Readings, Tensor]:
-        """Readings and losses of the passes of a plan."""
-        if plan not in self._seen:
-            readings = self.chip.passes(self.x, plan, self.purpose)
-            self._seen[plan] = readings, sample_losses(self.loss_fn, readings.output)
-        return self._seen[plan]
-
-    def digital(self, on_devices: bool = False) -> tuple[Readings, Tensor]:
-        """A pass that autograd can go back through, and its losses (batch,)."""
-        readings = self.chip.digital_pass(self.x, on_devices)
-        return readings, sample_losses(self.loss_fn, readings.output)[0]
-
-    @property
-    def now(self) -> "Observation":
-        """What was seen of the present alone; the same, unless a trace of the past is held."""
-        return self
-
-    def of_any(self) -> tuple[Readings, Tensor]:
-        """Passes that were run already, or else one single pass."""
-        if not self._seen:
-            return self.of(Plan(((False,) * len(self.chip.layers),)))
-        return next(iter(self._seen.values()))
-
-
-def sample_losses(loss_fn: LossFn, outputs: Tensor) -> Tensor:
-    """Losses (passes, batch) of outputs (passes, batch, ...).
-
-    Raises UserError if loss_fn does not give one loss per sample.
-    """
-    losses = torch.stack([loss_fn(output) for output in outputs])
-    if losses.shape != outputs.shape[:2]:
-        raise UserError(
-            f"loss_fn gave shape {tuple(losses.shape[1:])} for a batch of {outputs.shape[1]}: a perturbation rule "
-            'needs one loss per sample, shape (batch,); for torch losses say reduction="none"'
-        )
-    return losses
+    gradients: Mapping[str, Mapping[str, Tensor]]
+    inputs: Mapping[str, Tensor]
 
 
 def reference(passes: Values, baseline: Baseline) -> Values:

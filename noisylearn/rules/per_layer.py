@@ -1,13 +1,15 @@
 """Different rules for different layers."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from noisylearn.chips.interface import AnyChip, Memory
 from noisylearn.ground.errors import UserError
 from noisylearn.profiles import Machine
 from noisylearn.rules.base import Perturbation, Rule
-from noisylearn.rules.estimate import Estimate, Observation
-from noisylearn.rules.time import InTime
+from noisylearn.rules.estimate import Estimate
+from noisylearn.rules.in_time import InTime
+from noisylearn.rules.observation import Observation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +32,11 @@ class PerLayer(Rule):
         if any(isinstance(rule, PerLayer) for rule in self.rules.values()):
             raise UserError("rule per-layer: name the layers in one map, not in a map inside a map")
 
-    def gradients(self, seen: Observation, layers: Collection[str]) -> Estimate:
+    def init(self, chip: AnyChip) -> Memory:
+        """What each of the rules remembers, by its key in the map."""
+        return {key: memory for key, rule in self.rules.items() if (memory := rule.init(chip))}
+
+    def step(self, state: Memory, seen: Observation, layers: Collection[str]) -> tuple[Estimate, Memory]:
         given: dict[str, list[str]] = {}
         for layer in layers:
             given.setdefault(self._key(layer), []).append(layer)
@@ -41,25 +47,21 @@ class PerLayer(Rule):
             )
         # Perturbation rules first: the others can then look at passes that were run already.
         order = sorted(given, key=lambda key: not isinstance(self.rules[key], Perturbation))
-        estimates = [self.rules[key].gradients(seen, given[key]) for key in order]
+        found = {key: self.rules[key].step(state.get(key, {}), seen, given[key]) for key in order}
+        estimates = [estimate for estimate, _ in found.values()]
         merged = {layer: g for estimate in estimates for layer, g in estimate.gradients.items()}
-        return Estimate(estimates[0].loss, merged, estimates[0].inputs)
+        memories = {key: memory for key, (_, memory) in found.items() if memory}
+        return Estimate(estimates[0].loss, merged, estimates[0].inputs), memories
 
     def in_time(self) -> InTime:
-        ways = {rule.in_time() for rule in self.rules.values() if rule.perturbs or rule.in_time() != InTime()}
+        all_ways = [rule.in_time() for rule in self.rules.values() if rule.perturbs or rule.in_time() != InTime()]
+        stepwise, ways = any(way.stepwise for way in all_ways), {replace(way, stepwise=False) for way in all_ways}
         if len(ways) > 1:
             raise UserError("rule per-layer: all rules take the same credit, decay and update through time")
-        time = next(iter(ways), InTime())
-        weights = "injected_weight_noise" in self.needs()
-        plans = {rule.plan(2) for rule in self.rules.values() if isinstance(rule, Perturbation)}
-        if weights and time.credit != "local":
+        time = replace(next(iter(ways), InTime()), stepwise=stepwise)
+        if stepwise and time.credit != "local":
             raise UserError(
                 f"rule per-layer: wp with credit '{time.credit}' goes alone; beside other rules use 'local'"
-            )
-        if len(plans) > 1 and (weights or time.credit == "trace"):
-            raise UserError(
-                "rule per-layer: with wp, or credit 'trace', all rules that perturb share their passes: give them the "
-                "same baseline and draws"
             )
         return time
 

@@ -6,11 +6,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from noisylearn.chips.interface import Memory
 from noisylearn.ground.errors import UserError
 from noisylearn.rules.backprop import autograd_estimate
 from noisylearn.rules.base import NodePerturbation
-from noisylearn.rules.estimate import Estimate, Observation, node_signals, reference
-from noisylearn.rules.time import InTime
+from noisylearn.rules.estimate import Estimate, node_signals, reference
+from noisylearn.rules.in_time import InTime
+from noisylearn.rules.observation import Observation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +44,7 @@ class REINFORCE(NodePerturbation):
     def scales(self, norms: list[Tensor], sizes: list[int], variances: list[float]) -> list[Tensor | float]:
         return [1 / variance for variance in variances]
 
-    def gradients(self, seen: Observation, layers: Collection[str]) -> Estimate:
+    def step(self, state: Memory, seen: Observation, layers: Collection[str]) -> tuple[Estimate, Memory]:
         plan = self.plan(len(seen.chip.layers))
         readings, losses = seen.of(plan)
         output_layer = next(reversed(readings.layers))
@@ -56,7 +58,7 @@ class REINFORCE(NodePerturbation):
             digital, _ = seen.digital()
             activity = digital.layers[output_layer].activity[0]
             found = autograd_estimate(seen.chip, digital, (activity * signal).flatten(1).sum(1), layers)
-        return replace(found, loss=reference(losses, self.baseline).mean())
+        return replace(found, loss=reference(losses, self.baseline).mean()), state
 
     def in_time(self) -> InTime:
         if self.update == "online" and self.credit == "trace":

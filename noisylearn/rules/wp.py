@@ -1,11 +1,16 @@
 """Weight perturbation."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
+from torch import Tensor
+
+from noisylearn.chips.interface import Memory
 from noisylearn.rules.base import Perturbation
-from noisylearn.rules.estimate import Estimate, Observation, Values, reference
+from noisylearn.rules.estimate import Estimate, Values, reference
+from noisylearn.rules.in_time import InTime
+from noisylearn.rules.observation import Observation
 
 
 class NoisyWeights(Protocol):
@@ -22,6 +27,7 @@ class WP(Perturbation):
     """dW = dL xi / sigma^2 with noise xi on the weights and biases, one draw for a whole pass over the batch.
 
     dL is the difference of the batch's mean losses. Unbiased; its variance grows with the number of weights.
+    Along sequences it remembers the eligibility E_t = decay E_{t-1} + xi_t, and learns dL_t E_t.
     """
 
     name = "wp"
@@ -30,13 +36,33 @@ class WP(Perturbation):
     source = "[RNN] eq. 4"
     observes = frozenset({"loss", "injected_weight_noise"})
 
-    def gradients(self, seen: Observation, layers: Collection[str]) -> Estimate:
-        plan = self.plan(len(seen.chip.layers))
-        readings, losses = seen.of(plan)
-        modulator = self.modulators(losses)
+    def in_time(self) -> InTime:
+        return replace(super().in_time(), stepwise=True)  # noise of every weight in every step is too much to keep
+
+    def step(self, state: Memory, seen: Observation, layers: Collection[str]) -> tuple[Estimate, Memory]:
+        readings, losses = seen.of(self.plan(len(seen.chip.layers)))
+        past = {"layers": {}} if seen.starts or not state else state
+        traces = {n: self._traced(past["layers"].get(n, {}), readings.layers[n].weight_noise) for n in layers}
+        if self.credit == "sequence" and not seen.starts:
+            losses = past["losses"] + losses
         inputs = {name: reference(r.input, self.baseline) for name, r in readings.layers.items()}
-        gradients = {name: self.from_noise(modulator, readings.layers[name]) for name in layers}
-        return Estimate(reference(losses.mean(1), self.baseline), gradients, inputs)
+        gradients = {}
+        if self.credit != "sequence" or seen.ends:
+            modulator = self.modulators(losses)
+            for name, trace in traces.items():
+                gradients[name] = self.from_noise(modulator, replace(readings.layers[name], weight_noise=trace))
+        estimate = Estimate(reference(losses.mean(1), self.baseline), gradients, inputs)
+        if seen.ends or self.credit == "local":
+            return estimate, {}
+        kept = {name: {str(p): noise for p, noise in enumerate(trace)} for name, trace in traces.items()}
+        return estimate, {"layers": kept, "losses": losses}
+
+    def _traced(self, past: Memory, noise: Sequence[Mapping[str, Tensor]]) -> list[dict[str, Tensor]]:
+        """E_t = decay E_{t-1} + xi_t of every pass; all of a sequence counts alike where its losses do."""
+        if not past:
+            return [dict(drawn) for drawn in noise]
+        decay = self.decay if self.credit == "trace" else 1.0
+        return [{k: past[str(p)][k] * decay + x for k, x in drawn.items()} for p, drawn in enumerate(noise)]
 
     def modulators(self, losses: Values) -> Values:
         """dL of every pass, (passes,), from losses (passes, batch); operators alone."""

@@ -16,8 +16,8 @@ from noisylearn.tasks import (
     tiny_imagenet,
     weather,
 )
-from noisylearn.tasks.base import ClassificationTask, Description, RegressionTask, Task, TaskModule
-from noisylearn.tasks.sequences import Forecast, SequenceClassification, SequenceModule, SequenceTask, Steps
+from noisylearn.tasks.base import ClassificationTask, Description, RegressionTask, Steps, Task, TaskModule
+from noisylearn.tasks.sequences import Forecast, SequenceClassification, SequenceModule, SequenceTask
 
 __all__ = [
     "ClassificationTask",

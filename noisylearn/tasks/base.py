@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from noisylearn.chips.segments import Segment
 from noisylearn.ground.errors import unknown_name
 from noisylearn.tasks.files import DataFile
 from noisylearn.tasks.ridge import ridge_predictions
@@ -55,6 +56,43 @@ class TaskModule(Protocol):
     def load(self, data_dir: str | os.PathLike[str] | None = None, held_out: str = "test", seed: int = 0) -> "Task":
         """Read or generate the task."""
         ...
+
+
+@dataclass(frozen=True)
+class Steps:
+    """A batch of samples over time: sequences, or single samples as sequences of one step.
+
+    Args:
+        inputs: (time, batch, ...).
+        targets: (time, batch, ...).
+        mask: (time, batch), 0 where the loss of a step does not count, or None where all do.
+        in_time: whether they are for a network in time, forward(x_t, state) -> (y_t, state).
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    mask: Tensor | None = None
+    in_time: bool = False
+
+    @property
+    def segment(self) -> Segment:
+        """The inputs, as a chip takes them."""
+        return Segment(self.inputs, self.in_time)
+
+    @property
+    def counts(self) -> Tensor:
+        """The mask, (time, batch), ones where there is none."""
+        return self.inputs.new_ones(self.inputs.shape[:2]) if self.mask is None else self.mask
+
+    def last(self, n_steps: int) -> "Steps":
+        """The last steps, as many as there are up to `n_steps`."""
+        mask = None if self.mask is None else self.mask[-n_steps:]
+        return Steps(self.inputs[-n_steps:], self.targets[-n_steps:], mask, self.in_time)
+
+    def first(self, n_steps: int) -> "Steps":
+        """The first steps, as many as there are up to `n_steps`."""
+        mask = None if self.mask is None else self.mask[:n_steps]
+        return Steps(self.inputs[:n_steps], self.targets[:n_steps], mask, self.in_time)
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +140,11 @@ class Task(ABC):
         """Shape of one input, without the batch dimension."""
         return self.train_inputs.shape[1:]
 
+    @property
+    def n_features(self) -> int:
+        """Numbers that enter the network at one step."""
+        return self.input_shape.numel()
+
     @cached_property
     def baselines(self) -> dict[str, float]:
         """The metric of trivial predictors on the held-out part, fitted on the training part at first use."""
@@ -114,6 +157,14 @@ class Task(ABC):
     @abstractmethod
     def metric(self, output: Tensor, target: Tensor) -> Tensor:
         """Score of each sample, (batch,) float; its mean over the held-out part is `metric_name`."""
+
+    def steps(self, inputs: Tensor, targets: Tensor) -> Steps:
+        """Samples (batch, ...) as they are stored -> a batch over time."""
+        return Steps(inputs.unsqueeze(0), targets.unsqueeze(0))
+
+    def scores(self, outputs: Tensor, steps: Steps) -> dict[str, Tensor]:
+        """Name -> score of every sample, (batch,), of outputs (time, batch, n_outputs); the task's metric first."""
+        return {self.metric_name: self.metric(outputs[-1], steps.targets[-1])}
 
     def selection(self, scores: Mapping[str, float]) -> float:
         """What hyper-parameters are chosen by, from the held-out scores: lower is better."""

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from noisylearn.ground.errors import UserError, unknown_name
-from noisylearn.tasks.base import HELD_OUT_PARTS, ClassificationTask, RegressionTask, Samples, Task, TaskModule
+from noisylearn.tasks.base import HELD_OUT_PARTS, ClassificationTask, RegressionTask, Samples, Steps, Task, TaskModule
 from noisylearn.tasks.reservoir import reservoir_predictions
 from noisylearn.tasks.ridge import ridge_predictions
 
@@ -29,23 +29,6 @@ class SequenceModule(TaskModule, Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Steps:
-    """A batch of sequences, time first: inputs (time, batch, features), targets (time, batch, ...).
-
-    mask: (time, batch), 0 where the loss of a step does not count, or None where all do.
-    """
-
-    inputs: Tensor
-    targets: Tensor
-    mask: Tensor | None = None
-
-    @property
-    def counts(self) -> Tensor:
-        """The mask, ones where there is none."""
-        return torch.ones_like(self.inputs[..., 0]) if self.mask is None else self.mask
-
-
 class SequenceTask(Task):
     """Samples that are sequences: (n, time, features), with targets (n, time, ...)."""
 
@@ -56,7 +39,7 @@ class SequenceTask(Task):
 
     def steps(self, inputs: Tensor, targets: Tensor) -> Steps:
         """Samples as they are stored -> a batch over time."""
-        return Steps(inputs.transpose(0, 1), targets.transpose(0, 1))
+        return Steps(inputs.transpose(0, 1), targets.transpose(0, 1), in_time=True)
 
     def scores(self, outputs: Tensor, steps: Steps) -> dict[str, Tensor]:
         """Name -> score of every sequence, (batch,), of outputs (time, batch, n_outputs); the task's metric first.

@@ -24,14 +24,15 @@ from support.checks import (
 from torch import Tensor, nn
 
 from noisylearn import Chip, UserError, networks
-from noisylearn.chips.execution.runner import PassRunner
+from noisylearn.chips.execution.executor import StackedExecutor
 from noisylearn.chips.readings import Plan
+from noisylearn.chips.segments import Segment, as_segment
 from noisylearn.chips.simulated import CleanBaselineWarning, NoiseLevelWarning, UncalibratedWarning, ZeroLayerWarning
 from noisylearn.effects.base import Effect, Lifetime, Moments, Setting, Site, State
 from noisylearn.ground.draws import RecordedDraws, StreamOf
 from noisylearn.profiles import load_profile, profile_files
 from noisylearn.rules import ANP, BP, NP
-from noisylearn.rules.estimate import Observation
+from noisylearn.rules.observation import Observation
 
 PCM = machine(PROGRAMMING, DRIFT, ONE_OVER_F, devices=True)
 X = sample_batch(4, 3, 2)[0]
@@ -161,7 +162,7 @@ def test_forked_passes_equal_stacked_passes(sizes: list[int], batch: int, passes
     for forks in (True, False):
         model = tanh_net(*sizes)
         chip = Chip(model, PCM, seed=1)
-        chip._runner._forks = forks
+        chip._executor._forks = forks
         x = torch.linspace(-1, 1, batch * sizes[0], dtype=torch.float64).reshape(batch, sizes[0])
         readings = chip.passes(x, _plan(len(chip.layers), passes))
         outputs.append([readings.output, *(r.activity for r in readings.layers.values())])
@@ -204,7 +205,7 @@ def test_a_forward_through_which_passes_cannot_be_compared_is_refused(
     chip = Chip(model, "gaussian-node", seed=0)
     x = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
     with pytest.raises(UserError, match=reason):
-        _ = chip.along(x.unsqueeze(0), None, _plan(2, 2)) if in_time else chip.passes(x, _plan(2, 2))
+        chip.passes(Segment(x.unsqueeze(0), in_time=True) if in_time else x, _plan(2, 2))
 
 
 def test_a_model_that_forks_computes_its_first_product_once() -> None:
@@ -437,7 +438,7 @@ def test_hooks_of_the_user_stay_and_run() -> None:
 
 
 def _numbers(chip: Chip, steps: int) -> list[Tensor]:
-    """Training-like use: passes, looks, time, programming; every number that comes out."""
+    """Trainer-like use: passes, looks, time, programming; every number that comes out."""
     found = []
     for i in range(steps):
         readings = chip.passes(X, _plan(len(chip.layers), 3))
@@ -581,7 +582,7 @@ def test_bp_on_the_chip_takes_its_forward_from_the_devices() -> None:
 
 def test_an_observation_runs_every_plan_once() -> None:
     chip = Chip(_plain(3, 4, 2), node_profile(1e-3))
-    seen = Observation(chip, X, lambda y: y.sum(1))
+    seen = Observation(chip, as_segment(X), lambda y: y.sum(1))
     assert seen.of(_plan(2))[0] is seen.of(_plan(2))[0]
     assert seen.of_any()[0] is seen.of(_plan(2))[0]
 
@@ -600,7 +601,7 @@ def test_float32_and_float64_models_and_readymade_networks_run() -> None:
 def test_the_probe_draws_nothing() -> None:
     draws = RecordedDraws(0)
     chip = Chip(_plain(3, 4, 2), node_profile(1e-3), draws=draws)
-    assert isinstance(chip._runner, PassRunner)
+    assert isinstance(chip._executor, StackedExecutor)
     chip(X)
     assert draws.record == {}
 

@@ -17,9 +17,10 @@ from torch.utils._pytree import tree_leaves
 
 import noisylearn as nl
 from noisylearn.chips.execution.cuda_graphs import Recorder, cuda_graph
+from noisylearn.chips.execution.executor import StackedExecutor
 from noisylearn.chips.execution.replay import RECORDINGS
-from noisylearn.chips.execution.runner import PassRunner
 from noisylearn.chips.readings import Plan
+from noisylearn.chips.segments import START, Segment
 
 T, BATCH = 6, 3
 GPU = torch.device("cuda:0")
@@ -73,7 +74,7 @@ class Tapes:
 
 def recording_chip(model: nn.Module, record: Recorder, profile: str = "gaussian-node") -> nl.Chip:
     chip = nl.Chip(model, profile, seed=1)
-    chip._runner = PassRunner(model, chip.draws, {}, record)
+    chip._executor = StackedExecutor(model, chip.draws, {}, record)
     return chip
 
 
@@ -146,11 +147,11 @@ def test_a_played_reading_is_not_overwritten_by_the_next() -> None:
     chip = recording_chip(MODELS["rnn"](), tapes)
     x = torch.randn(T, BATCH, 4, generator=torch.Generator().manual_seed(0))
     for _ in range(2):
-        kept, state = chip.along(x, None, NOISE)
-    before = kept.output.clone(), kept.layers["hidden1"].activity.clone(), state[0].clone()
-    chip.along(-x, None, NOISE)
+        kept = chip.passes(Segment(x, in_time=True), NOISE)
+    before = kept.output.clone(), kept.layers["hidden1"].activity.clone(), kept.end.network[0].clone()
+    chip.passes(Segment(-x, in_time=True), NOISE)
     assert tapes.played == 2
-    for value, found in zip(before, (kept.output, kept.layers["hidden1"].activity, state[0]), strict=True):
+    for value, found in zip(before, (kept.output, kept.layers["hidden1"].activity, kept.end.network[0]), strict=True):
         assert torch.equal(value, found)
 
 
@@ -160,9 +161,10 @@ def test_states_go_on_from_one_recording_to_the_next() -> None:
     plain, recorded = nl.Chip(MODELS["rnn"](), "ideal"), recording_chip(MODELS["rnn"](), tapes, "ideal")
     found = []
     for chip in (plain, recorded):
-        state, outputs = None, []
+        end, outputs = START, []
         for part in x.split(T):
-            readings, state = chip.along(part, state, Plan(((False, False),)))
+            readings = chip.passes(Segment(part, True, end), Plan(((False, False),)))
+            end = readings.end
             outputs.append(readings.output)
         found.append(torch.cat(outputs, 1))
     assert torch.equal(*found)
@@ -192,7 +194,7 @@ def test_hooks_see_every_step() -> None:
     model.get_submodule("activation").register_forward_hook(lambda *_: seen.append(1))
     x = torch.zeros(T, BATCH, 4)
     for _ in range(3):
-        chip.along(x, None, NOISE)
+        chip.passes(Segment(x, in_time=True), NOISE)
     assert not tapes.tapes
     assert len(seen) == 3 * T
 
@@ -203,7 +205,9 @@ def test_noise_of_reads_and_of_weights_stays_plain(profile: str) -> None:
     chip, plain = recording_chip(MODELS["rnn"](), tapes, profile), nl.Chip(MODELS["rnn"](), profile, seed=1)
     x = torch.randn(T, BATCH, 4, generator=torch.Generator().manual_seed(0))
     for _ in range(3):
-        assert torch.equal(chip.along(x, None, NOISE)[0].output, plain.along(x, None, NOISE)[0].output)
+        assert torch.equal(
+            chip.passes(Segment(x, in_time=True), NOISE).output, plain.passes(Segment(x, in_time=True), NOISE).output
+        )
     assert not tapes.tapes
 
 
@@ -212,10 +216,10 @@ def test_few_recordings_are_held() -> None:
     chip = recording_chip(MODELS["rnn"](), tapes)
     for length in range(2, 4 + RECORDINGS):
         for _ in range(2):
-            chip.along(torch.zeros(length, BATCH, 4), None, NOISE)
+            chip.passes(Segment(torch.zeros(length, BATCH, 4), in_time=True), NOISE)
     assert len(recordings(chip)) == RECORDINGS
     for _ in range(2):
-        chip.along(torch.zeros(1, BATCH, 4), None, NOISE)
+        chip.passes(Segment(torch.zeros(1, BATCH, 4), in_time=True), NOISE)
     assert len(tapes.tapes) == 2 + RECORDINGS, "a single step is not worth a recording"
 
 
@@ -224,13 +228,13 @@ def test_kinds_that_come_once_push_no_recording_out() -> None:
     chip = recording_chip(MODELS["rnn"](), tapes)
     for length in (T, *range(100, 130)):
         for _ in range(2 if length == T else 1):
-            chip.along(torch.zeros(length, BATCH, 4), None, NOISE)
-    chip.along(torch.zeros(T, BATCH, 4), None, NOISE)
+            chip.passes(Segment(torch.zeros(length, BATCH, 4), in_time=True), NOISE)
+    chip.passes(Segment(torch.zeros(T, BATCH, 4), in_time=True), NOISE)
     assert (len(tapes.tapes), tapes.played) == (1, 2)
 
 
 def recordings(chip: nl.Chip) -> list[object]:
-    recorded = chip._runner._recorded
+    recorded = chip._executor._recorded
     assert recorded is not None
     return [kind.recording for kind in recorded._kinds.values() if kind.recording is not None]
 
@@ -238,7 +242,7 @@ def recordings(chip: nl.Chip) -> list[object]:
 def test_a_chip_that_is_dropped_takes_its_recordings_along() -> None:
     chip = recording_chip(MODELS["rnn"](), Tapes())
     for _ in range(2):
-        chip.along(torch.zeros(T, BATCH, 4), None, NOISE)
+        chip.passes(Segment(torch.zeros(T, BATCH, 4), in_time=True), NOISE)
     gc.disable()
     try:
         held = weakref.ref(recordings(chip)[0])
@@ -269,7 +273,7 @@ def agrees(model: Own, plain: Own, x: Tensor, profile: str = "gaussian-node") ->
     plain.load_state_dict(model.state_dict())
     chips = recording_chip(model, tapes, profile), nl.Chip(plain, profile, seed=1)
     for _ in range(4):
-        one, other = (chip.along(x, None, NOISE)[0].output for chip in chips)
+        one, other = (chip.passes(Segment(x, in_time=True), NOISE).output for chip in chips)
         assert torch.equal(one, other)
     return tapes
 
@@ -314,10 +318,10 @@ def test_inputs_of_whole_numbers_and_layers_of_two_precisions() -> None:
 
 def test_a_layer_that_not_every_step_uses_is_named_every_time() -> None:
     chip = recording_chip(Own(uses=2), Tapes())
-    chip._runner._probed_in_time = True  # which takes steps of its own
+    chip._executor._found_pure.add(True)  # which takes steps of its own
     for _ in range(3):
         with pytest.raises(nl.UserError, match="layer 'inner' was not used"):
-            chip.along(X, None, NOISE)
+            chip.passes(Segment(X, in_time=True), NOISE)
 
 
 def test_recordings_under_inference_mode_serve_that_alone() -> None:

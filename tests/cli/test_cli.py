@@ -14,7 +14,7 @@ from support.small_runs import PCM, in_child, profile_text, small_task
 from noisylearn import cli, tasks
 from noisylearn.cli.output import warn_of_growth
 from noisylearn.experiments.run_file import RunFile
-from noisylearn.experiments.trainer import Training
+from noisylearn.experiments.trainer import Trainer
 from noisylearn.profiles import load_profile, profile_files
 
 ECRAM = "ecram-mo-kim-2019"
@@ -332,14 +332,14 @@ def interrupted(folder):
     log = os.open("log", os.O_WRONLY | os.O_CREAT)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    original = Training.step
+    original = Trainer.step
 
     def step(training):
         if training.progress.step == 2:
             os.kill(os.getpid(), signal.SIGINT)
         return original(training)
 
-    Training.step = step
+    Trainer.step = step
     sys.argv = ["noisylearn", *TRAIN, "--json"]
     cli.main()
 

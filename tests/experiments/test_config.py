@@ -9,7 +9,7 @@ from noisylearn.experiments.config import TrainConfig, idle_options, resolve, sp
 from noisylearn.ground.errors import UserError
 from noisylearn.profiles import load_profile, parse_profile
 from noisylearn.rules import PerLayer
-from noisylearn.rules.time import InTime
+from noisylearn.rules.in_time import InTime
 
 GAUSSIAN = load_profile("gaussian-node")
 ON_PCM = load_profile(PCM)

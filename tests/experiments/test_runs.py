@@ -97,8 +97,8 @@ def killed(out, point, number, sent):
     tapped(runs, "_checksum", before=True)
     tapped(runs.os, "fsync", before=True)
     tapped(runs.os, "replace", before=False)
-    tapped(training_module.Training, "finish", before=False)
-    tapped(training_module.Training, "end_epoch", before=True)
+    tapped(training_module.Trainer, "finish", before=False)
+    tapped(training_module.Trainer, "end_epoch", before=True)
     every = 1e9 if point == "rarely" else 0
     small_train(out, FULL, on_step=lambda *_: reach("step" if every == 0 else "rarely"), checkpoint_every_s=every)
 
@@ -487,5 +487,5 @@ def test_loss_that_is_not_finite_from_some_step_on(tmp_path, monkeypatch):
         return task
 
     monkeypatch.setattr(tasks, "load", load)
-    with pytest.raises(RunawayError, match=r"loss is not finite \(layer '.*at step 5 of 10; the state of step 4"):
+    with pytest.raises(RunawayError, match=r"loss is not finite \(layer '.*at step 5 of 10: .*; the state of step 4"):
         small_train(tmp_path, {**GAUSSIAN, "baseline": "noisy", "draws": 2}, checkpoint_every_s=0)

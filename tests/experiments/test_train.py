@@ -13,7 +13,7 @@ from noisylearn import Chip, tasks
 from noisylearn.experiments.build import build_model
 from noisylearn.experiments.config import TrainConfig
 from noisylearn.experiments.train import train
-from noisylearn.experiments.trainer import Training
+from noisylearn.experiments.trainer import Trainer
 from noisylearn.ground.errors import UserError
 from noisylearn.networks import mlp
 from noisylearn.networks.decorrelation import decorrelations
@@ -27,7 +27,7 @@ def _small(monkeypatch):
 
 def training(**changes):
     config = TrainConfig(**{**GAUSSIAN, **changes})
-    return Training(config, load_profile(config.profile), small_task(config.task))
+    return Trainer(config, load_profile(config.profile), small_task(config.task))
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_every_epoch_shuffles_anew_and_shows_every_sample_once():
     assert not torch.equal(*orders)
 
 
-def rates_at(run: Training, step: int) -> tuple[float, set[float]]:
+def rates_at(run: Trainer, step: int) -> tuple[float, set[float]]:
     run._set_rates(step)
     return run.optimizer.param_groups[0]["lr"], {layer.rate for layer in decorrelations(run.model).values()}
 

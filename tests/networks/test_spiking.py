@@ -12,6 +12,7 @@ from support.checks import machine, moments_agree
 from torch import Tensor
 
 from noisylearn import Chip, UserError, networks
+from noisylearn.chips.segments import Segment, Trajectory
 from noisylearn.networks.neurons import FiringWarning
 from noisylearn.rules import ANP, BPTT, INP, NP, REINFORCE, WP
 
@@ -124,13 +125,15 @@ def test_a_sequence_starts_at_rest_whatever_went_before() -> None:
 def test_neurons_have_decays_and_thresholds_of_their_own() -> None:
     model = networks.Spiking(3, 4000, 1, neuron="synaptic", seed=0)
     chip = Chip(model, machine(specification=SPREAD), seed=1)
-    _, state = chip.digital_along(torch.zeros(1, 2, 3), None, on_devices=True)
+    x = torch.zeros(1, 2, 3)
+    state = chip.digital_pass(Segment(x, in_time=True), on_devices=True).end.network
     drawn = {key: value.double().numpy() for key, value in chip.state()["neurons/neurons1"].items()}
     assert set(drawn) == {"alpha", "beta", "threshold"}
     for name, sigma in (("alpha", 0.05), ("beta", 0.05), ("threshold", 0.1)):
         assert moments_agree(drawn[name], 1.0, sigma**2, ALARM)
     before = tuple(torch.full_like(part, 0.7) for part in state[0])
-    _, after = chip.digital_along(torch.zeros(1, 2, 3), (before, state[1]), on_devices=True)
+    later = Segment(x, True, Trajectory((before, state[1])))
+    after = chip.digital_pass(later, on_devices=True).end.network
     current = model.hidden1(torch.zeros(2, 3))
     synaptic = (0.8 * torch.from_numpy(drawn["alpha"])).float() * 0.7 + current
     membrane = (0.9 * torch.from_numpy(drawn["beta"])).float().clamp(0, 1) * 0.7 + synaptic
@@ -138,16 +141,16 @@ def test_neurons_have_decays_and_thresholds_of_their_own() -> None:
     torch.testing.assert_close(after[0][0], synaptic)
     torch.testing.assert_close(after[0][1], membrane - fired * torch.from_numpy(drawn["threshold"]).float())
     assert float(model.neurons1.beta) == pytest.approx(0.9), "the model itself is left alone"
-    _, digital = chip.digital_along(torch.zeros(1, 2, 3), (before, state[1]))
+    digital = chip.digital_pass(later).end.network
     torch.testing.assert_close(digital[0][0], 0.8 * 0.7 + current, msg="off the chip there is no spread")
 
 
 def test_the_spread_of_neurons_is_in_a_checkpoint() -> None:
     chips = [Chip(networks.Spiking(3, 5, 1, seed=0), machine(specification=SPREAD), seed=seed) for seed in (1, 2)]
     x = torch.ones(2, 3)
-    chips[0].digital_along(x[None], None, on_devices=True)
+    chips[0].digital_pass(Segment(x[None], in_time=True), on_devices=True)
     chips[1].load_state(chips[0].state())
-    chips[1].digital_along(x[None], None, on_devices=True)
+    chips[1].digital_pass(Segment(x[None], in_time=True), on_devices=True)
     for key, value in chips[0].state()["neurons/neurons1"].items():
         assert torch.equal(value, chips[1].state()["neurons/neurons1"][key])
 

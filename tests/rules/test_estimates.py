@@ -29,8 +29,10 @@ from support.checks import (
 from torch import Tensor, nn
 
 from noisylearn import Chip, HardwareProfile
+from noisylearn.chips.segments import as_segment
 from noisylearn.rules import ANP, BP, INP, NP, REINFORCE, WP, Rule
-from noisylearn.rules.estimate import Observation, node_signals
+from noisylearn.rules.estimate import node_signals
+from noisylearn.rules.observation import Observation
 
 SIGMA = 1e-3
 DEEP, SHALLOW = (4, 6, 5, 3), (4, 5)
@@ -278,7 +280,7 @@ def test_alignment_falls_with_one_over_the_root_of_the_width() -> None:
             x, t = torch.randn(1, 10, dtype=torch.float64), torch.randn(1, 10, dtype=torch.float64)
             exact = 2 * (model(x) - t).detach() @ model[1].weight.detach()
             chip, rule = Chip(model, node_profile(SIGMA), seed=net), NP()
-            seen = Observation(chip, x.repeat(800, 1), lambda y, t=t: ((y - t) ** 2).sum(1))
+            seen = Observation(chip, as_segment(x.repeat(800, 1)), lambda y, t=t: ((y - t) ** 2).sum(1))
             plan = rule.plan(2)
             signals = node_signals(rule, plan, *seen.of(plan))["0"]
             cosines.append(nn.functional.cosine_similarity(signals, exact).numpy())

@@ -16,13 +16,15 @@ from torch import Tensor, nn
 
 from noisylearn import Chip, UserError
 from noisylearn.chips.readings import Plan
+from noisylearn.chips.segments import START, Segment
 from noisylearn.ground.draws import Draws, RecordedDraws
 from noisylearn.networks import RNN
 from noisylearn.networks.decorrelation import decorrelations
 from noisylearn.profiles import HardwareProfile
 from noisylearn.rules import ANP, BP, BPTT, INP, NP, REINFORCE, WP, Delta, PerLayer
 from noisylearn.rules.base import Rule
-from noisylearn.rules.time import Credit, InTime
+from noisylearn.rules.in_time import Credit, InTime
+from noisylearn.rules.sequences import Sequences
 
 pytestmark = pytest.mark.filterwarnings("ignore::noisylearn.chips.simulated.NoiseLevelWarning")  # float64 throughout
 ALARM = 1e-5
@@ -75,9 +77,10 @@ def test_backprop_through_time_is_real(cut: int | None, masked: bool) -> None:
 def test_the_last_output_depends_on_the_first_input() -> None:
     model, (inputs, _) = net(), sequences()
     inputs.requires_grad_()
-    state, chip = None, Chip(model)
+    end, chip = START, Chip(model)
     for x in inputs:
-        readings, state = chip.digital_along(x[None], state)
+        readings = chip.digital_pass(Segment(x[None], True, end))
+        end = readings.end
     (gradient,) = torch.autograd.grad(readings.output.sum(), inputs)
     assert (gradient[0].abs() > 1e-9).all()
 
@@ -394,7 +397,7 @@ def test_a_hidden_step_that_gives_no_tensor_is_named() -> None:
             return super().read(hidden[0])
 
     with pytest.raises(UserError, match=r"Odd .*hidden_t one tensor"):
-        Chip(Odd(N_IN, H, N_OUT).double()).along(sequences()[0], None, Plan(((False, False),)))
+        Chip(Odd(N_IN, H, N_OUT).double()).passes(Segment(sequences()[0], in_time=True), Plan(((False, False),)))
 
 
 def test_a_network_with_a_forward_of_its_own_is_run_by_it() -> None:
@@ -405,7 +408,8 @@ def test_a_network_with_a_forward_of_its_own_is_run_by_it() -> None:
 
     inputs, _ = sequences()
     once, twice = (kind(N_IN, H, N_OUT, seed=1).double() for kind in (RNN, Doubled))
-    outputs = [Chip(model).along(inputs, None, Plan(((False, False),)))[0].output for model in (once, twice)]
+    segment, plan = Segment(inputs, in_time=True), Plan(((False, False),))
+    outputs = [Chip(model).passes(segment, plan).output for model in (once, twice)]
     torch.testing.assert_close(2 * outputs[0], outputs[1])
 
 
@@ -414,7 +418,7 @@ def test_weight_noise_is_fresh_at_every_step_of_a_readout() -> None:
     model = net()
     torch.nn.init.zeros_(model.hidden1.weight[:, N_IN:])
     chip = Chip(model, machine('kind = "gaussian-weight"\nsigma = 0.1', observable=("clean_pass",)), seed=0)
-    output = chip.along(torch.ones(2, 1, N_IN).double(), None, Plan(((False, True),)))[0].output
+    output = chip.passes(Segment(torch.ones(2, 1, N_IN).double(), in_time=True), Plan(((False, True),))).output
     assert float((output[0, 0] - output[0, 1]).abs().min()) > 1e-3
 
 
@@ -536,7 +540,6 @@ def test_the_delta_rule_beside_weight_perturbation() -> None:
 @pytest.mark.parametrize(
     ("rules", "message"),
     [
-        ({"readout": NP(draws=2, credit="trace"), "*": ANP(credit="trace")}, "share their passes"),
         ({"readout": Delta(), "*": WP(credit="sequence")}, "wp with credit 'sequence' goes alone"),
         ({"readout": Delta(), "*": WP(credit="reward-to-go")}, "wp with credit 'reward-to-go' goes alone"),
         ({"*": WP(credit="trace")}, "wp with credit 'trace' goes alone"),
@@ -547,6 +550,20 @@ def test_the_delta_rule_beside_weight_perturbation() -> None:
 def test_rules_that_do_not_share_their_way_through_time(rules: dict[str, Rule], message: str) -> None:
     with pytest.raises(UserError, match=message):
         PerLayer(rules=rules).in_time()
+
+
+def test_rules_with_passes_of_their_own_keep_traces_of_their_own() -> None:
+    first, second = NP(draws=2, credit="trace", update="online"), ANP(credit="trace", update="online")
+    both = PerLayer(rules={"readout": first, "*": second})
+    chip, (inputs, targets) = Chip(net(), machine(QUIET, observable=SHOWS)), sequences()
+    data = Sequences(inputs, targets, torch.ones(T, B).double(), squared, both.in_time())
+    together, alone = both.init(chip), {"readout": first.init(chip), "hidden1": second.init(chip)}
+    for _, seen in data.segments(chip):
+        found, together = both.step(together, seen, ["hidden1", "readout"])
+        for name, rule in (("readout", first), ("hidden1", second)):
+            expected, alone[name] = rule.step(alone[name], seen, [name])
+            assert torch.equal(found.gradients[name]["weight"], expected.gradients[name]["weight"])
+    assert together == {}, "a trace ends with its sequence"
 
 
 @pytest.mark.parametrize("credit", ["sequence", "reward-to-go", "trace"])
@@ -646,5 +663,5 @@ def test_inputs_of_whole_numbers_are_learned_from(dtype: torch.dtype) -> None:
         losses = ANP(baseline="noisy").run(chip, (inputs > 0).to(kind), targets.float(), squared)
         found.append((losses, flat_gradient(model)))
     torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)
-    with pytest.raises(UserError, match=rf"does not take steps of shape \(2, 2\), {dtype}: "):
+    with pytest.raises(UserError, match=rf"does not take steps of shape \(4, 2\), {dtype}: "):
         Chip(model.rnn, "ideal").follow((inputs > 0).to(dtype))

@@ -122,18 +122,14 @@ def training_data(task: tasks.Task, steps: int, batch: int, seed: int = 0) -> Da
         raise UserError(f"--batch {batch}: the task has {len(task.train_inputs)} training samples")
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(task.train_inputs), generator=generator)
-    if not isinstance(task, tasks.SequenceTask):
-        rows = order[torch.arange(steps * batch) % len(order)]
-        inputs = task.train_inputs[rows].double().flatten(1).unflatten(0, (steps, batch))
-        targets = _widened(task.train_targets[rows]).unflatten(0, (steps, batch))
-        return Data(inputs, targets, torch.ones(steps, batch, dtype=torch.float64), 0, task.loss_fn)
     period = len(task.steps(task.train_inputs[:1], task.train_targets[:1]).inputs)
     rows = order[torch.arange(math.ceil(steps / period) * batch) % len(order)]  # whole sequences
     parts = [task.steps(task.train_inputs[some], task.train_targets[some]) for some in rows.split(batch)]
     inputs, targets, counts = (
         torch.cat([getattr(part, key) for part in parts]) for key in ("inputs", "targets", "counts")
     )
-    return Data(inputs.double(), _widened(targets), counts.double(), period, task.loss_fn)
+    in_time = task.description.in_time
+    return Data(inputs.double().flatten(2), _widened(targets), counts.double(), period if in_time else 0, task.loss_fn)
 
 
 def _learned_by_torch(

@@ -30,7 +30,7 @@ from noisylearn.backends.netlist.rate import ACTIVATIONS, Connection, Netlist
 from noisylearn.chips.crossbar import Crossbar
 from noisylearn.chips.execution.noise import node_noise, weight_noise
 from noisylearn.chips.readings import Plan
-from noisylearn.effects import Effect
+from noisylearn.effects import Effect, State
 from noisylearn.ground.draws import Draws, ReplayedDraws, stream_seed
 from noisylearn.ground.errors import UserError
 from noisylearn.profiles import HardwareProfile
@@ -99,7 +99,7 @@ def why_not(rule: Rule, profile: HardwareProfile, netlist: Netlist, learns: bool
 
 
 def _why_not_rule(rule: Rule, netlist: Netlist) -> str | None:
-    if not isinstance(rule, Perturbation) or type(rule).gradients not in (NodePerturbation.gradients, WP.gradients):
+    if not isinstance(rule, Perturbation) or type(rule).step not in (NodePerturbation.step, WP.step):
         return f"rule {rule.name} needs a backward pass, or layers of different rules, which Lava processes have not"
     if netlist.is_recurrent and (rule.credit != "local" or rule.update != "online"):
         return (
@@ -236,10 +236,15 @@ class _Lowering:
         if not crossbar.node_effects or not perturbed:
             return None
 
+        trail: list[State] = [{} for _ in crossbar.node_effects]
+
         def noise(step: int) -> Array:
-            zeros = torch.zeros(run.n_passes, run.batch, len(layer.weight), dtype=torch.float64)
-            drawn = zeros if run.is_over(step) else node_noise(crossbar, layer.name, zeros, perturbed, self.draws, PASS)
-            values: Array = drawn.numpy()
+            zeros = torch.zeros(run.n_passes, 1, run.batch, len(layer.weight), dtype=torch.float64)
+            if run.is_over(step):
+                drawn = zeros
+            else:
+                drawn = node_noise(crossbar, layer.name, zeros, perturbed, self.draws, PASS, trail)
+            values: Array = drawn[:, 0].numpy()
             return values
 
         return noise

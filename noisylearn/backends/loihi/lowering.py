@@ -135,7 +135,7 @@ def _check(rule: Rule, network: FixedNetwork) -> None:
         raise UserError(
             f"rule {name}: needs noise per synapse, which no public description of Loihi offers; use NP or ANP"
         )
-    if not isinstance(rule, NodePerturbation) or type(rule).gradients is not NodePerturbation.gradients:
+    if not isinstance(rule, NodePerturbation) or type(rule).step is not NodePerturbation.step:
         raise UserError(
             f"rule {name}: its update is no product of a loss difference, a factor per neuron and the input, which is "
             "all that a third factor brings to a synapse; use NP or ANP"

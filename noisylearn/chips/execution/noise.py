@@ -1,13 +1,13 @@
 """Noise on the pre-activations and on the weights of a layer, drawn for all passes of a plan."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from noisylearn.chips.crossbar import Crossbar, Digital, StraightThrough
-from noisylearn.effects import Setting
+from noisylearn.chips.interface import PlacedLayer
+from noisylearn.effects import Setting, State
 from noisylearn.ground.draws import Draws, StreamOf
-
-PlacedLayer = Crossbar | Digital | StraightThrough
 
 
 def weight_noise(placed: PlacedLayer, name: str, draws: Draws, purpose: str) -> dict[str, Tensor]:
@@ -21,16 +21,24 @@ def weight_noise(placed: PlacedLayer, name: str, draws: Draws, purpose: str) -> 
 
 
 def node_noise(
-    placed: PlacedLayer, name: str, zeros: Tensor, perturbed: list[int], draws: Draws, purpose: str
+    placed: PlacedLayer,
+    name: str,
+    zeros: Tensor,
+    perturbed: Sequence[int],
+    draws: Draws,
+    purpose: str,
+    trail: Sequence[State],
 ) -> Tensor:
-    """Noise on the pre-activations of the perturbed passes, in the shape of `zeros` (passes, samples, ...)."""
+    """Noise on the pre-activations of the perturbed passes, in the shape of `zeros` (passes, steps, batch, ...)."""
+    shape = zeros.shape[1:3]
+    zeros = zeros.flatten(1, 2)
     noise = zeros[: len(perturbed)]
     for effect, state in zip(placed.node_effects, placed.node_memory, strict=True):
         if not state:
             effect.fabricate(noise[0, 0], placed.setting, StreamOf(draws, name, effect.kind), state)
         noise = effect.apply(noise, placed.setting, StreamOf(draws, name, effect.kind, purpose), state)
     if len(perturbed) == len(zeros):
-        return noise
+        return noise.unflatten(1, shape)
     noise_or_zero = zeros.new_zeros(zeros.shape)
-    noise_or_zero[perturbed] = noise
-    return noise_or_zero
+    noise_or_zero[list(perturbed)] = noise
+    return noise_or_zero.unflatten(1, shape)

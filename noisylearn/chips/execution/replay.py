@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from noisylearn.chips.execution.cuda_graphs import Recorder, Recording, Tree, shape_of
-from noisylearn.chips.execution.stacked import Forward, Units
+from noisylearn.chips.execution.stack import StackedForward, Units
 from noisylearn.networks.read_afterwards import has_hooks
 
 RECORDINGS = 8  # that are held: each holds about twice the readings of all its steps
 KINDS = 64  # of sequences, by plan and shape, that are remembered
-Steps = Callable[[Forward, Tensor, Any], tuple[Tensor, Any]]  # outputs of all steps, and the state after the last
+# Outputs of all steps, and the state after the last.
+Steps = Callable[[StackedForward, Tensor, Any], tuple[Tensor, Any]]
 
 
 @dataclass
@@ -40,7 +41,7 @@ class RecordedSteps:
         self._kinds: OrderedDict[Hashable, _Kind] = OrderedDict()
 
     def run(
-        self, steps: Steps, forward: Forward, twin: Callable[[], Forward], x: Tensor, state: Any
+        self, steps: Steps, forward: StackedForward, twin: Callable[[], StackedForward], x: Tensor, state: Any
     ) -> tuple[Tensor, Any]:
         """`steps` of a forward, or what they would give. twin: makes another such forward, to be recorded."""
         key = self._key(forward, x, state)
@@ -49,7 +50,7 @@ class RecordedSteps:
             output, state = steps(forward, x, state)
             units = forward.units()
             if key is not None and units is not None and shape_of(state) is not None:
-                self._kinds[key] = _Kind(units, forward.progress.last)
+                self._kinds[key] = _Kind(units, forward.stack.last)
                 self._drop_oldest()
             return output, state
         self._kinds.move_to_end(key)
@@ -68,7 +69,7 @@ class RecordedSteps:
         while len(self._kinds) > KINDS:
             self._kinds.popitem(last=False)
 
-    def _key(self, forward: Forward, x: Tensor, state: Any) -> Hashable:
+    def _key(self, forward: StackedForward, x: Tensor, state: Any) -> Hashable:
         """What tells kinds of sequences apart, None for those that cannot be recorded.
 
         With the modules, and the addresses of all tensors of the model: a recording reads them where they were.
@@ -85,7 +86,7 @@ class RecordedSteps:
         return forward.plan, shapes, ways, made_of, tuple((t.data_ptr(), t.shape, t.stride()) for t in held)
 
 
-def _traced(steps: Steps, forward: Forward, given: Tree) -> Tree:
+def _traced(steps: Steps, forward: StackedForward, given: Tree) -> Tree:
     forward.hold(given["ahead"])
     output, state = steps(forward, given["x"], given["state"])
     return {"output": output, "state": state, "rows": forward.rows()}

@@ -1,0 +1,54 @@
+"""How a model is asked for one step, and what is said where it does not answer as it should."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+from noisylearn.chips.segments import Segment
+from noisylearn.ground.errors import UserError
+
+ALONG_SEQUENCES = "a network in time goes along sequences: rule.run, chip.follow, or calibrate(x, in_time=True)"
+Step = Callable[[Tensor, Any], tuple[Tensor, Any]]  # (x_t, state) -> (y_t, state)
+
+
+def one_sample_each(model: nn.Module) -> Step:
+    """Steps of a network without time, forward(x) -> y."""
+
+    def step(x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        output = model(x)
+        if not isinstance(output, Tensor):
+            raise UserError(f"{type(model).__name__} gave {type(output).__name__}, not a tensor; {ALONG_SEQUENCES}")
+        return output, None
+
+    return step
+
+
+def step_by_step(model: nn.Module, run: Callable[..., Any] | None = None) -> Step:
+    """Steps of a network in time, forward(x_t, state) -> (y_t, state); or of its part `run`, hidden(x_t, state)."""
+    call = "forward(x_t, state) has to return (y_t, state)"
+    if run is not None:
+        call = "hidden(x_t, state) has to return (hidden_t, state), hidden_t one tensor"
+    taken = run or model
+
+    def step(x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        found = taken(x, state)
+        if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[0], Tensor)):
+            raise UserError(f"{type(model).__name__} in time: {call}")
+        return found
+
+    return step
+
+
+def misfit(model: nn.Module, segment: Segment, error: Exception) -> Exception:
+    """What is wrong with a model or its input, in the user's terms; other errors as they are."""
+    reason, x = str(error).splitlines()[0] if str(error) else "", segment.inputs
+    name = type(model).__name__
+    if isinstance(error, TypeError) and "positional argument" in reason:
+        if segment.in_time:
+            return UserError(f"{name} is no network in time: it needs forward(x_t, state) -> (y_t, state)")
+        return UserError(f"{name} takes more than an input; {ALONG_SEQUENCES}")
+    if isinstance(error, RuntimeError) and any(word in reason for word in ("shape", "size", "dtype")):
+        what = "steps" if segment.in_time else "an input"
+        return UserError(f"the model does not take {what} of shape {tuple(x.shape[1:])}, {x.dtype}: {reason}")
+    return error

@@ -1,0 +1,122 @@
+"""Passes over a placed network, all of a plan at once: stacked along the batch, step by step through a segment."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from noisylearn.chips.crossbar import Digital
+from noisylearn.chips.execution.calls import Step, misfit, one_sample_each, step_by_step
+from noisylearn.chips.execution.cuda_graphs import Recorder
+from noisylearn.chips.execution.purity import check_pure, two_samples
+from noisylearn.chips.execution.replay import RecordedSteps
+from noisylearn.chips.execution.stack import StackedForward, joined
+from noisylearn.chips.execution.substitution import substituted
+from noisylearn.chips.interface import Placed
+from noisylearn.chips.readings import Plan, Readings
+from noisylearn.chips.segments import Segment
+from noisylearn.ground.draws import Draws
+from noisylearn.networks.layers import exact_convolutions
+from noisylearn.networks.read_afterwards import parts_of
+
+
+class StackedExecutor:
+    """Runs all passes of a plan over a model at once, stacked along the batch.
+
+    Up to the first weight layer all passes over single samples are the same, so its product is computed once and the
+    passes part there; for models where that is not so (a probe finds out) the input itself is stacked. Along sequences
+    every pass goes its own way from the first step on.
+
+    Args:
+        model: a plain module; its layers' forwards are replaced while passes run.
+        draws: random streams of the noise.
+        others: what runs in the place of the forward of other modules than weight layers.
+        record: of steps along sequences, see `noisylearn.chips.execution.cuda_graphs`; None to run each anew.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        draws: Draws,
+        others: Mapping[nn.Module, Callable[..., Any]] | None = None,
+        record: Recorder | None = None,
+    ) -> None:
+        self._model, self._draws, self._others = model, draws, others or {}
+        self._forks: bool | None = None
+        self._found_pure: set[bool] = set()  # of calls without and with time
+        self._recorded = None if record is None else RecordedSteps(model, record)
+
+    def run(self, placed: Placed, segment: Segment, plan: Plan, purpose: str) -> Readings:
+        """See `noisylearn.chips.interface.Executor`."""
+        try:
+            return self._run(placed, segment, plan, purpose)
+        except (RuntimeError, TypeError) as error:
+            found = misfit(self._model, segment, error)
+            if found is error:
+                raise
+            raise found from error
+
+    def _run(self, placed: Placed, segment: Segment, plan: Plan, purpose: str) -> Readings:
+        if segment.in_time not in self._found_pure:
+            check_pure(self._model, step_by_step if segment.in_time else one_sample_each, segment.inputs[0])
+            self._found_pure.add(segment.in_time)
+        if segment.in_time:
+            return self._along(placed, segment, plan, purpose)
+        if self._forks is None:
+            self._forks = self._probe_fork(placed, segment)
+        return self._once(placed, segment, plan, purpose, self._forks)
+
+    def _once(self, placed: Placed, segment: Segment, plan: Plan, purpose: str, forks: bool) -> Readings:
+        stacks = plan.n_passes > 1 and not forks
+        forward = StackedForward(placed, segment, plan, self._draws, purpose, parted=stacks or plan.n_passes == 1)
+        x = segment.inputs[0]
+        output, _ = self._steps(forward, (x.repeat_interleave(plan.n_passes, 0) if stacks else x).unsqueeze(0), None)
+        return forward.read(output, None)
+
+    def _along(self, placed: Placed, segment: Segment, plan: Plan, purpose: str) -> Readings:
+        begun = partial(StackedForward, placed, segment, plan, self._draws, purpose, parted=True)
+        forward, x = begun(), segment.inputs
+        stacked = x.repeat_interleave(plan.n_passes, 1) if plan.n_passes > 1 else x
+        if self._recorded is None:
+            output, network = self._steps(forward, stacked, segment.start.network)
+        else:
+            output, network = self._recorded.run(self._steps, forward, begun, stacked, segment.start.network)
+        return forward.read(output, network)
+
+    def _steps(self, forward: StackedForward, stacked: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Outputs of all steps, (steps x batch x passes, ...), and the network's state after the last."""
+        step, read = self._asked(forward)
+        outputs: list[Tensor] = []
+        with substituted({**self._others, **forward.executions()}), exact_convolutions(stacked):
+            for x in stacked.unbind():
+                output, state = step(x, state)
+                outputs.append(output)
+                forward.stack.step += 1
+            output = joined(outputs)
+            if read is not None:
+                forward.stack.step, forward.stack.covered = 0, len(stacked)
+                output = read(output)
+        return output, state
+
+    def _asked(self, forward: StackedForward) -> tuple[Step, Callable[[Tensor], Tensor] | None]:
+        """What gives a step, and what is left to do for all steps at once."""
+        if not forward.stack.in_time:
+            return one_sample_each(self._model), None
+        parts = parts_of(self._model) if forward.is_fresh_by_sample else None
+        run, read = parts or (None, None)
+        return step_by_step(self._model, run), read
+
+    def _probe_fork(self, placed: Placed, segment: Segment) -> bool:
+        """Whether passes may part at the first weight layer: both ways must give the same without noise."""
+        digital = {name: Digital(layer.layer) for name, layer in placed.items()}
+        plan = Plan(((False,) * len(placed),) * 3)
+        probe = segment.with_inputs(two_samples(segment.inputs[0]).unsqueeze(0))
+        with torch.no_grad():
+            stacked = self._once(digital, probe, plan, "probe", forks=False).output
+            try:
+                forked = self._once(digital, probe, plan, "probe", forks=True).output
+            except Exception:  # whatever the model says of rows that do not match: stacked, it ran
+                return False
+        return forked.shape == stacked.shape and torch.allclose(forked, stacked, rtol=1e-3, atol=1e-5)

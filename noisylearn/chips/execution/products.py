@@ -1,0 +1,175 @@
+"""Pre-activations of one layer for all passes of a stack: with weights known before, or read from devices."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from noisylearn.chips.execution.noise import node_noise, weight_noise
+from noisylearn.chips.interface import PlacedLayer
+from noisylearn.effects import State
+from noisylearn.ground.draws import Draws
+from noisylearn.networks.layers import WeightLayer, apply_weights, columns_in_a_row
+
+
+@dataclass
+class Stack:
+    """What the layers of one stacked forward share: its shape, and where it is.
+
+    In the stack the passes of a sample are neighbours: rows (steps x batch x passes, ...) are readings by pass as they
+    stand, without a copy.
+
+    Args:
+        n_passes: of the plan.
+        n_steps: of the segment.
+        batch: samples of one step.
+        in_time: whether the network is one in time.
+        parted: whether the passes have gone apart; before that their common part runs once, on (batch, ...).
+        step: the first of the steps that run now.
+        covered: how many steps run at once.
+        last: name of the layer that ran last.
+    """
+
+    n_passes: int
+    n_steps: int
+    batch: int
+    in_time: bool
+    parted: bool
+    step: int = 0
+    covered: int = 1
+    last: str = ""
+
+
+def by_pass(rows: Tensor, n_passes: int) -> Tensor:
+    """Rows (samples x passes, ...) as (passes, samples, ...)."""
+    return rows.reshape(-1, n_passes, *rows.shape[1:]).transpose(0, 1)
+
+
+def as_rows(values: Tensor) -> Tensor:
+    """Values (passes, samples, ...) as rows of a stack, (samples x passes, ...)."""
+    return values.transpose(0, 1).flatten(0, 1)
+
+
+class NodeNoise:
+    """Noise on the pre-activations of one layer, in the passes that have it: drawn for all steps, used step by step.
+
+    Args:
+        perturbed: indices of those passes.
+        trail: of every node effect, what it keeps of the trajectory; carried on in place.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        placed: PlacedLayer,
+        stack: Stack,
+        perturbed: Sequence[int],
+        streams: tuple[Draws, str],
+        trail: list[State],
+    ) -> None:
+        self._name, self._placed, self._stack = name, placed, stack
+        self._perturbed, self._streams = list(perturbed), streams
+        self.trail = trail
+        self.is_silent = not (placed.node_effects and perturbed)
+        self.by_pass: Tensor | None = None
+        self._rows: Tensor | None = None
+        self._of_step: tuple[Tensor, ...] = ()
+
+    def draw(self, like: Tensor, units: torch.Size) -> Tensor:
+        """Noise of all steps as rows, (steps x batch x passes, *units); zero in passes that are not perturbed."""
+        stack, (draws, purpose) = self._stack, self._streams
+        zeros = like.new_zeros(()).expand(stack.n_passes, stack.n_steps, stack.batch, *units)
+        drawn = node_noise(self._placed, self._name, zeros, self._perturbed, draws, purpose, self.trail)
+        self.by_pass = drawn.flatten(1, 2)
+        return as_rows(self.by_pass)
+
+    def hold(self, rows: Tensor) -> None:
+        """Use these rows in the place of a draw of one's own."""
+        self._rows = rows
+
+    def now(self, like: Tensor, units: torch.Size) -> Tensor:
+        """Rows of the steps that run now."""
+        stack = self._stack
+        if not self._of_step:
+            rows = self.draw(like, units) if self._rows is None else self._rows
+            n_rows = stack.covered * stack.batch * stack.n_passes
+            self._of_step = rows.split(n_rows) if len(rows) > n_rows else (rows,)
+        return self._of_step[stack.step]
+
+    def added_to(self, activity: Tensor) -> Tensor:
+        """Pre-activations of the steps that run now, with their noise."""
+        return activity if self.is_silent else activity + self.now(activity, activity.shape[1:])
+
+    def release(self) -> None:
+        """Let go of the rows: what is read of the noise is `by_pass`."""
+        self._rows, self._of_step = None, ()
+
+
+class Product(Protocol):
+    """Pre-activations (samples x passes, ...) of inputs as rows, with the noise of the nodes."""
+
+    def __call__(self, rows: Tensor, noise: NodeNoise) -> Tensor: ...
+
+
+class KnownWeights:
+    """Products with weights that are known before the first step."""
+
+    def __init__(self, layer: WeightLayer, weight: Tensor, bias: Tensor | None, stack: Stack) -> None:
+        self._layer, self._stack = layer, stack
+        self._weight = columns_in_a_row(weight) if stack.n_steps > 1 else weight
+        self._bias = bias
+
+    def __call__(self, rows: Tensor, noise: NodeNoise) -> Tensor:
+        if self._is_one_call(rows) and not noise.is_silent:
+            return torch.addmm(noise.now(rows, self._weight.shape[:1]), rows, self._weight.T)
+        activity = apply_weights(self._layer, self._weight, self._bias, rows)
+        if not self._stack.parted:
+            activity = activity.repeat_interleave(self._stack.n_passes, 0)
+        return noise.added_to(activity)
+
+    def _is_one_call(self, rows: Tensor) -> bool:
+        """Whether one call of torch makes product and noise of a step."""
+        return self._stack.in_time and self._bias is None and self._weight.dim() == 2 and rows.dim() == 2
+
+
+class DeviceReads:
+    """Products that the devices give, with all noise of reading them."""
+
+    def __init__(self, placed: PlacedLayer, stack: Stack, purpose: str) -> None:
+        self._placed, self._stack, self._purpose = placed, stack, purpose
+
+    def __call__(self, rows: Tensor, noise: NodeNoise) -> Tensor:
+        n_passes = self._stack.n_passes
+        inputs = by_pass(rows, n_passes if self._stack.parted else 1)
+        activity = self._placed.read(inputs, n_passes, self._purpose)
+        if activity.shape[0] != n_passes:
+            activity = activity.expand(n_passes, *activity.shape[1:])
+        return noise.added_to(as_rows(self._disturbed(activity, inputs)))
+
+    def _disturbed(self, activity: Tensor, inputs: Tensor) -> Tensor:
+        return activity
+
+
+class NoisyWeights(DeviceReads):
+    """Reads with more noise on the weights, the same for all samples of a pass; keeps that of the last step."""
+
+    def __init__(
+        self, name: str, placed: PlacedLayer, stack: Stack, perturbed: Sequence[int], streams: tuple[Draws, str]
+    ) -> None:
+        super().__init__(placed, stack, streams[1])
+        self._name, self._perturbed, self._draws = name, set(perturbed), streams[0]
+        self.drawn: list[dict[str, Tensor]] = []
+
+    def _disturbed(self, activity: Tensor, inputs: Tensor) -> Tensor:
+        self.drawn, rows = [], []
+        for p, row in enumerate(activity):
+            noise: dict[str, Tensor] = {}
+            if p in self._perturbed:
+                noise = weight_noise(self._placed, self._name, self._draws, self._purpose)
+                x = inputs[min(p, inputs.shape[0] - 1)]
+                row = row + apply_weights(self._placed.layer, noise["weight"], noise.get("bias"), x)
+            self.drawn.append(noise)
+            rows.append(row)
+        return torch.stack(rows)

@@ -1,0 +1,44 @@
+"""Whether a model's output is a function of each sample alone, as comparing passes demands."""
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from noisylearn.chips.execution.calls import Step
+from noisylearn.ground.errors import UserError
+
+
+def unwatched(model: nn.Module) -> nn.Module:
+    """A copy without hooks, so that looking at what a model does is seen by nobody, and leaves no trace in it."""
+    try:
+        twin = copy.deepcopy(model)
+    except RuntimeError:  # of weights that a hook computes, which torch does not copy
+        return model
+    for module in twin.modules():
+        module._forward_hooks.clear()
+        module._forward_pre_hooks.clear()
+    return twin
+
+
+def two_samples(x: Tensor) -> Tensor:
+    """The first two samples; one, twice, where there is no other: alone it would broadcast where more do not."""
+    return x[:2] if len(x) > 1 else torch.cat([x, x])
+
+
+@torch.no_grad()
+def check_pure(model: nn.Module, steps_of: Callable[[nn.Module], Step], x: Tensor) -> None:
+    """Raises UserError for a model whose output is not a function of each sample alone; x is one step, (batch, ...)."""
+    step, probe = steps_of(unwatched(model)), two_samples(x)
+    (found, _), (again, _), (alone, _) = step(probe, None), step(probe, None), step(probe[:1], None)
+    for other, what in (
+        (again, "draws random numbers or keeps a state in its forward"),
+        (alone, "mixes the samples of a batch in its forward"),
+    ):
+        mine = found[: len(other)]
+        if mine.shape != other.shape or not torch.allclose(mine, other, rtol=1e-3, atol=1e-5, equal_nan=True):
+            raise UserError(
+                f"the model {what}, so that passes cannot be compared; noise belongs into the profile, a state into "
+                "forward(x_t, state) -> (y_t, state)"
+            )

@@ -1,0 +1,182 @@
+"""One forward of all passes of a plan at once, stacked along the batch: what runs in the place of the layers."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from noisylearn.chips.execution.products import (
+    DeviceReads,
+    KnownWeights,
+    NodeNoise,
+    NoisyWeights,
+    Product,
+    Stack,
+    by_pass,
+)
+from noisylearn.chips.interface import Placed, PlacedLayer
+from noisylearn.chips.readings import LayerReading, Plan, Readings
+from noisylearn.chips.segments import Segment, Trajectory
+from noisylearn.ground.draws import Draws
+from noisylearn.ground.errors import UserError
+
+Units = Mapping[str, torch.Size]  # of every layer, the shape of a sample's pre-activations
+Ahead = Mapping[str, dict[str, Tensor | None]]  # of every layer, its weight, its bias and the noise of all steps
+Rows = Mapping[str, tuple[Tensor, Tensor]]  # of every layer, its inputs and pre-activations in all steps
+
+
+class StackedForward:
+    """One stacked forward over a segment: executes the layers, and gives what was read of them."""
+
+    def __init__(self, placed: Placed, segment: Segment, plan: Plan, draws: Draws, purpose: str, parted: bool) -> None:
+        self.plan = plan
+        self.stack = Stack(plan.n_passes, segment.n_steps, segment.batch, segment.in_time, parted)
+        self._layers = {}
+        for i, (name, layer) in enumerate(placed.items()):
+            perturbed = [p for p in range(plan.n_passes) if plan.perturbed[p][i]]
+            left = segment.start.noise.get(name) or [{} for _ in layer.node_effects]
+            trail = [dict(state) for state in left]
+            self._layers[name] = _LayerSteps(name, layer, self.stack, perturbed, (draws, purpose), trail)
+
+    @property
+    def is_fresh_by_sample(self) -> bool:
+        """Whether all noise is independent from sample to sample, so that steps may be taken as more of a batch."""
+        return not any(steps.placed.pass_effects for steps in self._layers.values())
+
+    @property
+    def is_known_ahead(self) -> bool:
+        """Whether weights and noise of all steps can be had before the first of them."""
+        return self.is_fresh_by_sample and all(steps.placed.exact() is not None for steps in self._layers.values())
+
+    def executions(self) -> dict[nn.Module, Callable[..., Any]]:
+        """What takes the place of the layers' own forwards."""
+        return {steps.placed.layer: steps for steps in self._layers.values()}
+
+    def units(self) -> Units | None:
+        """Of every layer, the shape of a sample's pre-activations; None where a step did not use one of them."""
+        if not all(steps.is_done for steps in self._layers.values()):
+            return None
+        return {name: steps.units for name, steps in self._layers.items()}
+
+    def ahead(self, units: Units) -> Ahead:
+        """Weight, bias and noise of all steps, by layer."""
+        return {name: steps.ahead(units[name]) for name, steps in self._layers.items()}
+
+    def hold(self, ahead: Ahead) -> None:
+        """Take what `ahead` gave in the place of weights and draws of one's own."""
+        for name, steps in self._layers.items():
+            steps.hold(**ahead[name])
+
+    def rows(self) -> Rows:
+        """Inputs and pre-activations of all steps, (steps x batch x passes, ...), of every layer that ran."""
+        return {name: steps.rows() for name, steps in self._layers.items()}
+
+    def ran(self, rows: Rows, last: str) -> None:
+        """Take what another forward saw as one's own."""
+        self.stack.last = last
+        for name, steps in self._layers.items():
+            steps.ran(*rows[name])
+
+    def read(self, output: Tensor, network: Any) -> Readings:
+        """All readings, after the model gave its outputs, (steps x batch x passes, ...), and its state at the end."""
+        readings = {name: steps.reading() for name, steps in self._layers.items()}
+        noise = {name: steps.noise.trail for name, steps in self._layers.items() if any(steps.noise.trail)}
+        end = Trajectory(network, noise)
+        return Readings(by_pass(output, self.stack.n_passes), readings, self.stack.last, end)
+
+
+class _LayerSteps:
+    """One layer in a stacked forward: executes it, and keeps what was seen of it, step by step."""
+
+    def __init__(
+        self,
+        name: str,
+        placed: PlacedLayer,
+        stack: Stack,
+        perturbed: list[int],
+        streams: tuple[Draws, str],
+        trail: list[dict[str, Tensor]],
+    ) -> None:
+        self.placed = placed
+        self.noise = NodeNoise(name, placed, stack, perturbed, streams, trail)
+        self._name, self._stack = name, stack
+        self._perturbed, self._streams = perturbed, streams
+        self._product: Product | None = None
+        self._inputs: list[Tensor] = []
+        self._activities: list[Tensor] = []
+        self._seen = 1
+        self._done = 0
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        stack = self._stack
+        if self._done > stack.step:
+            raise UserError(f"layer '{self._name}' is used twice in one forward pass; give each use a layer of its own")
+        if self._product is None:
+            self._product = self._chosen_product()
+        if not self._inputs:
+            self._seen = stack.n_passes if stack.parted else 1
+        activity = self._product(inputs, self.noise)
+        stack.parted, stack.last = True, self._name
+        self._done += stack.covered
+        self._inputs.append(inputs)
+        self._activities.append(activity)
+        return activity
+
+    def reading(self) -> LayerReading:
+        """What was seen of all steps, merged along the batch. Raises UserError if a step did not use the layer."""
+        if not self.is_done:
+            raise UserError(f"layer '{self._name}' was not used in the forward pass; remove it from the model")
+        self.noise.release()
+        of_one_step = isinstance(self._product, NoisyWeights) and self._stack.n_steps == 1
+        return LayerReading(
+            self.placed.layer,
+            by_pass(joined(self._inputs), self._seen),
+            by_pass(joined(self._activities), self._stack.n_passes),
+            self.noise.by_pass,
+            self._product.drawn if isinstance(self._product, NoisyWeights) and of_one_step else [],
+            self.placed.node_variance,
+            self.placed.weight_variance,
+        )
+
+    @property
+    def is_done(self) -> bool:
+        return self._done == self._stack.n_steps
+
+    @property
+    def units(self) -> torch.Size:
+        return self._activities[0].shape[1:]
+
+    def ahead(self, units: torch.Size) -> dict[str, Tensor | None]:
+        weight, bias = self.placed.exact() or (None, None)
+        drawn = weight is not None and not self.noise.is_silent
+        noise = self.noise.draw(weight, units) if weight is not None and drawn else None
+        return {"weight": weight, "bias": bias, "noise": noise}
+
+    def hold(self, weight: Tensor | None, bias: Tensor | None, noise: Tensor | None) -> None:
+        assert weight is not None
+        self._product = KnownWeights(self.placed.layer, weight, bias, self._stack)
+        if noise is not None:
+            self.noise.hold(noise)
+
+    def rows(self) -> tuple[Tensor, Tensor]:
+        return joined(self._inputs), joined(self._activities)
+
+    def ran(self, inputs: Tensor, activities: Tensor) -> None:
+        self._inputs, self._activities, self._done = [inputs], [activities], self._stack.n_steps
+        self._seen = self._stack.n_passes
+
+    def _chosen_product(self) -> Product:
+        if self.placed.pass_effects:
+            return NoisyWeights(self._name, self.placed, self._stack, self._perturbed, self._streams)
+        exact = self.placed.exact()
+        if exact is None:
+            return DeviceReads(self.placed, self._stack, self._streams[1])
+        return KnownWeights(self.placed.layer, *exact, self._stack)
+
+
+def joined(steps: list[Tensor]) -> Tensor:
+    """Rows of all steps; the list is emptied, so that none of them is held twice for long."""
+    rows = torch.cat(steps) if len(steps) > 1 else steps[0]
+    steps.clear()
+    return rows

@@ -1,0 +1,57 @@
+"""Other functions in the place of the forward of some modules, for as long as a pass runs."""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+
+Execution = Callable[..., Any]
+_CHANGES = threading.Lock()  # held only while a module gets or loses its substitute
+
+
+class _Substitute:
+    """What a module's `forward` is meanwhile: by thread, the executions that were entered and not left yet."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.own = vars(module).get("forward")
+        self._plain: Execution = self.own or type(module).forward.__get__(module)
+        self.entered: dict[int, list[Execution]] = {}
+
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
+        entered = self.entered.get(threading.get_ident())
+        return (entered[-1] if entered else self._plain)(*inputs, **options)
+
+
+@contextmanager
+def substituted(executions: Mapping[nn.Module, Execution]) -> Iterator[None]:
+    """Let other functions do the forward of some modules, in this thread; hooks of the user's still run around them.
+
+    Passes may be nested, and run in several threads: the innermost of a thread counts, and a thread that runs none sees
+    the module as it is.
+    """
+    thread = threading.get_ident()
+    with _CHANGES:
+        for module, execution in executions.items():
+            substitute = vars(module).get("forward")
+            if not isinstance(substitute, _Substitute):
+                substitute = vars(module)["forward"] = _Substitute(module)
+            substitute.entered.setdefault(thread, []).append(execution)
+    try:
+        yield
+    finally:
+        with _CHANGES:
+            for module in executions:
+                _leave(module, thread)
+
+
+def _leave(module: nn.Module, thread: int) -> None:
+    substitute: _Substitute = vars(module)["forward"]
+    substitute.entered[thread].pop()
+    if not substitute.entered[thread]:
+        del substitute.entered[thread]
+    if not substitute.entered:
+        del vars(module)["forward"]
+        if substitute.own is not None:
+            vars(module)["forward"] = substitute.own

@@ -1,0 +1,131 @@
+"""What the parts of this room, and the rooms above it, ask of each other."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from noisylearn.chips.readings import Plan, Readings
+from noisylearn.chips.segments import Segment
+from noisylearn.effects import Effect, Setting, State
+from noisylearn.ground.draws import Draws
+from noisylearn.networks.layers import WeightLayer
+from noisylearn.profiles import Machine
+
+Memory = dict[str, Any]  # of a rule: a plain tree of tensors
+
+
+class AnyChip(Protocol):
+    """What a rule learns on: a simulated `Chip`, or hardware behind `OwnChip`.
+
+    Args:
+        model: the network on the host; its parameters are what rules change and `program` sends.
+        layers: name -> layer of every layer that owns weights, in order of definition.
+        memories: what rules remember of this chip, by the rule as `Rule.describe` writes it.
+    """
+
+    model: nn.Module
+    layers: dict[str, WeightLayer]
+    memories: dict[str, Memory]
+
+    @property
+    def profile(self) -> Machine: ...
+
+    def passes(self, x: Tensor | Segment, plan: Plan, purpose: str = "pass") -> Readings:
+        """All passes of a plan over samples or a segment, with what the machine shows of them."""
+        ...
+
+    def digital_pass(self, x: Tensor | Segment, on_devices: bool = False) -> Readings:
+        """One pass that autograd can go back through, to the parameters of the model."""
+        ...
+
+    def program(self) -> None:
+        """Bring the model's present parameters onto the chip."""
+        ...
+
+
+class PlacedLayer(Protocol):
+    """A layer as it is executed: on devices, digitally, or in a simulator of one's own.
+
+    Args:
+        layer: the module whose place it takes.
+        setting: what effects may know of the machine.
+        node_effects: noise on the pre-activations, with what its devices hold in `node_memory`.
+        pass_effects: noise on the weights that is the same for all samples of a pass.
+        node_variance: of the injected noise of one unit.
+        weight_variance: of the injected noise of one weight.
+    """
+
+    @property
+    def layer(self) -> WeightLayer: ...
+    @property
+    def setting(self) -> Setting: ...
+    @property
+    def node_effects(self) -> Sequence[Effect]: ...
+    @property
+    def node_memory(self) -> Sequence[State]: ...
+    @property
+    def pass_effects(self) -> Sequence[Effect]: ...
+    @property
+    def node_variance(self) -> float: ...
+    @property
+    def weight_variance(self) -> float: ...
+
+    def read(self, x: Tensor, n_passes: int, purpose: str) -> Tensor:
+        """Pre-activations (n_passes, batch, ...) of inputs (1 or n_passes, batch, ...), node noise apart.
+
+        (1, batch, ...) where every pass gives the same.
+        """
+        ...
+
+    def exact(self) -> tuple[Tensor, Tensor | None] | None:
+        """Weight and bias of this moment, where `read` is their product and nothing else; else None."""
+        ...
+
+
+Placed = Mapping[str, PlacedLayer]
+
+
+class Executor(Protocol):
+    """Runs passes over a model whose layers are placed somewhere."""
+
+    def run(self, placed: Placed, segment: Segment, plan: Plan, purpose: str) -> Readings:
+        """All passes of `plan` over the steps of a segment.
+
+        Args:
+            placed: what takes the place of every layer, by name.
+            segment: inputs on the model's device.
+            plan: which passes have injected noise, and in which layers.
+            purpose: names the random streams, so that looking at a chip draws other numbers than training on it.
+
+        Raises:
+            UserError: the model does not take such inputs.
+        """
+        ...
+
+
+# What makes an executor: of a model, its random streams, and what runs in the place of modules other than its layers.
+ExecutorFactory = Callable[[nn.Module, Draws, Mapping[nn.Module, Callable[..., Any]]], Executor]
+
+
+class Hardware(Protocol):
+    """The interface that a hardware driver must implement, see `noisylearn.OwnChip`."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Mapping[str, tuple[Tensor, Tensor]]]:
+        """One noisy pass over samples x (batch, ...): the output, and by layer its input and its pre-activation."""
+        ...
+
+    def program(self, state: Mapping[str, Tensor]) -> None:
+        """Bring these parameters and buffers of the model, by name as in its state_dict, onto the chip."""
+        ...
+
+
+class SteppingHardware(Hardware, Protocol):
+    """A driver that can also run networks in time."""
+
+    def step(self, x: Tensor, state: Any) -> tuple[Tensor, Mapping[str, tuple[Tensor, Tensor]], Any]:
+        """One noisy step x (batch, ...): output and readings as `forward` gives them, and the state after it.
+
+        state: what this method gave for the step before of the same pass; None where a sequence starts.
+        """
+        ...

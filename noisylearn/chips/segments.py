@@ -1,0 +1,102 @@
+"""What goes through a network in one go: a segment of T >= 1 steps, and the trajectory that leads into it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from noisylearn.effects import State
+from noisylearn.ground.errors import UserError
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """Where the passes of a plan stand between two segments.
+
+    Args:
+        network: state of the network, as its forward(x_t, state) gave it; None at rest.
+        noise: name of a layer -> what every node effect of it keeps of this trajectory.
+    """
+
+    network: Any = None
+    noise: Mapping[str, list[State]] = field(default_factory=dict)
+
+    def detached(self) -> "Trajectory":
+        """The same, cut off from autograd's history."""
+        return Trajectory(detached(self.network), self.noise)
+
+
+START = Trajectory()
+
+
+@dataclass(frozen=True)
+class Segment:
+    """T >= 1 steps of a batch of sequences; single samples are a segment of one step.
+
+    Args:
+        inputs: (time, batch, ...).
+        in_time: whether the network is one in time, forward(x_t, state) -> (y_t, state), which may have T > 1;
+            otherwise it is forward(x) -> y, and T = 1.
+        start: where the passes stand before the first step.
+    """
+
+    inputs: Tensor
+    in_time: bool = False
+    start: Trajectory = START
+
+    @property
+    def n_steps(self) -> int:
+        """T."""
+        return len(self.inputs)
+
+    @property
+    def batch(self) -> int:
+        """Sequences, or samples."""
+        return self.inputs.shape[1]
+
+    def with_inputs(self, inputs: Tensor) -> "Segment":
+        """The same segment with its inputs elsewhere, or of another type."""
+        return Segment(inputs, self.in_time, self.start)
+
+
+def as_segment(x: Tensor | Segment) -> Segment:
+    """Samples (batch, ...) as a segment of one step; a segment as it is.
+
+    Raises:
+        UserError: `x` is no batch of samples, or no sequences.
+    """
+    if isinstance(x, Segment):
+        _check_sequences(x)
+        return x
+    if not isinstance(x, Tensor):
+        raise UserError(f"input of type {type(x).__name__}: give a tensor, for example torch.as_tensor(x)")
+    if x.dim() < 2 or x.shape[0] == 0:
+        raise UserError(f"input of shape {tuple(x.shape)}: give samples as (batch, ...), at least one")
+    return Segment(x.unsqueeze(0))
+
+
+def _check_sequences(segment: Segment) -> None:
+    x = segment.inputs
+    if x.dim() < 3 or 0 in x.shape[:2]:
+        raise UserError(f"input of shape {tuple(x.shape)}: give sequences as (time, batch, features)")
+
+
+def detached(state: Any) -> Any:
+    """A state of a network (tensors in tuples, lists and dicts) cut off from autograd's history.
+
+    Raises:
+        UserError: the state holds something else.
+    """
+    if isinstance(state, Tensor):
+        return state.detach()
+    if isinstance(state, dict):
+        return {key: detached(value) for key, value in state.items()}
+    if isinstance(state, tuple | list):
+        parts = [detached(value) for value in state]
+        return type(state)(*parts) if hasattr(state, "_fields") else type(state)(parts)
+    if state is None or isinstance(state, int | float | str):
+        return state
+    raise UserError(
+        f"a state of type {type(state).__name__} cannot be cut off its past: give tensors, in tuples, lists or dicts"
+    )

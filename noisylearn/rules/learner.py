@@ -1,0 +1,165 @@
+"""A rule at work on a chip: what it remembers, and the steps that it takes."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.utils._pytree import tree_map
+
+from noisylearn.chips.interface import AnyChip, Memory
+from noisylearn.chips.segments import as_segment
+from noisylearn.ground.errors import UserError
+from noisylearn.networks.decorrelation import update_decorrelations
+from noisylearn.networks.neurons import watch_firing
+from noisylearn.profiles import Machine
+from noisylearn.rules.estimate import Estimate
+from noisylearn.rules.guard import check_losses
+from noisylearn.rules.in_time import InTime
+from noisylearn.rules.observation import LossFn, Observation, StepLoss
+from noisylearn.rules.sequences import Sequences, Sum, checked
+
+
+class Learns(Protocol):
+    """What a learner needs of a rule, see `noisylearn.rules.base.Rule`."""
+
+    def init(self, chip: AnyChip) -> Memory: ...
+    def step(self, state: Memory, seen: Observation, layers: list[str]) -> tuple[Estimate, Memory]: ...
+    def check(self, profile: Machine) -> None: ...
+    def describe(self) -> str: ...
+    def in_time(self) -> InTime: ...
+    @property
+    def on_chip(self) -> bool: ...
+
+
+@dataclass
+class Learner:
+    """A rule on a chip, with what it remembers.
+
+    The memory is the chip's: two learners of one rule on one chip share it, two chips never do.
+
+    Args:
+        rule: what learns.
+        chip: what it learns on.
+        norms_before: norm of every layer's weights at the start of a training, by which a runaway is explained.
+        where: step of the training, such as " at step 3 of 10", for the message of a runaway.
+
+    Raises:
+        UserError: the machine does not show what the rule needs.
+    """
+
+    rule: Learns
+    chip: AnyChip
+    norms_before: Mapping[str, float] = field(default_factory=dict)
+    where: str = ""
+
+    def __post_init__(self) -> None:
+        self.rule.check(self.chip.profile)
+
+    @property
+    def state(self) -> Memory:
+        """What the rule remembers: a tree of tensors, for a checkpoint; empty for rules that remember nothing."""
+        kept = self.chip.memories.get(self.rule.describe()) if self.chip.memories else None
+        return self.rule.init(self.chip) if kept is None else kept
+
+    @state.setter
+    def state(self, state: Memory) -> None:
+        if state:
+            device = next(iter(self.chip.layers.values())).weight.device
+            self.chip.memories[self.rule.describe()] = tree_map(lambda leaf: _moved(leaf, device), state)
+        elif self.chip.memories:
+            self.chip.memories.pop(self.rule.describe(), None)
+
+    def estimate(self, x: Tensor, loss_fn: LossFn) -> Tensor:
+        """See `noisylearn.rules.base.Rule.estimate`."""
+        seen = Observation(self.chip, as_segment(x), loss_fn)
+        found, state = self.rule.step(self.state, seen, list(self.chip.layers))
+        check_losses(found.loss, self.chip.layers, self.norms_before, where=self.where)
+        self.state = state
+        fill_gradients(self.chip, found)
+        return found.loss
+
+    def run(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        loss_fn: StepLoss,
+        optimizer: Optimizer | None = None,
+        mask: Tensor | None = None,
+        in_time: bool = True,
+    ) -> Tensor:
+        """See `noisylearn.rules.base.Rule.run`.
+
+        in_time: whether the network is one in time; otherwise the sequences are single samples, (1, batch, ...).
+        """
+        time = self.rule.in_time()
+        sequences = checked(inputs, targets, mask, loss_fn, time, optimizer, in_time)
+        with watch_firing(getattr(self.chip, "neurons", {})):
+            losses = self._along(sequences, optimizer if time.update == "online" else None)
+        return losses.to(sequences.mask.dtype)
+
+    def look(self, *segments: Observation) -> Estimate:
+        """The estimate for consecutive segments, from which nothing learns and of which nothing is remembered."""
+        state, total = self.state, Sum()
+        for seen in segments:
+            estimate, state = self.rule.step(state, seen, list(self.chip.layers))
+            total.add(estimate)
+        return total.take()
+
+    def _along(self, sequences: Sequences, online: Optimizer | None) -> Tensor:
+        """Losses of every step, (steps,); fills `.grad`, or steps the optimizer after every segment that counts."""
+        mask, total, state, layers = sequences.mask, Sum(), self.state, list(self.chip.layers)
+        shares = mask / mask.sum(1, keepdim=True).clamp(min=torch.finfo(mask.dtype).tiny)
+        losses = torch.zeros(len(mask), dtype=torch.float64, device=mask.device)
+        counting, skipping = sequences.counting(), sequences.skipping()
+        for i, (part, seen) in enumerate(sequences.segments(self.chip)):
+            estimate, state = self.rule.step(state, seen, layers)
+            losses[part] = self._checked_losses(seen, shares[part], part.start)
+            if online is None or counting[i]:
+                total.add(estimate, mask[part] != 0 if skipping[i] else None)
+            if online is not None and counting[i]:
+                fill_gradients(self.chip, total.take())
+                online.step()
+                if self.rule.on_chip:
+                    self.chip.program()
+        self.state = state
+        if online is None:
+            fill_gradients(self.chip, total.take())
+        return losses
+
+    def _checked_losses(self, seen: Observation, shares: Tensor, start: int) -> Tensor:
+        """Mean losses of the steps of a segment, (steps,), of the reference."""
+        assert seen.losses is not None
+        losses = (seen.losses[0].reshape(shares.shape) * shares).sum(1)
+        if not math.isfinite(float(losses.sum())):
+            step = start + int((~torch.isfinite(losses)).long().argmax()) + 1
+            at = f" at step {step} of the sequence" if seen.segment.in_time else ""
+            check_losses(losses, self.chip.layers, self.norms_before, at, self.where)
+        return losses
+
+
+def fill_gradients(chip: AnyChip, found: Estimate) -> None:
+    """Fill `.grad` of the model's parameters, and let its decorrelations take a step.
+
+    Raises:
+        UserError: a parameter is computed from others.
+    """
+    for name, gradients in found.gradients.items():
+        for key, gradient in gradients.items():
+            parameter = chip.layers[name]._parameters.get(key)
+            if parameter is None:
+                raise UserError(
+                    f"layer '{name}': its {key} is computed from other parameters (pruning, weight normalisation), "
+                    "which backprop alone can train; make it a plain parameter first, as "
+                    "torch.nn.utils.prune.remove does"
+                )
+            if parameter.requires_grad:
+                parameter.grad = gradient
+    update_decorrelations(chip.model, found.inputs)
+
+
+def _moved(leaf: object, device: torch.device) -> object:
+    return leaf.to(device) if isinstance(leaf, Tensor) else leaf
