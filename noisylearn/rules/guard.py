@@ -25,7 +25,7 @@ def check_losses(
         layers: of the network, by name.
         norms_before: norm of every layer's weights when the training began; empty where it is not known.
         at: step of the sequence, for the message.
-        where: step of the training, for the message.
+        where: step of a training that adds its own remedies, for the message.
 
     Raises:
         RunawayError: a loss is not finite; names the layer that has grown most, or has the largest weights.
@@ -38,7 +38,5 @@ def check_losses(
     most = f"layer '{name}' has the largest weights, of norm {norms[name]:.3g}"
     if norms_before:
         most = f"layer '{name}' has grown most, its weight norm {growth[name]:.3g} times that of the start"
-    raise RunawayError(
-        f"the loss is not finite{at} ({most}){where}: lower the learning rate, if no input, target or output of the "
-        "machine is nan"
-    )
+    remedy = ": lower the learning rate, if no input, target or output of the machine is nan"
+    raise RunawayError(f"the loss is not finite{at} ({most}){where or remedy}")
