@@ -1,5 +1,6 @@
 """Other functions in the place of the forward of some modules, for as long as a pass runs."""
 
+import copy
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,14 +15,18 @@ _CHANGES = threading.Lock()  # held only while a module gets or loses its substi
 class _Substitute:
     """What a module's `forward` is meanwhile: by thread, the executions that were entered and not left yet."""
 
-    def __init__(self, module: nn.Module) -> None:
-        self.own = vars(module).get("forward")
-        self._plain: Execution = self.own or type(module).forward.__get__(module)
+    def __init__(self, module: nn.Module, own: Execution | None) -> None:
+        self._module, self.own = module, own
+        self._plain: Execution = own or type(module).forward.__get__(module)
         self.entered: dict[int, list[Execution]] = {}
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
         entered = self.entered.get(threading.get_ident())
         return (entered[-1] if entered else self._plain)(*inputs, **options)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Substitute":
+        """Of a model that is copied in the middle of a pass: the copy is in none."""
+        return _Substitute(memo[id(self._module)], copy.deepcopy(self.own, memo))
 
 
 @contextmanager
@@ -36,7 +41,7 @@ def substituted(executions: Mapping[nn.Module, Execution]) -> Iterator[None]:
         for module, execution in executions.items():
             substitute = vars(module).get("forward")
             if not isinstance(substitute, _Substitute):
-                substitute = vars(module)["forward"] = _Substitute(module)
+                substitute = vars(module)["forward"] = _Substitute(module, substitute)
             substitute.entered.setdefault(thread, []).append(execution)
     try:
         yield
