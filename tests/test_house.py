@@ -10,7 +10,10 @@ import pytest
 
 import noisylearn
 
+ROOT = Path(__file__).parents[1]
 PACKAGE = Path(noisylearn.__file__).parent
+sys.path.insert(0, str(ROOT / "tools"))
+import house  # noqa: E402
 
 # From the ground up; a module imports only from earlier rooms, or from its own.
 ROOMS = (
@@ -45,21 +48,32 @@ print(faults())
     assert int(result.stdout) < 100, "pages were given back and taken anew"
 
 
-def imported_units(file: Path) -> set[str]:
-    """Names of the package's units (modules or sub-packages) that a file imports anywhere in it."""
-    units = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "noisylearn":
-            parts = node.module.split(".")
-            units |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
-    return units
-
-
 def test_imports_point_one_way() -> None:
-    for file in PACKAGE.rglob("*.py"):
-        unit = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
-        if unit == "__init__":
+    for name, file in house.modules():
+        unit = house.room_of(name)
+        if not unit:
             continue
         assert unit in LEVEL, f"{unit} is in no room yet"
-        for other in imported_units(file) - {unit}:
+        for other in {house.room_of(other) for other in house.imported(file)} - {unit}:
             assert LEVEL[other] < LEVEL[unit], f"{file.relative_to(PACKAGE)} imports {other}"
+
+
+def test_every_module_is_in_a_room_that_says_what_lives_there() -> None:
+    top = {path.name for path in PACKAGE.iterdir() if path.suffix == ".py"}
+    assert top == {"__init__.py", "__main__.py", "version.py"}
+    for room in ROOMS:
+        assert ast.get_docstring(ast.parse((PACKAGE / room / "__init__.py").read_text(encoding="utf-8")))
+
+
+def test_the_map_in_contributing_is_that_of_the_code() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert house.drawn_map() in page, "python tools/house.py map prints it anew"
+
+
+def test_samples_and_sequences_go_one_way() -> None:
+    """What only sequences enter is what goes along them, and a network in time."""
+    estimate, run = house.journeys().values()
+    assert set(run) - set(estimate) == {
+        "rules.sequences", "networks.neurons", "networks.read_afterwards", "networks.recurrent",
+    }  # fmt: skip
+    assert set(estimate) - set(run) <= {"rules.guard"}
