@@ -10,9 +10,9 @@ from noisylearn.cli.output import json_text, print_json, print_table, print_text
 from noisylearn.ground.errors import UserError
 from noisylearn.ground.replace import replace_file
 from noisylearn.papers import PAPERS, STUDIES, study
-from noisylearn.papers.pages import figure_cells, write_pages
-from noisylearn.papers.run import Result, measure, reproduce
-from noisylearn.papers.study import Study
+from noisylearn.papers.harness.pages import figure_cells, write_pages
+from noisylearn.papers.harness.reproduction import Result, measure, reproduce
+from noisylearn.papers.harness.study import Study
 
 SCALES = "smoke (seconds), small (minutes on two cores), large (hours on them; few studies have it) or paper."
 AGAIN = "the same command goes on from what is done"

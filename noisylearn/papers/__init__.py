@@ -6,7 +6,8 @@ A study is a record in a file of its own: what the paper found, what runs at eve
 from collections.abc import Mapping
 
 from noisylearn.ground.errors import unknown_name
-from noisylearn.papers import (
+from noisylearn.papers.harness.study import Paper, Scale, Study
+from noisylearn.papers.studies import (
     anp_alignment,
     anp_cifar10,
     anp_sarcos,
@@ -25,7 +26,6 @@ from noisylearn.papers import (
     stab_scaling,
     stab_teacher_noise,
 )
-from noisylearn.papers.study import Paper, Scale, Study
 
 __all__ = ["PAPERS", "STUDIES", "Paper", "Scale", "Study", "study"]
 

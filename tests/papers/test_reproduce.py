@@ -13,10 +13,10 @@ import pytest
 from noisylearn.experiments.run_file import Tree
 from noisylearn.ground.errors import UserError
 from noisylearn.papers import STUDIES, Study, study
-from noisylearn.papers.pages import figure_cells, paper_page, write_pages
-from noisylearn.papers.run import measure, read_result, reproduce
-from noisylearn.papers.study import Bench, Criterion, Figure, Found, Judgement, Piece, Report
-from noisylearn.papers.trainings import Search, curve, injected, ordered, training
+from noisylearn.papers.harness.pages import figure_cells, paper_page, write_pages
+from noisylearn.papers.harness.reproduction import measure, read_result, reproduce
+from noisylearn.papers.harness.rule_pieces import Search, curve, injected, ordered, training
+from noisylearn.papers.harness.study import Bench, Criterion, Figure, Found, Judgement, Piece, Report
 
 
 def counting(calls: list[str], fails: str = "") -> Study:

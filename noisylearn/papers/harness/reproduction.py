@@ -16,7 +16,7 @@ from noisylearn.experiments.build import check_device, machine
 from noisylearn.experiments.config import chosen_device
 from noisylearn.experiments.run_file import Tree, TreeFile, prepare_folder
 from noisylearn.ground.errors import UserError, unknown_name
-from noisylearn.papers.study import Bench, Found, Judgement, Piece, Report, Scale, Study
+from noisylearn.papers.harness.study import Bench, Found, Judgement, Piece, Report, Scale, Study
 from noisylearn.version import __version__
 
 Progress = Callable[[str, float], None]  # what runs now, and the share of the whole that is done

@@ -14,8 +14,8 @@ from noisylearn.experiments.run_file import Tree
 from noisylearn.ground.draws import Draws
 from noisylearn.ground.errors import RunawayError
 from noisylearn.networks.norms import NeuronNorms
-from noisylearn.papers.study import Bench, Piece, Report
-from noisylearn.papers.trainings import injected
+from noisylearn.papers.harness.rule_pieces import injected
+from noisylearn.papers.harness.study import Bench, Piece, Report
 from noisylearn.rules import BP, NP
 from noisylearn.tasks import linear_teacher
 

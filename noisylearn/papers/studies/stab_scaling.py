@@ -10,10 +10,10 @@ import numpy as np
 from scipy.stats import linregress, t
 
 from noisylearn.experiments.run_file import Tree
-from noisylearn.papers.linear_theory import LinearNetwork, regression_time
-from noisylearn.papers.plots import COLOURS, panels
-from noisylearn.papers.stab_student import Student, student_piece
-from noisylearn.papers.study import Criterion, Figure, Found, Judgement, Piece, Study
+from noisylearn.papers.harness.pictures import COLOURS, panels
+from noisylearn.papers.harness.study import Criterion, Figure, Found, Judgement, Piece, Study
+from noisylearn.papers.studies.shared.linear_student import Student, student_piece
+from noisylearn.papers.studies.shared.linear_theory import LinearNetwork, regression_time
 
 GRID = 10**0.1  # rates are powers of it, the same for all networks
 AROUND = 0.5, 1.6  # times the rate that the theory has for critical (NP) or best (others): what is tried

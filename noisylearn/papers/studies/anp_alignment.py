@@ -18,9 +18,9 @@ from noisylearn.chips.simulated import Chip
 from noisylearn.experiments.run_file import Tree
 from noisylearn.ground.draws import Draws
 from noisylearn.networks.feedforward import Initialisation
-from noisylearn.papers.plots import band, panels, style_of
-from noisylearn.papers.study import Bench, Criterion, Figure, Found, Judgement, Piece, Report, Study
-from noisylearn.papers.trainings import injected
+from noisylearn.papers.harness.pictures import band, panels, style_of
+from noisylearn.papers.harness.rule_pieces import injected
+from noisylearn.papers.harness.study import Bench, Criterion, Figure, Found, Judgement, Piece, Report, Study
 from noisylearn.rules import ANP, BP, INP, NP, Learner, Rule
 from noisylearn.rules.observation import LossFn, Observation
 

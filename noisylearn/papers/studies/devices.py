@@ -12,9 +12,8 @@ from noisylearn.experiments.build import load_data
 from noisylearn.experiments.config import TrainConfig, resolve
 from noisylearn.experiments.run_file import Tree
 from noisylearn.experiments.trainer import Trainer
-from noisylearn.papers.plots import band, bars, panels, style_of
-from noisylearn.papers.study import Bench, Criterion, Figure, Found, Judgement, Piece, Report, Study
-from noisylearn.papers.trainings import (
+from noisylearn.papers.harness.pictures import band, bars, panels, style_of
+from noisylearn.papers.harness.rule_pieces import (
     Search,
     baselines,
     by_rule,
@@ -25,6 +24,7 @@ from noisylearn.papers.trainings import (
     training,
     trivial_accuracies,
 )
+from noisylearn.papers.harness.study import Bench, Criterion, Figure, Found, Judgement, Piece, Report, Study
 from noisylearn.profiles import HardwareProfile, load_profile
 from noisylearn.rules.backprop import Forward
 

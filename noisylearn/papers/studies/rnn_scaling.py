@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from noisylearn.experiments.run_file import Tree
-from noisylearn.papers.plots import panels, style_of
-from noisylearn.papers.rnn_trainings import (
+from noisylearn.papers.harness.pictures import panels, style_of
+from noisylearn.papers.harness.rule_pieces import Search, baselines, mean, spread
+from noisylearn.papers.harness.study import Bench, Criterion, Figure, Found, Judgement, Piece, Report, Study
+from noisylearn.papers.studies.shared.recurrent import (
     AS_PUBLISHED,
     NEAR,
     NODE_RULES,
@@ -21,8 +23,6 @@ from noisylearn.papers.rnn_trainings import (
     name_of,
     within,
 )  # fmt: skip
-from noisylearn.papers.study import Bench, Criterion, Figure, Found, Judgement, Piece, Report, Study
-from noisylearn.papers.trainings import Search, baselines, mean, spread
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from noisylearn.papers.plots import band, bars, panels
-from noisylearn.papers.rnn_copying import Protocol
-from noisylearn.papers.rnn_trainings import AS_PUBLISHED, below, far_above, in_time, log_curve
-from noisylearn.papers.study import Criterion, Figure, Found, Judgement, Piece, Study
-from noisylearn.papers.trainings import Search, by_rule, finals, mean, spread
+from noisylearn.papers.harness.pictures import band, bars, panels
+from noisylearn.papers.harness.rule_pieces import Search, by_rule, finals, mean, spread
+from noisylearn.papers.harness.study import Criterion, Figure, Found, Judgement, Piece, Study
+from noisylearn.papers.studies.rnn_copying import Protocol
+from noisylearn.papers.studies.shared.recurrent import AS_PUBLISHED, below, far_above, in_time, log_curve
 
 LOCAL, CONVENTIONAL, ONE_UPDATE = "NP local, online", "NP sequence", "NP local, one update"
 CREDITS: Mapping[str, Mapping[str, str]] = {

@@ -9,10 +9,10 @@ import torch
 from noisylearn import tasks
 from noisylearn.experiments.config import resolve
 from noisylearn.experiments.trainer import Trainer
-from noisylearn.papers.rnn_copying import Protocol
-from noisylearn.papers.rnn_decorrelation import NO_RATE
-from noisylearn.papers.rnn_trainings import SIGMA, below, far_above, in_time, name_of, within
-from noisylearn.papers.trainings import injected
+from noisylearn.papers.harness.rule_pieces import injected
+from noisylearn.papers.studies.rnn_copying import Protocol
+from noisylearn.papers.studies.rnn_decorrelation import NO_RATE
+from noisylearn.papers.studies.shared.recurrent import SIGMA, below, far_above, in_time, name_of, within
 from noisylearn.tasks.copying import CopyingTask
 
 ERRORS = {

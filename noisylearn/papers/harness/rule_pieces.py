@@ -12,7 +12,7 @@ from noisylearn.experiments.compare import Row, Tuning, compare
 from noisylearn.experiments.config import idle_options, resolve
 from noisylearn.experiments.run_file import Tree
 from noisylearn.experiments.train import OnStep
-from noisylearn.papers.study import Bench, Criterion, Figure, Found, Piece, Report
+from noisylearn.papers.harness.study import Bench, Criterion, Figure, Found, Piece, Report
 from noisylearn.profiles import HardwareProfile, load_profile, parse_profile
 
 

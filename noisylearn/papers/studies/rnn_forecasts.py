@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from noisylearn.papers.plots import band, bars, panels, style_of
-from noisylearn.papers.rnn_trainings import (
+from noisylearn.papers.harness.pictures import band, bars, panels, style_of
+from noisylearn.papers.harness.rule_pieces import Search, baselines, by_rule, mean
+from noisylearn.papers.harness.study import Criterion, Found, Judgement, Piece, Study
+from noisylearn.papers.studies.shared.recurrent import (
     AS_PUBLISHED,
     NODE_RULES,
     OPTIMIZERS,
@@ -24,8 +26,6 @@ from noisylearn.papers.rnn_trainings import (
     name_of,
     within,
 )  # fmt: skip
-from noisylearn.papers.study import Criterion, Found, Judgement, Piece, Study
-from noisylearn.papers.trainings import Search, baselines, by_rule, mean
 
 RULES = (*NODE_RULES, *WEIGHT_RULES, "tbptt1", "dtbptt1", "bptt")
 _FEWER = tuple(rule for rule in RULES if rule not in ("dnp", "dwp", "bptt"))

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from noisylearn.experiments.run_file import Tree
-from noisylearn.papers.linear_theory import LinearNetwork
-from noisylearn.papers.plots import band, panels
-from noisylearn.papers.stab_student import Student, student_piece
-from noisylearn.papers.study import Criterion, Figure, Found, Judgement, Piece, Study
-from noisylearn.papers.trainings import spread
+from noisylearn.papers.harness.pictures import band, panels
+from noisylearn.papers.harness.rule_pieces import spread
+from noisylearn.papers.harness.study import Criterion, Figure, Found, Judgement, Piece, Study
+from noisylearn.papers.studies.shared.linear_student import Student, student_piece
+from noisylearn.papers.studies.shared.linear_theory import LinearNetwork
 
 # Mean error of 3 seeds at some iterations, by Lh and the rate over eta*, of an independent simulation at Lx 100, Ly 10.
 REFERENCE: Mapping[tuple[int, float], Mapping[int, float]] = {

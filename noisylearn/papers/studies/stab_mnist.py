@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from noisylearn.papers.plots import band, panels
-from noisylearn.papers.stab_nonlinear import (
+from noisylearn.papers.harness.pictures import band, panels
+from noisylearn.papers.harness.study import Criterion, Figure, Found, Judgement, Piece, Study
+from noisylearn.papers.studies.shared.relu_learner import (
     NOISY,
     ORDER,
     Learner,
@@ -16,8 +17,7 @@ from noisylearn.papers.stab_nonlinear import (
     learner_piece,
     plot_times,
 )
-from noisylearn.papers.stab_scaling import slope
-from noisylearn.papers.study import Criterion, Figure, Found, Judgement, Piece, Study
+from noisylearn.papers.studies.stab_scaling import slope
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from noisylearn.papers.plots import band, panels, style_of
-from noisylearn.papers.study import Criterion, Figure, Found, Judgement, Piece, Scale, Study
-from noisylearn.papers.trainings import (
+from noisylearn.papers.harness.pictures import band, panels, style_of
+from noisylearn.papers.harness.rule_pieces import (
     Search,
     baselines,
     by_rule,
@@ -24,6 +23,7 @@ from noisylearn.papers.trainings import (
     training,
     trivial_accuracies,
 )  # fmt: skip
+from noisylearn.papers.harness.study import Criterion, Figure, Found, Judgement, Piece, Scale, Study
 
 SIGMA = 1e-3
 FALLEN = 2.0  # points: more than a difference of one seed, less than a loss that matters

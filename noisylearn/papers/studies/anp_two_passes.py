@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from noisylearn.papers.plots import accuracy_and_loss, style_of
-from noisylearn.papers.study import Criterion, Figure, Found, Judgement, Piece, Study
-from noisylearn.papers.trainings import (
+from noisylearn.papers.harness.pictures import accuracy_and_loss, style_of
+from noisylearn.papers.harness.rule_pieces import (
     Search,
     by_rule,
     curve,
@@ -20,6 +19,7 @@ from noisylearn.papers.trainings import (
     training,
     trivial_accuracies,
 )  # fmt: skip
+from noisylearn.papers.harness.study import Criterion, Figure, Found, Judgement, Piece, Study
 
 SIGMA = 1e-3
 RUNS = {f"{rule}, {baseline} baseline": (rule, baseline) for rule in ("danp", "dnp") for baseline in ("clean", "noisy")}

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from noisylearn.papers.plots import band, bars, panels, style_of
-from noisylearn.papers.rnn_trainings import (
+from noisylearn.papers.harness.pictures import band, bars, panels, style_of
+from noisylearn.papers.harness.rule_pieces import Search, finals, mean, spread
+from noisylearn.papers.harness.study import Criterion, Figure, Found, Judgement, Piece, Study
+from noisylearn.papers.studies.shared.recurrent import (
     AS_PUBLISHED,
     NODE_RULES,
     WEIGHT_RULES,
@@ -19,8 +21,6 @@ from noisylearn.papers.rnn_trainings import (
     name_of,
     within,
 )  # fmt: skip
-from noisylearn.papers.study import Criterion, Figure, Found, Judgement, Piece, Study
-from noisylearn.papers.trainings import Search, finals, mean, spread
 from noisylearn.tasks.copying import DELAY, N_FEATURES, N_SYMBOLS
 
 DECORRELATION_RATE = 1e-4  # [RNN] table 2

@@ -6,9 +6,18 @@ from itertools import pairwise
 from pathlib import Path
 
 from noisylearn.networks.feedforward import ConvnetName
-from noisylearn.papers.plots import accuracy_and_loss, style_of
-from noisylearn.papers.study import Figure, Found, Judgement, Piece, Study
-from noisylearn.papers.trainings import by_rule, injected, mean, ordered, peaks, spread, training, trivial_accuracies
+from noisylearn.papers.harness.pictures import accuracy_and_loss, style_of
+from noisylearn.papers.harness.rule_pieces import (
+    by_rule,
+    injected,
+    mean,
+    ordered,
+    peaks,
+    spread,
+    training,
+    trivial_accuracies,
+)
+from noisylearn.papers.harness.study import Figure, Found, Judgement, Piece, Study
 
 # Peak test accuracy in per cent, 200 classes, by rule and number of draws: [ANP] table 4.
 PUBLISHED = {

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from noisylearn.experiments.run_file import Tree
-from noisylearn.papers.plots import band, panels
-from noisylearn.papers.rnn_trainings import AS_PUBLISHED, held_out_error, in_time
-from noisylearn.papers.study import Criterion, Figure, Found, Judgement, Piece, Study
-from noisylearn.papers.trainings import Search, baselines, curve, mean, spread
+from noisylearn.papers.harness.pictures import band, panels
+from noisylearn.papers.harness.rule_pieces import Search, baselines, curve, mean, spread
+from noisylearn.papers.harness.study import Criterion, Figure, Found, Judgement, Piece, Study
+from noisylearn.papers.studies.shared.recurrent import AS_PUBLISHED, held_out_error, in_time
 
 METRIC = "decorrelation_loss_readout"
 PLAIN = "without"

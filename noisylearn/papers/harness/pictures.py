@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from noisylearn.papers.study import Found
-from noisylearn.papers.trainings import curve
+from noisylearn.papers.harness.rule_pieces import curve
+from noisylearn.papers.harness.study import Found
 from noisylearn.report.plots import new_figure, save_figure
 
 if TYPE_CHECKING:

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from noisylearn.papers.plots import band, panels, style_of
-from noisylearn.papers.study import Figure, Found, Judgement, Piece, Study
-from noisylearn.papers.trainings import (
+from noisylearn.papers.harness.pictures import band, panels, style_of
+from noisylearn.papers.harness.rule_pieces import (
     Search,
     baselines,
     by_rule,
@@ -19,6 +18,7 @@ from noisylearn.papers.trainings import (
     spread,
     training,
 )
+from noisylearn.papers.harness.study import Figure, Found, Judgement, Piece, Study
 
 # Test error of the paper, on another split and in units of the torques: for the order alone.
 RULES = ("np", "dnp", "anp", "danp", "bp", "dbp")

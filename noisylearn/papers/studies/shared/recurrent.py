@@ -7,8 +7,18 @@ import numpy as np
 
 from noisylearn.experiments.config import split_label
 from noisylearn.experiments.run_file import Tree
-from noisylearn.papers.study import Criterion, Figure, Found, Piece
-from noisylearn.papers.trainings import Search, baselines, curve, finals, injected, mean, ordered, spread, training
+from noisylearn.papers.harness.rule_pieces import (
+    Search,
+    baselines,
+    curve,
+    finals,
+    injected,
+    mean,
+    ordered,
+    spread,
+    training,
+)
+from noisylearn.papers.harness.study import Criterion, Figure, Found, Piece
 from noisylearn.rules import rule_class
 
 SIGMA = 0.1  # standard deviation of the noise: variance 1e-2, [RNN] appendix B

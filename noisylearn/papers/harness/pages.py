@@ -7,8 +7,8 @@ from noisylearn.experiments.run_file import Tree, prepare_folder
 from noisylearn.ground.errors import UserError
 from noisylearn.ground.replace import replace_file
 from noisylearn.papers import PAPERS, STUDIES
-from noisylearn.papers.run import Result, read_result
-from noisylearn.papers.study import Figure, Found
+from noisylearn.papers.harness.reproduction import Result, read_result
+from noisylearn.papers.harness.study import Figure, Found
 
 
 def write_pages(results: Path, docs: Path) -> list[Path]:

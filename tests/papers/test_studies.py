@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from noisylearn.papers import STUDIES, Study
-from noisylearn.papers.pages import paper_page, read_results
-from noisylearn.papers.run import reproduce
+from noisylearn.papers.harness.pages import paper_page, read_results
+from noisylearn.papers.harness.reproduction import reproduce
 
 NAMES = [study.name for study in STUDIES]
 # What two epochs cannot show: these hold ours against predictors that need no training at all.

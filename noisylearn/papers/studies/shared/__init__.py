@@ -1,0 +1,1 @@
+"""What several studies of one paper share: theory, networks in training, protocols."""
