@@ -11,7 +11,8 @@ from noisylearn.ground.errors import UserError
 from noisylearn.ground.replace import replace_file
 from noisylearn.papers import PAPERS, STUDIES, study
 from noisylearn.papers.harness.pages import figure_cells, write_pages
-from noisylearn.papers.harness.reproduction import Result, measure, reproduce
+from noisylearn.papers.harness.reproduction import measure, reproduce
+from noisylearn.papers.harness.results import Result
 from noisylearn.papers.harness.study import Study
 
 SCALES = "smoke (seconds), small (minutes on two cores), large (hours on them; few studies have it) or paper."

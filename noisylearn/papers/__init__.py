@@ -13,7 +13,8 @@ from noisylearn.papers.studies import (
     anp_sarcos,
     anp_tiny_imagenet,
     anp_two_passes,
-    devices,
+    devices_drift,
+    devices_two_passes,
     rnn_copying,
     rnn_credit,
     rnn_decorrelation,
@@ -74,7 +75,8 @@ _MODULES = (
     stab_sarcos,
     stab_mnist,
     stab_representation,
-    devices,
+    devices_two_passes,
+    devices_drift,
 )
 STUDIES: tuple[Study, ...] = tuple(one for module in _MODULES for one in module.STUDIES)
 

@@ -13,9 +13,12 @@ import pytest
 from noisylearn.experiments.run_file import Tree
 from noisylearn.ground.errors import UserError
 from noisylearn.papers import STUDIES, Study, study
+from noisylearn.papers.harness.criteria import ordered
+from noisylearn.papers.harness.measures import curve
 from noisylearn.papers.harness.pages import figure_cells, paper_page, write_pages
-from noisylearn.papers.harness.reproduction import measure, read_result, reproduce
-from noisylearn.papers.harness.rule_pieces import Search, curve, injected, ordered, training
+from noisylearn.papers.harness.reproduction import measure, reproduce
+from noisylearn.papers.harness.results import read_result
+from noisylearn.papers.harness.rule_pieces import Search, injected, rule_piece
 from noisylearn.papers.harness.study import Bench, Criterion, Figure, Found, Judgement, Piece, Report
 
 
@@ -157,7 +160,7 @@ def test_an_order_that_the_seeds_leave_open_says_so():
 
 def test_a_training_that_runs_away_is_counted(tmp_path):
     options = {"hidden": (8,), "epochs": 1, "batch": 50, "lr": 1e4, "optimizer": "sgd"}
-    piece = training("np", "digits", "np", injected(1e-3), [0, 1], options)
+    piece = rule_piece("np", "digits", "np", injected(1e-3), [0, 1], options)
     found = piece.work(Bench(tmp_path), lambda share: None)
     assert found["stopped"] == 2
     assert curve(found, "held_out_accuracy").size == 0
@@ -167,7 +170,7 @@ def test_a_training_that_runs_away_is_counted(tmp_path):
 def test_a_training_reports_all_of_itself_and_chooses_its_rate(tmp_path):
     shares: list[float] = []
     options = {"hidden": (8,), "epochs": 2, "batch": 100, "baseline": "noisy"}
-    piece = training("bp", "digits", "bp", injected(1e-3), [0, 1], options, Search((1e-4, 1e-2), 1))
+    piece = rule_piece("bp", "digits", "bp", injected(1e-3), [0, 1], options, Search((1e-4, 1e-2), 1))
     found = piece.work(Bench(tmp_path), shares.append)
     assert shares[-1] == pytest.approx(1.0)
     assert shares == sorted(shares)

@@ -12,7 +12,7 @@ from noisylearn.experiments.trainer import Trainer
 from noisylearn.papers.harness.rule_pieces import injected
 from noisylearn.papers.studies.rnn_copying import Protocol
 from noisylearn.papers.studies.rnn_decorrelation import NO_RATE
-from noisylearn.papers.studies.shared.recurrent import SIGMA, below, far_above, in_time, name_of, within
+from noisylearn.papers.studies.shared.recurrent import SIGMA, below, far_above, name_of, recurrent_piece, within
 from noisylearn.tasks.copying import CopyingTask
 
 ERRORS = {
@@ -60,7 +60,7 @@ def test_noise_on_weights_has_the_variance_of_the_paper() -> None:
 
 def test_rules_learn_by_gradient_descent_and_backprop_by_adam() -> None:
     for rule, optimizer in (("danp", "sgd"), ("wp", "sgd"), ("tbptt1", "adam"), ("bptt", "adam")):
-        (config,) = in_time(rule, "mackey-glass", rule, [0], {"hidden": (5,)}).settings["configs"]
+        (config,) = recurrent_piece(rule, "mackey-glass", rule, [0], {"hidden": (5,)}).settings["configs"]
         assert config.get("optimizer", "adam") == optimizer
 
 

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from noisylearn.papers.harness.criteria import slope
 from noisylearn.papers.harness.study import Bench
 from noisylearn.papers.studies.shared.linear_student import Student, student_piece
 from noisylearn.papers.studies.shared.linear_theory import LinearNetwork, regression_time
 from noisylearn.papers.studies.shared.relu_learner import Learner, begin, look
 from noisylearn.papers.studies.stab_dynamics import Run, Size
 from noisylearn.papers.studies.stab_representation import participation_ratio
-from noisylearn.papers.studies.stab_scaling import slope
 
 NETWORK = LinearNetwork(100, 1000, 10)
 

@@ -7,7 +7,7 @@ from noisylearn.experiments.run_file import Tree, prepare_folder
 from noisylearn.ground.errors import UserError
 from noisylearn.ground.replace import replace_file
 from noisylearn.papers import PAPERS, STUDIES
-from noisylearn.papers.harness.reproduction import Result, read_result
+from noisylearn.papers.harness.results import Result, read_result
 from noisylearn.papers.harness.study import Figure, Found
 
 

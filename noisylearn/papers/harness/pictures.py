@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from noisylearn.papers.harness.rule_pieces import curve
+from noisylearn.papers.harness.measures import curve
 from noisylearn.papers.harness.study import Found
 from noisylearn.report.plots import new_figure, save_figure
 

@@ -1,74 +1,22 @@
 """A study from its pieces to its result file, resumable piece by piece."""
 
 import fnmatch
-import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from noisylearn.experiments.build import check_device, machine
 from noisylearn.experiments.config import chosen_device
-from noisylearn.experiments.run_file import Tree, TreeFile, prepare_folder
+from noisylearn.experiments.run_file import Tree, prepare_folder
 from noisylearn.ground.errors import UserError, unknown_name
-from noisylearn.papers.harness.study import Bench, Found, Judgement, Piece, Report, Scale, Study
+from noisylearn.papers.harness.results import PieceFile, Result, ResultFile, identity_of
+from noisylearn.papers.harness.study import Bench, Piece, Report, Scale, Study
 from noisylearn.version import __version__
 
 Progress = Callable[[str, float], None]  # what runs now, and the share of the whole that is done
-
-
-class PieceFile(TreeFile):
-    """What one piece of a study found."""
-
-    what, mend = "file of a part of a study", "remove it to measure that part anew"
-
-    def missing(self, tree: Tree) -> set[str]:
-        return {"identity", "found", "wall_s"} - set(tree)
-
-
-class ResultFile(TreeFile):
-    """What a study found at one scale."""
-
-    what, mend = "result file", "remove it to make it anew"
-    compresses = True
-
-    def missing(self, tree: Tree) -> set[str]:
-        return {"study", "scale", "seeds", "identity", "found", "wall_s", "machine"} - set(tree)
-
-
-@dataclass(frozen=True)
-class Result:
-    """A study at one scale, as kept in its file: what its pieces found, and the circumstances."""
-
-    study: Study
-    scale: Scale
-    facts: Tree
-
-    @property
-    def found(self) -> Found:
-        return self.facts["found"]
-
-    @cached_property
-    def judgement(self) -> Judgement:
-        return self.study.judge(self.study.sizes[self.scale], self.found)
-
-    @property
-    def is_current(self) -> bool:
-        """Whether the study still asks for exactly what was run."""
-        pieces = self.study.pieces(self.study.sizes[self.scale], range(int(self.facts["seeds"])))
-        return self.facts["identity"] == _identity([piece.settings for piece in pieces])
-
-    @property
-    def command(self) -> str:
-        return f"noisylearn reproduce {self.study.name} --scale {self.scale} --seeds {int(self.facts['seeds'])}"
-
-    def plot(self, file: Path) -> None:
-        self.study.plot(self.study.sizes[self.scale], self.found, file)
 
 
 def reproduce(
@@ -96,7 +44,7 @@ def reproduce(
         "study": study.name,
         "scale": scale,
         "seeds": number,
-        "identity": _identity([piece.settings for piece in pieces]),
+        "identity": identity_of([piece.settings for piece in pieces]),
         "versions": json.dumps({"noisylearn": __version__, "torch": torch.__version__}),
         "machine": machine(bench.device),
         "wall_s": sum(tree["wall_s"] for tree in measured.values()),
@@ -183,7 +131,7 @@ def _file(study: Study, piece: Piece, bench: Bench, folder: Path) -> PieceFile:
 
 
 def _identity_on(piece: Piece, bench: Bench) -> str:
-    return _identity([piece.settings, bench.device, __version__, torch.__version__])
+    return identity_of([piece.settings, bench.device, __version__, torch.__version__])
 
 
 def _measured(study: Study, piece: Piece, bench: Bench, folder: Path, report: Report) -> Tree:
@@ -200,18 +148,3 @@ def _measured(study: Study, piece: Piece, bench: Bench, folder: Path, report: Re
     found = piece.work(bench, report)
     file.write({"identity": identity, "found": found, "wall_s": found.pop("wall_s", time.monotonic() - started)})
     return file.read()
-
-
-def read_result(path: Path, studies: Sequence[Study]) -> Result:
-    """A result from its file. Raises UserError for a damaged one, or one of an unknown study."""
-    facts = ResultFile(path).read()
-    study = next((study for study in studies if study.name == facts["study"]), None)
-    if study is None or facts["scale"] not in study.sizes:
-        raise UserError(
-            f"result file {path}: of study {facts['study']}, scale {facts['scale']}, which there is none of"
-        )
-    return Result(study, facts["scale"], facts)
-
-
-def _identity(settings: Any) -> str:
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]

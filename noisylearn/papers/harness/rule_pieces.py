@@ -1,8 +1,7 @@
 """Studies whose pieces are trainings: one rule on one profile, over seeds, perhaps after a search for its rate."""
 
-import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,7 +11,7 @@ from noisylearn.experiments.compare import Row, Tuning, compare
 from noisylearn.experiments.config import idle_options, resolve
 from noisylearn.experiments.run_file import Tree
 from noisylearn.experiments.train import OnStep
-from noisylearn.papers.harness.study import Bench, Criterion, Figure, Found, Piece, Report
+from noisylearn.papers.harness.study import Bench, Piece, Report
 from noisylearn.profiles import HardwareProfile, load_profile, parse_profile
 
 
@@ -23,9 +22,6 @@ def injected(sigma: float, into: Literal["node", "weight"] = "node") -> Hardware
     return parse_profile(text.replace("sigma = 1e-3", f"sigma = {sigma:g}"))
 
 
-UNDECIDED = 2.0  # standard errors of a difference of means, below which the seeds leave an order open
-
-
 @dataclass(frozen=True)
 class Search:
     """Learning rates of which every rule tries all, with the first seed, on the validation part."""
@@ -34,7 +30,7 @@ class Search:
     epochs: int | None = None
 
 
-def training(
+def rule_piece(
     name: str,
     task: str,
     rule: str,
@@ -109,68 +105,3 @@ def _summary(row: Row) -> Tree:
         "baselines": dict(row.runs[0]["baselines"]) if row.runs else {},
         "wall_s": float(sum(run["wall_s"] for run in row.runs)),
     }
-
-
-def curve(tree: Tree, metric: str) -> np.ndarray:
-    """(seeds, epochs) of a metric; without any row where every run ran away."""
-    return tree["curves"].get(metric, np.empty((0, 0)))
-
-
-def peaks(tree: Tree, metric: str) -> np.ndarray:
-    """Highest value of a curve, of every seed."""
-    values = curve(tree, metric)
-    return values.max(1) if values.size else np.array([])
-
-
-def finals(tree: Tree, metric: str, epochs: int = 1) -> np.ndarray:
-    """Mean of the last epochs of a curve, of every seed."""
-    values = curve(tree, metric)
-    return values[:, -epochs:].mean(1) if values.size else np.array([])
-
-
-def ordered(
-    better: str,
-    worse: str,
-    values: Mapping[str, np.ndarray],
-    higher: bool = True,
-    called: Callable[[str], str] = str,
-) -> Criterion:
-    """That the mean of one rule lies beyond that of another. Where all runs ran away, it loses.
-
-    What was measured says so where several seeds of both leave the order open: means less than two standard errors of
-    their difference apart.
-    called: what a rule is called in the statement.
-    """
-    a, b = (mean(values[name]) for name in (better, worse))
-    holds = not math.isnan(a) and (math.isnan(b) or (a > b if higher else a < b))
-    shown = ["every run ran away" if math.isnan(value) else f"{value:.3g}" for value in (a, b)]
-    measured = " against ".join(shown)
-    variances = [values[name].var(ddof=1) / len(values[name]) for name in (better, worse) if len(values[name]) > 1]
-    if len(variances) == 2 and abs(a - b) < UNDECIDED * math.sqrt(sum(variances)):
-        measured += ", within the noise of the seeds"
-    return Criterion(f"{called(better)} {'above' if higher else 'below'} {called(worse)}", measured, holds)
-
-
-def spread(values: np.ndarray) -> float | None:
-    """Standard deviation over the seeds, where there are several."""
-    return float(values.std(ddof=1)) if len(values) > 1 else None
-
-
-def mean(values: np.ndarray) -> float:
-    """Mean over the seeds; nan where every run ran away."""
-    return float(values.mean()) if len(values) else math.nan
-
-
-def trivial_accuracies(found: Found) -> list[Figure]:
-    """Accuracies of trivial predictors, in per cent."""
-    return [Figure(f"{name} (trivial baseline): accuracy (%)", 100 * value) for name, value in baselines(found).items()]
-
-
-def baselines(found: Found) -> Mapping[str, float]:
-    """Scores of trivial predictors, from the first rule of which a seed finished."""
-    return next((tree["baselines"] for tree in found.values() if tree["baselines"]), {})
-
-
-def by_rule(found: Found, measure: Any) -> dict[str, np.ndarray]:
-    """A measure of every piece, by its name."""
-    return {name: measure(tree) for name, tree in found.items()}

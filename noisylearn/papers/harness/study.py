@@ -36,6 +36,11 @@ class Piece:
     cost: float = 1.0
 
 
+def part_of(report: Report, index: int, number: int) -> Report:
+    """What tells `report` the share of the whole, from inside part `index` of `number` equal ones."""
+    return lambda share: report((index + share) / number)
+
+
 @dataclass(frozen=True)
 class Figure:
     """A number of ours, with its standard deviation over the seeds, beside the published one where there is one."""

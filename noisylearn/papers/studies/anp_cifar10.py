@@ -8,21 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from noisylearn.papers.harness.pictures import band, panels, style_of
-from noisylearn.papers.harness.rule_pieces import (
-    Search,
+from noisylearn.papers.harness.criteria import ordered
+from noisylearn.papers.harness.measures import (
     baselines,
-    by_rule,
+    by_piece,
     curve,
     finals,
-    injected,
     mean,
-    ordered,
     peaks,
     spread,
-    training,
     trivial_accuracies,
-)  # fmt: skip
+)
+from noisylearn.papers.harness.pictures import band, panels, style_of
+from noisylearn.papers.harness.rule_pieces import Search, injected, rule_piece
 from noisylearn.papers.harness.study import Criterion, Figure, Found, Judgement, Piece, Scale, Study
 
 SIGMA = 1e-3
@@ -88,7 +86,7 @@ def _training(size: Size, network: str, rule: str, seeds: Sequence[int]) -> Piec
         "schedule": size.schedule,
         "lr": size.lr or size.of_published * PUBLISHED_RATES[network][rule],
     }
-    return training(f"{network} {rule}", size.task, rule, injected(SIGMA), seeds, options, size.search, _cost(rule))
+    return rule_piece(f"{network} {rule}", size.task, rule, injected(SIGMA), seeds, options, size.search, _cost(rule))
 
 
 def _cost(rule: str) -> float:
@@ -97,7 +95,7 @@ def _cost(rule: str) -> float:
 
 def judge(orders: Orders, size: Size, found: Found) -> Judgement:
     """Figures and orderings of every network."""
-    accuracies = by_rule(found, lambda tree: 100 * peaks(tree, "held_out_accuracy"))
+    accuracies = by_piece(found, lambda tree: 100 * peaks(tree, "held_out_accuracy"))
     figures = [
         Figure(
             f"{network}, {rule}: peak test accuracy (%)", mean(accuracies[f"{network} {rule}"]),
@@ -105,7 +103,7 @@ def judge(orders: Orders, size: Size, found: Found) -> Judgement:
         )
         for network in size.networks for rule in size.rules_of(network)
     ]  # fmt: skip
-    ends = by_rule(found, lambda tree: 100 * finals(tree, "held_out_accuracy"))
+    ends = by_piece(found, lambda tree: 100 * finals(tree, "held_out_accuracy"))
     figures += [
         Figure(f"{name}: test accuracy at the end, below its peak (%)", mean(values))
         for name, values in ends.items()

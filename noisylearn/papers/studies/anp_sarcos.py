@@ -5,19 +5,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from noisylearn.papers.harness.criteria import ordered
+from noisylearn.papers.harness.measures import baselines, by_piece, curve, finals, mean, spread
 from noisylearn.papers.harness.pictures import band, panels, style_of
-from noisylearn.papers.harness.rule_pieces import (
-    Search,
-    baselines,
-    by_rule,
-    curve,
-    finals,
-    injected,
-    mean,
-    ordered,
-    spread,
-    training,
-)
+from noisylearn.papers.harness.rule_pieces import Search, injected, rule_piece
 from noisylearn.papers.harness.study import Figure, Found, Judgement, Piece, Study
 
 # Test error of the paper, on another split and in units of the torques: for the order alone.
@@ -40,7 +31,7 @@ def pieces(size: Size, seeds: Sequence[int]) -> list[Piece]:
     common = {"hidden": (32, 32), "epochs": size.epochs, "batch": size.batch, "schedule": "constant"}
     common |= {"baseline": "clean", "initialisation": "glorot"}
     return [
-        training(
+        rule_piece(
             rule, size.task, rule, injected(1e-3), seeds,
             {**common, "decorrelation_rate": size.decorrelation_rates.get(rule, 0.0) or None}, size.search,
         )
@@ -49,7 +40,7 @@ def pieces(size: Size, seeds: Sequence[int]) -> list[Piece]:
 
 
 def judge(size: Size, found: Found) -> Judgement:
-    errors = by_rule(found, partial(finals, metric="held_out_mse", epochs=LAST))
+    errors = by_piece(found, partial(finals, metric="held_out_mse", epochs=LAST))
     figures = [Figure(f"{rule}: test MSE", mean(values), None, spread(values)) for rule, values in errors.items()]
     figures += [Figure(f"{name} (trivial baseline): test MSE", value) for name, value in baselines(found).items()]
     orders = [(better, worse) for better, worse in ORDER if {better, worse} <= set(size.rules)]

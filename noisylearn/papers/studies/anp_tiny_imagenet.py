@@ -6,17 +6,10 @@ from itertools import pairwise
 from pathlib import Path
 
 from noisylearn.networks.feedforward import ConvnetName
+from noisylearn.papers.harness.criteria import ordered
+from noisylearn.papers.harness.measures import by_piece, mean, peaks, spread, trivial_accuracies
 from noisylearn.papers.harness.pictures import accuracy_and_loss, style_of
-from noisylearn.papers.harness.rule_pieces import (
-    by_rule,
-    injected,
-    mean,
-    ordered,
-    peaks,
-    spread,
-    training,
-    trivial_accuracies,
-)
+from noisylearn.papers.harness.rule_pieces import injected, rule_piece
 from noisylearn.papers.harness.study import Figure, Found, Judgement, Piece, Study
 
 # Peak test accuracy in per cent, 200 classes, by rule and number of draws: [ANP] table 4.
@@ -57,11 +50,11 @@ def _training(size: Size, run: str, seeds: Sequence[int]) -> Piece:
         "lr": size.lr if rule != "bp" else 1e-4 if size.is_published else 1e-3,
     }  # fmt: skip
     cost = (1.0 + int(draws or 0)) * (5.0 if rule == "dinp" else 1.0)
-    return training(run, size.task, rule, injected(1e-3), seeds, options, cost=cost)
+    return rule_piece(run, size.task, rule, injected(1e-3), seeds, options, cost=cost)
 
 
 def judge(size: Size, found: Found) -> Judgement:
-    accuracies = by_rule(found, lambda tree: 100 * peaks(tree, "held_out_accuracy"))
+    accuracies = by_piece(found, lambda tree: 100 * peaks(tree, "held_out_accuracy"))
     figures = [
         Figure(f"{run}: peak test accuracy (%)", mean(values), _published(size, run), spread(values))
         for run, values in accuracies.items()

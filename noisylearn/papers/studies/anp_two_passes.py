@@ -6,19 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from noisylearn.papers.harness.criteria import ordered
+from noisylearn.papers.harness.measures import by_piece, curve, mean, peaks, spread, trivial_accuracies
 from noisylearn.papers.harness.pictures import accuracy_and_loss, style_of
-from noisylearn.papers.harness.rule_pieces import (
-    Search,
-    by_rule,
-    curve,
-    injected,
-    mean,
-    ordered,
-    peaks,
-    spread,
-    training,
-    trivial_accuracies,
-)  # fmt: skip
+from noisylearn.papers.harness.rule_pieces import Search, injected, rule_piece
 from noisylearn.papers.harness.study import Criterion, Figure, Found, Judgement, Piece, Study
 
 SIGMA = 1e-3
@@ -51,14 +42,14 @@ def pieces(size: Size, seeds: Sequence[int]) -> list[Piece]:
         "lr": size.lr, "decorrelation_rate": size.decorrelation_rate, "initialisation": "glorot",
     }  # fmt: skip
     return [
-        training(name, size.task, rule, injected(SIGMA), seeds, {**options, "baseline": baseline}, size.search)
+        rule_piece(name, size.task, rule, injected(SIGMA), seeds, {**options, "baseline": baseline}, size.search)
         for name, (rule, baseline) in RUNS.items()
     ]
 
 
 def judge(size: Size, found: Found) -> Judgement:
-    accuracies = by_rule(found, lambda tree: 100 * peaks(tree, "held_out_accuracy"))
-    declines = by_rule(found, _decline)
+    accuracies = by_piece(found, lambda tree: 100 * peaks(tree, "held_out_accuracy"))
+    declines = by_piece(found, _decline)
     figures = [
         Figure(f"{name}: peak test accuracy (%)", mean(values), None, spread(values))
         for name, values in accuracies.items()

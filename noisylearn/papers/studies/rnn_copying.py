@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from noisylearn.papers.harness.measures import finals, mean, spread
 from noisylearn.papers.harness.pictures import band, bars, panels, style_of
-from noisylearn.papers.harness.rule_pieces import Search, finals, mean, spread
+from noisylearn.papers.harness.rule_pieces import Search
 from noisylearn.papers.harness.study import Criterion, Figure, Found, Judgement, Piece, Study
 from noisylearn.papers.studies.shared.recurrent import (
     AS_PUBLISHED,
@@ -16,11 +17,11 @@ from noisylearn.papers.studies.shared.recurrent import (
     WEIGHT_RULES,
     below,
     far_above,
-    in_time,
     log_curve,
     name_of,
+    recurrent_piece,
     within,
-)  # fmt: skip
+)
 from noisylearn.tasks.copying import DELAY, N_FEATURES, N_SYMBOLS
 
 DECORRELATION_RATE = 1e-4  # [RNN] table 2
@@ -62,7 +63,7 @@ class Size:
 
 def pieces(size: Size, seeds: Sequence[int]) -> list[Piece]:
     return [
-        in_time(f"{key} {rule}", at.task, rule, seeds, at.options(size.units), at.search)
+        recurrent_piece(f"{key} {rule}", at.task, rule, seeds, at.options(size.units), at.search)
         for key, at in size.protocols.items()
         for rule in at.rules
     ]

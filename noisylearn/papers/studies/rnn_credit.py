@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from noisylearn.papers.harness.measures import by_piece, finals, mean, spread
 from noisylearn.papers.harness.pictures import band, bars, panels
-from noisylearn.papers.harness.rule_pieces import Search, by_rule, finals, mean, spread
+from noisylearn.papers.harness.rule_pieces import Search
 from noisylearn.papers.harness.study import Criterion, Figure, Found, Judgement, Piece, Study
 from noisylearn.papers.studies.rnn_copying import Protocol
-from noisylearn.papers.studies.shared.recurrent import AS_PUBLISHED, below, far_above, in_time, log_curve
+from noisylearn.papers.studies.shared.recurrent import AS_PUBLISHED, below, far_above, log_curve, recurrent_piece
 
 LOCAL, CONVENTIONAL, ONE_UPDATE = "NP local, online", "NP sequence", "NP local, one update"
 CREDITS: Mapping[str, Mapping[str, str]] = {
@@ -31,11 +32,13 @@ class Size:
 def pieces(size: Size, seeds: Sequence[int]) -> list[Piece]:
     at = size.protocol
     options = at.options(size.units)
-    return [in_time(name, at.task, "np", seeds, options | dict(CREDITS[name]), at.search) for name in size.credits]
+    return [
+        recurrent_piece(name, at.task, "np", seeds, options | dict(CREDITS[name]), at.search) for name in size.credits
+    ]
 
 
 def judge(size: Size, found: Found) -> Judgement:
-    losses = by_rule(found, lambda tree: finals(tree, "train_loss", size.protocol.last))
+    losses = by_piece(found, lambda tree: finals(tree, "train_loss", size.protocol.last))
     figures = []
     for name, values in losses.items():
         figures += [Figure(f"{name}: training mse", mean(values), sd=spread(values))] if len(values) else []
@@ -58,7 +61,7 @@ def plot(size: Size, found: Found, file: Path) -> None:
             band(curves, log_curve(tree, "train_loss"), name)
         curves.axhline(at.memoryless, color="black", linestyle=":", linewidth=1, label="best guess without memory")
         curves.set(xlabel="epoch", ylabel="mean squared error, training", yscale="log")
-        bars(final, by_rule(found, lambda tree: finals(tree, "train_loss", at.last)))
+        bars(final, by_piece(found, lambda tree: finals(tree, "train_loss", at.last)))
         final.set(ylabel="mean squared error, training")
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from noisylearn.experiments.run_file import Tree
+from noisylearn.papers.harness.measures import baselines, curve, mean, spread
 from noisylearn.papers.harness.pictures import band, panels
-from noisylearn.papers.harness.rule_pieces import Search, baselines, curve, mean, spread
+from noisylearn.papers.harness.rule_pieces import Search
 from noisylearn.papers.harness.study import Criterion, Figure, Found, Judgement, Piece, Study
-from noisylearn.papers.studies.shared.recurrent import AS_PUBLISHED, held_out_error, in_time
+from noisylearn.papers.studies.shared.recurrent import AS_PUBLISHED, held_out_error, recurrent_piece
 
 METRIC = "decorrelation_loss_readout"
 PLAIN = "without"
@@ -36,7 +37,7 @@ def pieces(size: Size, seeds: Sequence[int]) -> list[Piece]:
     shared = {"hidden": (size.units,), "batch": size.batch, "epochs": size.epochs, "seq_len": size.seq_len}
     rates = {PLAIN: NO_RATE} | {f"{rate:g}": rate for rate in size.rates}
     return [
-        in_time(name, size.task, "danp", seeds, shared | {"decorrelation_rate": rate}, size.search)
+        recurrent_piece(name, size.task, "danp", seeds, shared | {"decorrelation_rate": rate}, size.search)
         for name, rate in rates.items()
     ]
 

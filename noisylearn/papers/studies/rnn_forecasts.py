@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from noisylearn.papers.harness.measures import baselines, by_piece, mean
 from noisylearn.papers.harness.pictures import band, bars, panels, style_of
-from noisylearn.papers.harness.rule_pieces import Search, baselines, by_rule, mean
+from noisylearn.papers.harness.rule_pieces import Search
 from noisylearn.papers.harness.study import Criterion, Found, Judgement, Piece, Study
 from noisylearn.papers.studies.shared.recurrent import (
     AS_PUBLISHED,
@@ -21,11 +22,11 @@ from noisylearn.papers.studies.shared.recurrent import (
     error_figures,
     far_above,
     held_out_error,
-    in_time,
     log_curve,
     name_of,
+    recurrent_piece,
     within,
-)  # fmt: skip
+)
 
 RULES = (*NODE_RULES, *WEIGHT_RULES, "tbptt1", "dtbptt1", "bptt")
 _FEWER = tuple(rule for rule in RULES if rule not in ("dnp", "dwp", "bptt"))
@@ -65,7 +66,7 @@ def pieces(size: Size, seeds: Sequence[int]) -> list[Piece]:
     }
     shared |= {"decorrelation_rate": size.decorrelation_rate, "lr": size.rate}
     return [
-        in_time(
+        recurrent_piece(
             rule, size.task, rule, seeds, shared | (size.of_bptt if rule == "bptt" else {}), size.search, size.sigma
         )
         for rule in size.rules
@@ -74,7 +75,7 @@ def pieces(size: Size, seeds: Sequence[int]) -> list[Piece]:
 
 def judge(of_backprop: str, size: Size, found: Found) -> Judgement:
     """of_backprop: what decorrelation does to backprop in the paper, "nothing" or "worse"."""
-    errors = by_rule(found, held_out_error(size.last))
+    errors = by_piece(found, held_out_error(size.last))
     orders = (("anp", "np"), ("anp", "wp"), ("danp", "dnp"), ("danp", "dwp"), ("danp", "anp"))
     criteria = [below(a, b, errors) for a, b in orders if {a, b} <= set(size.rules)]
     if "tbptt1" in size.rules:
@@ -100,7 +101,7 @@ def _useful(error: float, trivial: Mapping[str, float]) -> list[Criterion]:
 
 
 def plot(size: Size, found: Found, file: Path) -> None:
-    errors = by_rule(found, held_out_error(size.last))
+    errors = by_piece(found, held_out_error(size.last))
     with panels(file, [f"{size.task}: test", f"{size.task}: training", "last epochs, test"]) as (test, train, final):
         for ax, metric in ((test, "held_out_mse"), (train, "train_loss")):
             for rule in size.rules:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from noisylearn.experiments.run_file import Tree
+from noisylearn.papers.harness.measures import baselines, mean, spread
 from noisylearn.papers.harness.pictures import panels, style_of
-from noisylearn.papers.harness.rule_pieces import Search, baselines, mean, spread
+from noisylearn.papers.harness.rule_pieces import Search
 from noisylearn.papers.harness.study import Bench, Criterion, Figure, Found, Judgement, Piece, Report, Study
 from noisylearn.papers.studies.shared.recurrent import (
     AS_PUBLISHED,
@@ -19,10 +20,10 @@ from noisylearn.papers.studies.shared.recurrent import (
     WEIGHT_RULES,
     below,
     held_out_error,
-    in_time,
     name_of,
+    recurrent_piece,
     within,
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def _over_units(size: Size, rule: str, seeds: Sequence[int]) -> Piece:
 
     def one(units: int, lr: float | None = None) -> Piece:
         search = size.search if lr is None else None
-        return in_time(f"{units}", size.task, rule, seeds, shared | {"hidden": (units,), "lr": lr}, search)
+        return recurrent_piece(f"{units}", size.task, rule, seeds, shared | {"hidden": (units,), "lr": lr}, search)
 
     tuned = one(size.tuned_at)
     others = [units for units in size.units if units != size.tuned_at]

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from noisylearn.experiments.run_file import Tree
+from noisylearn.papers.harness.measures import spread
 from noisylearn.papers.harness.pictures import band, panels
-from noisylearn.papers.harness.rule_pieces import spread
 from noisylearn.papers.harness.study import Criterion, Figure, Found, Judgement, Piece, Study
 from noisylearn.papers.studies.shared.linear_student import Student, student_piece
 from noisylearn.papers.studies.shared.linear_theory import LinearNetwork

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from noisylearn.papers.harness.criteria import slope
 from noisylearn.papers.harness.pictures import band, panels
 from noisylearn.papers.harness.study import Criterion, Figure, Found, Judgement, Piece, Study
 from noisylearn.papers.studies.shared.relu_learner import (
@@ -17,7 +18,6 @@ from noisylearn.papers.studies.shared.relu_learner import (
     learner_piece,
     plot_times,
 )
-from noisylearn.papers.studies.stab_scaling import slope
 
 
 @dataclass(frozen=True)

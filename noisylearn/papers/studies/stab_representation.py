@@ -10,10 +10,9 @@ import torch
 
 from noisylearn.experiments.run_file import Tree
 from noisylearn.experiments.trainer import Trainer
+from noisylearn.papers.harness.measures import spread
 from noisylearn.papers.harness.pictures import COLOURS, bars, panels
-from noisylearn.papers.harness.rule_pieces import spread
-from noisylearn.papers.harness.study import Bench, Criterion, Figure, Found, Judgement, Piece, Report, Study
-from noisylearn.papers.studies.shared.linear_student import part_of
+from noisylearn.papers.harness.study import Bench, Criterion, Figure, Found, Judgement, Piece, Report, Study, part_of
 from noisylearn.papers.studies.shared.relu_learner import FIXED, Learner, begin, learn
 
 EQUAL = 0.03  # of the accuracies, beyond what one look between two targets may miss

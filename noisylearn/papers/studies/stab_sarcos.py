@@ -16,9 +16,9 @@ from noisylearn.chips.segments import as_segment
 from noisylearn.experiments.run_file import Tree
 from noisylearn.experiments.trainer import Trainer
 from noisylearn.ground.draws import Draws
+from noisylearn.papers.harness.criteria import slope
 from noisylearn.papers.harness.pictures import band, panels
-from noisylearn.papers.harness.study import Bench, Criterion, Figure, Found, Judgement, Piece, Report, Study
-from noisylearn.papers.studies.shared.linear_student import part_of
+from noisylearn.papers.harness.study import Bench, Criterion, Figure, Found, Judgement, Piece, Report, Study, part_of
 from noisylearn.papers.studies.shared.relu_learner import (
     FIXED,
     NOISY,
@@ -32,7 +32,6 @@ from noisylearn.papers.studies.shared.relu_learner import (
     learner_piece,
     plot_times,
 )
-from noisylearn.papers.studies.stab_scaling import slope
 from noisylearn.rules import BP, NP
 from noisylearn.rules.observation import Observation
 

@@ -7,9 +7,9 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import linregress, t
 
 from noisylearn.experiments.run_file import Tree
+from noisylearn.papers.harness.criteria import slope
 from noisylearn.papers.harness.pictures import COLOURS, panels
 from noisylearn.papers.harness.study import Criterion, Figure, Found, Judgement, Piece, Study
 from noisylearn.papers.studies.shared.linear_student import Student, student_piece
@@ -137,13 +137,6 @@ def training_time(size: Size, case: Case, found: Found) -> tuple[float, float]:
 def _time(tree: Tree, target: float) -> float:
     """inf where a seed did not reach the target."""
     return float(tree["steps"].mean()) if (tree["eps"][:, -1] <= target).all() else math.inf
-
-
-def slope(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
-    """Of log y over log x by least squares, and half its 95 % confidence interval (0 for two points)."""
-    fit = linregress(np.log(x), np.log(y))
-    width = t.ppf(0.975, len(x) - 2) * fit.stderr if len(x) > 2 else 0.0
-    return float(fit.slope), float(width)
 
 
 def judge(size: Size, found: Found) -> Judgement:

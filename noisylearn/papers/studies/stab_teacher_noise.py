@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from noisylearn.experiments.run_file import Tree
+from noisylearn.papers.harness.criteria import slope
+from noisylearn.papers.harness.measures import spread
 from noisylearn.papers.harness.pictures import band, panels
-from noisylearn.papers.harness.rule_pieces import spread
 from noisylearn.papers.harness.study import Criterion, Figure, Found, Judgement, Piece, Study
 from noisylearn.papers.studies.shared.linear_student import Student, student_piece
 from noisylearn.papers.studies.shared.linear_theory import LinearNetwork
-from noisylearn.papers.studies.stab_scaling import slope
 
 SIGMA_T = 0.32
 REFERENCE = (100, 1000, 10), 2.29e-3, 6200  # lowest error and its iteration at eta*, an independent simulation, 3 seeds

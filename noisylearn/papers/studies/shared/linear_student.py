@@ -15,7 +15,7 @@ from noisylearn.ground.draws import Draws
 from noisylearn.ground.errors import RunawayError
 from noisylearn.networks.norms import NeuronNorms
 from noisylearn.papers.harness.rule_pieces import injected
-from noisylearn.papers.harness.study import Bench, Piece, Report
+from noisylearn.papers.harness.study import Bench, Piece, Report, part_of
 from noisylearn.rules import BP, NP
 from noisylearn.tasks import linear_teacher
 
@@ -63,11 +63,6 @@ def student_piece(name: str, student: Student, seeds: Sequence[int], cost: float
         return {"iterations": points, "eps": eps, "alpha": alpha, "steps": np.array([r["steps"] for r in records])}
 
     return Piece(name, {"student": asdict(student), "sigma": SIGMA, "seeds": list(seeds)}, work, cost)
-
-
-def part_of(report: Report, index: int, number: int) -> Report:
-    """What tells `report` the share of the whole, from inside part `index` of `number` equal ones."""
-    return lambda share: report((index + share) / number)
 
 
 def _learn(student: Student, seed: int, report: Report, device: str) -> Tree:

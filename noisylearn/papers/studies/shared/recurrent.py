@@ -7,17 +7,9 @@ import numpy as np
 
 from noisylearn.experiments.config import split_label
 from noisylearn.experiments.run_file import Tree
-from noisylearn.papers.harness.rule_pieces import (
-    Search,
-    baselines,
-    curve,
-    finals,
-    injected,
-    mean,
-    ordered,
-    spread,
-    training,
-)
+from noisylearn.papers.harness.criteria import ordered
+from noisylearn.papers.harness.measures import baselines, curve, finals, mean, spread
+from noisylearn.papers.harness.rule_pieces import Search, injected, rule_piece
 from noisylearn.papers.harness.study import Criterion, Figure, Found, Piece
 from noisylearn.rules import rule_class
 
@@ -41,7 +33,7 @@ def name_of(rule: str) -> str:
     return rule.upper() if rule in NODE_RULES + WEIGHT_RULES else BACKPROP_NAMES.get(rule, rule)
 
 
-def in_time(
+def recurrent_piece(
     name: str,
     task: str,
     rule: str,
@@ -54,7 +46,7 @@ def in_time(
     perturbs = rule_class(split_label(rule)[0]).perturbs
     profile = injected(sigma, into="weight" if rule in WEIGHT_RULES else "node")
     settings = {"update": "online", "schedule": "constant", "optimizer": "sgd" if perturbs else "adam"} | dict(options)
-    return training(name, task, rule, profile, seeds, settings, search, 1.4 if rule.startswith("d") else 1.0)
+    return rule_piece(name, task, rule, profile, seeds, settings, search, 1.4 if rule.startswith("d") else 1.0)
 
 
 def error_figures(found: Found, errors: Mapping[str, np.ndarray], quantity: str) -> list[Figure]:

@@ -13,11 +13,10 @@ from noisylearn.experiments.config import TrainConfig, resolve
 from noisylearn.experiments.run_file import Tree
 from noisylearn.experiments.trainer import Trainer
 from noisylearn.ground.errors import RunawayError
+from noisylearn.papers.harness.criteria import slope
 from noisylearn.papers.harness.pictures import COLOURS
 from noisylearn.papers.harness.rule_pieces import injected
-from noisylearn.papers.harness.study import Bench, Criterion, Found, Piece, Report
-from noisylearn.papers.studies.shared.linear_student import part_of
-from noisylearn.papers.studies.stab_scaling import slope
+from noisylearn.papers.harness.study import Bench, Criterion, Found, Piece, Report, part_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,0 +1,77 @@
+"""Files of what a study found: one for every piece, one for the whole."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from noisylearn.experiments.run_file import Tree, TreeFile
+from noisylearn.ground.errors import UserError
+from noisylearn.papers.harness.study import Found, Judgement, Scale, Study
+
+
+class PieceFile(TreeFile):
+    """What one piece of a study found."""
+
+    what, mend = "file of a part of a study", "remove it to measure that part anew"
+
+    def missing(self, tree: Tree) -> set[str]:
+        return {"identity", "found", "wall_s"} - set(tree)
+
+
+class ResultFile(TreeFile):
+    """What a study found at one scale."""
+
+    what, mend = "result file", "remove it to make it anew"
+    compresses = True
+
+    def missing(self, tree: Tree) -> set[str]:
+        return {"study", "scale", "seeds", "identity", "found", "wall_s", "machine"} - set(tree)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A study at one scale, as kept in its file: what its pieces found, and the circumstances."""
+
+    study: Study
+    scale: Scale
+    facts: Tree
+
+    @property
+    def found(self) -> Found:
+        return self.facts["found"]
+
+    @cached_property
+    def judgement(self) -> Judgement:
+        return self.study.judge(self.study.sizes[self.scale], self.found)
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the study still asks for exactly what was run."""
+        pieces = self.study.pieces(self.study.sizes[self.scale], range(int(self.facts["seeds"])))
+        return self.facts["identity"] == identity_of([piece.settings for piece in pieces])
+
+    @property
+    def command(self) -> str:
+        return f"noisylearn reproduce {self.study.name} --scale {self.scale} --seeds {int(self.facts['seeds'])}"
+
+    def plot(self, file: Path) -> None:
+        self.study.plot(self.study.sizes[self.scale], self.found, file)
+
+
+def read_result(path: Path, studies: Sequence[Study]) -> Result:
+    """A result from its file. Raises UserError for a damaged one, or one of an unknown study."""
+    facts = ResultFile(path).read()
+    study = next((study for study in studies if study.name == facts["study"]), None)
+    if study is None or facts["scale"] not in study.sizes:
+        raise UserError(
+            f"result file {path}: of study {facts['study']}, scale {facts['scale']}, which there is none of"
+        )
+    return Result(study, facts["scale"], facts)
+
+
+def identity_of(settings: Any) -> str:
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
