@@ -7,13 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from noisylearn.experiments.run_file import Tree
 from noisylearn.ground.errors import UserError
 from noisylearn.papers import STUDIES, Study, study
-from noisylearn.papers.harness.criteria import ordered
 from noisylearn.papers.harness.measures import curve
 from noisylearn.papers.harness.pages import figure_cells, paper_page, write_pages
 from noisylearn.papers.harness.reproduction import measure, reproduce
@@ -137,25 +135,6 @@ def test_the_page_names_what_did_not_reproduce(tmp_path):
 )
 def test_cells(figure, cells):
     assert figure_cells(figure) == cells
-
-
-def test_an_order_against_runs_that_ran_away():
-    values = {"good": np.array([1.0, 3.0]), "bad": np.array([1.0]), "gone": np.array([])}
-    assert ordered("good", "bad", values).holds
-    assert not ordered("good", "bad", values, higher=False).holds
-    assert ordered("good", "gone", values).holds
-    assert not ordered("gone", "good", values).holds
-
-
-def test_an_order_that_the_seeds_leave_open_says_so():
-    """Means 2 apart: 0.7 standard errors of the difference for the first pair, 14 for the second."""
-    wide = {"a": np.array([1.0, 5.0]), "b": np.array([-1.0, 3.0])}
-    narrow = {"a": np.array([2.9, 3.1]), "b": np.array([0.9, 1.1])}
-    for values, ends in ((wide, ", within the noise of the seeds"), (narrow, "against 1")):
-        found = ordered("a", "b", values)
-        assert found.holds
-        assert found.measured.endswith(ends)
-    assert "noise" not in ordered("a", "b", {"a": np.array([3.0]), "b": np.array([2.9])}).measured, "of one seed"
 
 
 def test_a_training_that_runs_away_is_counted(tmp_path):

@@ -12,7 +12,7 @@ from noisylearn.experiments.trainer import Trainer
 from noisylearn.papers.harness.rule_pieces import injected
 from noisylearn.papers.studies.rnn_copying import Protocol
 from noisylearn.papers.studies.rnn_decorrelation import NO_RATE
-from noisylearn.papers.studies.shared.recurrent import SIGMA, below, far_above, name_of, recurrent_piece, within
+from noisylearn.papers.studies.shared.recurrent import SIGMA, far_above, lower, name_of, near, recurrent_piece
 from noisylearn.tasks.copying import CopyingTask
 
 ERRORS = {
@@ -28,23 +28,23 @@ def test_best_guess_without_memory_is_that_of_the_task() -> None:
 
 
 def test_order_of_errors() -> None:
-    assert below("anp", "np", ERRORS).holds
-    assert not below("np", "anp", ERRORS).holds
+    assert lower("anp", "np", ERRORS).holds
+    assert not lower("np", "anp", ERRORS).holds
 
 
 def test_a_rule_whose_runs_all_ran_away_loses() -> None:
-    assert below("anp", "wp", ERRORS).holds
-    assert not below("wp", "anp", ERRORS).holds
+    assert lower("anp", "wp", ERRORS).holds
+    assert not lower("wp", "anp", ERRORS).holds
     assert far_above("wp", "anp", ERRORS).holds
     assert not far_above("anp", "wp", ERRORS).holds
-    assert not within("wp", "tbptt1", ERRORS).holds
-    assert not within("anp", "wp", ERRORS).holds
+    assert not near("wp", "tbptt1", ERRORS).holds
+    assert not near("anp", "wp", ERRORS).holds
 
 
-@pytest.mark.parametrize(("factor", "near"), [(1.0, True), (0.9, False)])
-def test_near_is_a_factor_of_the_mean(factor: float, near: bool) -> None:
-    assert within("anp", "tbptt1", ERRORS, factor).holds == near
-    assert far_above("anp", "tbptt1", ERRORS, factor).holds != near
+@pytest.mark.parametrize(("factor", "is_near"), [(1.0, True), (0.9, False)])
+def test_near_is_a_factor_of_the_mean(factor: float, is_near: bool) -> None:
+    assert near("anp", "tbptt1", ERRORS, factor).holds == is_near
+    assert far_above("anp", "tbptt1", ERRORS, factor).holds != is_near
 
 
 def test_backprop_says_which_one_it_is() -> None:

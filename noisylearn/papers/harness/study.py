@@ -36,9 +36,15 @@ class Piece:
     cost: float = 1.0
 
 
-def part_of(report: Report, index: int, number: int) -> Report:
-    """What tells `report` the share of the whole, from inside part `index` of `number` equal ones."""
-    return lambda share: report((index + share) / number)
+def part_of(report: Report, before: float, part: float) -> Report:
+    """What tells `report` the share of the whole, from inside a part of it.
+
+    Args:
+        report: told the share of the whole.
+        before: share of the whole that was done before this part.
+        part: share of the whole that this part is.
+    """
+    return lambda share: report(before + part * share)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from noisylearn.chips.simulated import Chip
 from noisylearn.experiments.run_file import Tree
 from noisylearn.ground.draws import Draws
 from noisylearn.networks.feedforward import Initialisation
+from noisylearn.papers.harness.criteria import above, below
 from noisylearn.papers.harness.pictures import band, panels, style_of
 from noisylearn.papers.harness.rule_pieces import injected
 from noisylearn.papers.harness.study import Bench, Criterion, Figure, Found, Judgement, Piece, Report, Study
@@ -141,17 +142,13 @@ def judge_draws(size: Size, found: Found) -> Judgement:
     ]
     means = {rule: float(values.mean()) for rule, values in last.items()}
     falls = {rule: values[:, :, 0].mean() - values[:, :, -1].mean() for rule, values in angles.items()}
-    first = abs(last["np"][0] - last["anp"][0])
     rivals = np.minimum(last["np"], last["anp"])
+    apart = abs(last["np"][0] - last["anp"][0])
     criteria = [
         _smaller(means, "inp", "anp"),
         _smaller(means, "anp", "np"),
-        Criterion(
-            "INP aligns best in every layer",
-            ", ".join(f"{a:.1f} < {b:.1f}" for a, b in zip(last["inp"], rivals, strict=True)),
-            bool((last["inp"] < rivals).all()),
-        ),
-        Criterion("NP and ANP are alike in the first layer (within 2 degrees)", f"{first:.2f} apart", bool(first < 2)),
+        below("INP aligns best in every layer", last["inp"], rivals, "{:.1f} < {:.1f}"),
+        below("NP and ANP are alike in the first layer (within 2 degrees)", apart, 2, "{:.2f} apart"),
         Criterion(
             "every angle falls with the number of draws",
             ", ".join(f"{rule} by {fall:.1f}" for rule, fall in falls.items()),
@@ -163,8 +160,7 @@ def judge_draws(size: Size, found: Found) -> Judgement:
 
 def _smaller(angles: dict[str, float], better: str, worse: str) -> Criterion:
     statement = f"{better.upper()} aligns better than {worse.upper()}, mean of the layers"
-    measured = f"{angles[better]:.1f} against {angles[worse]:.1f} degrees"
-    return Criterion(statement, measured, angles[better] < angles[worse])
+    return below(statement, angles[better], angles[worse], "{:.1f} against {:.1f} degrees")
 
 
 def _at_passes(size: Size, curve: np.ndarray, rule: str) -> float:
@@ -203,20 +199,15 @@ def judge_noise(size: Size, found: Found) -> Judgement:
     flat = [i for i, variance in enumerate(size.variances) if FLAT[0] <= variance * 1.01 and variance <= FLAT[1] * 1.01]
     criteria = []
     for rule, values in angles.items():
-        within, level = np.ptp(values[flat]), values[flat].mean()
-        ends = [(size.variances[i], values[i] - level) for i in (0, -1)]
-        criteria += [
-            Criterion(f"{rule}: flat from 1e-6 to 1e-4 (within 1 degree)", f"within {within:.2f}", bool(within < 1)),
-            *(
-                Criterion(
-                    f"{rule}: worse at {variance:.0e} by more than 1 degree", f"by {excess:.1f}", bool(excess > 1)
-                )
-                for variance, excess in ends
-            ),
-        ]
-    order = {rule: float(values[flat].mean()) for rule, values in angles.items()}
-    inp = order["inp"] < min(order["np"], order["anp"])
-    criteria.append(Criterion("INP aligns best where it is flat", f"{order['inp']:.1f} degrees", inp))
+        level = values[flat].mean()
+        statement = f"{rule}: flat from 1e-6 to 1e-4 (within 1 degree)"
+        criteria.append(below(statement, np.ptp(values[flat]), 1, "within {:.2f}"))
+        for i in (0, -1):
+            statement = f"{rule}: worse at {size.variances[i]:.0e} by more than 1 degree"
+            criteria.append(above(statement, values[i] - level, 1, "by {:.1f}"))
+    levels = {rule: float(values[flat].mean()) for rule, values in angles.items()}
+    rival = min(levels["np"], levels["anp"])
+    criteria.append(below("INP aligns best where it is flat", levels["inp"], rival, "{:.1f} degrees"))
     return Judgement(figures, criteria)
 
 

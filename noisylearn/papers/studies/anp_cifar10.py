@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from noisylearn.papers.harness.criteria import ordered
+from noisylearn.papers.harness.criteria import at_most, ordered, reaches
 from noisylearn.papers.harness.measures import (
     baselines,
     by_piece,
     curve,
     finals,
     mean,
+    over_seeds,
     peaks,
-    spread,
     trivial_accuracies,
 )
 from noisylearn.papers.harness.pictures import band, panels, style_of
@@ -97,9 +97,9 @@ def judge(orders: Orders, size: Size, found: Found) -> Judgement:
     """Figures and orderings of every network."""
     accuracies = by_piece(found, lambda tree: 100 * peaks(tree, "held_out_accuracy"))
     figures = [
-        Figure(
-            f"{network}, {rule}: peak test accuracy (%)", mean(accuracies[f"{network} {rule}"]),
-            PUBLISHED[network][rule] if "cifar10" in size.task else None, spread(accuracies[f"{network} {rule}"]),
+        over_seeds(
+            f"{network}, {rule}: peak test accuracy (%)", accuracies[f"{network} {rule}"],
+            PUBLISHED[network][rule] if "cifar10" in size.task else None,
         )
         for network in size.networks for rule in size.rules_of(network)
     ]  # fmt: skip
@@ -134,12 +134,9 @@ def _across_depths(size: Size, accuracies: Mapping[str, np.ndarray]) -> list[Cri
         }
 
     found = [
-        Criterion(
-            f"{rule} loses at most {FALLEN:g} points from 3 to 6 hidden layers", f"{points:.1f} points",
-            points <= FALLEN,
-        )
+        at_most(f"{rule} loses at most {FALLEN:g} points from 3 to 6 hidden layers", points, FALLEN, "{:.1f} points")
         for rule, points in lost(3, 6).items()
-    ]  # fmt: skip
+    ]
     late = lost(6, 9)
     shown = ", ".join(f"{rule} {points:.1f}" for rule, points in late.items())
     most = max(late, key=lambda rule: late[rule])
@@ -149,7 +146,7 @@ def _across_depths(size: Size, accuracies: Mapping[str, np.ndarray]) -> list[Cri
 def _reached(figure: Figure) -> Criterion:
     assert figure.published is not None
     statement = f"{figure.quantity.partition(':')[0]} reaches the published {figure.published:g} %"
-    return Criterion(statement, f"{figure.ours:.1f}", figure.ours >= figure.published)
+    return reaches(statement, figure.ours, figure.published, "{:.1f}")
 
 
 def plot(size: Size, found: Found, file: Path) -> None:

@@ -6,10 +6,10 @@ from functools import partial
 from pathlib import Path
 
 from noisylearn.papers.harness.criteria import ordered
-from noisylearn.papers.harness.measures import baselines, by_piece, curve, finals, mean, spread
+from noisylearn.papers.harness.measures import baselines, by_piece, curve, finals, over_seeds, trivial_figures
 from noisylearn.papers.harness.pictures import band, panels, style_of
 from noisylearn.papers.harness.rule_pieces import Search, injected, rule_piece
-from noisylearn.papers.harness.study import Figure, Found, Judgement, Piece, Study
+from noisylearn.papers.harness.study import Found, Judgement, Piece, Study
 
 # Test error of the paper, on another split and in units of the torques: for the order alone.
 RULES = ("np", "dnp", "anp", "danp", "bp", "dbp")
@@ -41,8 +41,8 @@ def pieces(size: Size, seeds: Sequence[int]) -> list[Piece]:
 
 def judge(size: Size, found: Found) -> Judgement:
     errors = by_piece(found, partial(finals, metric="held_out_mse", epochs=LAST))
-    figures = [Figure(f"{rule}: test MSE", mean(values), None, spread(values)) for rule, values in errors.items()]
-    figures += [Figure(f"{name} (trivial baseline): test MSE", value) for name, value in baselines(found).items()]
+    figures = [over_seeds(f"{rule}: test MSE", values) for rule, values in errors.items()]
+    figures += trivial_figures(baselines(found), " (trivial baseline): test MSE")
     orders = [(better, worse) for better, worse in ORDER if {better, worse} <= set(size.rules)]
     return Judgement(figures, [ordered(better, worse, errors, higher=False) for better, worse in orders])
 

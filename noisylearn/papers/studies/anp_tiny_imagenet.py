@@ -7,10 +7,10 @@ from pathlib import Path
 
 from noisylearn.networks.feedforward import ConvnetName
 from noisylearn.papers.harness.criteria import ordered
-from noisylearn.papers.harness.measures import by_piece, mean, peaks, spread, trivial_accuracies
+from noisylearn.papers.harness.measures import by_piece, over_seeds, peaks, trivial_accuracies
 from noisylearn.papers.harness.pictures import accuracy_and_loss, style_of
 from noisylearn.papers.harness.rule_pieces import injected, rule_piece
-from noisylearn.papers.harness.study import Figure, Found, Judgement, Piece, Study
+from noisylearn.papers.harness.study import Found, Judgement, Piece, Study
 
 # Peak test accuracy in per cent, 200 classes, by rule and number of draws: [ANP] table 4.
 PUBLISHED = {
@@ -56,7 +56,7 @@ def _training(size: Size, run: str, seeds: Sequence[int]) -> Piece:
 def judge(size: Size, found: Found) -> Judgement:
     accuracies = by_piece(found, lambda tree: 100 * peaks(tree, "held_out_accuracy"))
     figures = [
-        Figure(f"{run}: peak test accuracy (%)", mean(values), _published(size, run), spread(values))
+        over_seeds(f"{run}: peak test accuracy (%)", values, PUBLISHED.get(run) if size.is_published else None)
         for run, values in accuracies.items()
     ]
     figures += trivial_accuracies(found)
@@ -65,10 +65,6 @@ def judge(size: Size, found: Found) -> Judgement:
     better = [(f"danp {most}", f"dnp {most}"), (f"dinp {most}", f"dnp {most}"), ("bp", f"dinp {most}")]
     orders = [pair for pair in [*more, *better] if set(pair) <= set(size.runs)]
     return Judgement(figures, [ordered(a, b, accuracies) for a, b in orders])
-
-
-def _published(size: Size, run: str) -> float | None:
-    return PUBLISHED.get(run) if size.is_published else None
 
 
 def _pairs(size: Size, rule: str) -> list[tuple[int, int]]:

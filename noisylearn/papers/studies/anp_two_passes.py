@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from noisylearn.papers.harness.criteria import ordered
-from noisylearn.papers.harness.measures import by_piece, curve, mean, peaks, spread, trivial_accuracies
+from noisylearn.papers.harness.criteria import above, at_most, below, ordered
+from noisylearn.papers.harness.measures import by_piece, curve, mean, over_seeds, peaks, trivial_accuracies
 from noisylearn.papers.harness.pictures import accuracy_and_loss, style_of
 from noisylearn.papers.harness.rule_pieces import Search, injected, rule_piece
-from noisylearn.papers.harness.study import Criterion, Figure, Found, Judgement, Piece, Study
+from noisylearn.papers.harness.study import Found, Judgement, Piece, Study
 
 SIGMA = 1e-3
 RUNS = {f"{rule}, {baseline} baseline": (rule, baseline) for rule in ("danp", "dnp") for baseline in ("clean", "noisy")}
@@ -50,36 +50,28 @@ def pieces(size: Size, seeds: Sequence[int]) -> list[Piece]:
 def judge(size: Size, found: Found) -> Judgement:
     accuracies = by_piece(found, lambda tree: 100 * peaks(tree, "held_out_accuracy"))
     declines = by_piece(found, _decline)
-    figures = [
-        Figure(f"{name}: peak test accuracy (%)", mean(values), None, spread(values))
-        for name, values in accuracies.items()
-    ]
+    figures = [over_seeds(f"{name}: peak test accuracy (%)", values) for name, values in accuracies.items()]
     figures += [
-        Figure(f"{name}: training loss at the end over its lowest", mean(values), None, spread(values))
-        for name, values in declines.items()
+        over_seeds(f"{name}: training loss at the end over its lowest", values) for name, values in declines.items()
     ]
     figures += trivial_accuracies(found)
     lost = mean(accuracies[DANP_CLEAN]) - mean(accuracies[DANP_NOISY])
-    late = mean(declines[DNP_NOISY]), mean(declines[DANP_NOISY])
-    early = (mean(curve(found[name], "held_out_accuracy")[:, _early(size)]) for name in (DNP_CLEAN, DNP_NOISY))
-    clean, noisy = (100 * value for value in early)
+    early = [mean(curve(found[name], "held_out_accuracy")[:, _early(size)]) for name in (DNP_NOISY, DNP_CLEAN)]
     orders = [ordered(DNP_CLEAN, DNP_NOISY, accuracies), ordered(DANP_NOISY, DNP_NOISY, accuracies)]
     if size.orders_only:
         return Judgement(figures, orders)
     criteria = [
-        Criterion(f"DANP loses at most {AT_MOST:g} point by a noisy baseline", f"{lost:.2f} points", lost <= AT_MOST),
+        at_most(f"DANP loses at most {AT_MOST:g} point by a noisy baseline", lost, AT_MOST, "{:.2f} points"),
         *orders,
-        Criterion(
+        below(
             "DNP with a noisy baseline is slower early (after a tenth of the epochs)",
-            f"{noisy:.1f} against {clean:.1f} %",
-            noisy < clean,
+            100 * early[0], 100 * early[1], "{:.1f} against {:.1f} %",
         ),
-        Criterion(
+        above(
             "late in training DNP's loss rises more with a noisy baseline than DANP's",
-            f"to {late[0]:.3f} against {late[1]:.3f} of the lowest",
-            late[0] > late[1],
+            mean(declines[DNP_NOISY]), mean(declines[DANP_NOISY]), "to {:.3f} against {:.3f} of the lowest",
         ),
-    ]
+    ]  # fmt: skip
     return Judgement(figures, criteria)
 
 

@@ -12,10 +12,10 @@ from noisylearn.experiments.build import load_data
 from noisylearn.experiments.config import TrainConfig, resolve
 from noisylearn.experiments.run_file import Tree
 from noisylearn.experiments.trainer import Trainer
-from noisylearn.papers.harness.criteria import ordered
-from noisylearn.papers.harness.measures import mean, spread
+from noisylearn.papers.harness.criteria import at_most, ordered
+from noisylearn.papers.harness.measures import over_seeds
 from noisylearn.papers.harness.pictures import band, panels
-from noisylearn.papers.harness.study import Bench, Criterion, Figure, Found, Judgement, Piece, Report, Study
+from noisylearn.papers.harness.study import Bench, Found, Judgement, Piece, Report, Study
 from noisylearn.papers.studies.shared.device_profiles import on_devices
 from noisylearn.rules.backprop import Forward
 
@@ -102,19 +102,17 @@ def judge(size: Size, found: Found) -> Judgement:
         curves = {way: _curves(found, name, way) for way in WAYS}
         for way, values in curves.items():
             for k, when in ((0, "at once"), (-1, "after a day")):
-                figure = f"{name}, {way}: accuracy {when} (%)"
-                figures.append(Figure(figure, mean(values[:, k]), None, spread(values[:, k])))
+                figures.append(over_seeds(f"{name}, {way}: accuracy {when} (%)", values[:, k]))
         lost = {way: float((values[:, 0] - values[:, -1]).mean()) for way, values in curves.items()}
         after = {f"{name}, {way}": values[:, -1] for way, values in curves.items()}
         criteria += [
             ordered(f"{name}, {GOES_ON}", f"{name}, {IN_PLACE}", after),
             ordered(f"{name}, {GOES_ON}", f"{name}, {WRITTEN_ANEW}", after),
-            Criterion(
+            at_most(
                 f"{name}: DANP trained in place loses no more by drift than backprop programmed",
-                f"{lost[IN_PLACE]:.2f} against {lost[PROGRAMMED]:.2f} points",
-                lost[IN_PLACE] <= lost[PROGRAMMED],
+                lost[IN_PLACE], lost[PROGRAMMED], "{:.2f} against {:.2f} points",
             ),
-        ]
+        ]  # fmt: skip
     return Judgement(figures, criteria, is_published=False)
 
 

@@ -5,15 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from noisylearn.experiments.run_file import Tree
-from noisylearn.papers.harness.criteria import ordered
-from noisylearn.papers.harness.measures import baselines, by_piece, finals, mean, spread, trivial_accuracies
+from noisylearn.papers.harness.criteria import above, at_most, ordered
+from noisylearn.papers.harness.measures import baselines, by_piece, finals, mean, over_seeds, trivial_accuracies
 from noisylearn.papers.harness.pictures import bars, panels, style_of
 from noisylearn.papers.harness.rule_pieces import Search, rule_piece
-from noisylearn.papers.harness.study import Criterion, Figure, Found, Judgement, Piece, Study
+from noisylearn.papers.harness.study import Found, Judgement, Piece, Study
 from noisylearn.papers.studies.shared.device_profiles import PROFILES, on_devices
 
 RULES = ("danp", "anp", "dnp", "bp")
 SIGMAS = (0.02, 0.05, 0.1)  # of the noise that is injected for DNP, which cannot read the devices' own
+BEHIND_BP = 10.0  # points of accuracy
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,7 @@ def _chosen(size: Size, found: Found) -> dict[str, Tree]:
 
 def judge(size: Size, found: Found) -> Judgement:
     measured = by_piece(found, lambda tree: 100 * finals(tree, "held_out_accuracy"))
-    figures = [
-        Figure(f"{name}: test accuracy on the chip (%)", mean(values), None, spread(values))
-        for name, values in measured.items()
-    ]
+    figures = [over_seeds(f"{name}: test accuracy on the chip (%)", values) for name, values in measured.items()]
     accuracies = by_piece(_chosen(size, found), lambda tree: 100 * finals(tree, "held_out_accuracy"))
     figures += trivial_accuracies(found)
     criteria = []
@@ -76,16 +74,14 @@ def judge(size: Size, found: Found) -> Judgement:
         others = [rule for rule in ("anp", "dnp") if rule in size.rules]
         criteria += [ordered(f"{name} danp", f"{name} {rule}", accuracies) for rule in others]
         if "bp" in size.rules:
-            behind = mean(accuracies[f"{name} bp"]) - mean(accuracies[f"{name} danp"])
-            statement = f"{name}: DANP within {BEHIND_BP:g} points of backprop with the chip in the loop"
-            criteria.append(Criterion(statement, f"{behind:.1f} points", behind <= BEHIND_BP))
-            danp, linear = mean(accuracies[f"{name} danp"]), 100 * baselines(found)["ridge readout"]
-            statement = f"{name}: DANP above a linear fit to the pixels"
-            criteria.append(Criterion(statement, f"{danp:.1f} against {linear:.1f} %", danp > linear))
+            bp, danp = (mean(accuracies[f"{name} {rule}"]) for rule in ("bp", "danp"))
+            linear = 100 * baselines(found)["ridge readout"]
+            near_bp = f"{name}: DANP within {BEHIND_BP:g} points of backprop with the chip in the loop"
+            criteria += [
+                at_most(near_bp, bp - danp, BEHIND_BP, "{:.1f} points"),
+                above(f"{name}: DANP above a linear fit to the pixels", danp, linear, "{:.1f} against {:.1f} %"),
+            ]
     return Judgement(figures, criteria, is_published=False)
-
-
-BEHIND_BP = 10.0  # points
 
 
 def plot(size: Size, found: Found, file: Path) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from noisylearn.papers.harness.measures import finals, mean, spread
+from noisylearn.papers.harness.criteria import within
+from noisylearn.papers.harness.measures import baselines, finals, mean, trivial_figures
 from noisylearn.papers.harness.pictures import band, bars, panels, style_of
 from noisylearn.papers.harness.rule_pieces import Search
 from noisylearn.papers.harness.study import Criterion, Figure, Found, Judgement, Piece, Study
@@ -15,12 +16,13 @@ from noisylearn.papers.studies.shared.recurrent import (
     AS_PUBLISHED,
     NODE_RULES,
     WEIGHT_RULES,
-    below,
     far_above,
     log_curve,
+    lower,
     name_of,
+    near,
+    outcome,
     recurrent_piece,
-    within,
 )
 from noisylearn.tasks.copying import DELAY, N_FEATURES, N_SYMBOLS
 
@@ -81,43 +83,34 @@ def judge(size: Size, found: Found) -> Judgement:
         place = "one sequence" if key == "one" else "fresh sequences"
         quantity = "training mse" if key == "one" else "test mse"
         for rule in at.rules:
-            figures += _figures(f"{name_of(rule)}, {place}", quantity, losses[key][rule], recalls[key][rule])
-            if stopped := int(trees[rule]["stopped"]):
-                figures.append(Figure(f"{name_of(rule)}, {place}: runs that ran away", stopped))
+            measured = {quantity: losses[key][rule], "test recall": recalls[key][rule]}
+            figures += outcome(f"{name_of(rule)}, {place}", measured, trees[rule])
         figures.append(Figure(f"best guess without memory, {place}: mse (trivial)", at.memoryless))
-        trivial: Mapping[str, float] = next((tree["baselines"] for tree in trees.values() if tree["baselines"]), {})
-        figures += [Figure(f"{name}, {place}: test recall (trivial)", float(value)) for name, value in trivial.items()]
-    criteria = _published(losses["one"]) + _on_others(recalls["one"])
+        figures += trivial_figures(baselines(trees), f", {place}: test recall (trivial)")
+    criteria = [*_published(losses["one"]), _on_others(recalls["one"])]
     if {"danp", "tbptt1"} <= set(losses.get("fresh", {})):
-        near = within("danp", "tbptt1", losses["fresh"])
-        criteria.append(replace(near, statement=f"fresh sequences: {near.statement}"))
+        criteria.append(_on("fresh sequences", near("danp", "tbptt1", losses["fresh"])))
     return Judgement(figures, criteria)
-
-
-def _figures(label: str, quantity: str, loss: np.ndarray, recall: np.ndarray) -> list[Figure]:
-    if not len(loss):
-        return []
-    return [
-        Figure(f"{label}: {quantity}", mean(loss), sd=spread(loss)),
-        Figure(f"{label}: test recall", mean(recall), sd=spread(recall)),
-    ]
 
 
 def _published(losses: Mapping[str, np.ndarray]) -> list[Criterion]:
     orders = (("anp", "np"), ("anp", "wp"), ("danp", "np"), ("danp", "wp"))
-    found = [below(a, b, losses) for a, b in orders if {a, b} <= set(losses)]
+    found = [lower(a, b, losses) for a, b in orders if {a, b} <= set(losses)]
     if "tbptt1" in losses:
         found += [far_above(rule, "tbptt1", losses) for rule in ("np", "wp")]
-        found += [within(rule, "tbptt1", losses) for rule in ("anp", "danp")]
-        found += [within("anp", "danp", losses), within("danp", "anp", losses)]
-    return [replace(one, statement=f"one sequence: {one.statement}") for one in found]
+        found += [near(rule, "tbptt1", losses) for rule in ("anp", "danp")]
+        found += [near("anp", "danp", losses), near("danp", "anp", losses)]
+    return [_on("one sequence", one) for one in found]
 
 
-def _on_others(recalls: Mapping[str, np.ndarray]) -> list[Criterion]:
+def _on(sequences: str, criterion: Criterion) -> Criterion:
+    return replace(criterion, statement=f"{sequences}: {criterion.statement}")
+
+
+def _on_others(recalls: Mapping[str, np.ndarray]) -> Criterion:
     """What is learned by heart does not carry over: ours, on the published protocol."""
-    recall = mean(recalls["danp"])
     statement = f"one sequence: recall of others by DANP within {AT_CHANCE:g} of chance ({CHANCE:g})"
-    return [Criterion(statement, f"{recall:.3f}", abs(recall - CHANCE) <= AT_CHANCE)]
+    return within(statement, mean(recalls["danp"]), CHANCE, AT_CHANCE, "{:.3f}")
 
 
 def plot(size: Size, found: Found, file: Path) -> None:

@@ -4,12 +4,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from noisylearn.papers.harness.measures import by_piece, finals, mean, spread
+from noisylearn.papers.harness.criteria import below
+from noisylearn.papers.harness.measures import by_piece, finals, mean
 from noisylearn.papers.harness.pictures import band, bars, panels
 from noisylearn.papers.harness.rule_pieces import Search
-from noisylearn.papers.harness.study import Criterion, Figure, Found, Judgement, Piece, Study
+from noisylearn.papers.harness.study import Figure, Found, Judgement, Piece, Study
 from noisylearn.papers.studies.rnn_copying import Protocol
-from noisylearn.papers.studies.shared.recurrent import AS_PUBLISHED, below, far_above, log_curve, recurrent_piece
+from noisylearn.papers.studies.shared.recurrent import (
+    AS_PUBLISHED,
+    far_above,
+    log_curve,
+    lower,
+    outcome,
+    recurrent_piece,
+)
 
 LOCAL, CONVENTIONAL, ONE_UPDATE = "NP local, online", "NP sequence", "NP local, one update"
 CREDITS: Mapping[str, Mapping[str, str]] = {
@@ -41,16 +49,13 @@ def judge(size: Size, found: Found) -> Judgement:
     losses = by_piece(found, lambda tree: finals(tree, "train_loss", size.protocol.last))
     figures = []
     for name, values in losses.items():
-        figures += [Figure(f"{name}: training mse", mean(values), sd=spread(values))] if len(values) else []
-        if stopped := int(found[name]["stopped"]):
-            figures.append(Figure(f"{name}: runs that ran away", stopped))
+        figures += outcome(name, {"training mse": values}, found[name])
     figures.append(Figure("best guess without memory: mse (trivial)", size.protocol.memoryless))
-    criteria = [below(name, CONVENTIONAL, losses) for name in (LOCAL, ONE_UPDATE) if name in size.credits]
+    criteria = [lower(name, CONVENTIONAL, losses) for name in (LOCAL, ONE_UPDATE) if name in size.credits]
     if ONE_UPDATE in size.credits:
         criteria.append(far_above(CONVENTIONAL, LOCAL, losses))
-    local, guess = mean(losses[LOCAL]), size.protocol.memoryless
-    statement = f"{LOCAL} below the best guess without memory"
-    criteria.append(Criterion(statement, f"{local:.3g} against {guess:.3g}", local < guess))
+    guess = size.protocol.memoryless
+    criteria.append(below(f"{LOCAL} below the best guess without memory", mean(losses[LOCAL]), guess))
     return Judgement(figures, criteria)
 
 

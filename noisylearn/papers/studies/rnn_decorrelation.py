@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from noisylearn.experiments.run_file import Tree
-from noisylearn.papers.harness.measures import baselines, curve, mean, spread
+from noisylearn.papers.harness.criteria import above, below
+from noisylearn.papers.harness.measures import baselines, curve, mean, over_seeds, trivial_figures
 from noisylearn.papers.harness.pictures import band, panels
 from noisylearn.papers.harness.rule_pieces import Search
-from noisylearn.papers.harness.study import Criterion, Figure, Found, Judgement, Piece, Study
+from noisylearn.papers.harness.study import Figure, Found, Judgement, Piece, Study
 from noisylearn.papers.studies.shared.recurrent import AS_PUBLISHED, held_out_error, recurrent_piece
 
 METRIC = "decorrelation_loss_readout"
@@ -65,11 +66,11 @@ def judge(size: Size, found: Found) -> Judgement:
     for key, tree in found.items():
         label = "without decorrelation" if key == PLAIN else f"decorrelation rate {key}"
         for quantity, values in (("decorrelation loss", losses(tree)), ("test mse", held_out_error(size.last)(tree))):
-            figures += [Figure(f"{label}: {quantity}", mean(values), sd=spread(values))] if len(values) else []
-    figures += [Figure(f"{key} (trivial)", float(value)) for key, value in baselines(found).items()]
+            figures += [over_seeds(f"{label}: {quantity}", values)] if len(values) else []
+    figures += trivial_figures(baselines(found))
     criteria = [
-        Criterion(f"decorrelation loss below {LOWER:g} of that without", f"{share:.3g} of it", bool(share < LOWER)),
-        Criterion(f"not complete: above {LEFT:g} of that without", f"{share:.3g} of it", bool(share > LEFT)),
+        below(f"decorrelation loss below {LOWER:g} of that without", share, LOWER, "{:.3g} of it"),
+        above(f"not complete: above {LEFT:g} of that without", share, LEFT, "{:.3g} of it"),
     ]
     return Judgement(figures, criteria)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from noisylearn.papers.harness.criteria import below
 from noisylearn.papers.harness.measures import baselines, by_piece, mean
 from noisylearn.papers.harness.pictures import band, bars, panels, style_of
 from noisylearn.papers.harness.rule_pieces import Search
@@ -18,14 +19,14 @@ from noisylearn.papers.studies.shared.recurrent import (
     OPTIMIZERS,
     SIGMA,
     WEIGHT_RULES,
-    below,
     error_figures,
     far_above,
     held_out_error,
     log_curve,
+    lower,
     name_of,
+    near,
     recurrent_piece,
-    within,
 )
 
 RULES = (*NODE_RULES, *WEIGHT_RULES, "tbptt1", "dtbptt1", "bptt")
@@ -77,14 +78,14 @@ def judge(of_backprop: str, size: Size, found: Found) -> Judgement:
     """of_backprop: what decorrelation does to backprop in the paper, "nothing" or "worse"."""
     errors = by_piece(found, held_out_error(size.last))
     orders = (("anp", "np"), ("anp", "wp"), ("danp", "dnp"), ("danp", "dwp"), ("danp", "anp"))
-    criteria = [below(a, b, errors) for a, b in orders if {a, b} <= set(size.rules)]
+    criteria = [lower(a, b, errors) for a, b in orders if {a, b} <= set(size.rules)]
     if "tbptt1" in size.rules:
         criteria += [far_above(rule, "tbptt1", errors) for rule in ("np", "wp")]
-        criteria += [within(rule, "tbptt1", errors) for rule in ("anp", "danp")]
+        criteria += [near(rule, "tbptt1", errors) for rule in ("anp", "danp")]
         if of_backprop == "nothing":
-            criteria += [within("dtbptt1", "tbptt1", errors), within("tbptt1", "dtbptt1", errors)]
+            criteria += [near("dtbptt1", "tbptt1", errors), near("tbptt1", "dtbptt1", errors)]
         else:
-            criteria.append(below("tbptt1", "dtbptt1", errors))
+            criteria.append(lower("tbptt1", "dtbptt1", errors))
     criteria += _useful(mean(errors["danp"]), baselines(found))
     return Judgement(error_figures(found, errors, "test mse"), criteria)
 
@@ -92,12 +93,9 @@ def judge(of_backprop: str, size: Size, found: Found) -> Judgement:
 def _useful(error: float, trivial: Mapping[str, float]) -> list[Criterion]:
     guess, best = min(trivial["persistence"], trivial["mean"]), min(trivial.values())
     return [
-        Criterion("DANP better than persistence and than the mean", f"{error:.3g} against {guess:.3g}", error < guess),
-        Criterion(
-            "DANP better than a linear fit and than an untrained reservoir", f"{error:.3g} against {best:.3g}",
-            error < best,
-        ),
-    ]  # fmt: skip
+        below("DANP better than persistence and than the mean", error, guess),
+        below("DANP better than a linear fit and than an untrained reservoir", error, best),
+    ]
 
 
 def plot(size: Size, found: Found, file: Path) -> None:

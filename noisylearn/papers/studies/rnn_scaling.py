@@ -2,27 +2,28 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from noisylearn.experiments.run_file import Tree
-from noisylearn.papers.harness.measures import baselines, mean, spread
+from noisylearn.papers.harness.criteria import at_most
+from noisylearn.papers.harness.measures import baselines, mean, trivial_figures
 from noisylearn.papers.harness.pictures import panels, style_of
 from noisylearn.papers.harness.rule_pieces import Search
-from noisylearn.papers.harness.study import Bench, Criterion, Figure, Found, Judgement, Piece, Report, Study
+from noisylearn.papers.harness.study import Bench, Criterion, Figure, Found, Judgement, Piece, Report, Study, part_of
 from noisylearn.papers.studies.shared.recurrent import (
     AS_PUBLISHED,
     NEAR,
     NODE_RULES,
     WEIGHT_RULES,
-    below,
     held_out_error,
+    lower,
     name_of,
+    near,
+    outcome,
     recurrent_piece,
-    within,
 )
 
 
@@ -66,15 +67,11 @@ def _over_units(size: Size, rule: str, seeds: Sequence[int]) -> Piece:
         trees: dict[int, Tree] = {}
         for units, cost in costs.items():
             piece = one(units, trees[size.tuned_at]["lr"]) if trees else tuned
-            trees[units] = piece.work(bench, partial(_report, report, done / whole, cost / whole))
+            trees[units] = piece.work(bench, part_of(report, done / whole, cost / whole))
             done += cost
         return {f"{units}": trees[units] for units in size.units}
 
     return Piece(rule, {"tuned": tuned.settings, "units": list(size.units)}, work, whole)
-
-
-def _report(report: Report, before: float, part: float, share: float) -> None:
-    report(before + part * share)
 
 
 def _relative_cost(units: int) -> float:
@@ -96,10 +93,10 @@ def judge(size: Size, found: Found) -> Judgement:
         criteria.append(_scales_badly(rule, stopped[rule], mean(errors[rule][largest]), best, largest))
     at_largest = {rule: values[largest] for rule, values in errors.items()}
     if "tbptt1" in size.rules:
-        criteria.append(_at(largest, within("danp", "tbptt1", at_largest)))
+        criteria.append(_at(largest, near("danp", "tbptt1", at_largest)))
     if "anp" in size.rules:
-        criteria.append(_at(largest, below("danp", "anp", at_largest)))
-    return Judgement(_figures(size, found, errors, stopped), criteria)
+        criteria.append(_at(largest, lower("danp", "anp", at_largest)))
+    return Judgement(_figures(size, found, errors), criteria)
 
 
 def _at(units: int, criterion: Criterion) -> Criterion:
@@ -107,14 +104,13 @@ def _at(units: int, criterion: Criterion) -> Criterion:
 
 
 def _stable(rule: str, stopped: Mapping[int, int]) -> Criterion:
-    number = sum(stopped.values())
-    return Criterion(f"{name_of(rule)}: no run ran away at any size", f"{number} did", number == 0)
+    return at_most(f"{name_of(rule)}: no run ran away at any size", sum(stopped.values()), 0, "{} did")
 
 
 def _no_loss(rule: str, errors: Mapping[int, np.ndarray], tuned_at: int, largest: int) -> Criterion:
     ratio = mean(errors[largest]) / mean(errors[tuned_at])
     statement = f"{name_of(rule)}: error at {largest} units at most {NEAR:g} times that at {tuned_at}"
-    return Criterion(statement, f"{ratio:.2f} times", bool(ratio <= NEAR))
+    return at_most(statement, ratio, NEAR, "{:.2f} times")
 
 
 def _scales_badly(rule: str, stopped: Mapping[int, int], error: float, best: float, largest: int) -> Criterion:
@@ -124,16 +120,14 @@ def _scales_badly(rule: str, stopped: Mapping[int, int], error: float, best: flo
     return Criterion(statement, f"{number} ran away{times}", bool(number or error > NEAR * best))
 
 
-def _figures(size: Size, found: Found, errors: Any, stopped: Any) -> list[Figure]:
-    figures = []
+def _figures(size: Size, found: Found, errors: Mapping[str, Mapping[int, np.ndarray]]) -> list[Figure]:
+    figures: list[Figure] = []
     for rule in size.rules:
         for units in size.units:
-            values, label = errors[rule][units], f"{name_of(rule)}, {units} units"
-            figures += [Figure(f"{label}: test mse", mean(values), sd=spread(values))] if len(values) else []
-            if stopped[rule][units]:
-                figures.append(Figure(f"{label}: runs that ran away", stopped[rule][units]))
+            measured = {"test mse": errors[rule][units]}
+            figures += outcome(f"{name_of(rule)}, {units} units", measured, found[rule][f"{units}"])
         figures.append(Figure(f"{name_of(rule)}: learning rate", float(found[rule][f"{size.tuned_at}"]["lr"])))
-    return figures + [Figure(f"{key} (trivial)", float(value)) for key, value in _trivial(found).items()]
+    return figures + trivial_figures(_trivial(found))
 
 
 def _trivial(found: Found) -> Mapping[str, float]:

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from noisylearn.experiments.run_file import Tree
-from noisylearn.papers.harness.measures import spread
+from noisylearn.papers.harness.criteria import turn, within
+from noisylearn.papers.harness.measures import over_seeds, spread
 from noisylearn.papers.harness.pictures import band, panels
-from noisylearn.papers.harness.study import Criterion, Figure, Found, Judgement, Piece, Study
+from noisylearn.papers.harness.study import Criterion, Found, Judgement, Piece, Study
 from noisylearn.papers.studies.shared.linear_student import Student, student_piece
 from noisylearn.papers.studies.shared.linear_theory import LinearNetwork
 
@@ -78,12 +79,11 @@ def judge(size: Size, found: Found) -> Judgement:
         tree = found[run.name]
         reference = REFERENCE.get((run.n_hidden, run.multiple), {}) if run.gain == 1 and size.n_in == 100 else {}
         shown = [(n, _at(tree, n), value) for n, value in reference.items()]
-        figures += [Figure(f"{run.name}: error at iteration {n}", v.mean(), ref, spread(v)) for n, v, ref in shown]
+        figures += [over_seeds(f"{run.name}: error at iteration {n}", v, ref) for n, v, ref in shown]
         if shown:
             criteria.append(_as_reference(run, shown))
         criteria.append(_turns(size, run, tree))
-        fall = tree["eps"].min(1) / tree["eps"][:, 0]
-        figures.append(Figure(f"{run.name}: lowest error over the first", float(fall.mean()), sd=spread(fall)))
+        figures.append(over_seeds(f"{run.name}: lowest error over the first", tree["eps"].min(1) / tree["eps"][:, 0]))
         if size.turns(run) and run.n_hidden >= WIDE:
             criteria.append(_turns_at(size, run, tree))
         if size.theory_at == (run.n_hidden, run.multiple) and run.gain == 1:
@@ -106,11 +106,8 @@ def _as_reference(run: Run, shown: Sequence[tuple[int, np.ndarray, float]]) -> C
 
 def _turns(size: Size, run: Run, tree: Tree) -> Criterion:
     """A rise by a factor of 2 over the lowest is far beyond what one trajectory fluctuates."""
-    mean = tree["eps"].mean(0)
-    rise = float(mean[-1] / mean.min())
     turns = size.turns(run)
-    statement = f"{run.name}: the error {'turns up (ends above twice its lowest)' if turns else 'does not turn up'}"
-    return Criterion(statement, f"ends at {rise:.3g} times its lowest", (rise > 2) == turns)
+    return turn(run.name, tree["eps"].mean(0), 2, turns, " (ends above twice its lowest)" * turns)
 
 
 def _turns_at(size: Size, run: Run, tree: Tree) -> Criterion:
@@ -118,7 +115,7 @@ def _turns_at(size: Size, run: Run, tree: Tree) -> Criterion:
     alpha = np.take_along_axis(tree["alpha"], tree["eps"].argmin(1)[:, None], 1).mean()
     ratio = float(alpha) / math.cbrt(run.n_hidden) * size.network(run).coefficient(size.rate(run)) / 2
     statement = f"{run.name}: the error is lowest where a is 2/c, within {TURN:.0%}"
-    return Criterion(statement, f"a is {ratio:.2f} times 2/c there", abs(ratio - 1) <= TURN)
+    return within(statement, ratio, 1, TURN, "a is {:.2f} times 2/c there")
 
 
 def _as_theory(size: Size, run: Run, tree: Tree) -> Criterion:
@@ -128,7 +125,7 @@ def _as_theory(size: Size, run: Run, tree: Tree) -> Criterion:
     ours = float(tree["iterations"][int(reached.argmax())]) if reached.any() else math.inf
     theory = network.training_time(size.rate(run), network.eps0 / 10)
     statement = f"{run.name}: time to a tenth of the first error as in the theory, within {THEORY:.0%}"
-    return Criterion(statement, f"{ours:.0f} iterations, theory {theory:.0f}", abs(ours / theory - 1) <= THEORY)
+    return within(statement, ours, theory, THEORY * theory, "{:.0f} iterations, theory {:.0f}")
 
 
 def plot(size: Size, found: Found, file: Path) -> None:

@@ -5,17 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from noisylearn.papers.harness.criteria import slope
+from noisylearn.papers.harness.criteria import above, slope
 from noisylearn.papers.harness.pictures import band, panels
 from noisylearn.papers.harness.study import Criterion, Figure, Found, Judgement, Piece, Study
 from noisylearn.papers.studies.shared.relu_learner import (
     NOISY,
-    ORDER,
     Learner,
     Trials,
-    grows_less,
-    in_order,
     learner_piece,
+    norms_grow,
+    over_widths,
     plot_times,
 )
 
@@ -50,18 +49,13 @@ def pieces(size: Size, seeds: Sequence[int]) -> list[Piece]:
 
 def judge(size: Size, found: Found) -> Judgement:
     trials = size.trials
-    times = {(rule, width): trials.least_time(rule, (width,), found) for rule in trials.rates for width in size.widths}
+    figures, by_width = over_widths(trials, size.widths, found, 1.0)
     deep = {(d, n): trials.least_time("np", size.deep(d), found, n) for n in (False, True) for d in size.depths}
-    figures = [Figure(f"{rule.upper()}, {w} units: fewest steps to the target", t) for (rule, w), t in times.items()]
     figures += [
         Figure(f"NP, {depth} hidden layers{', normalised' if n else ''}: fewest steps to the target", time)
         for (depth, n), time in deep.items()
     ]
-    criteria = _unstable(size, found)
-    criteria += [in_order(trials, (width,), ORDER, found) for width in size.widths]
-    if len(size.widths) > 1:
-        by_width = [times["np", width] for width in size.widths]
-        criteria.append(grows_less("fewest steps of NP over hidden units", size.widths, by_width, 1.0))
+    criteria = [*_unstable(size, found), *by_width]
     if size.judges_depth:
         criteria += _depth(size, deep)
     return Judgement([figure for figure in figures if math.isfinite(figure.ours)], criteria)
@@ -76,13 +70,8 @@ def _unstable(size: Size, found: Found) -> list[Criterion]:
     astray = bool((found[last.name]["ran"] < last.steps).any())
     measured = ", ".join(f"{end:.3f} at rate {rate:g}" for rate, end in ends.items()) + "; ran away" * astray
     holds = astray or max(ends.values()) - ends[last.rate] > size.margin
-    norms = [float(found[one.name]["norm"][:, -1].mean()) for one in size.followed]
-    return [
-        Criterion(f"NP at the highest rate runs away or ends {size.margin:g} below the best", measured, holds),
-        Criterion(
-            "|W1|^2 ends the larger, the higher the rate", ", ".join(f"{n:.3g}" for n in norms), norms == sorted(norms)
-        ),
-    ]  # fmt: skip
+    statement = f"NP at the highest rate runs away or ends {size.margin:g} below the best"
+    return [Criterion(statement, measured, holds), norms_grow(size.followed, found)]
 
 
 def _depth(size: Size, deep: dict[tuple[int, bool], float]) -> list[Criterion]:
@@ -92,10 +81,9 @@ def _depth(size: Size, deep: dict[tuple[int, bool], float]) -> list[Criterion]:
         times = [deep[depth, normalised] for depth in size.depths]
         exponents[normalised] = slope(size.depths, times)[0] if all(map(math.isfinite, times)) else math.inf
     plain, mended = exponents[False], exponents[True]
-    shown = f"{plain:.2f}, normalised {mended:.2f}"
     return [
-        Criterion("fewest steps of NP over the hidden layers: exponent above 1", f"{plain:.2f}", plain > 1),
-        Criterion("weight normalisation lowers that exponent", shown, mended < plain),
+        above("fewest steps of NP over the hidden layers: exponent above 1", plain, 1, "{:.2f}"),
+        above("weight normalisation lowers that exponent", plain, mended, "{:.2f}, normalised {:.2f}"),
     ]
 
 

@@ -10,9 +10,10 @@ import torch
 
 from noisylearn.experiments.run_file import Tree
 from noisylearn.experiments.trainer import Trainer
-from noisylearn.papers.harness.measures import spread
+from noisylearn.papers.harness.criteria import below, within
+from noisylearn.papers.harness.measures import mean, over_seeds
 from noisylearn.papers.harness.pictures import COLOURS, bars, panels
-from noisylearn.papers.harness.study import Bench, Criterion, Figure, Found, Judgement, Piece, Report, Study, part_of
+from noisylearn.papers.harness.study import Bench, Found, Judgement, Piece, Report, Study, part_of
 from noisylearn.papers.studies.shared.relu_learner import FIXED, Learner, begin, learn
 
 EQUAL = 0.03  # of the accuracies, beyond what one look between two targets may miss
@@ -39,7 +40,7 @@ def _look(learner: Learner, seeds: Sequence[int], bench: Bench, report: Report) 
     """Spectra (seeds, units) of the hidden activity and participation ratios, at the start and the end; accuracies."""
     found: dict[str, list[np.ndarray | float]] = {}
     for i, seed in enumerate(seeds):
-        trained, record = learn(learner, seed, bench, part_of(report, i, len(seeds)))
+        trained, record = learn(learner, seed, bench, part_of(report, i / len(seeds), 1 / len(seeds)))
         for when, training in (("start", begin(learner, seed, bench)), ("end", trained)):
             spectrum = _spectrum(training)
             found.setdefault(f"spectrum {when}", []).append(spectrum)
@@ -63,26 +64,18 @@ def participation_ratio(spectrum: np.ndarray) -> float:
 
 def judge(size: Size, found: Found) -> Judgement:
     ratios, accuracies = ({rule: found[rule][key] for rule in ("np", "sgd")} for key in ("ratio end", "accuracy"))
-    figures = [
-        Figure(f"{rule.upper()}: participation ratio", float(v.mean()), sd=spread(v)) for rule, v in ratios.items()
-    ]
-    first = found["np"]["ratio start"]
-    figures.append(Figure("first weights: participation ratio", float(first.mean()), sd=spread(first)))
-    for rule, values in accuracies.items():
-        figures.append(Figure(f"{rule.upper()}: accuracy (%)", 100 * float(values.mean()), sd=spread(100 * values)))
-    np_accuracy, sgd_accuracy = (float(accuracies[rule].mean()) for rule in ("np", "sgd"))
-    lower = ratios["np"] < ratios["sgd"]
-    shown = ", ".join(f"{a:.2f} against {b:.2f}" for a, b in zip(ratios["np"], ratios["sgd"], strict=True))
+    figures = [over_seeds(f"{rule.upper()}: participation ratio", values) for rule, values in ratios.items()]
+    figures.append(over_seeds("first weights: participation ratio", found["np"]["ratio start"]))
+    figures += [over_seeds(f"{rule.upper()}: accuracy (%)", 100 * values) for rule, values in accuracies.items()]
+    lower = "every seed: the participation ratio is lower under NP than under SGD"
+    equal = f"the accuracies they were looked at are equal, within {EQUAL:g}"
     return Judgement(
         figures,
         [
-            Criterion("every seed: the participation ratio is lower under NP than under SGD", shown, bool(lower.all())),
-            Criterion(
-                f"the accuracies they were looked at are equal, within {EQUAL:g}",
-                f"{np_accuracy:.3f}, {sgd_accuracy:.3f}", abs(np_accuracy - sgd_accuracy) <= EQUAL,
-            ),
+            below(lower, ratios["np"], ratios["sgd"], "{:.2f} against {:.2f}"),
+            within(equal, mean(accuracies["np"]), mean(accuracies["sgd"]), EQUAL, "{:.3f}, {:.3f}"),
         ],
-    )  # fmt: skip
+    )
 
 
 def plot(size: Size, found: Found, file: Path) -> None:

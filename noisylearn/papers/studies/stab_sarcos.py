@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,20 +15,19 @@ from noisylearn.chips.segments import as_segment
 from noisylearn.experiments.run_file import Tree
 from noisylearn.experiments.trainer import Trainer
 from noisylearn.ground.draws import Draws
-from noisylearn.papers.harness.criteria import slope
+from noisylearn.papers.harness.criteria import above, exponent_within, turn
 from noisylearn.papers.harness.pictures import band, panels
 from noisylearn.papers.harness.study import Bench, Criterion, Figure, Found, Judgement, Piece, Report, Study, part_of
 from noisylearn.papers.studies.shared.relu_learner import (
     FIXED,
     NOISY,
-    ORDER,
     Learner,
     Trials,
     begin,
-    grows_less,
-    in_order,
     learn,
     learner_piece,
+    norms_grow,
+    over_widths,
     plot_times,
 )
 from noisylearn.rules import BP, NP
@@ -72,7 +70,7 @@ def _cosines(learner: Learner, seeds: Sequence[int], bench: Bench, report: Repor
     """Cosine of the NP and SGD updates, (seeds,), by "start" and "end" of learning and layer."""
     found: dict[str, list[float]] = {}
     for i, seed in enumerate(seeds):
-        trained, _ = learn(learner, seed, bench, part_of(report, i, len(seeds)))
+        trained, _ = learn(learner, seed, bench, part_of(report, i / len(seeds), 1 / len(seeds)))
         trained.chip.program()
         for when, training in (("start", begin(learner, seed, bench)), ("end", trained)):
             for layer, value in _alignment(training).items():
@@ -107,22 +105,14 @@ def judge(size: Size, found: Found) -> Judgement:
                 for w, value in zip(size.cosine_widths, values, strict=True)
             ]
             if when in size.judged_cosines:
-                criteria.append(_cosine_exponent(f"{when} of learning, {layer}", size.cosine_widths, values, exponent))
+                statement = (
+                    f"{when} of learning, {layer}: cosine goes as width to the power {exponent:g}, within {EXPONENT:g}"
+                )
+                criteria.append(exponent_within(statement, size.cosine_widths, values, exponent, EXPONENT))
     criteria += _stability(size, found) if size.followed else []
-    times = {(rule, w): size.trials.least_time(rule, (w,), found) for rule in size.trials.rates for w in size.widths}
-    figures += [Figure(f"{rule.upper()}, {w} units: fewest steps to the target", t) for (rule, w), t in times.items()]
-    criteria += [in_order(size.trials, (width,), ORDER, found) for width in size.widths]
-    if len(size.widths) > 1:
-        by_width = [times["np", width] for width in size.widths]
-        criteria.append(grows_less("fewest steps of NP over hidden units", size.widths, by_width, 0.5))
-    return Judgement([figure for figure in figures if math.isfinite(figure.ours)], criteria)
-
-
-def _cosine_exponent(what: str, widths: Sequence[int], values: Sequence[float], exponent: float) -> Criterion:
-    found, width = slope(widths, values)
-    interval = f" ± {width:.2f} (95 %)" if width else ""
-    statement = f"{what}: cosine goes as width to the power {exponent:g}, within {EXPONENT:g}"
-    return Criterion(statement, f"{found:.2f}{interval}", abs(found - exponent) <= EXPONENT)
+    of_times, by_width = over_widths(size.trials, size.widths, found, 0.5)
+    figures = [figure for figure in [*figures, *of_times] if math.isfinite(figure.ours)]
+    return Judgement(figures, [*criteria, *by_width])
 
 
 def _stability(size: Size, found: Found) -> list[Criterion]:
@@ -131,28 +121,22 @@ def _stability(size: Size, found: Found) -> list[Criterion]:
     first, last = plain[0], plain[-1]
     criteria = [_rise(first, found, False), _rise(last, found, True)]
     criteria += [_rise(one, found, False) for one in size.followed if one.normalise]
-    norms = [float(found[one.name]["norm"][:, -1].mean()) for one in plain]
-    grows = all(a < b for a, b in pairwise(norms))
-    criteria.append(
-        Criterion("|W1|^2 ends the larger, the higher the rate", ", ".join(f"{n:.3g}" for n in norms), grows)
-    )
+    criteria.append(norms_grow(plain, found))
     lowest = {one.name: float(_tenths(found[one.name]).min()) for one in size.followed}
     best = min(lowest[one.name] for one in plain)
     for one in size.followed:
         if one.normalise:
-            statement = f"{one.name}: lowest error above the best without normalisation"
-            criteria.append(Criterion(statement, f"{lowest[one.name]:.3g} against {best:.3g}", lowest[one.name] > best))
+            criteria.append(
+                above(f"{one.name}: lowest error above the best without normalisation", lowest[one.name], best)
+            )
     return criteria
 
 
 def _rise(learner: Learner, found: Found, rises: bool) -> Criterion:
     """A run that went astray ended with an infinite error."""
     tree = found[learner.name]
-    tenths = _tenths(tree)
-    astray = bool((tree["ran"] < learner.steps).any())
-    measured = "ran away" if astray else f"ends at {tenths[-1] / tenths.min():.3g} times its lowest"
-    statement = f"{learner.name}: the error {'turns up' if rises else 'does not turn up'} (by a factor of {RISE:g})"
-    return Criterion(statement, measured, (astray or bool(tenths[-1] > RISE * tenths.min())) == rises)
+    ran_away = bool((tree["ran"] < learner.steps).any())
+    return turn(learner.name, _tenths(tree), RISE, rises, f" (by a factor of {RISE:g})", ran_away)
 
 
 def _tenths(tree: Tree) -> np.ndarray:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from noisylearn.experiments.run_file import Tree
-from noisylearn.papers.harness.criteria import slope
+from noisylearn.papers.harness.criteria import exponent_within, within
 from noisylearn.papers.harness.pictures import COLOURS, panels
 from noisylearn.papers.harness.study import Criterion, Figure, Found, Judgement, Piece, Study
 from noisylearn.papers.studies.shared.linear_student import Student, student_piece
@@ -160,25 +160,19 @@ def judge(size: Size, found: Found) -> Judgement:
 
 
 def _slope(what: str, exponent: float, tolerance: float, x: Sequence[float], y: Sequence[float]) -> Criterion:
-    statement = f"{what}: exponent {exponent:.2g}, within {tolerance:g}"
-    if not np.isfinite(y).all():
-        return Criterion(statement, "the target was not reached everywhere", False)
-    found, width = slope(x, y)
-    interval = f" ± {width:.2f} (95 %)" if width else ""
-    return Criterion(statement, f"{found:.2f}{interval}", abs(found - exponent) <= tolerance)
+    return exponent_within(f"{what}: exponent {exponent:.2g}, within {tolerance:g}", x, y, exponent, tolerance)
 
 
 def _regression(size: Size, times: dict[Case, float]) -> Criterion:
     ratios = [times[case] / size.theory(case) for case in size.by_outputs("np", 0)]
     statement = f"NP without hidden layer: (Lx + 2)(Ly + 2) log(eps0/eps) iterations (eq. 9), within {REGRESSION:.0%}"
-    holds = all(abs(ratio - 1) <= REGRESSION for ratio in ratios)
-    return Criterion(statement, ", ".join(f"{ratio:.2f}" for ratio in ratios) + " times as many", holds)
+    return within(statement, ratios, 1, REGRESSION, "{:.2f}", "{} times as many")
 
 
 def _theory(size: Size, case: Case, times: dict[Case, float]) -> Criterion:
     ratio = times[case] / size.theory(case)
     statement = f"{case.name}: fewest iterations as in the theory (eq. 13), within {THEORY:.0%}"
-    return Criterion(statement, f"{ratio:.2f} times the theory's", abs(ratio - 1) <= THEORY)
+    return within(statement, ratio, 1, THEORY, "{:.2f} times the theory's")
 
 
 def plot(size: Size, found: Found, file: Path) -> None:

@@ -3,13 +3,12 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from noisylearn.experiments.run_file import Tree
-from noisylearn.papers.harness.criteria import slope
+from noisylearn.papers.harness.criteria import falling, rising, slope, turn, within
 from noisylearn.papers.harness.measures import spread
 from noisylearn.papers.harness.pictures import band, panels
 from noisylearn.papers.harness.study import Criterion, Figure, Found, Judgement, Piece, Study
@@ -137,37 +136,29 @@ def _lowest(tree: Tree) -> tuple[float, float]:
 def _rise(size: Size, run: Run, found: Found, turns: bool) -> Criterion:
     _, eps = blocks(found[run.name])
     tenths = np.convolve(eps, np.ones(WINDOW) / WINDOW, "valid")
-    rise = float(tenths[-1] / tenths.min())
-    statement = f"{run.name}: the error {'turns up' if turns else 'does not turn up'} (by a factor of {size.rise:g})"
-    return Criterion(statement, f"ends at {rise:.3g} times its lowest", (rise > size.rise) == turns)
+    return turn(run.name, tenths, size.rise, turns, f" (by a factor of {size.rise:g})")
 
 
 def _cost(size: Size, found: Found) -> Criterion:
     """What normalisation costs: the error at the end."""
     ends = [float(blocks(found[run.name])[1][-WINDOW:].mean()) for run in size.normalised()]
     statement = f"normalised: the error at the end grows with Lh ({', '.join(map(str, size.widths))})"
-    return Criterion(statement, ", ".join(f"{end:.3g}" for end in ends), all(a < b for a, b in pairwise(ends)))
+    return rising(statement, ends)
 
 
 def _times(size: Size, lowest: dict[Run, tuple[float, float]]) -> list[Criterion]:
     runs = size.rates()
     times = [lowest[run][0] for run in runs]
-    shown = ", ".join(f"{time:.0f}" for time in times)
-    falls = all(a > b for a, b in pairwise(times))
     ratios = [lowest[run][0] / size.lowest(run)[0] for run in runs if run.multiple <= 1]
     above = [run for run in runs if run.multiple >= 1]
     exponent, _ = slope([run.multiple for run in above], [lowest[run][0] for run in above])
+    with_theory = f"up to eta* it is lowest when the theory says, within {NEAR:.0%}"
+    as_power = f"from eta* on that time goes as the rate to the power -3, within {EXPONENT:g}"
     return [
-        Criterion("the error is lowest the sooner, the higher the rate", f"iterations {shown}", falls),
-        Criterion(
-            f"up to eta* it is lowest when the theory says, within {NEAR:.0%}",
-            ", ".join(f"{ratio:.2f}" for ratio in ratios) + " times that", all(abs(r - 1) <= NEAR for r in ratios),
-        ),
-        Criterion(
-            f"from eta* on that time goes as the rate to the power -3, within {EXPONENT:g}", f"{exponent:.2f}",
-            abs(exponent + 3) <= EXPONENT,
-        ),
-    ]  # fmt: skip
+        falling("the error is lowest the sooner, the higher the rate", times, "{:.0f}", "iterations {}"),
+        within(with_theory, ratios, 1, NEAR, "{:.2f}", "{} times that"),
+        within(as_power, exponent, -3, EXPONENT, "{:.2f}"),
+    ]
 
 
 def _as_reference(run: Run, tree: Tree, lowest: tuple[float, float]) -> Criterion:

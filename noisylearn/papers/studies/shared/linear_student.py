@@ -57,7 +57,7 @@ def student_piece(name: str, student: Student, seeds: Sequence[int], cost: float
     def work(bench: Bench, report: Report) -> Tree:
         records = []
         for i, seed in enumerate(seeds):
-            records.append(_learn(student, seed, part_of(report, i, len(seeds)), bench.device))
+            records.append(_learn(student, seed, part_of(report, i / len(seeds), 1 / len(seeds)), bench.device))
         points = np.arange(0, student.iterations + 1, student.every)
         eps, alpha = (np.array([_held(record[key], len(points)) for record in records]) for key in ("eps", "alpha"))
         return {"iterations": points, "eps": eps, "alpha": alpha, "steps": np.array([r["steps"] for r in records])}

@@ -1,14 +1,15 @@
 """What the studies of [RNN] share: its noise, optimizers and rules, and how they are named."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from noisylearn.experiments.config import split_label
 from noisylearn.experiments.run_file import Tree
-from noisylearn.papers.harness.criteria import ordered
-from noisylearn.papers.harness.measures import baselines, curve, finals, mean, spread
+from noisylearn.papers.harness.criteria import above, at_most, ordered
+from noisylearn.papers.harness.measures import baselines, curve, finals, mean, over_seeds, trivial_figures
 from noisylearn.papers.harness.rule_pieces import Search, injected, rule_piece
 from noisylearn.papers.harness.study import Criterion, Figure, Found, Piece
 from noisylearn.rules import rule_class
@@ -51,35 +52,33 @@ def recurrent_piece(
 
 def error_figures(found: Found, errors: Mapping[str, np.ndarray], quantity: str) -> list[Figure]:
     """A measure of every rule, how many of its runs ran away, and trivial baselines."""
-    figures = []
-    for rule, values in errors.items():
-        if len(values):
-            figures.append(Figure(f"{name_of(rule)}: {quantity}", mean(values), sd=spread(values)))
-        if stopped := int(found[rule]["stopped"]):
-            figures.append(Figure(f"{name_of(rule)}: runs that ran away", stopped))
-    return figures + [Figure(f"{key} (trivial)", float(value)) for key, value in baselines(found).items()]
+    figures = [
+        one for rule, values in errors.items() for one in outcome(name_of(rule), {quantity: values}, found[rule])
+    ]
+    return figures + trivial_figures(baselines(found))
 
 
-def held_out_error(epochs: int) -> Any:
+def outcome(label: str, measured: Mapping[str, np.ndarray], tree: Tree) -> list[Figure]:
+    """Measures (seeds,) of one piece, by quantity, and how many of its runs ran away."""
+    figures = [over_seeds(f"{label}: {quantity}", values) for quantity, values in measured.items() if len(values)]
+    stopped = int(tree["stopped"])
+    return [*figures, Figure(f"{label}: runs that ran away", stopped)] if stopped else figures
+
+
+def held_out_error(epochs: int) -> Callable[[Tree], np.ndarray]:
     """Mean squared error of the held-out part, mean of the last epochs of every seed."""
-
-    def measure(tree: Tree) -> np.ndarray:
-        return finals(tree, "held_out_mse", epochs)
-
-    return measure
+    return partial(finals, metric="held_out_mse", epochs=epochs)
 
 
-def below(name: str, other: str, values: Mapping[str, np.ndarray]) -> Criterion:
+def lower(name: str, other: str, values: Mapping[str, np.ndarray]) -> Criterion:
     """That the mean error of one rule is below that of another, or all runs of the other ran away."""
     return ordered(name, other, values, higher=False, called=name_of)
 
 
-def within(name: str, other: str, values: Mapping[str, np.ndarray], factor: float = NEAR) -> Criterion:
+def near(name: str, other: str, values: Mapping[str, np.ndarray], factor: float = NEAR) -> Criterion:
     """That the mean error of one rule is at most so many times that of another."""
     ratio = mean(values[name]) / mean(values[other])
-    return Criterion(
-        f"{name_of(name)} at most {factor:g} times {name_of(other)}", f"{ratio:.2f} times", bool(ratio <= factor)
-    )
+    return at_most(f"{name_of(name)} at most {factor:g} times {name_of(other)}", ratio, factor, "{:.2f} times")
 
 
 def far_above(name: str, other: str, values: Mapping[str, np.ndarray], factor: float = NEAR) -> Criterion:
@@ -88,7 +87,7 @@ def far_above(name: str, other: str, values: Mapping[str, np.ndarray], factor: f
     if not len(values[name]):
         return Criterion(statement, "every run ran away", len(values[other]) > 0)
     ratio = mean(values[name]) / mean(values[other])
-    return Criterion(statement, f"{ratio:.2f} times", bool(ratio > factor))
+    return above(statement, ratio, factor, "{:.2f} times")
 
 
 def log_curve(tree: Tree, metric: str) -> np.ndarray:

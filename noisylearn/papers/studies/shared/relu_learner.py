@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,10 +12,11 @@ from noisylearn.experiments.config import TrainConfig, resolve
 from noisylearn.experiments.run_file import Tree
 from noisylearn.experiments.trainer import Trainer
 from noisylearn.ground.errors import RunawayError
-from noisylearn.papers.harness.criteria import slope
+from noisylearn.papers.harness.criteria import exponent_below, rising
+from noisylearn.papers.harness.measures import mean
 from noisylearn.papers.harness.pictures import COLOURS
 from noisylearn.papers.harness.rule_pieces import injected
-from noisylearn.papers.harness.study import Bench, Criterion, Found, Piece, Report, part_of
+from noisylearn.papers.harness.study import Bench, Criterion, Figure, Found, Piece, Report, part_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -69,7 +69,9 @@ def learner_piece(learner: Learner, seeds: Sequence[int]) -> Piece:
     """
 
     def work(bench: Bench, report: Report) -> Tree:
-        runs = [learn(learner, seed, bench, part_of(report, i, len(seeds))) for i, seed in enumerate(seeds)]
+        runs = [
+            learn(learner, seed, bench, part_of(report, i / len(seeds), 1 / len(seeds))) for i, seed in enumerate(seeds)
+        ]
         records = [record for _, record in runs]
         points = np.arange(0, learner.steps + 1, learner.every)
         held = {key: np.array([_held(record[key], len(points)) for record in records]) for key in ("score", "norm")}
@@ -154,21 +156,33 @@ def _time(learner: Learner, tree: Tree) -> float:
     return float(tree["ran"].mean()) if all(done) else math.inf
 
 
-def in_order(trials: Trials, hidden: tuple[int, ...], rules: Sequence[str], found: Found) -> Criterion:
-    """That each rule takes fewer steps than the next."""
-    times = [trials.least_time(rule, hidden, found) for rule in rules]
-    statement = f"{hidden[0]} hidden units, fewest steps: {' < '.join(rule.upper() for rule in rules)}"
-    holds = all(a < b for a, b in pairwise(times)) and math.isfinite(times[0])
-    return Criterion(statement, ", ".join(f"{time:.0f}" for time in times), holds)
+def over_widths(
+    trials: Trials, widths: Sequence[int], found: Found, limit: float
+) -> tuple[list[Figure], list[Criterion]]:
+    """Fewest steps to the target with one hidden layer of every width.
+
+    The criteria: every width has the rules in their ORDER, and NP's steps go as the width to a power below `limit`.
+    """
+    times = {(rule, width): trials.least_time(rule, (width,), found) for rule in trials.rates for width in widths}
+    figures = [
+        Figure(f"{rule.upper()}, {width} units: fewest steps to the target", time)
+        for (rule, width), time in times.items()
+    ]
+    order = " < ".join(rule.upper() for rule in ORDER)
+    criteria = [
+        rising(f"{width} hidden units, fewest steps: {order}", [times[rule, width] for rule in ORDER], "{:.0f}")
+        for width in widths
+    ]
+    if len(widths) > 1:
+        statement = f"fewest steps of NP over hidden units: exponent below {limit:g}"
+        criteria.append(exponent_below(statement, widths, [times["np", width] for width in widths], limit))
+    return figures, criteria
 
 
-def grows_less(what: str, x: Sequence[float], times: Sequence[float], limit: float) -> Criterion:
-    """That times go as x to a power below a limit."""
-    statement = f"{what}: exponent below {limit:g}"
-    if not np.isfinite(times).all():
-        return Criterion(statement, "the target was not reached everywhere", False)
-    found, width = slope(x, times)
-    return Criterion(statement, f"{found:.2f}" + (f" ± {width:.2f} (95 %)" if width else ""), found < limit)
+def norms_grow(learners: Sequence[Learner], found: Found) -> Criterion:
+    """That |W1|^2 at the end grows from one learner to the next."""
+    norms = [mean(found[one.name]["norm"][:, -1]) for one in learners]
+    return rising("|W1|^2 ends the larger, the higher the rate", norms)
 
 
 def plot_times(ax: "Axes", trials: Trials, widths: Sequence[int], found: Found) -> None:
