@@ -47,7 +47,7 @@ def reproduce_command(
     if item == "list":
         _list(json)
     elif item == "pages":
-        written = write_pages(out, docs)
+        written = write_pages(out, docs, PAPERS, STUDIES)
         print_json([str(path) for path in written]) if json else print_text("\n".join(map(str, written)))
     else:
         request = study(item), scale, seeds, out

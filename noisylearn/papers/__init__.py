@@ -1,6 +1,7 @@
 """The published tables and figures that the package reproduces: `noisylearn reproduce`.
 
-A study is a record in a file of its own: what the paper found, what runs at every scale, how that is judged and drawn.
+A study is a record: what the paper found, what runs at every scale, how that is judged and drawn. `studies` holds them,
+`harness` measures them, keeps what was found, and writes the pages of results.
 """
 
 from collections.abc import Mapping
@@ -82,7 +83,11 @@ STUDIES: tuple[Study, ...] = tuple(one for module in _MODULES for one in module.
 
 
 def study(name: str) -> Study:
-    """A study by its name. Raises UserError if there is none."""
+    """The study of a name.
+
+    Raises:
+        UserError: where there is none.
+    """
     known = {one.name: one for one in STUDIES}
     if name not in known:
         raise unknown_name("study", name, known)

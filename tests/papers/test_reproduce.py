@@ -11,7 +11,7 @@ import pytest
 
 from noisylearn.experiments.run_file import Tree
 from noisylearn.ground.errors import UserError
-from noisylearn.papers import STUDIES, Study, study
+from noisylearn.papers import PAPERS, STUDIES, Study, study
 from noisylearn.papers.harness.measures import curve
 from noisylearn.papers.harness.pages import figure_cells, paper_page, write_pages
 from noisylearn.papers.harness.reproduction import measure, reproduce
@@ -118,7 +118,7 @@ def test_damaged_and_foreign_files_are_one_line(tmp_path):
 
 def test_the_page_names_what_did_not_reproduce(tmp_path):
     result, _ = reproduce(counting([]), "smoke", 1, tmp_path)
-    page = paper_page("anp", [result])
+    page = paper_page(PAPERS["anp"], [result])
     assert "- anp-fig5 (smoke): they shrink: 1, 2, 3" in page
     assert "| the last | 3 | 2 | +1 |" in page
     assert "Adam's epsilon" in page
@@ -194,4 +194,4 @@ def test_mistakes_are_one_line(run, arguments, named, tmp_path):
 
 def test_pages_need_results(tmp_path):
     with pytest.raises(UserError, match="holds no results"):
-        write_pages(tmp_path, tmp_path)
+        write_pages(tmp_path, tmp_path, PAPERS, STUDIES)

@@ -1,11 +1,13 @@
 """Every study at its smallest scale: it runs, its orderings hold, its files and pages are whole."""
 
+import importlib
+import pkgutil
 import re
 from pathlib import Path
 
 import pytest
 
-from noisylearn.papers import STUDIES, Study
+from noisylearn.papers import PAPERS, STUDIES, Study, studies
 from noisylearn.papers.harness.pages import paper_page, read_results
 from noisylearn.papers.harness.reproduction import reproduce
 
@@ -26,7 +28,7 @@ def smoke(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def test_smoke_holds_every_criterion(smoke: tuple[Study, Path]) -> None:
     study, out = smoke
-    (result,) = read_results(out)
+    (result,) = read_results(out, STUDIES)
     judged = result.judgement
     assert judged.figures
     assert judged.criteria
@@ -34,7 +36,7 @@ def test_smoke_holds_every_criterion(smoke: tuple[Study, Path]) -> None:
     assert result.is_current
     result.plot(out / "plot.png")
     assert (out / "plot.png").stat().st_size > 10_000
-    page = paper_page(study.paper, [result])
+    page = paper_page(PAPERS[study.paper], [result])
     assert study.title in page
     assert not re.search(r"\bnan\b", page)
 
@@ -59,8 +61,19 @@ DOCS = Path(__file__).parents[2] / "docs" / "results"
 
 
 def test_pages_are_what_their_results_say() -> None:
-    results = read_results(DOCS / "data")
+    results = read_results(DOCS / "data", STUDIES)
     assert {result.study.name for result in results} == set(NAMES)
     assert [result.study.name for result in results if not result.is_current] == []
     for key in {result.study.paper for result in results}:
-        assert (DOCS / f"{key}.md").read_text(encoding="utf-8") == paper_page(key, results)
+        of_paper = [result for result in results if result.study.paper == key]
+        assert (DOCS / f"{key}.md").read_text(encoding="utf-8") == paper_page(PAPERS[key], of_paper)
+
+
+def test_every_study_is_in_the_registry() -> None:
+    """A module in studies/ is a study, what several share is in studies/shared/."""
+    found = [
+        importlib.import_module(f"{studies.__name__}.{one.name}") for one in pkgutil.iter_modules(studies.__path__)
+    ]
+    modules = [module for module in found if not hasattr(module, "__path__")]
+    assert {one.name for module in modules for one in module.STUDIES} == set(NAMES)
+    assert len(set(NAMES)) == len(NAMES)

@@ -6,17 +6,26 @@ from pathlib import Path
 from noisylearn.experiments.run_file import Tree, prepare_folder
 from noisylearn.ground.errors import UserError
 from noisylearn.ground.replace import replace_file
-from noisylearn.papers import PAPERS, STUDIES
 from noisylearn.papers.harness.results import Result, read_result
-from noisylearn.papers.harness.study import Figure, Found
+from noisylearn.papers.harness.study import Figure, Found, Paper, Study
 
 
-def write_pages(results: Path, docs: Path) -> list[Path]:
-    """A page per paper and the pictures on it, from the result files in a folder; the files that were written.
+def write_pages(results: Path, docs: Path, papers: Mapping[str, Paper], studies: Sequence[Study]) -> list[Path]:
+    """Write a page per paper, and the pictures on it, from result files.
 
-    Raises UserError where there are none, or a file is damaged.
+    Args:
+        results: folder of the result files.
+        docs: folder of the pages; the pictures go to images/ in it.
+        papers: by key, all that studies name.
+        studies: whose results are looked for, in the order of the pages.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        UserError: where there are no result files, or one is damaged.
     """
-    found = read_results(results)
+    found = read_results(results, studies)
     if not found:
         raise UserError(f"folder {results} holds no results; run `noisylearn reproduce ITEM --out {results}` first")
     prepare_folder(docs / "images")
@@ -27,20 +36,23 @@ def write_pages(results: Path, docs: Path) -> list[Path]:
         written.append(picture)
     for key in dict.fromkeys(result.study.paper for result in found):
         page = docs / f"{key}.md"
-        replace_file(page, paper_page(key, found).encode(), "page")
+        of_paper = [result for result in found if result.study.paper == key]
+        replace_file(page, paper_page(papers[key], of_paper).encode(), "page")
         written.append(page)
     return written
 
 
-def read_results(folder: Path) -> list[Result]:
-    """All results in a folder, in the order of the studies and scales."""
-    places = [folder / f"{one.name}-{scale}.h5" for one in STUDIES for scale in one.sizes]
-    return [read_result(place, STUDIES) for place in places if place.exists()]
+def read_results(folder: Path, studies: Sequence[Study]) -> list[Result]:
+    """All results of some studies in a folder, in the order of the studies and their scales."""
+    places = [folder / f"{one.name}-{scale}.h5" for one in studies for scale in one.sizes]
+    return [read_result(place, studies) for place in places if place.exists()]
 
 
-def paper_page(key: str, found: Sequence[Result]) -> str:
-    """The page of a paper in Markdown: verdicts, what did not reproduce, what its code does otherwise, all results."""
-    paper, results = PAPERS[key], [result for result in found if result.study.paper == key]
+def paper_page(paper: Paper, results: Sequence[Result]) -> str:
+    """The page of a paper in Markdown.
+
+    It has the verdicts, what did not reproduce, what the paper's code does otherwise, and a section per result.
+    """
     lines = [f"# {paper.citation}", "", "Written by `noisylearn reproduce pages` from result files; do not edit.", ""]
     lines += ["| study | of the paper | scale | verdict |", "| --- | --- | --- | --- |"]
     for result in results:
@@ -85,7 +97,7 @@ def _section(result: Result) -> list[str]:
 
 
 def _cautions(result: Result) -> list[str]:
-    """What a reader should know of how the numbers came about, seen in the result itself: a paragraph each."""
+    """Reservations about the numbers that the result itself shows, a paragraph each."""
     notes = []
     if not result.is_current:
         notes.append("Taken with other settings than those above, by an earlier version.")
@@ -97,7 +109,7 @@ def _cautions(result: Result) -> list[str]:
 
 
 def _searched(found: Found, above: str = "") -> Iterator[tuple[str, Tree]]:
-    """Name and tree of everything that was trained after a search for its rate."""
+    """Name and tree of every rule whose learning rate was searched for."""
     for name, tree in found.items():
         if isinstance(tree, Mapping) and tree.get("trials"):
             yield above + name, tree
@@ -111,7 +123,7 @@ def _is_at_edge(tree: Tree) -> bool:
 
 
 def figure_cells(figure: Figure) -> list[str]:
-    """Quantity, ours with its standard deviation, published, difference."""
+    """The cells of a figure in a table: quantity, ours with its standard deviation, published, difference."""
     ours = _number(figure.ours) + (f" ± {_number(figure.sd)}" if figure.sd is not None else "")
     if figure.published is None:
         return [figure.quantity, ours, "-", "-"]

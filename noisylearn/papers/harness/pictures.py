@@ -1,4 +1,4 @@
-"""What the pictures of several studies share."""
+"""Axes, lines and bars of the studies' pictures."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,17 +14,17 @@ from noisylearn.report.plots import new_figure, save_figure
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# One colour for a rule wherever it appears; decorrelated in full lines, without decorrelation dashed.
+# A rule has the same colour in every picture; its decorrelated form a full line, its plain form a dashed one.
 COLOURS = {
     "np": "tab:orange", "inp": "tab:green", "anp": "tab:blue", "wp": "tab:brown", "bp": "tab:grey", "bptt": "tab:grey",
     "sgd": "tab:grey", "reinforce": "tab:purple", "tbptt1": "black",
 }  # fmt: skip
 
-FEW_LABELS = 4
+FEW_LABELS = 4  # that a legend inside the axes may have
 
 
 def style_of(rule: str) -> dict[str, Any]:
-    """Colour and line style of a rule by its label; nothing for a label that is none."""
+    """Colour and line style of a rule by its name; empty for other names."""
     plain = rule[1:] if rule[:1] == "d" and rule[1:] in COLOURS else rule
     if plain not in COLOURS:
         return {}
@@ -33,7 +33,14 @@ def style_of(rule: str) -> dict[str, Any]:
 
 @contextmanager
 def panels(file: Path, titles: Sequence[str], width: float = 5.4, height: float = 4.2) -> "Iterator[list[Axes]]":
-    """Axes in rows of three, with a grid, a title and a legend each, saved to a file at the end."""
+    """Axes in rows of three (four: of two), with a grid, a title and a legend each; saved to a file at the end.
+
+    Args:
+        file: where the picture is saved.
+        titles: one for each of the axes.
+        width: of each, in inches.
+        height: of each, in inches.
+    """
     figure, axes = new_figure(len(titles), width, height, per_row=2 if len(titles) == 4 else 3)
     yield axes
     for ax, title in zip(axes, titles, strict=True):
@@ -50,7 +57,15 @@ def panels(file: Path, titles: Sequence[str], width: float = 5.4, height: float 
 
 
 def band(ax: "Axes", values: np.ndarray, label: str, x: Any = None, **style: Any) -> None:
-    """Mean over the seeds of (seeds, points), shaded from the lowest to the highest; nothing where there are none."""
+    """Draw the mean over the seeds, shaded from the lowest to the highest seed; nothing where there are none.
+
+    Args:
+        ax: where it is drawn.
+        values: (seeds, points).
+        label: in the legend.
+        x: (points,); None for 1, 2, ...
+        style: of the line, as matplotlib takes it.
+    """
     if not values.size:
         return
     x = np.arange(1, values.shape[1] + 1) if x is None else np.asarray(x)
@@ -59,7 +74,7 @@ def band(ax: "Axes", values: np.ndarray, label: str, x: Any = None, **style: Any
 
 
 def bars(ax: "Axes", values: Mapping[str, np.ndarray], **style: Any) -> None:
-    """A bar for every name: mean over the seeds, with the lowest and the highest."""
+    """Draw a bar for every name: the mean over the seeds (seeds,), with the lowest and the highest."""
     shown = {name: found for name, found in values.items() if len(found)}
     means = np.array([found.mean() for found in shown.values()])
     lows, highs = ([f(found) for found in shown.values()] for f in (np.min, np.max))
@@ -68,7 +83,7 @@ def bars(ax: "Axes", values: Mapping[str, np.ndarray], **style: Any) -> None:
 
 
 def accuracy_and_loss(file: Path, task: str, found: Found, styles: Mapping[str, Mapping[str, Any]]) -> None:
-    """Test accuracy and training loss along the epochs of trainings, by name, each in its style."""
+    """Draw test accuracy and training loss along the epochs, a line for every piece that has a style."""
     with panels(file, [f"test, {task}", f"training, {task}"]) as axes:
         for name, style in styles.items():
             band(axes[0], 100 * curve(found[name], "held_out_accuracy"), name, **style)

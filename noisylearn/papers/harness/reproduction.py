@@ -1,9 +1,10 @@
-"""A study from its pieces to its result file, resumable piece by piece."""
+"""Carry a study out, piece by piece, so that it can be stopped and resumed."""
 
 import fnmatch
 import json
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -28,25 +29,38 @@ def reproduce(
     data_dir: str | None = None,
     on_progress: Progress = lambda label, share: None,
 ) -> tuple[Result, Path]:
-    """Measure every piece of a study that is not yet in `out`; the result and its file.
+    """Measure every piece of a study that is not yet in `out`.
 
-    What an earlier result of the study there found with the same settings, device and versions is not measured again,
-    so that a study can grow. A kill at any moment loses at most what `train` would lose, or the piece in flight where
-    that is no training; the same call goes on. Raises UserError for a request that is wrong, and for data that are not
-    there.
+    A piece that an earlier result in `out` holds, found with the same settings, device and versions, is not measured
+    again, so that a study can grow. After a kill the same call goes on: lost is at most the piece in flight, or of a
+    training what came after its last checkpoint.
+
+    Args:
+        study: what to measure.
+        scale: one of the study's sizes.
+        seeds: how many; None for the study's own number.
+        out: folder of the result file, of the pieces' files (parts/) and of the run files (runs/).
+        device: "auto", "cpu" or "cuda".
+        data_dir: folder of the data files; None for the usual one.
+        on_progress: called with the name of the piece in work and the share of all work that is done.
+
+    Returns:
+        The result and its file.
+
+    Raises:
+        UserError: for a wrong request, missing data, or a damaged file in `out`.
     """
-    pieces, number = _pieces(study, scale, seeds)
-    bench = _bench(out, device, data_dir)
+    parts = _Parts.of(study, scale, seeds, out, device, data_dir)
     file = ResultFile(out / f"{study.name}-{scale}.h5")
-    _keep_parts(study, pieces, bench, file, out / "parts")
-    measured = _all_measured(study, pieces, bench, out / "parts", on_progress)
+    parts.keep(file)
+    measured = parts.measure(parts.pieces, on_progress)
     facts = {
         "study": study.name,
         "scale": scale,
-        "seeds": number,
-        "identity": identity_of([piece.settings for piece in pieces]),
+        "seeds": parts.seeds,
+        "identity": identity_of([piece.settings for piece in parts.pieces]),
         "versions": json.dumps({"noisylearn": __version__, "torch": torch.__version__}),
-        "machine": machine(bench.device),
+        "machine": machine(parts.bench.device),
         "wall_s": sum(tree["wall_s"] for tree in measured.values()),
         "found": {name: tree["found"] for name, tree in measured.items()},
         "parts": {name: {key: tree[key] for key in ("identity", "wall_s")} for name, tree in measured.items()},
@@ -65,86 +79,103 @@ def measure(
     data_dir: str | None = None,
     on_progress: Progress = lambda label, share: None,
 ) -> list[str]:
-    """Measure some pieces of a study alone, so that several processes or machines can share it; those still missing.
+    """Measure some pieces of a study alone, so that several processes or machines can share it.
 
-    parts: names of pieces, or patterns such as "dnp*". Raises UserError as `reproduce` does, and for a name of none.
+    Args:
+        study: what to measure a part of.
+        scale: as for `reproduce`.
+        seeds: as for `reproduce`.
+        out: as for `reproduce`.
+        parts: names of pieces, or patterns such as "dnp*".
+        device: as for `reproduce`.
+        data_dir: as for `reproduce`.
+        on_progress: as for `reproduce`.
+
+    Returns:
+        Names of the pieces that are still missing.
+
+    Raises:
+        UserError: as `reproduce`, and for a name or pattern that matches no piece.
     """
-    pieces, _ = _pieces(study, scale, seeds)
-    names = [piece.name for piece in pieces]
+    whole = _Parts.of(study, scale, seeds, out, device, data_dir)
+    names = [piece.name for piece in whole.pieces]
     for part in parts:
         if not fnmatch.filter(names, part):
             raise unknown_name("part", part, names)
-    bench = _bench(out, device, data_dir)
-    chosen = [piece for piece in pieces if any(fnmatch.fnmatch(piece.name, part) for part in parts)]
-    _all_measured(study, chosen, bench, out / "parts", on_progress)
-    return [piece.name for piece in pieces if not _file(study, piece, bench, out / "parts").exists()]
+    chosen = [piece for piece in whole.pieces if any(fnmatch.fnmatch(piece.name, part) for part in parts)]
+    whole.measure(chosen, on_progress)
+    return [piece.name for piece in whole.pieces if not whole.file(piece).exists()]
 
 
-def _keep_parts(study: Study, pieces: Sequence[Piece], bench: Bench, earlier: ResultFile, folder: Path) -> None:
-    """Write what an earlier result found of these pieces to files of their own."""
-    if not earlier.exists():
-        return
-    tree = earlier.read()
-    for piece in pieces:
-        file, part = _file(study, piece, bench, folder), tree.get("parts", {}).get(piece.name)
-        if part and part["identity"] == _identity_on(piece, bench) and not file.exists():
-            file.write({**part, "found": tree["found"][piece.name]})
+@dataclass(frozen=True)
+class _Parts:
+    """The pieces of a study at one scale, for so many seeds, each with a file in a folder."""
 
+    study: Study
+    seeds: int
+    pieces: Sequence[Piece]
+    bench: Bench
+    folder: Path
 
-def _pieces(study: Study, scale: Scale, seeds: int | None) -> tuple[list[Piece], int]:
-    """The pieces of a study at a scale, and for how many seeds they are."""
-    size = study.size(scale)
-    number = study.seeds[scale] if seeds is None else seeds
-    if number < 1:
-        raise UserError(f"--seeds {number}: give at least 1")
-    return study.pieces(size, range(number)), number
+    @classmethod
+    def of(
+        cls, study: Study, scale: Scale, seeds: int | None, out: Path, device: str, data_dir: str | None
+    ) -> "_Parts":
+        size = study.size(scale)
+        number = study.seeds[scale] if seeds is None else seeds
+        if number < 1:
+            raise UserError(f"--seeds {number}: give at least 1")
+        pieces = study.pieces(size, range(number))
+        device = chosen_device(device)
+        check_device(device)
+        bench = Bench(out / "runs", device, data_dir)
+        parts = cls(study, number, pieces, bench, out / "parts")
+        for folder in (out, bench.runs, parts.folder):
+            prepare_folder(folder)
+        return parts
 
+    def file(self, piece: Piece) -> PieceFile:
+        name = piece.name.replace("/", "-").replace(" ", "-")
+        return PieceFile(self.folder / f"{self.study.name}-{name}-{self._identity(piece)}.h5")
 
-def _bench(out: Path, device: str, data_dir: str | None) -> Bench:
-    device = chosen_device(device)
-    check_device(device)
-    bench = Bench(out / "runs", device, data_dir)
-    for folder in (out, bench.runs, out / "parts"):
-        prepare_folder(folder)
-    return bench
+    def _identity(self, piece: Piece) -> str:
+        return identity_of([piece.settings, self.bench.device, __version__, torch.__version__])
 
+    def keep(self, earlier: ResultFile) -> None:
+        """Write what an earlier result found of these pieces to files of their own."""
+        if not earlier.exists():
+            return
+        tree = earlier.read()
+        for piece in self.pieces:
+            file, part = self.file(piece), tree.get("parts", {}).get(piece.name)
+            if part and part["identity"] == self._identity(piece) and not file.exists():
+                file.write({**part, "found": tree["found"][piece.name]})
 
-def _all_measured(
-    study: Study, pieces: Sequence[Piece], bench: Bench, folder: Path, on_progress: Progress
-) -> dict[str, Tree]:
-    whole, done = sum(piece.cost for piece in pieces), 0.0
-    measured = {}
-    for piece in pieces:
+    def measure(self, pieces: Sequence[Piece], on_progress: Progress) -> dict[str, Tree]:
+        """What each of some pieces found, by its name."""
+        whole, done = sum(piece.cost for piece in pieces), 0.0
+        measured = {}
+        for piece in pieces:
 
-        def report(share: float, piece: Piece = piece, before: float = done) -> None:
-            on_progress(piece.name, (before + piece.cost * share) / whole)
+            def report(share: float, piece: Piece = piece, before: float = done) -> None:
+                on_progress(piece.name, (before + piece.cost * share) / whole)
 
-        measured[piece.name] = _measured(study, piece, bench, folder, report)
-        done += piece.cost
-        report(1.0)
-    return measured
+            measured[piece.name] = self._measured(piece, report)
+            done += piece.cost
+            report(1.0)
+        return measured
 
-
-def _file(study: Study, piece: Piece, bench: Bench, folder: Path) -> PieceFile:
-    name = piece.name.replace("/", "-").replace(" ", "-")
-    return PieceFile(folder / f"{study.name}-{name}-{_identity_on(piece, bench)}.h5")
-
-
-def _identity_on(piece: Piece, bench: Bench) -> str:
-    return identity_of([piece.settings, bench.device, __version__, torch.__version__])
-
-
-def _measured(study: Study, piece: Piece, bench: Bench, folder: Path, report: Report) -> Tree:
-    """What a piece found, from its file where there is one."""
-    identity, file = _identity_on(piece, bench), _file(study, piece, bench, folder)
-    if file.exists():
-        tree = file.read()
-        if tree["identity"] != identity:
-            raise UserError(f"{file.what} {file.path} holds another part; {file.mend}")
-        return tree
-    file.remove_leftovers()
-    report(0.0)
-    started = time.monotonic()
-    found = piece.work(bench, report)
-    file.write({"identity": identity, "found": found, "wall_s": found.pop("wall_s", time.monotonic() - started)})
-    return file.read()
+    def _measured(self, piece: Piece, report: Report) -> Tree:
+        """What a piece found, from its file where there is one."""
+        identity, file = self._identity(piece), self.file(piece)
+        if file.exists():
+            tree = file.read()
+            if tree["identity"] != identity:
+                raise UserError(f"{file.what} {file.path} holds another part; {file.mend}")
+            return tree
+        file.remove_leftovers()
+        report(0.0)
+        started = time.monotonic()
+        found = piece.work(self.bench, report)
+        file.write({"identity": identity, "found": found, "wall_s": found.pop("wall_s", time.monotonic() - started)})
+        return file.read()

@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 from noisylearn.experiments.run_file import Tree, TreeFile
 from noisylearn.ground.errors import UserError
 from noisylearn.papers.harness.study import Found, Judgement, Scale, Study
 
 
+@final
 class PieceFile(TreeFile):
-    """What one piece of a study found."""
+    """File of what one piece of a study found."""
 
     what, mend = "file of a part of a study", "remove it to measure that part anew"
 
@@ -22,8 +23,9 @@ class PieceFile(TreeFile):
         return {"identity", "found", "wall_s"} - set(tree)
 
 
+@final
 class ResultFile(TreeFile):
-    """What a study found at one scale."""
+    """File of what a study found at one scale."""
 
     what, mend = "result file", "remove it to make it anew"
     compresses = True
@@ -34,7 +36,13 @@ class ResultFile(TreeFile):
 
 @dataclass(frozen=True)
 class Result:
-    """A study at one scale, as kept in its file: what its pieces found, and the circumstances."""
+    """A study at one scale, from its file.
+
+    Args:
+        study: what was measured.
+        scale: one of its sizes.
+        facts: what its pieces found, and when and how they were measured.
+    """
 
     study: Study
     scale: Scale
@@ -42,10 +50,12 @@ class Result:
 
     @property
     def found(self) -> Found:
+        """What every piece found, by the piece's name."""
         return self.facts["found"]
 
     @cached_property
     def judgement(self) -> Judgement:
+        """The study's judgement of what was found."""
         return self.study.judge(self.study.sizes[self.scale], self.found)
 
     @property
@@ -56,14 +66,20 @@ class Result:
 
     @property
     def command(self) -> str:
+        """The command that measures it again."""
         return f"noisylearn reproduce {self.study.name} --scale {self.scale} --seeds {int(self.facts['seeds'])}"
 
     def plot(self, file: Path) -> None:
+        """Draw the study's picture of it to a file."""
         self.study.plot(self.study.sizes[self.scale], self.found, file)
 
 
 def read_result(path: Path, studies: Sequence[Study]) -> Result:
-    """A result from its file. Raises UserError for a damaged one, or one of an unknown study."""
+    """Read a result from its file.
+
+    Raises:
+        UserError: for a damaged file, or one of a study or scale that is not among `studies`.
+    """
     facts = ResultFile(path).read()
     study = next((study for study in studies if study.name == facts["study"]), None)
     if study is None or facts["scale"] not in study.sizes:
@@ -74,4 +90,5 @@ def read_result(path: Path, studies: Sequence[Study]) -> Result:
 
 
 def identity_of(settings: Any) -> str:
+    """Twelve digits that change with settings: the start of the SHA-256 of their JSON text."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]

@@ -1,4 +1,4 @@
-"""Studies whose pieces are trainings: one rule on one profile, over seeds, perhaps after a search for its rate."""
+"""Pieces that train one rule on one profile, over seeds, perhaps after a search for its learning rate."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,12 @@ from noisylearn.profiles import HardwareProfile, load_profile, parse_profile
 
 
 def injected(sigma: float, into: Literal["node", "weight"] = "node") -> HardwareProfile:
-    """Gaussian noise of a standard deviation injected at every node or weight, known and switched off at will."""
+    """The profile of Gaussian noise injected at every node or weight, known and switched off at will.
+
+    Args:
+        sigma: standard deviation, in units of the pre-activations or of the weights.
+        into: where it is injected.
+    """
     text = load_profile(f"gaussian-{into}").full_text
     assert text.count("sigma = 1e-3") == 1, "the profile states its noise in another way"
     return parse_profile(text.replace("sigma = 1e-3", f"sigma = {sigma:g}"))
@@ -24,7 +29,12 @@ def injected(sigma: float, into: Literal["node", "weight"] = "node") -> Hardware
 
 @dataclass(frozen=True)
 class Search:
-    """Learning rates of which every rule tries all, with the first seed, on the validation part."""
+    """A search for a learning rate: every rule tries all, with the first seed, on the validation part.
+
+    Args:
+        rates: the learning rates tried.
+        epochs: of each trial; None for as many as the training has.
+    """
 
     rates: tuple[float, ...]
     epochs: int | None = None
@@ -42,8 +52,19 @@ def rule_piece(
 ) -> Piece:
     """A piece that trains one rule for every seed.
 
-    What it finds: `curves` (metric -> (seeds, epochs)), `final` (figure -> (seeds,)), `baselines`, `lr`, `trials`
-    (rates and scores), `stopped` (how many runs ran away) and `refused` (why there is none).
+    It finds `curves` (by metric, (seeds, epochs)), `final` (by metric, (seeds,)), `baselines` (scores of trivial
+    predictors), `lr`, `trials` (rates tried and their scores), `stopped` (how many runs ran away), `refused` (why seeds
+    are missing) and `wall_s`.
+
+    Args:
+        name: of the piece.
+        task: by its name.
+        rule: by its name.
+        profile: of the chip.
+        seeds: one training each.
+        options: of `noisylearn train`; those that this rule has no use for are left out.
+        search: of the learning rate; None for the one in the options, or the recipe's.
+        cost: of an epoch, relative to the study's other pieces.
     """
     configs = [resolve(task, rule, profile, {**options, "seed": seed}, lenient=True)[0] for seed in seeds]
     idle = idle_options(rule, configs[0].model_dump())
@@ -73,7 +94,7 @@ def rule_piece(
 
 
 class _Counter:
-    """Turns the steps of one run after another into the share of all epochs that is done."""
+    """Turns the steps of one run after another into the share of all epochs that are done."""
 
     def __init__(self, report: Report, epochs: float, of_a_run: int, of_a_trial: int) -> None:
         self._report, self._epochs, self._of_a_run, self._of_a_trial = report, epochs, of_a_run, of_a_trial

@@ -1,4 +1,4 @@
-"""What the reproduction of a published figure or table consists of."""
+"""The records that a study consists of: pieces to measure, figures and criteria to judge them by."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,13 @@ Found = Mapping[str, Tree]  # by the name of the piece
 
 @dataclass(frozen=True)
 class Bench:
-    """Where a piece runs: folder of its run files, device of torch, folder of data files."""
+    """Where a piece runs.
+
+    Args:
+        runs: folder of its run files.
+        device: of torch.
+        data_dir: folder of the data files; None for the usual one.
+    """
 
     runs: Path
     device: str = "cpu"
@@ -24,10 +30,13 @@ class Bench:
 
 @dataclass(frozen=True)
 class Piece:
-    """One part of a study that is done or not: what it found is kept in a file of its own.
+    """One part of a study, measured as a whole; what it found is kept in a file of its own.
 
-    settings: everything that affects what `work` finds, as JSON takes it.  cost: relative to the study's other pieces,
-    for the time left.
+    Args:
+        name: unlike that of any other piece of the study.
+        settings: everything that affects what `work` finds, as JSON takes it.
+        work: measures it, and reports the share that is done.
+        cost: time that it takes, relative to the study's other pieces.
     """
 
     name: str
@@ -49,7 +58,14 @@ def part_of(report: Report, before: float, part: float) -> Report:
 
 @dataclass(frozen=True)
 class Figure:
-    """A number of ours, with its standard deviation over the seeds, beside the published one where there is one."""
+    """A measured number beside the published one.
+
+    Args:
+        quantity: what it is, with its unit.
+        ours: mean over the seeds.
+        published: the paper's number, where it has one.
+        sd: standard deviation over the seeds, where there are several.
+    """
 
     quantity: str
     ours: float
@@ -59,7 +75,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Criterion:
-    """A statement, what was measured of it, and whether it holds."""
+    """A statement, the numbers that decide it, and whether it holds; `criteria` makes the usual forms."""
 
     statement: str
     measured: str
@@ -68,9 +84,12 @@ class Criterion:
 
 @dataclass(frozen=True)
 class Judgement:
-    """Figures beside the published ones, and what became of the criteria.
+    """What a study concludes from what was found.
 
-    is_published: whether these are claims of a paper; ours hold or do not, there is nothing to reproduce.
+    Args:
+        figures: numbers for the table.
+        criteria: what the verdict counts.
+        is_published: whether the criteria are claims of a paper; of claims of ours there is nothing to reproduce.
     """
 
     figures: Sequence[Figure]
@@ -79,7 +98,7 @@ class Judgement:
 
     @property
     def verdict(self) -> str:
-        """ "reproduced", "reproduced in part (3 of 4)", "not reproduced"; of claims of ours "3 of 4 hold"."""
+        """One of "reproduced", "reproduced in part (3 of 4)", "not reproduced"; of claims of ours "3 of 4 hold"."""
         held = sum(criterion.holds for criterion in self.criteria)
         if not self.is_published:
             return f"{held} of {len(self.criteria)} hold"
@@ -90,7 +109,12 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Paper:
-    """A paper, and what its authors' public code does otherwise than the paper says, or than we do."""
+    """A paper that studies reproduce.
+
+    Args:
+        citation: authors and title.
+        public_code: what its authors' code does otherwise than the paper says, or than we do.
+    """
 
     citation: str
     public_code: Sequence[str] = ()
@@ -109,11 +133,11 @@ class Study:
         setting: what every scale runs, and in what that differs from the paper.
         sizes: what `pieces`, `judge` and `plot` are given at every scale; few studies have "large".
         seeds: how many at every scale where the user does not say.
-        pieces: (size, seeds) -> what has to be found out; the same for the same arguments, in the same order.
-        judge: (size, found) -> figures and criteria. The criteria must not depend on what was found.
-        revised: what of the study was changed, or judged for the first time, after a run had been seen, and why.
-        plot: (size, found, file): a picture like the paper's.
-        remarks: what is known of why something does not reproduce, and what else was seen.
+        pieces: (size, seeds) -> what is to be measured; the same for the same arguments, in the same order.
+        judge: (size, found) -> figures and criteria. The statements must not depend on what was found.
+        plot: (size, found, file) draws a picture like the paper's.
+        remarks: why something does not reproduce, where that is known, and what else was seen.
+        revised: what was changed or added after a run had been seen, and why.
     """
 
     name: str
@@ -131,7 +155,11 @@ class Study:
     revised: str = ""
 
     def size(self, scale: Scale) -> Any:
-        """Raises UserError for a scale that the study does not have."""
+        """The size at a scale.
+
+        Raises:
+            UserError: for a scale that the study does not have.
+        """
         if scale not in self.sizes:
             raise UserError(f"--scale {scale}: {self.name} has {', '.join(self.sizes)}")
         return self.sizes[scale]
