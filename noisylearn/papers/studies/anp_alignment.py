@@ -31,7 +31,18 @@ N_CLASSES = 10
 
 @dataclass(frozen=True)
 class Size:
-    """Network, samples and draws. task: whose first samples are taken; None for Gaussian inputs and random labels."""
+    """Network, samples and draws.
+
+    Args:
+        hidden: units of the hidden layers.
+        samples: in the batch.
+        draws: of the noise, the most that are averaged.
+        variances: of the injected noise.
+        n_in: inputs of the synthetic samples.
+        task: whose first samples are taken; None for Gaussian inputs and random labels.
+        at_once: draws that one estimate averages.
+        initialisation: of the weights.
+    """
 
     hidden: Sequence[int]
     samples: int
@@ -68,7 +79,7 @@ def pieces(size: Size, seeds: Sequence[int]) -> list[Piece]:
 
 
 def _angles(size: Size, rule: str, seed: int, bench: Bench, report: Report) -> Tree:
-    """Angle in degrees (variance, layer, count) between the mean of so many draws and the gradient by autograd."""
+    """Angles in degrees (variances, layers, counts) between the mean of so many draws and the gradient by autograd."""
     x, targets = _samples(size, seed, bench)
     model = networks.mlp(x[0].numel(), size.hidden, N_CLASSES, seed, initialisation=size.initialisation).to(
         bench.device
@@ -79,7 +90,7 @@ def _angles(size: Size, rule: str, seed: int, bench: Bench, report: Report) -> T
 
     found = np.empty((len(size.variances), len(size.layers), len(size.counts)))
     for i, variance in enumerate(size.variances):
-        with warnings.catch_warnings(action="ignore"):  # of noise so small or large: that is what is looked at
+        with warnings.catch_warnings(action="ignore"):  # that the noise is very small or large, as is intended here
             chip = Chip(model, injected(math.sqrt(variance)), seed)
         exact = _update(BP(), chip, x, loss_fn)
         for k, mean in enumerate(_means(size, RULES[rule], chip, x, loss_fn)):
@@ -89,7 +100,7 @@ def _angles(size: Size, rule: str, seed: int, bench: Bench, report: Report) -> T
 
 
 def _means(size: Size, kind: type[NP] | type[INP] | type[ANP], chip: Chip, x: Tensor, loss_fn: LossFn) -> list:
-    """Updates by layer, averaged over 1, 2, 5, ... draws in all."""
+    """By count of draws 1, 2, 5, ...: the mean update of every layer."""
     total = {name: torch.zeros(()) for name in size.layers}
     done, found = 0, []
     for count in size.counts:
@@ -164,7 +175,7 @@ def _smaller(angles: dict[str, float], better: str, worse: str) -> Criterion:
 
 
 def _at_passes(size: Size, curve: np.ndarray, rule: str) -> float:
-    """Angle at as many noisy passes as there are draws, between the counts on a logarithmic axis."""
+    """Angle after as many noisy passes as there are draws, interpolated between the counts on a logarithmic axis."""
     return float(np.interp(math.log(size.draws), np.log(_passes(size, rule)), curve))
 
 
@@ -186,7 +197,7 @@ def plot_draws(size: Size, found: Found, file: Path) -> None:
         axes[-1].set(ylabel="passes for one draw, with the clean one")
 
 
-FLAT, SECOND = (1e-6, 1e-4), 1  # variances between which the paper sees no change; the layer it looks at
+FLAT, SECOND = (1e-6, 1e-4), 1  # variances between which the paper sees no change; the layer that it shows
 
 
 def judge_noise(size: Size, found: Found) -> Judgement:

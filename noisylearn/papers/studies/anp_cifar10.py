@@ -50,10 +50,20 @@ PUBLISHED_RATES: Mapping[str, Mapping[str, float]] = {
 
 @dataclass(frozen=True)
 class Size:
-    """Networks by name (units of the hidden layers, None for the ConvNet), their rules, the task and how long.
+    """Networks, their rules, the task and how long they are trained.
 
-    search: rates to try for every rule; without it `lr`, or else the published ones times `of_published`.
-    is_full_size: whether these are the paper's own networks and images, so that its accuracies have to be reached.
+    Args:
+        task: by its name.
+        networks: by name, units of the hidden layers; None for the ConvNet.
+        epochs: of every training.
+        batch: samples per step.
+        decorrelation_rate: of the decorrelated rules.
+        search: rates that every rule tries; None for `lr`.
+        lr: learning rate of every rule; None for the published ones times `of_published`.
+        of_published: multiplies the published rates.
+        schedule: of the learning rate.
+        rules: that are run, of those in table 3; None for all.
+        is_full_size: whether these are the paper's own networks and images, so that its accuracies have to be reached.
     """
 
     task: str
@@ -94,7 +104,13 @@ def _cost(rule: str) -> float:
 
 
 def judge(orders: Orders, size: Size, found: Found) -> Judgement:
-    """Figures and orderings of every network."""
+    """Peak accuracies, and the published orders of the rules.
+
+    Args:
+        orders: by network, pairs (better, worse) of rules.
+        size: what was run.
+        found: by piece.
+    """
     accuracies = by_piece(found, lambda tree: 100 * peaks(tree, "held_out_accuracy"))
     figures = [
         over_seeds(
@@ -123,7 +139,7 @@ def judge(orders: Orders, size: Size, found: Found) -> Judgement:
 
 
 def _across_depths(size: Size, accuracies: Mapping[str, np.ndarray]) -> list[Criterion]:
-    """That six layers learn as well as three, and that DNP loses most from six to nine."""
+    """That six layers learn as well as three, and that from six to nine DNP loses most."""
     if not {"3 hidden", "6 hidden", "9 hidden"} <= set(size.networks):
         return []
 

@@ -11,14 +11,25 @@ from noisylearn.papers.harness.pictures import band, panels, style_of
 from noisylearn.papers.harness.rule_pieces import Search, injected, rule_piece
 from noisylearn.papers.harness.study import Found, Judgement, Piece, Study
 
-# Test error of the paper, on another split and in units of the torques: for the order alone.
 RULES = ("np", "dnp", "anp", "danp", "bp", "dbp")
+# (better, worse) by the paper's test errors, which are on another split and in units of the torques.
 ORDER = (("dnp", "np"), ("danp", "anp"), ("danp", "dnp"), ("bp", "danp"), ("dbp", "bp"), ("np", "anp"), ("dbp", "np"))
 LAST = 5  # epochs whose mean is the final error
 
 
 @dataclass(frozen=True)
 class Size:
+    """Task, rules and how long they are trained.
+
+    Args:
+        task: by its name.
+        epochs: of every training.
+        batch: samples per step.
+        decorrelation_rates: by rule; none for the others.
+        search: rates that every rule tries.
+        rules: that are run.
+    """
+
     task: str
     epochs: int
     batch: int

@@ -21,7 +21,17 @@ PUBLISHED = {
 
 @dataclass(frozen=True)
 class Size:
-    """Task, network (a ConvNet, or units of hidden layers), rules with their numbers of draws, and how long."""
+    """Task, network, rules and how long they are trained.
+
+    Args:
+        task: by its name.
+        network: name of a ConvNet, or units of the hidden layers.
+        runs: rules, each with its number of draws per step, as "danp 10".
+        epochs: of every training.
+        batch: samples per step.
+        lr: learning rate of the perturbation rules.
+        is_published: whether this is the paper's setting, whose accuracies ours are compared with.
+    """
 
     task: str
     network: ConvnetName | tuple[int, ...]
@@ -68,7 +78,7 @@ def judge(size: Size, found: Found) -> Judgement:
 
 
 def _pairs(size: Size, rule: str) -> list[tuple[int, int]]:
-    """Neighbouring numbers of draws of a rule."""
+    """Neighbouring numbers of draws of a rule, the smaller first."""
     counts = sorted(int(run.split()[1]) for run in size.runs if run.startswith(f"{rule} "))
     return list(pairwise(counts))
 

@@ -1,4 +1,4 @@
-"""[ANP] figure 5: DANP and DNP that compare two noisy passes, with no clean one."""
+"""[ANP] figure 5: DANP and DNP from two noisy passes, without a clean one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,9 +20,18 @@ AT_MOST = 1.0  # points that DANP may lose by a noisy baseline
 
 @dataclass(frozen=True)
 class Size:
-    """Task, network and how long; `lr` without a search.
+    """Task, network and how long it is trained.
 
-    orders_only: judge the order of the final accuracies alone, not how training goes.
+    Args:
+        task: by its name.
+        hidden: units of the hidden layers.
+        epochs: of every training.
+        batch: samples per step.
+        decorrelation_rate: of both rules.
+        search: rates that every rule tries; None for `lr`.
+        lr: learning rate without a search.
+        schedule: of the learning rate.
+        orders_only: judge the order of the final accuracies alone, not how training goes.
     """
 
     task: str
@@ -80,7 +89,7 @@ def _early(size: Size) -> int:
 
 
 def _decline(tree: dict) -> np.ndarray:
-    """Training loss of the last epoch over the lowest of all, of every seed; infinite where a run ran away."""
+    """Training loss of the last epoch over the lowest of all, (seeds,); infinite where every run ran away."""
     losses = curve(tree, "train_loss")
     return losses[:, -1] / losses.min(1) if losses.size else np.array([np.inf])
 

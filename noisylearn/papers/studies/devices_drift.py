@@ -34,7 +34,16 @@ RATE = 1e-2  # of every rule
 
 @dataclass(frozen=True)
 class Size:
-    """Task, hidden layers, profiles and how long."""
+    """Task, network, profiles and how long it is trained.
+
+    Args:
+        task: by its name.
+        hidden: units of the hidden layers.
+        profiles: names from PROFILES.
+        epochs: of the training, before the day begins.
+        batch: samples per step.
+        decorrelation_rate: of DANP.
+    """
 
     task: str
     hidden: tuple[int, ...]
@@ -71,7 +80,15 @@ def _config(size: Size, name: str, rule: str, forward: Forward, seed: int) -> Tr
 
 
 def _through_a_day(config: TrainConfig, name: str, afterwards: Afterwards, bench: Bench, report: Report) -> Tree:
-    """Accuracy read on the chip at every moment of the day after training, drift left uncompensated."""
+    """Accuracies (moments,) in per cent, read on the chip at MOMENTS_S after the training, drift not compensated.
+
+    Args:
+        config: of the training.
+        name: of the profile.
+        afterwards: what happens at every later moment, before the reading.
+        bench: where it runs.
+        report: told the share of the steps that are done.
+    """
     config = config.model_copy(update={"device": bench.device})
     run = Trainer(config, on_devices(name), load_data(config, bench.data_dir))
     every = run.steps_per_epoch
@@ -117,7 +134,7 @@ def judge(size: Size, found: Found) -> Judgement:
 
 
 def _curves(found: Found, name: str, way: str) -> np.ndarray:
-    """(seeds, moments)"""
+    """Accuracies (seeds, moments) in per cent."""
     return np.stack([tree["accuracies"] for key, tree in found.items() if key.startswith(f"{name}, {way}, seed")])
 
 

@@ -1,4 +1,4 @@
-"""Ours: [ANP] figure 5, two noisy passes without a clean one, on the noise of devices."""
+"""Ours: [ANP] figure 5 (two noisy passes, without a clean one) on the noise of devices."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,18 @@ BEHIND_BP = 10.0  # points of accuracy
 
 @dataclass(frozen=True)
 class Size:
-    """Task, network, profiles and how long."""
+    """Task, network, profiles, rules and how long they are trained.
+
+    Args:
+        task: by its name.
+        hidden: units of the hidden layers.
+        profiles: names from PROFILES.
+        epochs: of every training.
+        batch: samples per step.
+        decorrelation_rate: of the decorrelated rules.
+        search: rates that every rule tries.
+        rules: that are run.
+    """
 
     task: str
     hidden: tuple[int, ...]
@@ -32,7 +43,7 @@ class Size:
 
 
 def pieces(size: Size, seeds: Sequence[int]) -> list[Piece]:
-    """Every rule on every profile; DNP once with each size of the noise that is injected for it."""
+    """Every rule on every profile; DNP once with each standard deviation of the noise that is injected for it."""
     options = {
         "hidden": size.hidden, "epochs": size.epochs, "batch": size.batch, "baseline": "noisy", "draws": 1,
         "decorrelation_rate": size.decorrelation_rate, "forward": "chip",
@@ -55,7 +66,7 @@ def _dnp(name: str, sigma: float) -> str:
 
 
 def _chosen(size: Size, found: Found) -> dict[str, Tree]:
-    """What every rule found on every profile; of DNP's noises the one that was best on the validation part."""
+    """What every rule found on every profile; for DNP with the noise that was best on the validation part."""
     chosen = {}
     for name in size.profiles:
         for rule in size.rules:

@@ -33,7 +33,18 @@ AT_CHANCE = 0.05  # recall this close to chance has learned nothing: 5 standard 
 
 @dataclass(frozen=True)
 class Protocol:
-    """One task and its training. last: final epochs whose losses are averaged."""
+    """A copying task and how long it is trained.
+
+    Args:
+        task: by its name.
+        seq_len: symbols to remember.
+        batch: sequences per step.
+        epochs: of every training.
+        last: final epochs whose losses are averaged.
+        rules: that are run.
+        search: rates that every rule tries; None for `rate`.
+        rate: learning rate of every rule without a search.
+    """
 
     task: str
     seq_len: int
@@ -46,18 +57,23 @@ class Protocol:
 
     @property
     def memoryless(self) -> float:
-        """Squared error of the best guess without memory: 1/8 for every symbol while recalling."""
+        """Squared error of the best guess without memory: 1/8 for every symbol during recall."""
         return (1 - CHANCE) / N_FEATURES * self.seq_len / (2 * self.seq_len + DELAY)
 
     def options(self, units: int) -> dict[str, Any]:
-        """Of all rules that train by it."""
+        """Options of every training."""
         shape = {"hidden": (units,), "seq_len": self.seq_len, "decorrelation_rate": DECORRELATION_RATE}
         return shape | {"batch": self.batch, "epochs": self.epochs, "lr": self.rate}
 
 
 @dataclass(frozen=True)
 class Size:
-    """Protocols by name: "one" trains on one sequence, as published, "fresh" on many."""
+    """Units of the network, and the protocols.
+
+    Args:
+        units: hidden.
+        protocols: by name, "one" (trains on one sequence, as published) and "fresh" (on many).
+    """
 
     units: int
     protocols: Mapping[str, Protocol]
@@ -72,7 +88,7 @@ def pieces(size: Size, seeds: Sequence[int]) -> list[Piece]:
 
 
 def judge(size: Size, found: Found) -> Judgement:
-    """The published claims on the training loss of one sequence, and what becomes of it on others."""
+    """The published claims on the training loss of one sequence, and how well other sequences are recalled."""
     figures: list[Figure] = []
     losses, recalls = {}, {}
     for key, at in size.protocols.items():
@@ -108,7 +124,7 @@ def _on(sequences: str, criterion: Criterion) -> Criterion:
 
 
 def _on_others(recalls: Mapping[str, np.ndarray]) -> Criterion:
-    """What is learned by heart does not carry over: ours, on the published protocol."""
+    """That what is learned by heart from one sequence does not carry over to others: a claim of ours."""
     statement = f"one sequence: recall of others by DANP within {AT_CHANCE:g} of chance ({CHANCE:g})"
     return within(statement, mean(recalls["danp"]), CHANCE, AT_CHANCE, "{:.3f}")
 

@@ -1,4 +1,4 @@
-"""[RNN] figure 9: which losses NP holds a perturbation against, on the copying memory task."""
+"""[RNN] figure 9: which losses a perturbation is credited with under NP, on the copying memory task."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,7 +30,13 @@ CREDITS: Mapping[str, Mapping[str, str]] = {
 
 @dataclass(frozen=True)
 class Size:
-    """The protocol of copying and the network. credits: of the ones above."""
+    """Network, protocol and kinds of credit.
+
+    Args:
+        units: hidden.
+        protocol: of the copying task.
+        credits: names from CREDITS.
+    """
 
     units: int
     protocol: Protocol

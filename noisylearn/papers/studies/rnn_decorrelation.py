@@ -22,7 +22,18 @@ LOWER, LEFT = 0.5, 0.01  # the decorrelated loss is below this share of the plai
 
 @dataclass(frozen=True)
 class Size:
-    """The task, its network, and the decorrelation rates of which the best on the validation part is shown."""
+    """Task, network, rates and how long it is trained.
+
+    Args:
+        task: by its name.
+        units: hidden.
+        batch: sequences per step.
+        epochs: of every training.
+        last: final epochs whose errors are averaged.
+        rates: decorrelation rates, of which the best on the validation part is shown.
+        search: learning rates tried with each of them.
+        seq_len: of copying; None for other tasks.
+    """
 
     task: str
     units: int
@@ -44,7 +55,7 @@ def pieces(size: Size, seeds: Sequence[int]) -> list[Piece]:
 
 
 def chosen(size: Size, found: Found) -> str:
-    """The decorrelation rate whose best trial has the lowest validation error."""
+    """The decorrelation rate, as a piece's name, whose best trial has the lowest validation error."""
 
     def score(name: str) -> float:
         scores = np.asarray(found[name]["trials"]["score"])
@@ -54,7 +65,7 @@ def chosen(size: Size, found: Found) -> str:
 
 
 def losses(tree: Tree) -> np.ndarray:
-    """Decorrelation loss, mean over the epochs of every seed."""
+    """Decorrelation loss (seeds,), mean over the epochs."""
     values = curve(tree, METRIC)
     return values.mean(1) if values.size else np.array([])
 

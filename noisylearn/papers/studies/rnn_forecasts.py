@@ -36,12 +36,22 @@ TRIVIAL = ("persistence", "ridge on the same step", "reservoir, ridge readout")
 
 @dataclass(frozen=True)
 class Size:
-    """The task, its network and how long.
+    """Task, network, rules and how long they are trained.
 
-    rate: of all rules, where none is searched for.  sigma: standard deviation of the noise.
-    last: final epochs whose errors are averaged.
-    of_bptt: what differs for backprop through the whole sequence, which has one update a batch where the others have
-    one a step.
+    Args:
+        task: by its name.
+        units: hidden.
+        batch: sequences per step.
+        epochs: of every training.
+        last: final epochs whose errors are averaged.
+        decorrelation_rate: of the decorrelated rules.
+        search: rates that every rule tries; None for `rate`.
+        rate: learning rate of every rule without a search.
+        sigma: standard deviation of the noise.
+        seq_len: steps of a sequence; None for the task's own.
+        rules: that are run.
+        of_bptt: options of backprop through the whole sequence that differ, as it has one update per batch where the
+            others have one per step.
     """
 
     task: str
@@ -75,7 +85,13 @@ def pieces(size: Size, seeds: Sequence[int]) -> list[Piece]:
 
 
 def judge(of_backprop: str, size: Size, found: Found) -> Judgement:
-    """of_backprop: what decorrelation does to backprop in the paper, "nothing" or "worse"."""
+    """Orders and ratios of the test errors.
+
+    Args:
+        of_backprop: what decorrelation does to backprop in the paper, "nothing" or "worse".
+        size: what was run.
+        found: by rule.
+    """
     errors = by_piece(found, held_out_error(size.last))
     orders = (("anp", "np"), ("anp", "wp"), ("danp", "dnp"), ("danp", "dwp"), ("danp", "anp"))
     criteria = [lower(a, b, errors) for a, b in orders if {a, b} <= set(size.rules)]

@@ -29,7 +29,20 @@ from noisylearn.papers.studies.shared.recurrent import (
 
 @dataclass(frozen=True)
 class Size:
-    """The task, numbers of units, and how long. tuned_at: units at which every rule's rate is searched for, once."""
+    """Task, numbers of units, rules and how long they are trained.
+
+    Args:
+        task: by its name.
+        units: hidden, of every network.
+        tuned_at: units at which every rule's learning rate is searched for, once for all.
+        batch: sequences per step.
+        epochs: of every training.
+        last: final epochs whose errors are averaged.
+        rules: that are run.
+        search: rates that every rule tries.
+        decorrelation_rate: of the decorrelated rules.
+        seq_len: of copying; None for other tasks.
+    """
 
     task: str
     units: Sequence[int]
@@ -48,7 +61,7 @@ def pieces(size: Size, seeds: Sequence[int]) -> list[Piece]:
 
 
 def _over_units(size: Size, rule: str, seeds: Sequence[int]) -> Piece:
-    """One rule at every number of units, with the rate that was the best at `tuned_at`."""
+    """A piece that trains one rule at every number of units, with the rate that was best at `tuned_at`."""
     shared: dict[str, Any] = {"batch": size.batch, "epochs": size.epochs, "seq_len": size.seq_len}
     shared |= {"decorrelation_rate": size.decorrelation_rate}
 
@@ -135,7 +148,7 @@ def _trivial(found: Found) -> Mapping[str, float]:
 
 
 def plot(size: Size, found: Found, file: Path) -> None:
-    """Full circles: no run ran away; empty ones: some did; nothing: all did."""
+    """A filled circle: no run ran away; an empty one: some did; none: all did."""
     with panels(file, [f"{size.task}: test error of the last epochs"], 7.0, 5.0) as (ax,):
         for rule in size.rules:
             trees = {units: found[rule][f"{units}"] for units in size.units}

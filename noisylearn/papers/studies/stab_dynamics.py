@@ -22,12 +22,19 @@ REFERENCE: Mapping[tuple[int, float], Mapping[int, float]] = {
     (1000, 1.4): {0: 0.02154, 1000: 0.01285, 3000: 0.0338},
 }
 TURN, THEORY = 0.25, 0.25  # tolerances
-WIDE = 1000  # hidden units from which the turn is held against the theory's
+WIDE = 1000  # hidden units from which the turn is compared with the theory's
 
 
 @dataclass(frozen=True)
 class Run:
-    """One line of the figure: hidden units, rate over eta* (of gain 1), gain of the initial W1, seeds (None: all)."""
+    """One line of the figure.
+
+    Args:
+        n_hidden: Lh.
+        multiple: rate over eta* (that of gain 1).
+        gain: multiplies the variance of the initial W1.
+        seeds: how many; None for all.
+    """
 
     n_hidden: int
     multiple: float
@@ -42,7 +49,16 @@ class Run:
 
 @dataclass(frozen=True)
 class Size:
-    """theory_at: (Lh, rate over eta*) whose time to a tenth of the first error is held against the theory's."""
+    """Network, lines of the figure and how long they are trained.
+
+    Args:
+        n_in: Lx.
+        n_out: Ly.
+        iterations: of every run.
+        runs: lines of the figure.
+        theory_at: (Lh, rate over eta*) of the run whose time to a tenth of the first error is compared with the
+            theory's.
+    """
 
     n_in: int
     n_out: int
@@ -57,7 +73,7 @@ class Size:
         return run.multiple * LinearNetwork(self.n_in, run.n_hidden, self.n_out).critical_rate
 
     def turns(self, run: Run) -> bool:
-        """Whether the theory has the error turn up before it is zero."""
+        """Whether, in the theory, the error turns up before it is zero."""
         return self.rate(run) > self.network(run).critical_rate
 
 

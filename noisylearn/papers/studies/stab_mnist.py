@@ -21,9 +21,16 @@ from noisylearn.papers.studies.shared.relu_learner import (
 
 @dataclass(frozen=True)
 class Size:
-    """trials: of the fewest steps, over widths with one hidden layer, and of NP over depths (hidden layers) of `width`.
+    """Networks and how they are trained.
 
-    followed: rates of NP, from stable to unstable.  margin: in accuracy, of the best rate over the highest at the end.
+    Args:
+        trials: of the fewest steps.
+        widths: units of the one hidden layer.
+        depths: numbers of hidden layers, for NP alone.
+        width: units of each of these layers.
+        followed: learners by NP whose accuracy is followed, from a stable rate to an unstable one.
+        margin: in accuracy, by which the best rate has to be ahead of the highest at the end.
+        judges_depth: whether the depths are judged.
     """
 
     trials: Trials
@@ -62,20 +69,20 @@ def judge(size: Size, found: Found) -> Judgement:
 
 
 def _unstable(size: Size, found: Found) -> list[Criterion]:
-    """At the highest rate learning stops before high accuracy: it ran away, or ended below the best."""
+    """At the highest rate learning stops before high accuracy: it runs away, or ends below the best."""
     if not size.followed:
         return []
     ends = {one.rate: float(found[one.name]["score"][:, -3:].mean()) for one in size.followed}
     last = size.followed[-1]
-    astray = bool((found[last.name]["ran"] < last.steps).any())
-    measured = ", ".join(f"{end:.3f} at rate {rate:g}" for rate, end in ends.items()) + "; ran away" * astray
-    holds = astray or max(ends.values()) - ends[last.rate] > size.margin
+    ran_away = bool((found[last.name]["ran"] < last.steps).any())
+    measured = ", ".join(f"{end:.3f} at rate {rate:g}" for rate, end in ends.items()) + "; ran away" * ran_away
+    holds = ran_away or max(ends.values()) - ends[last.rate] > size.margin
     statement = f"NP at the highest rate runs away or ends {size.margin:g} below the best"
     return [Criterion(statement, measured, holds), norms_grow(size.followed, found)]
 
 
 def _depth(size: Size, deep: dict[tuple[int, bool], float]) -> list[Criterion]:
-    """Exponents of the fewest steps over the hidden layers; the target that is never reached counts as infinite."""
+    """Exponents of the fewest steps over the hidden layers; infinite where the target is never reached."""
     exponents = {}
     for normalised in (False, True):
         times = [deep[depth, normalised] for depth in size.depths]

@@ -16,12 +16,16 @@ from noisylearn.papers.harness.pictures import COLOURS, bars, panels
 from noisylearn.papers.harness.study import Bench, Found, Judgement, Piece, Report, Study, part_of
 from noisylearn.papers.studies.shared.relu_learner import FIXED, Learner, begin, learn
 
-EQUAL = 0.03  # of the accuracies, beyond what one look between two targets may miss
+EQUAL = 0.03  # difference of the accuracies, more than what training adds between two readings of the score
 
 
 @dataclass(frozen=True)
 class Size:
-    """learner: by NP, to its target; SGD learns at the same rate, to the same target."""
+    """The learner.
+
+    Args:
+        learner: by NP, to its target; SGD learns at the same rate, to the same target.
+    """
 
     learner: Learner
 
@@ -31,13 +35,13 @@ class Size:
 
 def pieces(size: Size, seeds: Sequence[int]) -> list[Piece]:
     return [
-        Piece(one.rule, {"learner": asdict(one), "seeds": list(seeds), **FIXED}, partial(_look, one, seeds))
+        Piece(one.rule, {"learner": asdict(one), "seeds": list(seeds), **FIXED}, partial(_spectra, one, seeds))
         for one in size.learners()
     ]
 
 
-def _look(learner: Learner, seeds: Sequence[int], bench: Bench, report: Report) -> Tree:
-    """Spectra (seeds, units) of the hidden activity and participation ratios, at the start and the end; accuracies."""
+def _spectra(learner: Learner, seeds: Sequence[int], bench: Bench, report: Report) -> Tree:
+    """Spectra (seeds, units), participation ratios (seeds,) at the start and the end, and accuracies (seeds,)."""
     found: dict[str, list[np.ndarray | float]] = {}
     for i, seed in enumerate(seeds):
         trained, record = learn(learner, seed, bench, part_of(report, i / len(seeds), 1 / len(seeds)))
@@ -58,7 +62,10 @@ def _spectrum(training: Trainer) -> np.ndarray:
 
 
 def participation_ratio(spectrum: np.ndarray) -> float:
-    """(sum of lambda)^2 / sum of lambda^2: how many principal components share the variance."""
+    """How many principal components share the variance.
+
+    (sum of lambda)^2 / sum of lambda^2, of a spectrum lambda (units,)
+    """
     return float(spectrum.sum() ** 2 / np.square(spectrum).sum())
 
 

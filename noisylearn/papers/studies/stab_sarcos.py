@@ -40,9 +40,15 @@ BATCHES = 30  # of the mean cosine
 
 @dataclass(frozen=True)
 class Size:
-    """trials: of the fewest steps, over widths.  aligned: the learner (by SGD, of any width) whose steps are looked at.
+    """Networks and how they are trained.
 
-    followed: rates of NP, from stable to unstable, whose error is followed for so many steps.
+    Args:
+        trials: of the fewest steps.
+        widths: units of the hidden layer in these trials.
+        cosine_widths: units of the hidden layer where updates of NP and SGD are compared.
+        aligned: learner (by SGD, of any width) along whose training they are compared.
+        followed: learners by NP whose error is followed, from a stable rate to an unstable one.
+        judged_cosines: moments of the learning whose cosines are judged.
     """
 
     trials: Trials
@@ -54,9 +60,9 @@ class Size:
 
 
 def pieces(size: Size, seeds: Sequence[int]) -> list[Piece]:
-    looks = [_cosine_piece(size, width, seeds) for width in size.cosine_widths]
+    cosines = [_cosine_piece(size, width, seeds) for width in size.cosine_widths]
     learners = [one for rule in size.trials.rates for w in size.widths for one in size.trials.learners(rule, (w,))]
-    return [*looks, *(learner_piece(learner, seeds) for learner in (*size.followed, *learners))]
+    return [*cosines, *(learner_piece(learner, seeds) for learner in (*size.followed, *learners))]
 
 
 def _cosine_piece(size: Size, width: int, seeds: Sequence[int]) -> Piece:
@@ -67,7 +73,7 @@ def _cosine_piece(size: Size, width: int, seeds: Sequence[int]) -> Piece:
 
 
 def _cosines(learner: Learner, seeds: Sequence[int], bench: Bench, report: Report) -> Tree:
-    """Cosine of the NP and SGD updates, (seeds,), by "start" and "end" of learning and layer."""
+    """Cosine of the updates of NP and SGD, (seeds,), by moment (start or end of learning) and layer."""
     found: dict[str, list[float]] = {}
     for i, seed in enumerate(seeds):
         trained, _ = learn(learner, seed, bench, part_of(report, i / len(seeds), 1 / len(seeds)))
@@ -79,7 +85,7 @@ def _cosines(learner: Learner, seeds: Sequence[int], bench: Bench, report: Repor
 
 
 def _alignment(training: Trainer) -> dict[str, float]:
-    """Mean over batches, by layer."""
+    """Cosine of the updates of NP and SGD by layer, mean over batches."""
     layers, task, batch = list(training.chip.layers), training.task, training.config.batch
     totals = dict.fromkeys(layers, 0.0)
     stream = Draws(training.config.seed).stream("cosine", "batches")
@@ -116,7 +122,7 @@ def judge(size: Size, found: Found) -> Judgement:
 
 
 def _stability(size: Size, found: Found) -> list[Criterion]:
-    """Plain runs from the lowest rate to the highest, and the normalised one at the highest."""
+    """Criteria on the plain runs from the lowest rate to the highest, and on the normalised one at the highest."""
     plain = [one for one in size.followed if not one.normalise]
     first, last = plain[0], plain[-1]
     criteria = [_rise(first, found, False), _rise(last, found, True)]
@@ -133,14 +139,14 @@ def _stability(size: Size, found: Found) -> list[Criterion]:
 
 
 def _rise(learner: Learner, found: Found, rises: bool) -> Criterion:
-    """A run that went astray ended with an infinite error."""
+    """That the error turns up, or does not; a run that ran away turned up."""
     tree = found[learner.name]
     ran_away = bool((tree["ran"] < learner.steps).any())
     return turn(learner.name, _tenths(tree), RISE, rises, f" (by a factor of {RISE:g})", ran_away)
 
 
 def _tenths(tree: Tree) -> np.ndarray:
-    """Error, mean over the seeds, of ten parts of a run."""
+    """Error (10,) of ten parts of a run, mean over the seeds."""
     return np.array([part.mean() for part in np.array_split(tree["score"].mean(0)[1:], 10)])
 
 

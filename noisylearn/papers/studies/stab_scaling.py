@@ -22,7 +22,13 @@ LINEAR, EXPONENT, THEORY, REGRESSION = 0.25, 0.1, 0.25, 0.15  # tolerances
 
 @dataclass(frozen=True)
 class Case:
-    """A rule, "np" or "sgd", on a network; n_hidden 0: none."""
+    """A rule on a network.
+
+    Args:
+        rule: "np" or "sgd".
+        n_hidden: Lh; 0 for no hidden layer.
+        n_out: Ly.
+    """
 
     rule: str
     n_hidden: int
@@ -35,9 +41,18 @@ class Case:
 
 @dataclass(frozen=True)
 class Size:
-    """widths: Lh at n_out outputs.  outs: Ly at n_hidden hidden units, and without.  ratio: first error over target.
+    """Networks and rates.
 
-    flat: tolerance of exponents that are 0.  is_test: too small for more than how NP goes with Lh, Ly, and SGD with Lh.
+    Args:
+        n_in: Lx.
+        n_out: Ly where the widths are compared.
+        widths: Lh at n_out outputs.
+        n_hidden: Lh where the outputs are compared.
+        outs: Ly at n_hidden hidden units, and without hidden layer.
+        ratio: first error over the target.
+        around: lowest and highest rate tried, over the theory's.
+        flat: tolerance of exponents that are 0.
+        is_test: too small to judge more than how NP goes with Lh and Ly, and SGD with Lh.
     """
 
     n_in: int
@@ -51,7 +66,7 @@ class Size:
     is_test: bool = False
 
     def groups(self) -> list[tuple[str, int]]:
-        """Rules and hidden units (0: none) that are followed over the outputs."""
+        """Rules, and hidden units (0: none), that are compared over the outputs."""
         groups = [("np", self.n_hidden), ("sgd", self.n_hidden), ("np", 0), ("sgd", 0)]
         return groups[:1] if self.is_test else groups
 
@@ -71,7 +86,7 @@ class Size:
         return LinearNetwork(self.n_in, case.n_hidden, case.n_out)
 
     def first_error(self, case: Case) -> float:
-        """Of W - A alone where there is no hidden layer, both of variance 2 / (Lx + Ly)."""
+        """Error at the start; without hidden layer that of W - A, both of variance 2 / (Lx + Ly)."""
         return self.network(case).eps0 if case.n_hidden else 4 / (self.n_in + case.n_out)
 
     def rates(self, case: Case) -> list[float]:
@@ -79,7 +94,7 @@ class Size:
         return [GRID**power for power in range(math.ceil(low), math.floor(high) + 1)]
 
     def _guess(self, case: Case) -> float:
-        """eta* of NP; else where the error falls fastest at the start."""
+        """eta* for NP; otherwise the rate at which the error falls fastest at the start."""
         network = self.network(case)
         if not case.n_hidden:
             return 1 / (self.n_in + 2) / (case.n_out + 2 if case.rule == "np" else 1)
@@ -88,7 +103,11 @@ class Size:
         return network.critical_rate
 
     def theory(self, case: Case) -> float:
-        """Fewest iterations: eq. 13, and without hidden layer eq. 9 with its terms of finite size."""
+        """Fewest iterations in the theory.
+
+        Source:
+            [STAB] eq. 13; without hidden layer eq. 9, with its terms of finite size.
+        """
         network, target = self.network(case), self.first_error(case) / self.ratio
         if not case.n_hidden:
             return regression_time(self.n_in + 2, case.n_out + 2 if case.rule == "np" else 1, self.ratio)
@@ -97,6 +116,7 @@ class Size:
 
 @cache
 def fewest_iterations(network: LinearNetwork, target: float) -> float:
+    """The time of `minimum_training_time`, cached: pieces, judgement and picture all ask for it."""
     return network.minimum_training_time(target)[0]
 
 
@@ -119,9 +139,9 @@ def _name(case: Case, rate: float) -> str:
 
 
 def training_time(size: Size, case: Case, found: Found) -> tuple[float, float]:
-    """Mean over the seeds of the iterations to the target at the rate where it is least, and that rate.
+    """Iterations to the target at the best rate, mean over the seeds, and that rate.
 
-    The rate is refined by a parabola through the best and its neighbours, in logarithms.
+    The rate is refined by a parabola through the best one and its neighbours, in logarithms.
     """
     rates = size.rates(case)
     times = [_time(found[_name(case, rate)], size.first_error(case) / size.ratio) for rate in rates]
@@ -135,7 +155,7 @@ def training_time(size: Size, case: Case, found: Found) -> tuple[float, float]:
 
 
 def _time(tree: Tree, target: float) -> float:
-    """inf where a seed did not reach the target."""
+    """Iterations to the target, mean over the seeds; inf where a seed did not reach it."""
     return float(tree["steps"].mean()) if (tree["eps"][:, -1] <= target).all() else math.inf
 
 

@@ -23,7 +23,15 @@ NEAR, EXPONENT = 0.5, 1.0  # tolerances: of the time of the lowest error at eta*
 
 @dataclass(frozen=True)
 class Run:
-    """One line of the figure: hidden units, rate over eta* ("sgd": over its best), and how many seeds (None: all)."""
+    """One line of the figure.
+
+    Args:
+        n_hidden: Lh.
+        multiple: rate over eta*; of "sgd" over its best rate.
+        rule: "np" or "sgd".
+        normalise: whether the norm of every neuron's incoming weights is held.
+        seeds: how many; None for all.
+    """
 
     n_hidden: int
     multiple: float
@@ -40,10 +48,18 @@ class Run:
 
 @dataclass(frozen=True)
 class Size:
-    """multiples: rates over eta* at n_hidden.  widths: with and without weight normalisation, at eta*.
+    """Network and lines of the figure.
 
-    rise: of a tenth of a run over the lowest tenth, where the error turns up; a tenth fluctuates by some per cent.
-    is_test: too small for more than whether it turns up.
+    Args:
+        n_in: Lx.
+        n_hidden: Lh where rates are compared.
+        n_out: Ly.
+        multiples: rates over eta* at n_hidden.
+        widths: Lh with and without weight normalisation, at eta*.
+        width_seeds: how many for these; None for all.
+        rise: factor of the last tenth of a run over the lowest tenth, above which the error turns up; a tenth
+            fluctuates by some per cent.
+        is_test: too small to judge more than whether the error turns up.
     """
 
     n_in: int
@@ -62,7 +78,7 @@ class Size:
         return [Run(width, 1.0, normalise=True, seeds=self.width_seeds) for width in self.widths]
 
     def plain(self) -> list[Run]:
-        """The same without normalisation, where that is not one of the rates already."""
+        """The widths without normalisation, but for runs that are among the rates already."""
         runs = [Run(width, 1.0, seeds=self.width_seeds) for width in self.widths]
         return [run for run in runs if run.name not in {one.name for one in self.rates()}]
 
@@ -85,7 +101,7 @@ class Size:
         return self.network(run).lowest(self.rate(run), SIGMA_T)
 
     def iterations(self, run: Run) -> int:
-        """2.5 times the theory's time of the lowest error at that rate, and Lx Ly; SGD as long as NP at eta*."""
+        """2.5 times the theory's time of the lowest error at that rate, and Lx Ly more; SGD as long as NP at eta*."""
         like = run if run.rule == "np" else Run(run.n_hidden, 1.0)
         return 10 * math.ceil((2.5 * self.lowest(like)[0] + self.n_in * self.n_out) / 10)
 
@@ -104,7 +120,7 @@ def _piece(size: Size, run: Run, seeds: Sequence[int]) -> Piece:
 
 
 def blocks(tree: Tree) -> tuple[np.ndarray, np.ndarray]:
-    """Middle iteration and error, mean over the seeds, of the blocks of a run."""
+    """Middle iteration (blocks,) and error (blocks,), mean over the seeds, of the blocks of a run."""
     parts = np.array_split(np.arange(len(tree["iterations"])), min(BLOCKS, len(tree["iterations"])))
     eps = tree["eps"].mean(0)
     return np.array([tree["iterations"][p].mean() for p in parts]), np.array([eps[p].mean() for p in parts])
@@ -140,7 +156,7 @@ def _rise(size: Size, run: Run, found: Found, turns: bool) -> Criterion:
 
 
 def _cost(size: Size, found: Found) -> Criterion:
-    """What normalisation costs: the error at the end."""
+    """That the error at the end with normalisation grows with the width."""
     ends = [float(blocks(found[run.name])[1][-WINDOW:].mean()) for run in size.normalised()]
     statement = f"normalised: the error at the end grows with Lh ({', '.join(map(str, size.widths))})"
     return rising(statement, ends)

@@ -1,4 +1,4 @@
-"""The profiles of the studies on the noise of devices."""
+"""The profiles of the studies on the noise of devices, and how each is written."""
 
 from collections.abc import Mapping
 
@@ -16,7 +16,7 @@ PROFILES: Mapping[str, str | None] = {
 
 
 def on_devices(name: str) -> HardwareProfile:
-    """A profile as PROFILES writes it."""
+    """A profile of PROFILES, written in its mode there."""
     profile = load_profile(name)
     mode = PROFILES[name]
     return profile.written_by(mode) if mode else profile

@@ -26,10 +26,20 @@ RULES = {"np": NP(), "sgd": BP()}
 
 @dataclass(frozen=True)
 class Student:
-    """How one student learns: units (n_hidden 0: none, a linear regression), rule "np" or "sgd", rate and length.
+    """How one student learns.
 
-    gain: multiplies the variance of the initial W1.  sigma_t: of the teacher's noise.  normalise: hold the norm of
-    every neuron's incoming weights.  target: error to stop at.  every: iterations between records.
+    Args:
+        n_in: Lx.
+        n_hidden: Lh; 0 for no hidden layer, a linear regression.
+        n_out: Ly.
+        rule: "np" or "sgd".
+        rate: learning rate.
+        iterations: at most.
+        gain: multiplies the variance of the initial W1.
+        sigma_t: standard deviation of the teacher's noise.
+        normalise: whether the norm of every neuron's incoming weights is held.
+        target: error to stop at.
+        every: iterations between records.
     """
 
     n_in: int
@@ -48,10 +58,14 @@ class Student:
 def student_piece(name: str, student: Student, seeds: Sequence[int], cost: float) -> Piece:
     """A piece that trains a student for every seed.
 
-    It finds iterations (points,), eps and alpha (seeds, points), steps (seeds,).
+    It finds `iterations` (points,), `eps` and `alpha` (seeds, points), and `steps` (seeds,): how many iterations ran
+    until the target was reached or the error ran away. After that, a record holds its last value.
 
-    `steps` is how many iterations ran until the target was reached or the error ran away. After that a record holds
-    its last value.
+    Args:
+        name: of the piece.
+        student: that is trained.
+        seeds: one training each.
+        cost: relative to the study's other pieces.
     """
 
     def work(bench: Bench, report: Report) -> Tree:
@@ -122,7 +136,7 @@ def _norm(model: nn.Sequential, n_in: int) -> float:
 
 
 def _held(values: list[float], length: int) -> np.ndarray:
-    """Values to a length, the last one repeated; at most DIVERGED times the first."""
+    """Values (records,), clipped at DIVERGED times the first, and the last one repeated up to a length."""
     limit = DIVERGED * values[0]
     finite = np.nan_to_num(np.array(values), nan=limit, posinf=limit).clip(max=limit)
     return np.concatenate([finite, np.full(length - len(finite), finite[-1])])

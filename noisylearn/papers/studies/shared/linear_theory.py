@@ -1,8 +1,11 @@
-"""Mean-field theory of node perturbation in a linear network with one hidden layer: [STAB] section 4, equations 9-14.
+"""Mean-field theory of node perturbation in a linear network with one hidden layer.
 
-Student y = W2 W1 x, teacher y* = A x + sigma_t zeta, x ~ N(0, I), loss 1/2 |y - y*|^2, one sample at a time, noise of
-both layers at once. Order parameters: alpha = |W1|^2 / Lx and the error eps = |W2 W1 - A|^2 / (Lx Ly); the theory is in
-a = alpha / Lh^(1/3) and c = eta Lh^(1/3) Lx Ly (1 + beta0).
+Student y = W2 W1 x, teacher y* = A x + sigma_t zeta, x ~ N(0, I), loss 1/2 |y - y*|^2, one sample at a time, both
+layers perturbed in the same pass. Order parameters: alpha = |W1|^2 / Lx and the error eps = |W2 W1 - A|^2 / (Lx Ly).
+The theory is in a = alpha / Lh^(1/3) and c = eta Lh^(1/3) Lx Ly (1 + beta0).
+
+Source:
+    [STAB] section 4, equations 9 to 14.
 """
 
 import math
@@ -15,7 +18,14 @@ from scipy.optimize import brentq, minimize_scalar
 
 @dataclass(frozen=True)
 class LinearNetwork:
-    """Units of the student; `gain` multiplies the variance of the initial W1, 2 / (Lx + Lh)."""
+    """The student's size and first weights.
+
+    Args:
+        n_in: Lx.
+        n_hidden: Lh.
+        n_out: Ly.
+        gain: multiplies the variance of the initial W1, 2 / (Lx + Lh).
+    """
 
     n_in: int
     n_hidden: int
@@ -34,7 +44,7 @@ class LinearNetwork:
 
     @property
     def eps0(self) -> float:
-        """Error at the start: that of the student's own product, and the teacher."""
+        """Error at the start: alpha0 beta0 / Lh of the student's own product, 2 / (Lx + Ly) of the teacher."""
         return self.alpha0 * self.beta0 / self.n_hidden + 2 / (self.n_in + self.n_out)
 
     @property
@@ -42,7 +52,10 @@ class LinearNetwork:
         return self.alpha0 / math.cbrt(self.n_hidden)
 
     def coefficient(self, rate: float) -> float:
-        """c = eta Lh^(1/3) Lx Ly (1 + beta0)."""
+        """The theory's c at a rate.
+
+        c = eta Lh^(1/3) Lx Ly (1 + beta0)
+        """
         return rate * self._coefficient_per_rate
 
     @property
@@ -51,19 +64,32 @@ class LinearNetwork:
 
     @property
     def critical_rate(self) -> float:
-        """eta*, above which the error turns up: from the root of (eps0 - a0^3/3) c^3 + a0^2 c^2 - 4/3 = 0.
+        """eta*, the rate above which the error turns up before it is zero.
 
-        There is one positive root, or two where a0^3 > 3 eps0; the larger of these has a0 beyond 2/c from the start.
+        (eps0 - a0^3/3) c^3 + a0^2 c^2 - 4/3 = 0
+
+        There is one positive root c, or two where a0^3 > 3 eps0; the larger of these has a0 beyond 2/c from the start.
         """
         roots = np.roots([self.eps0 - self.a0**3 / 3, self.a0**2, 0.0, -4 / 3])
         real = [float(root.real) for root in roots if abs(root.imag) < 1e-9 and root.real > 0]
         return min(real) / self._coefficient_per_rate
 
     def trajectory(self, rate: float, iterations: int, sigma_t: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-        """a and eps at iterations 0, 1, ..., `iterations`.
+        """How weight norm and error go along the iterations.
 
         da = eta_h c (eps + sigma_t^2 / Lx),  deps = eta_h (-2 a eps + c a^2 (eps + sigma_t^2 / Lx)),
-        eta_h = eta Lh^(1/3).
+        eta_h = eta Lh^(1/3)
+
+        Args:
+            rate: eta.
+            iterations: how many.
+            sigma_t: standard deviation of the teacher's noise.
+
+        Returns:
+            a and eps at iterations 0, 1, ..., both (iterations + 1,).
+
+        Source:
+            [STAB] eq. 12.
         """
         rate_h, c, floor = rate * math.cbrt(self.n_hidden), self.coefficient(rate), sigma_t**2 / self.n_in
         a, eps = np.empty(iterations + 1), np.empty(iterations + 1)
@@ -75,7 +101,11 @@ class LinearNetwork:
         return a, eps
 
     def lowest(self, rate: float, sigma_t: float) -> tuple[int, float]:
-        """Iteration and value of the lowest error with teacher noise; then it goes up for good ([STAB] eq. 14)."""
+        """Iteration and value of the lowest error with teacher noise; after it the error rises for good.
+
+        Source:
+            [STAB] eq. 14.
+        """
         length = self.n_in * self.n_out
         while True:
             eps = self.trajectory(rate, length, sigma_t)[1]
@@ -84,13 +114,19 @@ class LinearNetwork:
             length *= 2
 
     def error(self, a: float, rate: float) -> float:
-        """eps(a) = eps0 - (a^2 - a0^2) / c + (a^3 - a0^3) / 3, without teacher noise."""
+        """Error where the weight norm is a, without teacher noise.
+
+        eps(a) = eps0 - (a^2 - a0^2) / c + (a^3 - a0^3) / 3
+        """
         return self.eps0 - (a**2 - self.a0**2) / self.coefficient(rate) + (a**3 - self.a0**3) / 3
 
     def training_time(self, rate: float, target: float) -> float:
-        """Iterations of NP to the error `target`, inf where it turns up before: [STAB] eq. 13.
+        """Iterations of NP to an error; inf where the error turns up before.
 
-        T = Lx Ly (1 + beta0) / c  x  integral from a0 to a_target of da / (c eps(a)).
+        T = Lx Ly (1 + beta0) / c  x  integral from a0 to a_target of da / (c eps(a))
+
+        Source:
+            [STAB] eq. 13.
         """
         c = self.coefficient(rate)
         turn = 2 / c
@@ -101,7 +137,7 @@ class LinearNetwork:
         return self._coefficient_per_rate / math.cbrt(self.n_hidden) / c * integral
 
     def minimum_training_time(self, target: float) -> tuple[float, float]:
-        """Fewest iterations of NP to the error `target`, and the rate that takes them."""
+        """Fewest iterations of NP to an error, and the rate that takes them."""
         lowest, highest = self.critical_rate / 10, self.critical_rate * 3
 
         def log_time(log_rate: float) -> float:
@@ -115,13 +151,22 @@ class LinearNetwork:
         return math.exp(found.fun), math.exp(found.x)
 
     def sgd_training_time(self, target: float) -> float:
-        """Lx log(eps0 / eps_target): [STAB] eq. 13."""
+        """Iterations of SGD to an error.
+
+        T = Lx log(eps0 / eps_target)
+
+        Source:
+            [STAB] eq. 13.
+        """
         return self.n_in * math.log(self.eps0 / target)
 
 
 def regression_time(n_in: int, n_out: int, ratio: float) -> float:
-    """Fewest iterations of NP without hidden layer to 1 / `ratio` of the first error: Lx Ly log(ratio), [STAB] eq. 9.
+    """Fewest iterations of NP without hidden layer to 1 / ratio of the first error.
 
-    n_out = 1 gives that of SGD.
+    T = Lx Ly log(ratio); with Ly = 1 that of SGD.
+
+    Source:
+        [STAB] eq. 9.
     """
     return n_in * n_out * math.log(ratio)

@@ -1,4 +1,4 @@
-"""What the studies of [RNN] share: its noise, optimizers and rules, and how they are named."""
+"""What the studies of [RNN] share: noise, optimizers and rules, what these are called, and criteria on their errors."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -30,7 +30,7 @@ AS_PUBLISHED = f"{OPTIMIZERS} Noise of variance 1e-2 on pre-activations, or for 
 
 
 def name_of(rule: str) -> str:
-    """A rule in tables and legends; backprop says which one it is."""
+    """What a rule is called in tables and legends; of backprop, how far it goes back in time."""
     return rule.upper() if rule in NODE_RULES + WEIGHT_RULES else BACKPROP_NAMES.get(rule, rule)
 
 
@@ -43,7 +43,17 @@ def recurrent_piece(
     search: Search | None = None,
     sigma: float = SIGMA,
 ) -> Piece:
-    """A piece that trains a rule in time with the paper's optimizers, updates online unless stated."""
+    """A piece that trains a rule on sequences with the paper's optimizer, with updates online unless stated.
+
+    Args:
+        name: of the piece.
+        task: by its name.
+        rule: by its name.
+        seeds: one training each.
+        options: as for `rule_piece`.
+        search: of the learning rate; None for the one in the options.
+        sigma: standard deviation of the noise.
+    """
     perturbs = rule_class(split_label(rule)[0]).perturbs
     profile = injected(sigma, into="weight" if rule in WEIGHT_RULES else "node")
     settings = {"update": "online", "schedule": "constant", "optimizer": "sgd" if perturbs else "adam"} | dict(options)
@@ -51,7 +61,7 @@ def recurrent_piece(
 
 
 def error_figures(found: Found, errors: Mapping[str, np.ndarray], quantity: str) -> list[Figure]:
-    """A measure of every rule, how many of its runs ran away, and trivial baselines."""
+    """A measure (seeds,) of every rule, how many of its runs ran away, and the trivial baselines."""
     figures = [
         one for rule, values in errors.items() for one in outcome(name_of(rule), {quantity: values}, found[rule])
     ]
@@ -66,23 +76,23 @@ def outcome(label: str, measured: Mapping[str, np.ndarray], tree: Tree) -> list[
 
 
 def held_out_error(epochs: int) -> Callable[[Tree], np.ndarray]:
-    """Mean squared error of the held-out part, mean of the last epochs of every seed."""
+    """What measures the mean squared error of the held-out part, (seeds,), mean of the last epochs."""
     return partial(finals, metric="held_out_mse", epochs=epochs)
 
 
 def lower(name: str, other: str, values: Mapping[str, np.ndarray]) -> Criterion:
-    """That the mean error of one rule is below that of another, or all runs of the other ran away."""
+    """That the mean error of one rule is below that of another, or that all runs of the other ran away."""
     return ordered(name, other, values, higher=False, called=name_of)
 
 
 def near(name: str, other: str, values: Mapping[str, np.ndarray], factor: float = NEAR) -> Criterion:
-    """That the mean error of one rule is at most so many times that of another."""
+    """That the mean error of one rule is at most `factor` times that of another."""
     ratio = mean(values[name]) / mean(values[other])
     return at_most(f"{name_of(name)} at most {factor:g} times {name_of(other)}", ratio, factor, "{:.2f} times")
 
 
 def far_above(name: str, other: str, values: Mapping[str, np.ndarray], factor: float = NEAR) -> Criterion:
-    """That the mean error of one rule is more than so many times that of another, or all its runs ran away."""
+    """That the mean error of one rule is more than `factor` times that of another, or that all its runs ran away."""
     statement = f"{name_of(name)} more than {factor:g} times {name_of(other)}"
     if not len(values[name]):
         return Criterion(statement, "every run ran away", len(values[other]) > 0)
@@ -91,5 +101,5 @@ def far_above(name: str, other: str, values: Mapping[str, np.ndarray], factor: f
 
 
 def log_curve(tree: Tree, metric: str) -> np.ndarray:
-    """(seeds, epochs) of an error, kept below 10 so that a run near its end does not stretch a logarithmic axis."""
+    """An error (seeds, epochs), cut off at 10, so that a run near its end does not stretch a logarithmic axis."""
     return np.minimum(curve(tree, metric), 10.0)

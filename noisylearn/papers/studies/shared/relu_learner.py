@@ -30,9 +30,18 @@ ORDER = ("sgd", "reinforce", NOISY, "np")  # from the fewest steps to the most
 
 @dataclass(frozen=True)
 class Learner:
-    """How one network learns, by plain gradient steps: task, rule, units of the hidden layers, rate, batches.
+    """How one network learns, by plain gradient steps.
 
-    every: steps between looks at the held-out score.  target: score to stop at, where there is one.
+    Args:
+        task: by its name.
+        rule: key of LABELS.
+        hidden: units of the hidden layers.
+        rate: learning rate.
+        steps: at most.
+        batch: samples per step.
+        every: steps between readings of the held-out score.
+        normalise: whether the norm of every neuron's incoming weights is held.
+        target: score to stop at; None for no stop.
     """
 
     task: str
@@ -62,10 +71,10 @@ class Learner:
 
 
 def learner_piece(learner: Learner, seeds: Sequence[int]) -> Piece:
-    """A piece that trains for every seed: steps (points,), score and norm (seeds, points), ran (seeds,).
+    """A piece that trains a network for every seed.
 
-    score: of the held-out part.  norm: |W1|^2.  ran: steps until the target was reached or the run went astray, of
-    which the last values are held.
+    It finds `steps` (points,), `score` of the held-out part and `norm` |W1|^2, both (seeds, points), and `ran`
+    (seeds,): steps until the target was reached or the run ran away. After that, the last values are held.
     """
 
     def work(bench: Bench, report: Report) -> Tree:
@@ -87,7 +96,7 @@ def begin(learner: Learner, seed: int, bench: Bench) -> Trainer:
     return Trainer(config, injected(SIGMA), load_data(config, bench.data_dir))
 
 
-def look(training: Trainer) -> float:
+def held_out_score(training: Trainer) -> float:
     """Held-out score, read on the chip."""
     if not training.programs_every_step:
         training.chip.program()
@@ -97,14 +106,14 @@ def look(training: Trainer) -> float:
 def learn(learner: Learner, seed: int, bench: Bench, report: Report) -> tuple[Trainer, Mapping[str, list[float]]]:
     """The trained network; its held-out score and |W1|^2 at the start and after every `every` steps."""
     training = begin(learner, seed, bench)
-    score, norm = [look(training)], [_norm(training)]
+    score, norm = [held_out_score(training)], [_norm(training)]
     while len(score) <= learner.steps // learner.every:
         try:
             for _ in range(learner.every):
                 training.step()
         except RunawayError:
             break
-        score.append(look(training))
+        score.append(held_out_score(training))
         norm.append(_norm(training))
         report(training.progress.step / learner.steps)
         if not math.isfinite(score[-1]) or reached(score[-1], learner.target, training.task.higher_is_better):
@@ -113,6 +122,7 @@ def learn(learner: Learner, seed: int, bench: Bench, report: Report) -> tuple[Tr
 
 
 def reached(score: float, target: float | None, higher_is_better: bool) -> bool:
+    """Whether a score is as good as a target, where there is one."""
     return target is not None and (score >= target if higher_is_better else score <= target)
 
 
@@ -127,7 +137,16 @@ def _held(values: list[float], length: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Trials:
-    """The search for the fewest steps to a target score: every rule tries as many rates, for at most so many steps."""
+    """A search for the fewest steps to a target score: every rule tries as many rates.
+
+    Args:
+        task: by its name.
+        target: score to reach.
+        rates: by rule, the learning rates tried.
+        steps: by rule, at most.
+        every: by rule, steps between readings of the held-out score.
+        batch: samples per step.
+    """
 
     task: str
     target: float
@@ -137,6 +156,7 @@ class Trials:
     batch: int = 100
 
     def learners(self, rule: str, hidden: tuple[int, ...], normalise: bool = False) -> list[Learner]:
+        """A learner for every rate of a rule."""
         steps, every = self.steps[rule], self.every[rule]
         return [
             Learner(self.task, rule, hidden, rate, steps, self.batch, every, normalise, self.target)
@@ -149,7 +169,7 @@ class Trials:
 
 
 def _time(learner: Learner, tree: Tree) -> float:
-    """inf where a seed did not reach the target."""
+    """Steps to the target, mean over the seeds; inf where a seed did not reach it."""
     target = learner.target or 0.0
     rises = bool(tree["score"][0, 0] < target)
     done = [reached(score, target, rises) for score in tree["score"][:, -1]]
@@ -159,9 +179,16 @@ def _time(learner: Learner, tree: Tree) -> float:
 def over_widths(
     trials: Trials, widths: Sequence[int], found: Found, limit: float
 ) -> tuple[list[Figure], list[Criterion]]:
-    """Fewest steps to the target with one hidden layer of every width.
+    """Fewest steps to the target with one hidden layer, over its width.
 
-    The criteria: every width has the rules in their ORDER, and NP's steps go as the width to a power below `limit`.
+    Args:
+        trials: the search.
+        widths: units of the hidden layer.
+        found: by piece.
+        limit: below which the exponent of NP's steps over the widths has to be.
+
+    Returns:
+        The figures, and the criteria: the rules in their ORDER at every width, and NP's exponent.
     """
     times = {(rule, width): trials.least_time(rule, (width,), found) for rule in trials.rates for width in widths}
     figures = [
