@@ -16,7 +16,7 @@ from noisylearn.papers.harness.results import Result
 from noisylearn.papers.harness.study import Study
 
 SCALES = "smoke (seconds), small (minutes on two cores), large (hours on them; few studies have it) or paper."
-AGAIN = "the same command goes on from what is done"
+AGAIN = "the same command resumes with the parts that are not done"
 
 
 def reproduce_command(

@@ -65,7 +65,8 @@ def judge(size: Size, found: Found) -> Judgement:
     ]
     figures += trivial_accuracies(found)
     lost = mean(accuracies[DANP_CLEAN]) - mean(accuracies[DANP_NOISY])
-    early = [mean(curve(found[name], "held_out_accuracy")[:, _early(size)]) for name in (DNP_NOISY, DNP_CLEAN)]
+    early = (mean(curve(found[name], "held_out_accuracy")[:, _early(size)]) for name in (DNP_NOISY, DNP_CLEAN))
+    noisy, clean = (100 * accuracy for accuracy in early)
     orders = [ordered(DNP_CLEAN, DNP_NOISY, accuracies), ordered(DANP_NOISY, DNP_NOISY, accuracies)]
     if size.orders_only:
         return Judgement(figures, orders)
@@ -73,8 +74,8 @@ def judge(size: Size, found: Found) -> Judgement:
         at_most(f"DANP loses at most {AT_MOST:g} point by a noisy baseline", lost, AT_MOST, "{:.2f} points"),
         *orders,
         below(
-            "DNP with a noisy baseline is slower early (after a tenth of the epochs)",
-            100 * early[0], 100 * early[1], "{:.1f} against {:.1f} %",
+            "DNP with a noisy baseline is slower early (after a tenth of the epochs)", noisy, clean,
+            "{:.1f} against {:.1f} %",
         ),
         above(
             "late in training DNP's loss rises more with a noisy baseline than DANP's",
