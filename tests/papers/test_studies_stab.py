@@ -10,7 +10,7 @@ from noisylearn.papers.harness.criteria import slope
 from noisylearn.papers.harness.study import Bench
 from noisylearn.papers.studies.shared.linear_student import Student, student_piece
 from noisylearn.papers.studies.shared.linear_theory import LinearNetwork, regression_time
-from noisylearn.papers.studies.shared.relu_learner import Learner, begin, held_out_score
+from noisylearn.papers.studies.shared.relu_student import ReluStudent, begin, held_out_score
 from noisylearn.papers.studies.stab_dynamics import Run, Size
 from noisylearn.papers.studies.stab_representation import participation_ratio
 
@@ -98,13 +98,13 @@ def test_slope_and_participation_ratio() -> None:
 
 
 def test_learner_starts_from_the_papers_weights_and_holds_their_norms(tmp_path: Path) -> None:
-    training = begin(Learner("digits", "np", (200,), 0.5, 5, batch=50, normalise=True), 0, Bench(tmp_path))
-    first = training.chip.layers["hidden1"].weight.detach().clone()
+    trainer = begin(ReluStudent("digits", "np", (200,), 0.5, 5, batch=50, normalise=True), 0, Bench(tmp_path))
+    first = trainer.chip.layers["hidden1"].weight.detach().clone()
     assert float(first.var()) == pytest.approx(2 / (64 + 200), rel=0.05)
-    before = held_out_score(training)
+    before = held_out_score(trainer)
     for _ in range(5):
-        training.step()
-    after = training.chip.layers["hidden1"].weight.detach()
+        trainer.step()
+    after = trainer.chip.layers["hidden1"].weight.detach()
     assert not after.equal(first)
     assert after.norm(dim=1).tolist() == pytest.approx(first.norm(dim=1).tolist(), rel=1e-5)
-    assert held_out_score(training) != before
+    assert held_out_score(trainer) != before

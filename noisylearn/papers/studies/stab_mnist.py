@@ -8,14 +8,14 @@ from pathlib import Path
 from noisylearn.papers.harness.criteria import above, slope
 from noisylearn.papers.harness.pictures import band, panels
 from noisylearn.papers.harness.study import Criterion, Figure, Found, Judgement, Piece, Study
-from noisylearn.papers.studies.shared.relu_learner import (
+from noisylearn.papers.studies.shared.relu_student import (
     NOISY,
-    Learner,
+    ReluStudent,
     Trials,
-    learner_piece,
     norms_grow,
     over_widths,
     plot_times,
+    relu_student_piece,
 )
 
 
@@ -28,7 +28,7 @@ class Size:
         widths: units of the one hidden layer.
         depths: numbers of hidden layers, for NP alone.
         width: units of each of these layers.
-        followed: learners by NP whose accuracy is followed, from a stable rate to an unstable one.
+        followed: students by NP whose accuracy is followed, from a stable rate to an unstable one.
         margin: in accuracy, by which the best rate has to be ahead of the highest at the end.
         judges_depth: whether the depths are judged.
     """
@@ -37,7 +37,7 @@ class Size:
     widths: Sequence[int]
     depths: Sequence[int]
     width: int
-    followed: Sequence[Learner]
+    followed: Sequence[ReluStudent]
     margin: float = 0.02
     judges_depth: bool = True
 
@@ -47,11 +47,11 @@ class Size:
 
 def pieces(size: Size, seeds: Sequence[int]) -> list[Piece]:
     trials = size.trials
-    learners = [one for rule in trials.rates for width in size.widths for one in trials.learners(rule, (width,))]
-    learners += [
-        one for depth in size.depths for n in (False, True) for one in trials.learners("np", size.deep(depth), n)
+    students = [one for rule in trials.rates for width in size.widths for one in trials.students(rule, (width,))]
+    students += [
+        one for depth in size.depths for n in (False, True) for one in trials.students("np", size.deep(depth), n)
     ]
-    return [learner_piece(learner, seeds) for learner in dict.fromkeys((*size.followed, *learners))]
+    return [relu_student_piece(student, seeds) for student in dict.fromkeys((*size.followed, *students))]
 
 
 def judge(size: Size, found: Found) -> Judgement:
@@ -122,8 +122,8 @@ _SAMPLE = Trials(
 )  # fmt: skip
 
 
-def _followed(width: int, rates: Sequence[float], steps: int) -> list[Learner]:
-    return [Learner("mnist", "np", (width,), rate, steps, every=steps // 25) for rate in rates]
+def _followed(width: int, rates: Sequence[float], steps: int) -> list[ReluStudent]:
+    return [ReluStudent("mnist", "np", (width,), rate, steps, every=steps // 25) for rate in rates]
 
 
 _PAPER_STEPS = {"np": 600_000, "reinforce": 180_000, NOISY: 600_000, "sgd": 6000}

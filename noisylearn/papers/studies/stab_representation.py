@@ -14,38 +14,38 @@ from noisylearn.papers.harness.criteria import below, within
 from noisylearn.papers.harness.measures import mean, over_seeds
 from noisylearn.papers.harness.pictures import COLOURS, bars, panels
 from noisylearn.papers.harness.study import Bench, Found, Judgement, Piece, Report, Study, part_of
-from noisylearn.papers.studies.shared.relu_learner import FIXED, Learner, begin, learn
+from noisylearn.papers.studies.shared.relu_student import FIXED, ReluStudent, begin, learn
 
 EQUAL = 0.03  # difference of the accuracies, more than what training adds between two readings of the score
 
 
 @dataclass(frozen=True)
 class Size:
-    """The learner.
+    """Whose hidden layer is measured.
 
     Args:
-        learner: by NP, to its target; SGD learns at the same rate, to the same target.
+        student: by NP, to its target; SGD learns at the same rate, to the same target.
     """
 
-    learner: Learner
+    student: ReluStudent
 
-    def learners(self) -> list[Learner]:
-        return [self.learner, replace(self.learner, rule="sgd")]
+    def students(self) -> list[ReluStudent]:
+        return [self.student, replace(self.student, rule="sgd")]
 
 
 def pieces(size: Size, seeds: Sequence[int]) -> list[Piece]:
     return [
         Piece(one.rule, {"learner": asdict(one), "seeds": list(seeds), **FIXED}, partial(_spectra, one, seeds))
-        for one in size.learners()
+        for one in size.students()
     ]
 
 
-def _spectra(learner: Learner, seeds: Sequence[int], bench: Bench, report: Report) -> Tree:
+def _spectra(student: ReluStudent, seeds: Sequence[int], bench: Bench, report: Report) -> Tree:
     """Spectra (seeds, units), participation ratios (seeds,) at the start and the end, and accuracies (seeds,)."""
     found: dict[str, list[np.ndarray | float]] = {}
     for i, seed in enumerate(seeds):
-        trained, record = learn(learner, seed, bench, part_of(report, i / len(seeds), 1 / len(seeds)))
-        for when, training in (("start", begin(learner, seed, bench)), ("end", trained)):
+        trained, record = learn(student, seed, bench, part_of(report, i / len(seeds), 1 / len(seeds)))
+        for when, training in (("start", begin(student, seed, bench)), ("end", trained)):
             spectrum = _spectrum(training)
             found.setdefault(f"spectrum {when}", []).append(spectrum)
             found.setdefault(f"ratio {when}", []).append(participation_ratio(spectrum))
@@ -54,10 +54,10 @@ def _spectra(learner: Learner, seeds: Sequence[int], bench: Bench, report: Repor
 
 
 @torch.no_grad()
-def _spectrum(training: Trainer) -> np.ndarray:
+def _spectrum(trainer: Trainer) -> np.ndarray:
     """Variances of the last hidden layer's activity over the held-out part along its principal components."""
-    inputs = training.task.test_inputs.to(training.config.device)
-    activity = training.chip.digital_pass(inputs).layers["readout"].input[0]
+    inputs = trainer.task.test_inputs.to(trainer.config.device)
+    activity = trainer.chip.digital_pass(inputs).layers["readout"].input[0]
     return torch.linalg.eigvalsh(activity.T.cov()).flip(0).clamp(min=0).cpu().numpy()
 
 
@@ -86,8 +86,8 @@ def judge(size: Size, found: Found) -> Judgement:
 
 
 def plot(size: Size, found: Found, file: Path) -> None:
-    learner = size.learner
-    titles = f"Hidden layer at {100 * (learner.target or 0):g} % accuracy, {learner.task}", "Participation ratio"
+    student = size.student
+    titles = f"Hidden layer at {100 * (student.target or 0):g} % accuracy, {student.task}", "Participation ratio"
     with panels(file, titles) as (left, right):
         for rule in ("np", "sgd"):
             spectrum = found[rule]["spectrum end"].mean(0)
@@ -117,9 +117,9 @@ STUDIES = (
             "paper": "MNIST, 300 ReLU units, the same rate for both, to 97 % test accuracy, five seeds.",
         },
         sizes={
-            "smoke": Size(Learner("mnist-sample", "np", (32,), 0.02, 600, every=10, target=0.6)),
-            "small": Size(Learner("mnist", "np", (100,), 0.01, 1500, every=20, target=0.85)),
-            "paper": Size(Learner("mnist", "np", (300,), 0.003, 600_000, batch=1000, every=60, target=0.97)),
+            "smoke": Size(ReluStudent("mnist-sample", "np", (32,), 0.02, 600, every=10, target=0.6)),
+            "small": Size(ReluStudent("mnist", "np", (100,), 0.01, 1500, every=20, target=0.85)),
+            "paper": Size(ReluStudent("mnist", "np", (300,), 0.003, 600_000, batch=1000, every=60, target=0.97)),
         },
         seeds={"smoke": 2, "small": 3, "paper": 5},
         pieces=pieces,

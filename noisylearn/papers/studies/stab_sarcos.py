@@ -10,7 +10,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from noisylearn import rules
 from noisylearn.chips.segments import as_segment
 from noisylearn.experiments.run_file import Tree
 from noisylearn.experiments.trainer import Trainer
@@ -18,19 +17,19 @@ from noisylearn.ground.draws import Draws
 from noisylearn.papers.harness.criteria import above, exponent_within, turn
 from noisylearn.papers.harness.pictures import band, panels
 from noisylearn.papers.harness.study import Bench, Criterion, Figure, Found, Judgement, Piece, Report, Study, part_of
-from noisylearn.papers.studies.shared.relu_learner import (
+from noisylearn.papers.studies.shared.relu_student import (
     FIXED,
     NOISY,
-    Learner,
+    ReluStudent,
     Trials,
     begin,
     learn,
-    learner_piece,
     norms_grow,
     over_widths,
     plot_times,
+    relu_student_piece,
 )
-from noisylearn.rules import BP, NP
+from noisylearn.rules import BP, NP, Learner
 from noisylearn.rules.observation import Observation
 
 EXPONENT = 0.15  # tolerance: the mean cosine of a width is known to some 10 %
@@ -46,55 +45,55 @@ class Size:
         trials: of the fewest steps.
         widths: units of the hidden layer in these trials.
         cosine_widths: units of the hidden layer where updates of NP and SGD are compared.
-        aligned: learner (by SGD, of any width) along whose training they are compared.
-        followed: learners by NP whose error is followed, from a stable rate to an unstable one.
+        aligned: student (by SGD, of any width) along whose training they are compared.
+        followed: students by NP whose error is followed, from a stable rate to an unstable one.
         judged_cosines: moments of the learning whose cosines are judged.
     """
 
     trials: Trials
     widths: Sequence[int]
     cosine_widths: Sequence[int]
-    aligned: Learner
-    followed: Sequence[Learner]
+    aligned: ReluStudent
+    followed: Sequence[ReluStudent]
     judged_cosines: Sequence[str] = ("start", "end")
 
 
 def pieces(size: Size, seeds: Sequence[int]) -> list[Piece]:
     cosines = [_cosine_piece(size, width, seeds) for width in size.cosine_widths]
-    learners = [one for rule in size.trials.rates for w in size.widths for one in size.trials.learners(rule, (w,))]
-    return [*cosines, *(learner_piece(learner, seeds) for learner in (*size.followed, *learners))]
+    students = [one for rule in size.trials.rates for w in size.widths for one in size.trials.students(rule, (w,))]
+    return [*cosines, *(relu_student_piece(student, seeds) for student in (*size.followed, *students))]
 
 
 def _cosine_piece(size: Size, width: int, seeds: Sequence[int]) -> Piece:
-    learner = replace(size.aligned, hidden=(width,))
-    settings = {"learner": asdict(learner), "seeds": list(seeds), "batches": BATCHES, **FIXED}
-    cost = learner.steps * len(seeds) * (1 + width / 300)
-    return Piece(f"cosine {width}", settings, partial(_cosines, learner, seeds), cost)
+    student = replace(size.aligned, hidden=(width,))
+    settings = {"learner": asdict(student), "seeds": list(seeds), "batches": BATCHES, **FIXED}
+    cost = student.steps * len(seeds) * (1 + width / 300)
+    return Piece(f"cosine {width}", settings, partial(_cosines, student, seeds), cost)
 
 
-def _cosines(learner: Learner, seeds: Sequence[int], bench: Bench, report: Report) -> Tree:
+def _cosines(student: ReluStudent, seeds: Sequence[int], bench: Bench, report: Report) -> Tree:
     """Cosine of the updates of NP and SGD, (seeds,), by moment (start or end of learning) and layer."""
     found: dict[str, list[float]] = {}
     for i, seed in enumerate(seeds):
-        trained, _ = learn(learner, seed, bench, part_of(report, i / len(seeds), 1 / len(seeds)))
+        trained, _ = learn(student, seed, bench, part_of(report, i / len(seeds), 1 / len(seeds)))
         trained.chip.program()
-        for when, training in (("start", begin(learner, seed, bench)), ("end", trained)):
+        for when, training in (("start", begin(student, seed, bench)), ("end", trained)):
             for layer, value in _alignment(training).items():
                 found.setdefault(f"{when} {layer}", []).append(value)
     return {key: np.array(values) for key, values in found.items()}
 
 
-def _alignment(training: Trainer) -> dict[str, float]:
+def _alignment(trainer: Trainer) -> dict[str, float]:
     """Cosine of the updates of NP and SGD by layer, mean over batches."""
-    layers, task, batch = list(training.chip.layers), training.task, training.config.batch
+    layers, task, batch = list(trainer.chip.layers), trainer.task, trainer.config.batch
     totals = dict.fromkeys(layers, 0.0)
-    stream = Draws(training.config.seed).stream("cosine", "batches")
+    stream = Draws(trainer.config.seed).stream("cosine", "batches")
     for _ in range(BATCHES):
         chosen = torch.randint(len(task.train_inputs), (batch,), generator=stream)
-        targets = task.train_targets[chosen].to(training.config.device)
+        targets = task.train_targets[chosen].to(trainer.config.device)
         loss_fn = partial(task.loss_fn, target=targets)
-        seen = Observation(training.chip, as_segment(task.train_inputs[chosen]), loss_fn, purpose="look")
-        estimate, exact = (rules.Learner(rule, training.chip).look(seen).gradients for rule in (NP(), BP()))
+        seen = Observation(trainer.chip, as_segment(task.train_inputs[chosen]), loss_fn, purpose="look")
+        estimate, exact = (Learner(rule, trainer.chip).look(seen).gradients for rule in (NP(), BP()))
         for name in layers:
             ours, true = (gradients[name]["weight"].flatten() for gradients in (estimate, exact))
             totals[name] += float(F.cosine_similarity(ours, true, dim=0)) / BATCHES
@@ -138,11 +137,11 @@ def _stability(size: Size, found: Found) -> list[Criterion]:
     return criteria
 
 
-def _rise(learner: Learner, found: Found, rises: bool) -> Criterion:
+def _rise(student: ReluStudent, found: Found, rises: bool) -> Criterion:
     """That the error turns up, or does not; a run that ran away turned up."""
-    tree = found[learner.name]
-    ran_away = bool((tree["ran"] < learner.steps).any())
-    return turn(learner.name, _tenths(tree), RISE, rises, f" (by a factor of {RISE:g})", ran_away)
+    tree = found[student.name]
+    ran_away = bool((tree["ran"] < student.steps).any())
+    return turn(student.name, _tenths(tree), RISE, rises, f" (by a factor of {RISE:g})", ran_away)
 
 
 def _tenths(tree: Tree) -> np.ndarray:
@@ -183,8 +182,8 @@ _DIGITS = Trials(
 )  # fmt: skip
 
 
-def _followed(width: int, rates: Sequence[float], steps: int) -> list[Learner]:
-    plain = [Learner("sarcos", "np", (width,), rate, steps, every=steps // 200) for rate in rates]
+def _followed(width: int, rates: Sequence[float], steps: int) -> list[ReluStudent]:
+    plain = [ReluStudent("sarcos", "np", (width,), rate, steps, every=steps // 200) for rate in rates]
     return [*plain, replace(plain[-1], normalise=True)]
 
 
@@ -212,15 +211,15 @@ STUDIES = (
         },
         sizes={
             "smoke": Size(
-                _DIGITS, (32,), (16, 64, 256), Learner("digits", "sgd", (1,), 0.3, 50, 50, 50), (), ("start",)
+                _DIGITS, (32,), (16, 64, 256), ReluStudent("digits", "sgd", (1,), 0.3, 50, 50, 50), (), ("start",)
             ),
             "small": Size(
-                _SARCOS, (32, 100, 320), (32, 100, 320, 1000), Learner("sarcos", "sgd", (1,), 0.3, 200, every=200),
+                _SARCOS, (32, 100, 320), (32, 100, 320, 1000), ReluStudent("sarcos", "sgd", (1,), 0.3, 200, every=200),
                 _followed(100, (0.01, 0.03, 0.1), 4000),
             ),
             "paper": Size(
                 replace(_SARCOS, steps=dict.fromkeys(_RATES, 100_000)), (100, 200, 400, 800, 1600),
-                (100, 200, 400, 800, 1600, 3200), Learner("sarcos", "sgd", (1,), 0.3, 2000, every=2000),
+                (100, 200, 400, 800, 1600, 3200), ReluStudent("sarcos", "sgd", (1,), 0.3, 2000, every=2000),
                 _followed(1000, (0.003, 0.01, 0.03, 0.1), 350_000),
             ),
         },

@@ -29,7 +29,7 @@ ORDER = ("sgd", "reinforce", NOISY, "np")  # from the fewest steps to the most
 
 
 @dataclass(frozen=True)
-class Learner:
+class ReluStudent:
     """How one network learns, by plain gradient steps.
 
     Args:
@@ -70,7 +70,7 @@ class Learner:
         return resolve(self.task, LABELS[self.rule], injected(SIGMA), options, lenient=True)[0]
 
 
-def learner_piece(learner: Learner, seeds: Sequence[int]) -> Piece:
+def relu_student_piece(student: ReluStudent, seeds: Sequence[int]) -> Piece:
     """A piece that trains a network for every seed.
 
     It finds `steps` (points,), `score` of the held-out part and `norm` |W1|^2, both (seeds, points), and `ran`
@@ -79,46 +79,46 @@ def learner_piece(learner: Learner, seeds: Sequence[int]) -> Piece:
 
     def work(bench: Bench, report: Report) -> Tree:
         runs = [
-            learn(learner, seed, bench, part_of(report, i / len(seeds), 1 / len(seeds))) for i, seed in enumerate(seeds)
+            learn(student, seed, bench, part_of(report, i / len(seeds), 1 / len(seeds))) for i, seed in enumerate(seeds)
         ]
         records = [record for _, record in runs]
-        points = np.arange(0, learner.steps + 1, learner.every)
+        points = np.arange(0, student.steps + 1, student.every)
         held = {key: np.array([_held(record[key], len(points)) for record in records]) for key in ("score", "norm")}
-        return {"steps": points, **held, "ran": np.array([(len(r["score"]) - 1) * learner.every for r in records])}
+        return {"steps": points, **held, "ran": np.array([(len(r["score"]) - 1) * student.every for r in records])}
 
-    settings = {"learner": asdict(learner), "seeds": list(seeds), **FIXED}
-    return Piece(learner.name, settings, work, learner.steps * len(seeds) * (1 + sum(learner.hidden) / 300))
+    settings = {"learner": asdict(student), "seeds": list(seeds), **FIXED}
+    return Piece(student.name, settings, work, student.steps * len(seeds) * (1 + sum(student.hidden) / 300))
 
 
-def begin(learner: Learner, seed: int, bench: Bench) -> Trainer:
+def begin(student: ReluStudent, seed: int, bench: Bench) -> Trainer:
     """The network at its start, on its chip: weights of variance 2 / (inputs + units) as in the paper, biases 0."""
-    config = learner.config(seed, bench.device)
+    config = student.config(seed, bench.device)
     return Trainer(config, injected(SIGMA), load_data(config, bench.data_dir))
 
 
-def held_out_score(training: Trainer) -> float:
+def held_out_score(trainer: Trainer) -> float:
     """Held-out score, read on the chip."""
-    if not training.programs_every_step:
-        training.chip.program()
-    return next(iter(training.evaluate().values()))
+    if not trainer.programs_every_step:
+        trainer.chip.program()
+    return next(iter(trainer.evaluate().values()))
 
 
-def learn(learner: Learner, seed: int, bench: Bench, report: Report) -> tuple[Trainer, Mapping[str, list[float]]]:
+def learn(student: ReluStudent, seed: int, bench: Bench, report: Report) -> tuple[Trainer, Mapping[str, list[float]]]:
     """The trained network; its held-out score and |W1|^2 at the start and after every `every` steps."""
-    training = begin(learner, seed, bench)
-    score, norm = [held_out_score(training)], [_norm(training)]
-    while len(score) <= learner.steps // learner.every:
+    trainer = begin(student, seed, bench)
+    score, norm = [held_out_score(trainer)], [_norm(trainer)]
+    while len(score) <= student.steps // student.every:
         try:
-            for _ in range(learner.every):
-                training.step()
+            for _ in range(student.every):
+                trainer.step()
         except RunawayError:
             break
-        score.append(held_out_score(training))
-        norm.append(_norm(training))
-        report(training.progress.step / learner.steps)
-        if not math.isfinite(score[-1]) or reached(score[-1], learner.target, training.task.higher_is_better):
+        score.append(held_out_score(trainer))
+        norm.append(_norm(trainer))
+        report(trainer.progress.step / student.steps)
+        if not math.isfinite(score[-1]) or reached(score[-1], student.target, trainer.task.higher_is_better):
             break
-    return training, {"score": score, "norm": norm}
+    return trainer, {"score": score, "norm": norm}
 
 
 def reached(score: float, target: float | None, higher_is_better: bool) -> bool:
@@ -126,8 +126,8 @@ def reached(score: float, target: float | None, higher_is_better: bool) -> bool:
     return target is not None and (score >= target if higher_is_better else score <= target)
 
 
-def _norm(training: Trainer) -> float:
-    return float(next(iter(training.chip.layers.values())).weight.detach().square().sum())
+def _norm(trainer: Trainer) -> float:
+    return float(next(iter(trainer.chip.layers.values())).weight.detach().square().sum())
 
 
 def _held(values: list[float], length: int) -> np.ndarray:
@@ -155,22 +155,22 @@ class Trials:
     every: Mapping[str, int]
     batch: int = 100
 
-    def learners(self, rule: str, hidden: tuple[int, ...], normalise: bool = False) -> list[Learner]:
-        """A learner for every rate of a rule."""
+    def students(self, rule: str, hidden: tuple[int, ...], normalise: bool = False) -> list[ReluStudent]:
+        """A student for every rate of a rule."""
         steps, every = self.steps[rule], self.every[rule]
         return [
-            Learner(self.task, rule, hidden, rate, steps, self.batch, every, normalise, self.target)
+            ReluStudent(self.task, rule, hidden, rate, steps, self.batch, every, normalise, self.target)
             for rate in self.rates[rule]
         ]
 
     def least_time(self, rule: str, hidden: tuple[int, ...], found: Found, normalise: bool = False) -> float:
         """Fewest steps to the target over the rates, mean over the seeds; inf where no rate reaches it."""
-        return min(_time(learner, found[learner.name]) for learner in self.learners(rule, hidden, normalise))
+        return min(_time(student, found[student.name]) for student in self.students(rule, hidden, normalise))
 
 
-def _time(learner: Learner, tree: Tree) -> float:
+def _time(student: ReluStudent, tree: Tree) -> float:
     """Steps to the target, mean over the seeds; inf where a seed did not reach it."""
-    target = learner.target or 0.0
+    target = student.target or 0.0
     rises = bool(tree["score"][0, 0] < target)
     done = [reached(score, target, rises) for score in tree["score"][:, -1]]
     return float(tree["ran"].mean()) if all(done) else math.inf
@@ -206,9 +206,9 @@ def over_widths(
     return figures, criteria
 
 
-def norms_grow(learners: Sequence[Learner], found: Found) -> Criterion:
-    """That |W1|^2 at the end grows from one learner to the next."""
-    norms = [mean(found[one.name]["norm"][:, -1]) for one in learners]
+def norms_grow(students: Sequence[ReluStudent], found: Found) -> Criterion:
+    """That |W1|^2 at the end grows from one student to the next."""
+    norms = [mean(found[one.name]["norm"][:, -1]) for one in students]
     return rising("|W1|^2 ends the larger, the higher the rate", norms)
 
 
