@@ -4,6 +4,7 @@ import copy
 from collections.abc import Mapping
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from noisylearn.ground.errors import UserError
@@ -20,8 +21,8 @@ class Decorrelation(nn.Module):
     digital buffer, not a parameter: it learns without the loss, by `update`. [ANP] section 2.2, Ahmad et al. 2023.
     """
 
-    matrix: Tensor
-    covariance_loss: Tensor
+    matrix: Float[Tensor, "n_features n_features"]
+    covariance_loss: Float[Tensor, ""]
 
     def __init__(self, n_features: int, rate: float, channels_first: bool = False, before: str = "layer") -> None:
         super().__init__()
@@ -31,13 +32,13 @@ class Decorrelation(nn.Module):
         self.register_buffer("matrix", torch.eye(n_features))
         self.register_buffer("covariance_loss", torch.tensor(torch.nan))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, " batch *features"]) -> Float[Tensor, " batch *features"]:
         if self.channels_first:
             return torch.einsum("ij,bj...->bi...", self.matrix, x)
         return x @ self.matrix.T
 
     @torch.no_grad()
-    def update(self, decorrelated: Tensor) -> None:
+    def update(self, decorrelated: Float[Tensor, " batch *features"]) -> None:
         """One step of R from outputs x* of `forward`; also records the decorrelation loss.
 
         Formed from whichever is smaller, the samples (mean x* (x*^T R) - diag(mean x*^2) R, of cost O(samples n^2)) or
@@ -92,7 +93,7 @@ def decorrelations(model: nn.Module) -> dict[str, Decorrelation]:
     }
 
 
-def update_decorrelations(model: nn.Module, inputs: Mapping[str, Tensor]) -> None:
+def update_decorrelations(model: nn.Module, inputs: Mapping[str, Float[Tensor, "batch ..."]]) -> None:
     """One step of every decorrelation in the model from the inputs of the weight layers behind them."""
     for name, decorrelation in decorrelations(model).items():
         seen = inputs[name].detach()
@@ -128,7 +129,9 @@ class Patches(nn.Module):
         self.kernel_size, self.dilation = layer.kernel_size, layer.dilation
         self.padding, self.stride = tuple(int(p) for p in layer.padding), layer.stride
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(
+        self, x: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch patch_size out_height out_width"]:
         geometry = zip(x.shape[2:], self.kernel_size, self.padding, self.dilation, self.stride, strict=True)
         height, width = ((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, p, d, s in geometry)
         columns = nn.functional.unfold(x, self.kernel_size, self.dilation, self.padding, self.stride)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from noisylearn.effects import State
@@ -64,7 +65,7 @@ class SpreadNeurons:
         self._module, self._spread, self._draw = module, spread, draw
         self.factors: State = {}
 
-    def __call__(self, current: Tensor, *state: Any) -> Any:
+    def __call__(self, current: Float[Tensor, " batch *neurons"], *state: Any) -> Any:
         if not self.factors:
             self._fabricate(tuple(current.shape[1:]), current)
         own = {name: getattr(self._module, name) for name in self.factors}

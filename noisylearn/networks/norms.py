@@ -1,6 +1,7 @@
 """Neuron-wise weight normalisation: what keeps node perturbation stable at a cost in final error."""
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from noisylearn.networks.layers import weight_layers
@@ -23,6 +24,6 @@ class NeuronNorms:
             layer.weight.mul_(torch.where(now > 0, self.norms[name] / now, 1.0))
 
 
-def _norms(weight: Tensor) -> Tensor:
+def _norms(weight: Float[Tensor, " n_out *fan_in"]) -> Float[Tensor, "n_out ..."]:
     """Norm of the weights into every neuron, in a shape that multiplies the weights."""
     return weight.detach().flatten(1).norm(dim=1).reshape(-1, *[1] * (weight.dim() - 1))

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
@@ -15,15 +16,15 @@ class ReadAfterwards(nn.Module):
     make it go step by step.
     """
 
-    def hidden(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+    def hidden(self, x: Float[Tensor, "batch ..."], state: Any = None) -> tuple[Float[Tensor, "batch ..."], Any]:
         """What the readout sees of one step, (batch, ...), and the state after it."""
         raise TypeError(f"{type(self).__name__} states no hidden(x_t, state)")
 
-    def read(self, hidden: Tensor) -> Tensor:
+    def read(self, hidden: Float[Tensor, "rows ..."]) -> Float[Tensor, "rows n_out"]:
         """Outputs of rows of `hidden`."""
         raise TypeError(f"{type(self).__name__} states no read(hidden)")
 
-    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+    def forward(self, x: Float[Tensor, "batch ..."], state: Any = None) -> tuple[Float[Tensor, "batch n_out"], Any]:
         hidden, state = self.hidden(x, state)
         return self.read(hidden), state
 

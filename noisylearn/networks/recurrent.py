@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from noisylearn.networks.decorrelation import Decorrelation
 from noisylearn.networks.feedforward import Activation, activation_type, hidden_sizes, seeded
 from noisylearn.networks.read_afterwards import ReadAfterwards
 
-State = tuple[Tensor, ...]
+State = tuple[Float[Tensor, "batch _"], ...]
 
 
 class RNN(ReadAfterwards):
@@ -46,7 +47,9 @@ class RNN(ReadAfterwards):
             self.readout = nn.Linear(sizes[-1], n_out, bias=bias)
         self._decorrelates = bool(decorrelation_rate)
 
-    def hidden(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+    def hidden(
+        self, x: Float[Tensor, "batch n_in"], state: State | None = None
+    ) -> tuple[Float[Tensor, "batch n_hidden"], State]:
         if state is None:
             state = tuple(x.new_zeros(len(x), size) for size in self.sizes)
         layers = cast(dict[str, nn.Module], self._modules)  # an attribute takes three times as long
@@ -58,6 +61,6 @@ class RNN(ReadAfterwards):
             new.append(below)
         return below, tuple(new)
 
-    def read(self, hidden: Tensor) -> Tensor:
+    def read(self, hidden: Float[Tensor, "rows n_hidden"]) -> Float[Tensor, "rows n_out"]:
         outputs: Tensor = self.readout(hidden)
         return outputs

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from noisylearn.ground.errors import UserError
@@ -10,7 +11,7 @@ from noisylearn.networks.feedforward import hidden_sizes, seeded
 
 Neuron = Literal["leaky", "rleaky", "synaptic"]
 Reset = Literal["subtract", "zero"]
-State = tuple[tuple[Tensor, ...], ...]
+State = tuple[tuple[Float[Tensor, "batch _"], ...], ...]
 
 
 class Spiking(nn.Module):
@@ -54,7 +55,9 @@ class Spiking(nn.Module):
             self.readout = nn.Linear(sizes[-1], n_out)
         self.integrator = _snntorch().Leaky(beta=beta, reset_mechanism="none")
 
-    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+    def forward(
+        self, x: Float[Tensor, "batch n_in"], state: State | None = None
+    ) -> tuple[Float[Tensor, "batch n_out"], State]:
         if state is None:
             state = self._at_rest(x)
         spikes, new = x, []

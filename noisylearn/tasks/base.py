@@ -9,6 +9,7 @@ from typing import ClassVar, Protocol
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
 from noisylearn.chips.segments import Segment
@@ -19,7 +20,8 @@ from noisylearn.tasks.ridge import ridge_predictions
 HELD_OUT_PARTS = ("test", "validation")
 MOST_RIDGE_INPUTS = 4096
 
-Samples = tuple[Tensor, Tensor]  # inputs (n, ...), targets (n,) or (n, outputs)
+# Inputs and targets, (n, ...) both. Whether n is the same is not checked: two parts may meet in one signature.
+Samples = tuple[Float[Tensor, "_ ..."], Shaped[Tensor, "_ ..."]]
 
 
 @dataclass(frozen=True)
@@ -114,10 +116,10 @@ class Task(ABC):
 
     description: Description
     held_out: str
-    train_inputs: Tensor
-    train_targets: Tensor
-    test_inputs: Tensor
-    test_targets: Tensor
+    train_inputs: Float[Tensor, " n *input_shape"]
+    train_targets: Shaped[Tensor, "n ..."]
+    test_inputs: Float[Tensor, "m ..."]
+    test_targets: Shaped[Tensor, "m ..."]
     n_outputs: int
 
     @property
@@ -151,11 +153,15 @@ class Task(ABC):
         return self.measure_baselines()
 
     @abstractmethod
-    def loss_fn(self, output: Tensor, target: Tensor) -> Tensor:
+    def loss_fn(
+        self, output: Float[Tensor, "batch n_outputs"], target: Shaped[Tensor, "batch ..."]
+    ) -> Float[Tensor, " batch"]:
         """Loss of each sample, (batch,), of outputs (batch, n_outputs)."""
 
     @abstractmethod
-    def metric(self, output: Tensor, target: Tensor) -> Tensor:
+    def metric(
+        self, output: Float[Tensor, "batch n_outputs"], target: Shaped[Tensor, "batch ..."]
+    ) -> Float[Tensor, " batch"]:
         """Score of each sample, (batch,) float; its mean over the held-out part is `metric_name`."""
 
     def steps(self, inputs: Tensor, targets: Tensor) -> Steps:
@@ -174,7 +180,7 @@ class Task(ABC):
     def measure_baselines(self) -> dict[str, float]:
         """Compute what `baselines` keeps."""
 
-    def held_out_score(self, output: Tensor) -> float:
+    def held_out_score(self, output: Float[Tensor, "_ n_outputs"]) -> float:
         """Mean metric of `output` (m or 1, n_outputs) against the held-out targets."""
         outputs = output.expand(len(self.test_targets), -1)
         return float(self.metric(outputs, self.test_targets).double().mean())
@@ -187,11 +193,15 @@ class ClassificationTask(Task):
     metric_name: ClassVar[str] = "accuracy"
     higher_is_better: ClassVar[bool] = True
 
-    def loss_fn(self, output: Tensor, target: Tensor) -> Tensor:
+    def loss_fn(
+        self, output: Float[Tensor, "batch n_outputs"], target: Int64[Tensor, " batch"]
+    ) -> Float[Tensor, " batch"]:
         """-log softmax(output)[target], (batch,)."""
         return F.cross_entropy(output, target, reduction="none")
 
-    def metric(self, output: Tensor, target: Tensor) -> Tensor:
+    def metric(
+        self, output: Float[Tensor, "batch n_outputs"], target: Int64[Tensor, " batch"]
+    ) -> Float[Tensor, " batch"]:
         """1 where the largest output is the target's, else 0; (batch,)."""
         return (output.argmax(dim=1) == target).to(output.dtype)
 
@@ -210,7 +220,7 @@ class ClassificationTask(Task):
         }
 
 
-def _of_fewer_pixels(inputs: Tensor) -> Tensor:
+def _of_fewer_pixels(inputs: Float[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:
     """Images (n, channels, height, width) that a ridge fit can be formed of in seconds; other inputs as they are."""
     while inputs.dim() == 4 and inputs[0].numel() > MOST_RIDGE_INPUTS:
         inputs = F.avg_pool2d(inputs, 2)
@@ -224,11 +234,15 @@ class RegressionTask(Task):
     metric_name: ClassVar[str] = "mse"
     higher_is_better: ClassVar[bool] = False
 
-    def loss_fn(self, output: Tensor, target: Tensor) -> Tensor:
+    def loss_fn(
+        self, output: Float[Tensor, "batch n_outputs"], target: Float[Tensor, "batch n_outputs"]
+    ) -> Float[Tensor, " batch"]:
         """Mean over outputs of (output - target)^2, (batch,)."""
         return self.metric(output, target)
 
-    def metric(self, output: Tensor, target: Tensor) -> Tensor:
+    def metric(
+        self, output: Float[Tensor, "batch n_outputs"], target: Float[Tensor, "batch n_outputs"]
+    ) -> Float[Tensor, " batch"]:
         """Mean over outputs of (output - target)^2, (batch,)."""
         return F.mse_loss(output, target, reduction="none").mean(dim=1)
 
@@ -264,7 +278,7 @@ def split_parts(
     return fitted, (inputs[-n_validation:], targets[-n_validation:])
 
 
-def standardise_(train: Tensor, held_out: Tensor, dim: tuple[int, ...]) -> None:
+def standardise_(train: Float[Tensor, " n *shape"], held_out: Float[Tensor, " m *shape"], dim: tuple[int, ...]) -> None:
     """Shift and scale both in place, so that the *training* part has mean 0 and variance 1 over `dim`."""
     std, mean = torch.std_mean(train, dim=dim, correction=0, keepdim=True)
     for values in (train, held_out):

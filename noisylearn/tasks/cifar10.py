@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from jaxtyping import UInt8
 
 from noisylearn.tasks.base import ClassificationTask, Description, Samples, split_parts, standardise_
 from noisylearn.tasks.files import DataFile, data_folder, find
@@ -140,7 +141,7 @@ def read_samples(folder: Path, *batches: str) -> Samples:
     return records[:, 1:].reshape(-1, 3, 32, 32).float(), records[:, 0].long()
 
 
-def _read_records(folder: Path, batch: str) -> np.ndarray:
+def _read_records(folder: Path, batch: str) -> UInt8[np.ndarray, "n_images n_bytes"]:
     """Records (10000, 3073) uint8: the label, then the red, green and blue planes."""
     path = find(folder, _BINARY_FILES[batch], _XZ_FILES[batch])
     content = path.read_bytes()

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from noisylearn.ground.draws import Draws
@@ -38,15 +39,21 @@ class CopyingTask(SequenceTask, RegressionTask):
 
     length: int
 
-    def loss_fn(self, output: Tensor, target: Tensor) -> Tensor:
+    def loss_fn(
+        self, output: Float[Tensor, "batch n_outputs"], target: Float[Tensor, "batch n_outputs"]
+    ) -> Float[Tensor, " batch"]:
         """Mean over outputs of (output - target)^2, (batch,)."""
         return F.mse_loss(output, target, reduction="none").mean(dim=1)
 
-    def metric(self, output: Tensor, target: Tensor) -> Tensor:
+    def metric(
+        self, output: Float[Tensor, "batch n_outputs"], target: Float[Tensor, "batch n_outputs"]
+    ) -> Float[Tensor, " batch"]:
         """1 where the largest of the outputs for symbols is the target's; (batch,)."""
         return (output[:, :N_SYMBOLS].argmax(1) == target.argmax(1)).to(output.dtype)
 
-    def scores(self, outputs: Tensor, steps: Steps) -> dict[str, Tensor]:
+    def scores(
+        self, outputs: Float[Tensor, "time batch n_outputs"], steps: Steps
+    ) -> dict[str, Float[Tensor, " batch"]]:
         """Of every sequence: recall accuracy over the recall steps, and squared error over all steps."""
         recalled = slice(len(outputs) - self.length, None)
         right = self.metric(outputs[recalled].flatten(0, 1), steps.targets[recalled].flatten(0, 1))
@@ -130,7 +137,7 @@ TASKS = (
 )
 
 
-def copying_sequences(symbols: Tensor, delay: int) -> Samples:
+def copying_sequences(symbols: Int64[Tensor, "n length"], delay: int) -> Samples:
     """Inputs and targets (n, 2 length + delay, 10), one-hot, of symbols (n, length) in 0..7."""
     n, length = symbols.shape
     blank = symbols.new_full((n, length + delay), BLANK)

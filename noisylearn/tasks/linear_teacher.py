@@ -10,6 +10,7 @@ import math
 import os
 from dataclasses import dataclass
 
+from jaxtyping import Float
 from torch import Tensor
 
 from noisylearn.ground.draws import Draws
@@ -31,9 +32,11 @@ DESCRIPTION = Description(
 class LinearTeacherTask(RegressionTask):
     """Regression on the outputs of `teacher`, the matrix A (n_out, n_in)."""
 
-    teacher: Tensor
+    teacher: Float[Tensor, "n_out n_in"]
 
-    def loss_fn(self, output: Tensor, target: Tensor) -> Tensor:
+    def loss_fn(
+        self, output: Float[Tensor, "batch n_outputs"], target: Float[Tensor, "batch n_outputs"]
+    ) -> Float[Tensor, " batch"]:
         """1/2 |output - target|^2, (batch,), the loss of the theory: n_outputs / 2 times the metric."""
         return 0.5 * self.n_outputs * self.metric(output, target)
 

@@ -9,6 +9,7 @@ import os
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from noisylearn.ground.draws import Draws
@@ -57,7 +58,7 @@ def load(
     return Forecast(DESCRIPTION, held_out, *train, *test, n_outputs=1, warm_up=min(WARM_UP, seq_len // 2))
 
 
-def mackey_glass(history: Tensor, n_samples: int) -> Tensor:
+def mackey_glass(history: Float[Tensor, " n"], n_samples: int) -> Float[Tensor, "n {n_samples}"]:
     """Series (n, n_samples), one step of time a sample, after a wash-out, from constant histories (n,)."""
     past = np.repeat(history.double().numpy()[None], TAU * EULER_STEPS, axis=0)  # a ring of x(t - tau) .. x(t - dt)
     x = past[0].copy()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 
 from noisylearn.tasks.base import ClassificationTask, Description, Samples, split_parts
 from noisylearn.tasks.files import DataFile, data_folder, find
@@ -67,7 +68,7 @@ def load(data_dir: str | os.PathLike[str] | None = None, held_out: str = "test",
     return ClassificationTask(DESCRIPTION, held_out, *train, *test, n_outputs=N_CLASSES)
 
 
-def read_arrays(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
+def read_arrays(folder: Path, part: str) -> tuple[UInt8[np.ndarray, "n 784"], UInt8[np.ndarray, " n"]]:
     """Images (n, 784) and labels (n,) of the "train" or "test" files, as the stored uint8.
 
     The files are in idx format: a header of one 32-bit word and one per dimension, then the bytes.
@@ -81,6 +82,6 @@ def read_arrays(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
     return pixels.reshape(-1, 784), np.frombuffer(labels, np.uint8, offset=8)
 
 
-def as_samples(images: np.ndarray, labels: np.ndarray) -> Samples:
+def as_samples(images: UInt8[np.ndarray, "n 784"], labels: UInt8[np.ndarray, " n"]) -> Samples:
     """Float32 pixels in 0..1 and int64 labels, from uint8."""
     return torch.tensor(images, dtype=torch.float32).div_(255.0), torch.tensor(labels, dtype=torch.int64)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from noisylearn.ground.draws import Draws
@@ -27,7 +28,7 @@ class PermutedPixels(SequenceClassification):
     def n_features(self) -> int:
         return N_PIXELS // self.n_steps
 
-    def steps(self, inputs: Tensor, targets: Tensor) -> Steps:
+    def steps(self, inputs: Float[Tensor, "batch n_pixels"], targets: Int64[Tensor, " batch"]) -> Steps:
         order = torch.argsort(Draws(ORDER_SEED).uniform(("psmnist", "order"), (N_PIXELS,))).to(inputs.device)
         over_time = inputs[:, order].reshape(len(inputs), self.n_steps, -1).transpose(0, 1)
         mask = inputs.new_zeros(self.n_steps, len(inputs))
@@ -43,7 +44,7 @@ class LatencyCode(SequenceClassification):
     def n_features(self) -> int:
         return N_PIXELS
 
-    def steps(self, inputs: Tensor, targets: Tensor) -> Steps:
+    def steps(self, inputs: Float[Tensor, "batch n_pixels"], targets: Int64[Tensor, " batch"]) -> Steps:
         spikes = _spikegen().latency(
             inputs, num_steps=self.n_steps, threshold=DARK, normalize=True, linear=True, clip=True
         )

@@ -3,6 +3,7 @@
 import math
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from noisylearn.ground.draws import Draws
@@ -15,7 +16,12 @@ MOST_ROWS = 200_000
 PENALTIES = tuple(10.0**k for k in range(-12, 1, 2))
 
 
-def reservoir_predictions(train_inputs: Tensor, train_targets: Tensor, inputs: Tensor, warm_up: int = 0) -> Tensor:
+def reservoir_predictions(
+    train_inputs: Float[Tensor, "time n_train n_features"],
+    train_targets: Float[Tensor, "time n_train n_outputs"],
+    inputs: Float[Tensor, "steps batch n_features"],
+    warm_up: int = 0,
+) -> Float[Tensor, "steps batch n_outputs"]:
     """Predictions (time, batch, outputs) of y = W (x, u, 1), fitted by ridge to the states of a fixed random network.
 
         x_t = tanh(A u_t + R x_{t-1} + c),   A_ij ~ N(0, 1),   R_ij ~ N(0, 0.95^2 / 300),   c_i ~ N(0, 0.3^2)
@@ -32,7 +38,7 @@ def reservoir_predictions(train_inputs: Tensor, train_targets: Tensor, inputs: T
     return found.reshape(*inputs.shape[:2], -1)
 
 
-def reservoir_states(inputs: Tensor) -> Tensor:
+def reservoir_states(inputs: Float[Tensor, "time batch n_features"]) -> Float[Tensor, "time batch n_features+300"]:
     """States and inputs of every step, (time, batch, 300 + features), from a start at zero."""
     draws = Draws(0)
     into = draws.normal(("reservoir", "input"), (N_UNITS, inputs.shape[2]))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 CHUNK_ROWS = 5_000
@@ -10,8 +11,11 @@ PENALTIES = tuple(10.0**k for k in range(-7, 1))  # relative to the mean squared
 
 
 def ridge_predictions(
-    train_inputs: Tensor, train_targets: Tensor, inputs: Tensor, penalties: Sequence[float] = PENALTIES
-) -> Tensor:
+    train_inputs: Float[Tensor, " n *features"],
+    train_targets: Float[Tensor, "n n_outputs"],
+    inputs: Float[Tensor, " m *features"],
+    penalties: Sequence[float] = PENALTIES,
+) -> Float[Tensor, "m n_outputs"]:
     """Predictions for `inputs` of y = W x + b fitted to the training rows by penalised least squares.
 
     The penalty (of W, not of b) is the one of `penalties` with the smallest squared error on the last fifth
@@ -33,7 +37,7 @@ def ridge_predictions(
     return torch.cat([_augmented(rows) @ weights for rows in inputs.split(CHUNK_ROWS)]).to(inputs.dtype)
 
 
-def _augmented(inputs: Tensor) -> Tensor:
+def _augmented(inputs: Float[Tensor, "n ..."]) -> Float64[Tensor, "n n_augmented"]:
     """Rows [x, 1], float64, so that the last weight is the bias."""
     flat = inputs.flatten(1).double()
     return torch.cat([flat, flat.new_ones(len(flat), 1)], dim=1)

@@ -7,6 +7,7 @@ from typing import ClassVar, Protocol
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from noisylearn.ground.errors import UserError, unknown_name
@@ -37,11 +38,13 @@ class SequenceTask(Task):
         """What enters the network at one step."""
         return self.train_inputs.shape[2]
 
-    def steps(self, inputs: Tensor, targets: Tensor) -> Steps:
+    def steps(self, inputs: Float[Tensor, "batch ..."], targets: Shaped[Tensor, "batch ..."]) -> Steps:
         """Samples as they are stored -> a batch over time."""
         return Steps(inputs.transpose(0, 1), targets.transpose(0, 1), in_time=True)
 
-    def scores(self, outputs: Tensor, steps: Steps) -> dict[str, Tensor]:
+    def scores(
+        self, outputs: Float[Tensor, "time batch n_outputs"], steps: Steps
+    ) -> dict[str, Float[Tensor, " batch"]]:
         """Name -> score of every sequence, (batch,), of outputs (time, batch, n_outputs); the task's metric first.
 
         The metric is the mean over the steps that count.
@@ -51,7 +54,7 @@ class SequenceTask(Task):
             return {self.metric_name: found.mean(0)}
         return {self.metric_name: (found * steps.mask).sum(0) / steps.mask.sum(0)}
 
-    def held_out_scores(self, outputs: Tensor, steps: Steps) -> dict[str, float]:
+    def held_out_scores(self, outputs: Float[Tensor, "time batch n_outputs"], steps: Steps) -> dict[str, float]:
         """The scores' means over sequences."""
         return {name: float(score.double().mean()) for name, score in self.scores(outputs, steps).items()}
 
@@ -67,7 +70,9 @@ class Forecast(SequenceTask, RegressionTask):
     present: int = 0
     warm_up: int = 0
 
-    def steps(self, inputs: Tensor, targets: Tensor) -> Steps:
+    def steps(
+        self, inputs: Float[Tensor, "batch time n_features"], targets: Float[Tensor, "batch time n_outputs"]
+    ) -> Steps:
         steps = super().steps(inputs, targets)
         if not self.warm_up:
             return steps
@@ -101,7 +106,9 @@ class SequenceClassification(SequenceTask, ClassificationTask):
 
     metric_name: ClassVar[str] = "accuracy"
 
-    def scores(self, outputs: Tensor, steps: Steps) -> dict[str, Tensor]:
+    def scores(
+        self, outputs: Float[Tensor, "time batch n_outputs"], steps: Steps
+    ) -> dict[str, Float[Tensor, " batch"]]:
         weights = torch.ones_like(outputs[..., 0]) if steps.mask is None else steps.mask
         summed = (F.log_softmax(outputs, 2) * weights.unsqueeze(2)).sum(0)
         return {self.metric_name: self.metric(summed, steps.targets[0])}

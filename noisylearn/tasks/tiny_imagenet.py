@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
@@ -77,7 +78,7 @@ def _decoded(path: Path, jpegs: Jpegs, part: int, shrink: int) -> Samples:
     return images.flatten(0, 1), labels.flatten()
 
 
-def _pixels(path: Path, content: bytes) -> Tensor:
+def _pixels(path: Path, content: bytes) -> Float[Tensor, "3 64 64"]:
     try:
         with Image.open(io.BytesIO(content), formats=["JPEG"]) as image:
             pixels = np.array(image.convert("RGB"))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from noisylearn.tasks.base import Description, Samples, split_parts
@@ -89,7 +90,7 @@ def _weather(name: str, hours: int) -> Weather:
 TASKS = (_weather("weather", 24), _weather("weather-1h", 1), _weather("weather-48h", 48))
 
 
-def read_rows(folder: Path) -> Tensor:
+def read_rows(folder: Path) -> Float[Tensor, "n_hours n_features"]:
     """All hours in order, (35064, 9), float32, in the order of FEATURES.
 
     Raises:
@@ -99,7 +100,7 @@ def read_rows(folder: Path) -> Tensor:
         return torch.tensor([[float(row[name]) for name in FEATURES] for row in csv.DictReader(lines)])
 
 
-def _streams(rows: Tensor, ahead: int, length: int) -> Samples:
+def _streams(rows: Float[Tensor, "n_hours n_features"], ahead: int, length: int) -> Samples:
     """Sequences one after the other, and the first feature `ahead` rows later: (n, length, 9), (n, length, 1)."""
     n = (len(rows) - ahead) // length
     inputs, targets = rows[: n * length], rows[ahead : ahead + n * length, :1]
