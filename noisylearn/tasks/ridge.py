@@ -1,4 +1,4 @@
-"""Ridge regression on the raw input: the linear baseline that a trained network has to beat."""
+"""Ridge regression: the linear baseline that a trained network has to beat."""
 
 from collections.abc import Sequence
 
@@ -16,18 +16,22 @@ def ridge_predictions(
     inputs: Float[Tensor, " m *features"],
     penalties: Sequence[float] = PENALTIES,
 ) -> Float[Tensor, "m n_outputs"]:
-    """Predictions for `inputs` of y = W x + b fitted to the training rows by penalised least squares.
+    """Fit a linear model with a penalty on its weights, and predict with it.
 
-    The penalty (of W, not of b) is the one of `penalties` with the smallest squared error on the last fifth
-    of the training rows after a fit to the rest; the final fit uses all training rows. Float64 throughout.
+        y = W x + b,   W and b minimise  sum over rows of |y - target|^2  +  penalty s |W|^2
+        s = sum over rows of x^2, averaged over features
+
+    The penalty is the one with the smallest squared error on the last fifth of the training rows after a fit to the
+    rest; the final fit uses all training rows. All is computed in float64.
 
     Args:
-        train_inputs: (n, ...), flattened to (n, features).
-        train_targets: (n, outputs).
-        inputs: (m, ...), with the same features.
+        train_inputs: x of the training rows; dimensions after the first are flattened.
+        train_targets: targets of the training rows.
+        inputs: x of the rows to predict.
+        penalties: candidates for `penalty`.
 
     Returns:
-        (m, outputs), in the dtype of `inputs`.
+        Predictions, in the dtype of `inputs`.
     """
     n_fit = len(train_inputs) - len(train_inputs) // 5
     fit = _moments(train_inputs[:n_fit], train_targets[:n_fit])
