@@ -95,8 +95,8 @@ def _weather(name: str, hours: int) -> Weather:
         "NOAA local climatological data 2010 to 2013, one station, as prepared by Zhou et al. 2021; public domain. 9 "
         "features (without the Celsius duplicates) scaled to 0..1 by the range of the training part, so that errors "
         "are in units of its squared temperature range. Training: the first 33,600 hours, divided into 50 sequences "
-        "(or into sequences of --seq-len hours). Test: the other 1,464 hours, as one sequence. The validation part is the "
-        "last 1,464 hours of the training part."
+        "(or into sequences of --seq-len hours). Test: the other 1,464 hours, as one sequence. The validation part is "
+        "the last 1,464 hours of the training part."
     )
     return Weather(Description(name, title, notes, (_FILE,), in_time=True), hours)
 
