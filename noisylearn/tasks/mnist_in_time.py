@@ -46,7 +46,7 @@ class PermutedPixels(SequenceClassification):
         over_time = inputs[:, order].reshape(len(inputs), self.n_steps, -1).transpose(0, 1)
         mask = inputs.new_zeros(self.n_steps, len(inputs))
         mask[-1] = 1.0
-        return Steps(over_time, targets.expand(self.n_steps, -1), mask)
+        return Steps(over_time, targets.expand(self.n_steps, -1), mask, in_time=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +71,7 @@ class LatencyCode(SequenceClassification):
         spikes = _spikegen().latency(
             inputs, num_steps=self.n_steps, threshold=DARK, normalize=True, linear=True, clip=True
         )
-        return Steps(spikes, targets.expand(self.n_steps, -1))
+        return Steps(spikes, targets.expand(self.n_steps, -1), in_time=True)
 
 
 @dataclass(frozen=True)
