@@ -166,7 +166,7 @@ class HardwareProfile(Record):
         observable: what can be observed of a pass.
         sources: key -> publication or data sheet; numbers refer to the keys.
         specification: what the machine is built to do.
-        write: how updates reach the devices; None where all devices are written anew from weights kept digitally.
+        write: how updates reach the devices; None where weights are kept digitally and all devices rewritten.
         calibration: what was measured of it.
     """
 
