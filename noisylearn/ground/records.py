@@ -30,6 +30,7 @@ class Record(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _known_keys_and_no_truth_for_a_number(cls, table: Any) -> Any:
+        """Refuse unknown keys, and true or false where a number is expected."""
         for key, value in table.items() if isinstance(table, dict) else ():
             if key not in cls.model_fields:
                 raise ValueError(str(unknown_name("key", str(key), cls.model_fields.keys() - {"exceptions"})))
@@ -60,6 +61,7 @@ class CitedRecord(Record):
     @model_validator(mode="before")
     @classmethod
     def _lift_cited_values(cls, table: Any) -> Any:
+        """Move the provenance of single numbers to `exceptions`."""
         if not isinstance(table, dict):
             return table
         plain, exceptions = {}, {}

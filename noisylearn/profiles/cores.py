@@ -43,6 +43,7 @@ class Cores(CitedRecord):
 
     @model_validator(mode="after")
     def _fits(self) -> "Cores":
+        """Check ranges and widths."""
         for key in ("weight_exponent", "scale_exponent"):
             low, high = getattr(self, key)
             if low > high:

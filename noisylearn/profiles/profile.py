@@ -19,7 +19,7 @@ from noisylearn.profiles.write import MODES, AnyWrite, InPlace
 Observable = Literal[
     "loss", "output", "error", "input", "activity", "injected_noise", "injected_weight_noise", "clean_pass"
 ]
-BEFORE_OUTPUT: tuple[Observable, ...] = ("output", "error")  # which version 1 could not state, and every file showed
+BEFORE_OUTPUT: tuple[Observable, ...] = ("output", "error")  # implied by version 1 of the format
 PACKAGED = Path(__file__).parents[1] / "hardware_profiles"
 CHECKOUT = Path(__file__).parents[2] / "hardware_profiles"
 
@@ -28,11 +28,19 @@ class Machine(Protocol):
     """What a rule has to know of a machine before it starts; a hardware profile says it, or a chip of your own."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Short name, for messages."""
+        ...
+
     @property
-    def shown(self) -> tuple[Observable, ...]: ...
+    def shown(self) -> tuple[Observable, ...]:
+        """What can be observed of a pass."""
+        ...
+
     @property
-    def is_noisy(self) -> bool: ...
+    def is_noisy(self) -> bool:
+        """Whether two passes of the same sample differ."""
+        ...
 
 
 class Source(Record):
@@ -70,6 +78,7 @@ class Mapping(CitedRecord):
 
     @model_validator(mode="after")
     def _spans(self) -> "Mapping":
+        """Check that conductances have a range."""
         if self.g_min_us >= self.g_max_us:
             raise ValueError(f"g_min_us = {self.g_min_us:g} must be below g_max_us = {self.g_max_us:g}")
         return self
@@ -112,6 +121,7 @@ class Inputs(CitedRecord):
 
     @model_validator(mode="after")
     def _states_range(self) -> "Inputs":
+        """Check that a range is stated where it is used."""
         if (self.scaling == "fixed") != (self.range is not None):
             raise ValueError('scaling = "fixed" goes with a range, "absolute-maximum" without')
         return self
@@ -159,7 +169,7 @@ class HardwareProfile(Record):
     """One machine: specification, calibration and what can be observed, each number with status and source.
 
     Args:
-        schema_version: version of the format.
+        schema_version: version of the format; 2 can state "output" and "error" as observable, 1 implies both.
         name: short name, as used on the command line.
         title: the machine in a few words.
         description: the machine in a few sentences.
@@ -183,11 +193,12 @@ class HardwareProfile(Record):
 
     @property
     def shown(self) -> tuple[Observable, ...]:
-        """What can be seen of the machine: `observable`, and what version 1 of the format took for granted."""
+        """What can be observed of a pass: `observable`, and what version 1 of the format implies."""
         return (*self.observable, *(BEFORE_OUTPUT if self.schema_version == 1 else ()))
 
     @model_validator(mode="after")
     def _no_contradictions(self) -> "HardwareProfile":
+        """Check the tables against one another."""
         _check_places(self)
         _check_observable(self)
         _check_sources(self)

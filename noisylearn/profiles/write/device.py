@@ -93,6 +93,7 @@ class PulsedDevice(CitedRecord):
 
     @model_validator(mode="after")
     def _fits_its_step(self) -> "PulsedDevice":
+        """Check that the numbers fit the kind of step."""
         exponential = ("gamma_up", "gamma_down", "A_up", "A_down", "a", "b_shift")
         wanted = {"linear": exponential[:2], "exponential": exponential}.get(self.step, ())
         for key in exponential:

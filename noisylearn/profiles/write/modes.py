@@ -52,6 +52,7 @@ class InPlace(CitedRecord, ABC):
 
     @model_validator(mode="after")
     def _refreshes_pairs(self) -> "InPlace":
+        """Check that the numbers of a refresh go with one-sided devices."""
         refresh = (self.refresh_above, self.refresh_other_above, self.refresh_every)
         if {value is not None for value in refresh} != {self.device.one_sided}:
             raise ValueError(
@@ -145,6 +146,7 @@ class Pulsed(InPlace):
     mode: Literal["pulsed"]
 
     def update(self, delta: Tensor, arrays: Arrays, memory: State, draw: StreamOf) -> None:
+        """Send pulses whose mean is the update; arguments as those of `write`."""
         arrays["core"].pulse(self.stochastic_pulses(delta, draw))
 
 
@@ -168,6 +170,7 @@ class Accumulate(InPlace):
     threshold: float = Field(default=0.05, ge=0, lt=1)
 
     def update(self, delta: Tensor, arrays: Arrays, memory: State, draw: StreamOf) -> None:
+        """Accumulate the update, and send whole pulses; arguments as those of `write`."""
         chi = memory["accumulator"] + delta if "accumulator" in memory else delta
         pulses = self.whole_pulses(chi, self.threshold)
         memory["accumulator"] = chi - pulses * self.device.per_pulse
@@ -207,6 +210,7 @@ class Auxiliary(InPlace):
 
     @model_validator(mode="after")
     def _two_sided(self) -> "Auxiliary":
+        """Check that devices have a symmetry point."""
         if self.device.one_sided:
             raise ValueError(
                 "an auxiliary array needs devices that go both ways: one-sided ones have no symmetry point"
@@ -214,10 +218,12 @@ class Auxiliary(InPlace):
         return self
 
     def arrays(self, shape: tuple[int, ...], draws: Draws, name: str) -> Arrays:
+        """Make the arrays of one layer, "core" and "fast"; arguments as those of `InPlace.arrays`."""
         fast = DeviceArray(self.device, shape, StreamOf(draws, name, "fast"))
         return super().arrays(shape, draws, name) | {"fast": fast}
 
     def update(self, delta: Tensor, arrays: Arrays, memory: State, draw: StreamOf) -> None:
+        """Pulse the fast array, and transfer its next column if it is time; arguments as those of `write`."""
         fast = arrays["fast"]
         if "hidden" not in memory:
             memory["hidden"] = torch.zeros_like(delta)
