@@ -6,8 +6,10 @@ import warnings
 from pathlib import Path
 
 import pytest
+from support.shapes import check_shapes
 
-from noisylearn import cli
+if os.environ.get("NOISYLEARN_CHECK_SHAPES"):
+    check_shapes("noisylearn")  # before anything imports it
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +25,7 @@ def data_dir() -> Path:
 @pytest.fixture
 def run(capsys, monkeypatch):
     """Exit status, standard output, standard error of a command."""
+    from noisylearn import cli
 
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # which the command replaces
 

@@ -1,4 +1,4 @@
-"""Make the packaged digits from scikit-learn's copy: python tools/make_digits.py PATH/digits.csv.gz
+"""Make the packaged digits from the copy in scikit-learn: python tools/make_digits.py PATH/digits.csv.gz
 
 After a change, copy the printed size and checksum to noisylearn/tasks/digits.py and noisylearn/data/README.md.
 """
@@ -16,7 +16,7 @@ TEST_SHARE, SEED = 0.2, 20261121
 
 
 def main() -> None:
-    """Write images, labels and the split, and print size and checksum."""
+    """Write images, labels and the split, and print the file's size and checksum."""
     text = gzip.decompress(Path(sys.argv[1]).read_bytes())
     if hashlib.sha256(text).hexdigest() != SOURCE_SHA256:
         sys.exit(f"{sys.argv[1]}: not the file this tool was written for (sha256 of its text differs)")

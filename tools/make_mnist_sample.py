@@ -1,6 +1,6 @@
-"""Draw the MNIST sample that comes with the package: python tools/make_mnist_sample.py [DATA_DIR]
+"""Draw the packaged sample of MNIST: python tools/make_mnist_sample.py [DATA_DIR]
 
-The bytes written depend on the MNIST files, the constants below and the zlib version alone. After a change,
+The bytes written depend only on the MNIST files, the constants below and the version of zlib. After a change,
 copy the printed size and checksum to noisylearn/tasks/mnist_sample.py and noisylearn/data/README.md.
 """
 
@@ -19,7 +19,7 @@ SEED = 20221128
 
 
 def main() -> None:
-    """Write the sample, and print its size and checksum."""
+    """Write the sample, and print the file's size and checksum."""
     folder = data_folder(sys.argv[1] if len(sys.argv) > 1 else None)
     rng = np.random.default_rng(SEED)
     arrays = {}
@@ -34,7 +34,16 @@ def main() -> None:
 
 
 def balanced_index(labels: np.ndarray, per_class: int, rng: np.random.Generator) -> np.ndarray:
-    """`per_class` places of every class drawn without replacement, all in ascending order."""
+    """Draw samples of every class without replacement.
+
+    Args:
+        labels: of all samples, (n,).
+        per_class: samples to draw of each class.
+        rng: random numbers.
+
+    Returns:
+        Indices in ascending order.
+    """
     drawn = [rng.choice(np.flatnonzero(labels == k), per_class, replace=False) for k in range(N_CLASSES)]
     return np.sort(np.concatenate(drawn))
 

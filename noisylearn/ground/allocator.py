@@ -1,4 +1,4 @@
-"""Memory that a training step frees and the next one needs again."""
+"""Memory that one training step frees and the next one needs again."""
 
 import ctypes
 import platform
@@ -9,11 +9,15 @@ _KEPT = 2**30
 
 
 def keep_freed_memory() -> bool:
-    """Let this process keep up to 1 GiB of freed memory, for the next step to use; whether it can be set here.
+    """Let this process keep up to 1 GiB of freed memory for the next step.
 
-    glibc gives large blocks back to the system at once, and has every page of them zeroed and mapped anew when the next
-    step asks: along sequences up to a third of the time on a CPU (benchmarks/README.md). `noisylearn` the command does
-    this at its start; a script of your own may. Linux with glibc only: elsewhere nothing changes.
+    glibc returns large blocks to the system immediately, and has every page of them zeroed and mapped again when the
+    next step asks for them: over sequences up to a third of the time on a CPU (benchmarks/README.md). The command
+    `noisylearn` calls this when it starts; a script of your own may. It works on Linux with glibc; elsewhere nothing
+    changes.
+
+    Returns:
+        Whether it worked.
     """
     if platform.libc_ver()[0] != "glibc":
         return False

@@ -1,19 +1,28 @@
-"""The one exception for a user's mistake: what, where and what to do, in one line."""
+"""The exception for a user's mistake: what is wrong, where, and what to do, in one line."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """A mistake the user can mend. The command line prints its message alone, without a traceback."""
+    """A mistake that the user can correct; the command line prints its message without a traceback."""
 
 
 class RunawayError(UserError):
-    """Training ran away: a loss or a weight that is not finite or grew beyond measure."""
+    """Training diverged: a loss or a weight is not finite, or has grown without bound."""
 
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> UserError:
-    """Error for a name that is not in `known`, with the nearest matches (or all of them, if none is near)."""
+    """Make the error for an unknown name; it suggests the closest known names, or lists all if none is close.
+
+    Args:
+        what: the kind of thing named, such as "task".
+        name: the unknown name.
+        known: the known names.
+
+    Returns:
+        The error, to be raised.
+    """
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(known)}"

@@ -1,4 +1,4 @@
-"""Base of everything read from a profile: frozen records whose numbers carry their status and source."""
+"""Base classes of everything read from a profile: frozen records whose numbers carry their status and source."""
 
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple, get_args
@@ -11,7 +11,12 @@ Status = Literal["measured", "fitted", "assumed"]
 
 
 class Provenance(NamedTuple):
-    """Where a number comes from: how it was obtained and the key of its source in the profile."""
+    """Where a number comes from.
+
+    Args:
+        status: how it was obtained: "measured", "fitted" or "assumed".
+        source: key of its source in the profile.
+    """
 
     status: Status
     source: str
@@ -25,6 +30,7 @@ class Record(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _known_keys_and_no_truth_for_a_number(cls, table: Any) -> Any:
+        """Refuse unknown keys, and true or false where a number is expected."""
         for key, value in table.items() if isinstance(table, dict) else ():
             if key not in cls.model_fields:
                 raise ValueError(str(unknown_name("key", str(key), cls.model_fields.keys() - {"exceptions"})))
@@ -37,8 +43,13 @@ class Record(BaseModel):
 class CitedRecord(Record):
     """A table whose numbers are cited.
 
-    `status` and `source` hold for every number of the table; a number that differs is written
-    `key = { value = 1.0, status = "assumed", source = "..." }` and then kept in `exceptions`.
+    A number with another status or source than the table's is written as
+    `key = { value = 1.0, status = "assumed", source = "..." }`.
+
+    Args:
+        status: of the table's numbers: "measured", "fitted" or "assumed".
+        source: of the table's numbers: key of a source in the profile.
+        exceptions: key -> provenance of the numbers that differ.
     """
 
     model_config = ConfigDict(allow_inf_nan=False)
@@ -50,6 +61,7 @@ class CitedRecord(Record):
     @model_validator(mode="before")
     @classmethod
     def _lift_cited_values(cls, table: Any) -> Any:
+        """Move the provenance of single numbers to `exceptions`."""
         if not isinstance(table, dict):
             return table
         plain, exceptions = {}, {}
@@ -64,15 +76,19 @@ class CitedRecord(Record):
         return {**plain, "exceptions": exceptions} if exceptions else plain
 
     def provenance(self, key: str) -> Provenance:
-        """Status and source of one number of this table."""
+        """Status and source of one number of this table.
+
+        Args:
+            key: of the number.
+        """
         return self.exceptions.get(key, Provenance(self.status, self.source))
 
     def sources(self) -> set[str]:
-        """Keys of all sources this table refers to."""
+        """Keys of all sources that this table cites."""
         return {self.source} | {p.source for p in self.exceptions.values()}
 
     def numbers(self) -> Iterator[tuple[str, Any, Provenance]]:
-        """(key, value, provenance) of everything the table states besides its bookkeeping."""
+        """Key, value and provenance of everything that the table states, without kind, status and source."""
         for key in type(self).model_fields:
             if key not in ("kind", "status", "source", "exceptions"):
                 yield key, getattr(self, key), self.provenance(key)
@@ -82,7 +98,11 @@ SHOWN_ERRORS = 3
 
 
 def one_line(error: ValidationError) -> str:
-    """A pydantic error in one line: key, what is wrong, the value found."""
+    """Say in one line what a pydantic error found: key, what is wrong, value.
+
+    Args:
+        error: as pydantic raised it.
+    """
     parts = []
     for item in error.errors()[:SHOWN_ERRORS]:
         message = item["msg"].removeprefix("Value error, ")

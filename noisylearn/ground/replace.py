@@ -1,4 +1,4 @@
-"""Files written beside and renamed, so that a kill at any moment leaves the last whole one."""
+"""Atomic writes: a file is written under another name and renamed, so that a kill leaves the last complete one."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,17 @@ from noisylearn.ground.errors import UserError
 
 
 def replace_file(path: Path, content: bytes | memoryview, what: str, remedy: str = "choose another --out") -> None:
-    """Put a file in the place of `path`, whole or not at all. Raises UserError, naming what it is, where it cannot."""
+    """Write a file completely or not at all.
+
+    Args:
+        path: of the file, which may exist.
+        content: its new content.
+        what: the kind of file, for the error message.
+        remedy: what the user can do, for the error message.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         try:

@@ -1,9 +1,10 @@
-"""The decorrelating transform of a network: a learned x* = R x before every weight layer."""
+"""Decorrelation of the inputs of a network's layers: a learned transform x* = R x before every weight layer."""
 
 import copy
 from collections.abc import Mapping
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from noisylearn.ground.errors import UserError
@@ -11,17 +12,26 @@ from noisylearn.networks.layers import weight_layers
 
 
 class Decorrelation(nn.Module):
-    """x* = R x over the features, R starting as the identity.
+    """A decorrelating transform over the features of a layer's input.
 
-    R <- R - rate (mean over samples of x* x*^T, diagonal set to zero) R
+        x* = R x,   R <- R - rate C R,   C = mean over samples of x* x*^T, with its diagonal set to zero
 
-    before: name, beside this module's own, of the weight layer whose first input features these are.
-    Features are the last dimension of (batch, ..., n), or the channels of (batch, n, height, width). R is a
-    digital buffer, not a parameter: it learns without the loss, by `update`. [ANP] section 2.2, Ahmad et al. 2023.
+    R, the attribute `matrix` (n_features, n_features), starts as the identity. It is a digital buffer, not a
+    parameter: it learns by `update`, without the loss.
+
+    Args:
+        n_features: size of the feature dimension.
+        rate: learning rate of R.
+        channels_first: whether the features are the channels of (batch, n_features, height, width), rather than the
+            last dimension of (batch, ..., n_features).
+        before: name of the weight layer that x* enters as its first input features; a name beside this module's own.
+
+    Source:
+        [ANP] section 2.2; Ahmad et al. 2023.
     """
 
-    matrix: Tensor
-    covariance_loss: Tensor
+    matrix: Float[Tensor, "n_features n_features"]
+    covariance_loss: Float[Tensor, ""]
 
     def __init__(self, n_features: int, rate: float, channels_first: bool = False, before: str = "layer") -> None:
         super().__init__()
@@ -31,17 +41,29 @@ class Decorrelation(nn.Module):
         self.register_buffer("matrix", torch.eye(n_features))
         self.register_buffer("covariance_loss", torch.tensor(torch.nan))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, " batch *features"]) -> Float[Tensor, " batch *features"]:
+        """Transform inputs: x* = R x.
+
+        Args:
+            x: inputs (batch, ..., n_features), or (batch, n_features, height, width) where channels come first.
+
+        Returns:
+            x*, in the shape of x.
+        """
         if self.channels_first:
             return torch.einsum("ij,bj...->bi...", self.matrix, x)
         return x @ self.matrix.T
 
     @torch.no_grad()
-    def update(self, decorrelated: Tensor) -> None:
-        """One step of R from outputs x* of `forward`; also records the decorrelation loss.
+    def update(self, decorrelated: Float[Tensor, " batch *features"]) -> None:
+        """Take one step of R, and keep the decorrelation loss in `covariance_loss`.
 
-        Formed from whichever is smaller, the samples (mean x* (x*^T R) - diag(mean x*^2) R, of cost O(samples n^2)) or
-        the covariance. The loss is the mean squared off-diagonal covariance of x*.
+            R <- R - rate C R,   covariance_loss = mean of the squared off-diagonal elements of C
+
+        With few samples C is not formed: C R = mean x* (x*^T R) - diag(mean x*^2) R costs O(samples n_features^2).
+
+        Args:
+            decorrelated: outputs x* of `forward`.
         """
         if self.channels_first:
             decorrelated = decorrelated.movedim(1, -1)
@@ -62,13 +84,24 @@ class Decorrelation(nn.Module):
 
 
 def decorrelate(model: nn.Module, rate: float) -> nn.Module:
-    """A copy of the model with a decorrelation before every weight layer; all rules work on it unchanged.
+    """Copy a model and put a decorrelation before every weight layer; every rule works on the copy unchanged.
 
     A Linear layer `name` becomes Sequential(decorrelation, layer), so that its weights are now `name.layer`. A Conv2d
-    decorrelates its flattened patches and becomes Sequential(patches, decorrelation, 1 x 1 convolution).
+    becomes Sequential(patches, decorrelation, 1 x 1 convolution): its flattened patches are decorrelated.
 
-    Raises UserError for a rate that is not a positive number, for a model that decorrelates already, and for layers
-    other than Linear and ungrouped, zero-padded Conv2d.
+    Args:
+        model: any model that `weight_layers` accepts.
+        rate: learning rate of the decorrelations.
+
+    Returns:
+        The copy; the model is left as it is.
+
+    Raises:
+        UserError: the rate is not a positive number, the model decorrelates already, or a layer is neither Linear nor
+            an ungrouped, zero-padded Conv2d.
+
+    Source:
+        [ANP] section 2.2.
     """
     if not 0 < rate < float("inf"):
         raise UserError(f"decorrelation rate {rate}: give a positive number, for example 1e-4")
@@ -84,7 +117,7 @@ def decorrelate(model: nn.Module, rate: float) -> nn.Module:
 
 
 def decorrelations(model: nn.Module) -> dict[str, Decorrelation]:
-    """Name of the weight layer -> the decorrelation in front of it."""
+    """Decorrelations of a model, each under the name of the weight layer that it feeds."""
     return {
         ".".join([*name.split(".")[:-1], module.before]): module
         for name, module in model.named_modules()
@@ -92,14 +125,20 @@ def decorrelations(model: nn.Module) -> dict[str, Decorrelation]:
     }
 
 
-def update_decorrelations(model: nn.Module, inputs: Mapping[str, Tensor]) -> None:
-    """One step of every decorrelation in the model from the inputs of the weight layers behind them."""
+def update_decorrelations(model: nn.Module, inputs: Mapping[str, Float[Tensor, "batch ..."]]) -> None:
+    """Take one step of every decorrelation of a model.
+
+    Args:
+        model: the model, with decorrelations or without.
+        inputs: weight layer's name -> its inputs, which begin with the outputs of the decorrelation before it.
+    """
     for name, decorrelation in decorrelations(model).items():
         seen = inputs[name].detach()
         decorrelation.update(seen if decorrelation.channels_first else seen[..., : len(decorrelation.matrix)])
 
 
 def _decorrelated(name: str, layer: nn.Module, rate: float) -> nn.Sequential:
+    """The layer behind a decorrelation of its own."""
     block = nn.Sequential()
     if isinstance(layer, nn.Linear):
         block.add_module("decorrelation", Decorrelation(layer.in_features, rate))
@@ -117,18 +156,33 @@ def _decorrelated(name: str, layer: nn.Module, rate: float) -> nn.Sequential:
 
 
 def _zero_padded(layer: nn.Conv2d) -> bool:
+    """Whether a convolution pads with a stated number of zeros."""
     return layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
 
 
 class Patches(nn.Module):
-    """The patches that a convolution sees, as channels: (b, c, h, w) -> (b, c k k, h', w')."""
+    """The patches that a convolution sees, flattened into channels.
+
+    Args:
+        layer: the convolution, for its kernel size k, dilation, padding and stride.
+    """
 
     def __init__(self, layer: nn.Conv2d) -> None:
         super().__init__()
         self.kernel_size, self.dilation = layer.kernel_size, layer.dilation
         self.padding, self.stride = tuple(int(p) for p in layer.padding), layer.stride
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(
+        self, x: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch patch_size out_height out_width"]:
+        """Cut images into patches.
+
+        Args:
+            x: images (batch, channels, height, width).
+
+        Returns:
+            Patches (batch, channels k k, out_height, out_width), one for every pixel of the convolution's output.
+        """
         geometry = zip(x.shape[2:], self.kernel_size, self.padding, self.dilation, self.stride, strict=True)
         height, width = ((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, p, d, s in geometry)
         columns = nn.functional.unfold(x, self.kernel_size, self.dilation, self.padding, self.stride)

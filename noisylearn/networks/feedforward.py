@@ -1,4 +1,4 @@
-"""Feed-forward networks."""
+"""Feed-forward networks: multilayer perceptrons and small convolutional networks."""
 
 import math
 from collections import OrderedDict
@@ -35,11 +35,21 @@ def mlp(
     activation: Activation = "leaky-relu",
     initialisation: Initialisation = "torch",
 ) -> nn.Sequential:
-    """Flatten, Linear layers hidden1, hidden2, ... each with the activation, and a Linear readout.
+    """Build a multilayer perceptron: flatten, Linear layers hidden1, hidden2, ... with activations, Linear readout.
 
-    hidden: units of one layer, or of several; () for the readout alone.
-    Initialised from `seed`; the global random state is left alone. Raises UserError for an unknown name, and for
-    layers without units.
+    Args:
+        n_in: input features, all dimensions but the batch together.
+        hidden: units of the hidden layer, or of several; () for the readout alone.
+        n_out: outputs.
+        seed: of the initial weights; torch's global generator is not used.
+        activation: element-wise function after every hidden layer.
+        initialisation: "torch" or "glorot", see `initialised`.
+
+    Returns:
+        A network (batch, ...) -> (batch, n_out).
+
+    Raises:
+        UserError: a name is unknown, or a layer has no units.
     """
     kind, hidden = activation_type(activation), layer_sizes(hidden)
     sizes = [n_in, *hidden]
@@ -59,10 +69,23 @@ def convnet(
     initialisation: Initialisation = "torch",
     name: ConvnetName = "convnet",
 ) -> nn.Sequential:
-    """A ConvNet of [ANP] table 1, leaky ReLU: convolutions conv1, conv2, ..., hidden layers, readout.
+    """Build a convolutional network: convolutions conv1, conv2, ..., hidden layers, readout; leaky ReLU between them.
 
-    input_shape: (channels, height, width), or (pixels,) of flattened square images with one channel.
-    Raises UserError for anything else, or images that are too small.
+    Args:
+        input_shape: (channels, height, width), or (pixels,) of flattened square images with one channel.
+        n_out: outputs.
+        seed: of the initial weights; torch's global generator is not used.
+        initialisation: "torch" or "glorot", see `initialised`.
+        name: which one of `CONVNETS`.
+
+    Returns:
+        A network (batch, *input_shape) -> (batch, n_out).
+
+    Raises:
+        UserError: the input shape is not that of images, or they are too small for the convolutions.
+
+    Source:
+        [ANP] table 1.
     """
     convolutions, hidden = CONVNETS[name]
     shape = _image_shape(input_shape)
@@ -88,6 +111,7 @@ def convnet(
 
 
 def _image_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Channels, height and width of images that may be flattened."""
     if len(shape) == 3:
         return shape
     side = math.isqrt(shape[0])
@@ -104,10 +128,25 @@ def _left(pixels: int, convolutions: Sequence[tuple[int, int, int]]) -> int:
 
 
 def initialised(model: nn.Sequential, initialisation: Initialisation) -> nn.Sequential:
-    """The model as torch left it, or with weights uniform of variance 2 / (fan in + fan out) and biases 0 ("glorot").
+    """Initialise the weights of a model in place.
 
-    Torch's own weights have variance 1 / (3 fan in): a third, where layers are as wide as one another. Source: Glorot
-    and Bengio, AISTATS 2010.
+        "torch":   uniform of variance 1 / (3 fan_in), as torch made them
+        "glorot":  uniform of variance 2 / (fan_in + fan_out), biases 0
+
+    Between layers of equal width, torch's variance is a third of Glorot's.
+
+    Args:
+        model: fresh from torch's constructors.
+        initialisation: "torch" or "glorot".
+
+    Returns:
+        The same model.
+
+    Raises:
+        UserError: the initialisation is unknown.
+
+    Source:
+        Glorot and Bengio, AISTATS 2010.
     """
     if initialisation not in get_args(Initialisation):
         raise unknown_name("initialisation", initialisation, get_args(Initialisation))
@@ -121,14 +160,25 @@ def initialised(model: nn.Sequential, initialisation: Initialisation) -> nn.Sequ
 
 
 def activation_type(name: Activation) -> type[nn.Module]:
-    """The module of an element-wise function. Raises UserError for an unknown name."""
+    """Module class of an element-wise function.
+
+    Raises:
+        UserError: the name is unknown.
+    """
     if name not in ACTIVATIONS:
         raise unknown_name("activation", name, ACTIVATIONS)
     return ACTIVATIONS[name]
 
 
 def hidden_sizes(n_hidden: int | Sequence[int]) -> list[int]:
-    """Units of every hidden layer, of which a network in time has one at least. Raises UserError for none."""
+    """Units of every hidden layer of a network that runs over time, which needs at least one.
+
+    Args:
+        n_hidden: units of one layer, or of several.
+
+    Raises:
+        UserError: there is no hidden layer, or one without units.
+    """
     sizes = layer_sizes(n_hidden)
     if not sizes:
         raise UserError(f"n_hidden = {n_hidden}: give the units of at least one hidden layer")
@@ -136,7 +186,14 @@ def hidden_sizes(n_hidden: int | Sequence[int]) -> list[int]:
 
 
 def layer_sizes(units: int | Sequence[int]) -> list[int]:
-    """Units of every hidden layer. Raises UserError for a layer without any."""
+    """Units of every hidden layer.
+
+    Args:
+        units: of one layer, or of several.
+
+    Raises:
+        UserError: a layer has no units.
+    """
     sizes = [units] if isinstance(units, int) else list(units)
     if sizes and min(sizes) < 1:
         raise UserError(f"hidden layers of {units} units: give at least 1 to each")
@@ -145,7 +202,7 @@ def layer_sizes(units: int | Sequence[int]) -> list[int]:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seeds torch's CPU generator inside a with block and puts its state back after it."""
+    """Seed torch's CPU generator inside a with block, and put its state back afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         yield

@@ -1,8 +1,9 @@
-"""The layers of a model that own weights, and the local product that turns a signal into their update."""
+"""The layers of a model that own weights, and the local product of input and error that makes their update."""
 
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_weight
 
@@ -17,11 +18,18 @@ OWN_RANDOMNESS = (nn.modules.dropout._DropoutNd, nn.RReLU)
 
 
 def weight_layers(model: nn.Module) -> dict[str, WeightLayer]:
-    """Name -> layer of every layer that owns weights, in order of definition.
+    """Every layer that owns weights, by name, in order of definition.
 
-    Raises UserError, naming the layer, for anything whose update cannot be formed from its input and its
-    pre-activation: fused recurrent or attention modules, normalisation over the batch, dropout, parameters
-    outside Linear and Conv layers, weights shared between layers.
+    Args:
+        model: the network.
+
+    Returns:
+        Name -> Linear or Conv layer.
+
+    Raises:
+        UserError: an update cannot be formed from a layer's input and pre-activation: fused recurrent or attention
+            modules, normalisation over the batch, dropout, parameters outside Linear and Conv layers, weights shared
+            between layers. The message names the layer.
     """
     layers: dict[str, WeightLayer] = {}
     owner: dict[Tensor, str] = {}
@@ -51,33 +59,70 @@ def weight_layers(model: nn.Module) -> dict[str, WeightLayer]:
     return layers
 
 
-def apply_weights(layer: WeightLayer, weight: Tensor, bias: Tensor | None, inputs: Tensor) -> Tensor:
-    """The layer's output for other weights, without its hooks; bias None means none."""
+def apply_weights(
+    layer: WeightLayer,
+    weight: Float[Tensor, " n_out *fan_in"],
+    bias: Float[Tensor, " n_out"] | None,
+    inputs: Float[Tensor, "batch ..."],
+) -> Float[Tensor, "batch ..."]:
+    """Output of a layer with other weights than its own, without its hooks.
+
+    Args:
+        layer: gives the kind of product and its geometry.
+        weight: in the shape of the layer's own.
+        bias: or None for none.
+        inputs: as the layer takes them.
+
+    Returns:
+        Pre-activations.
+    """
     if isinstance(layer, nn.Linear):
         return nn.functional.linear(inputs, weight, bias)
     return layer._conv_forward(inputs, weight, bias)
 
 
-def columns_in_a_row(weight: Tensor) -> Tensor:
-    """The same matrix (out, in), kept column by column; anything else, and what autograd goes through, as it is.
+def columns_in_a_row(weight: Float[Tensor, " n_out *fan_in"]) -> Float[Tensor, " n_out *fan_in"]:
+    """Store a weight matrix column by column, for fast products with few rows, such as a step of a sequence.
 
-    A product with few rows, such as a step of a sequence, then takes 0.6 to 0.7 of the time: nothing is rearranged.
+    Such a product then takes 0.6 to 0.7 of the time, because nothing is rearranged. Weights of convolutions, and
+    weights that autograd differentiates, are returned as they are.
+
+    Args:
+        weight: of a layer.
+
+    Returns:
+        The same numbers.
     """
     return weight.T.contiguous().T if weight.dim() == 2 and not weight.requires_grad else weight
 
 
 def exact_convolutions(x: Tensor) -> AbstractContextManager[None]:
-    """On CUDA: convolutions in full float32 (TF32 would round small perturbations away) and reproducible."""
+    """Context in which CUDA convolutions are reproducible and in full float32: TF32 would round perturbations away.
+
+    Args:
+        x: any tensor on the device that computes; on a CPU nothing changes.
+    """
     if not x.is_cuda:
         return nullcontext()
     return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
 
 
-def parameter_gradients(layer: WeightLayer, inputs: Tensor, signal: Tensor) -> dict[str, Tensor]:
-    """Batch mean of the products dW = g pre^T and db = g.
+def parameter_gradients(
+    layer: WeightLayer, inputs: Float[Tensor, "batch ..."], signal: Float[Tensor, "batch ..."]
+) -> dict[str, Float[Tensor, "..."]]:
+    """Batch mean of a layer's local weight update.
 
-    inputs: what entered the layer, (batch, ...).  signal: the estimate of dL/da, (batch, ...) in the shape of the
-    layer's output.
+        dW = g x^T,   db = g
+
+    For a convolution, dW is the vector-Jacobian product of its output with respect to its weight.
+
+    Args:
+        layer: the layer.
+        inputs: x, what entered the layer.
+        signal: g, the estimate of dL/da at its pre-activations, in the shape of its output.
+
+    Returns:
+        "weight" and, where the layer has one, "bias" -> gradient in the parameter's shape.
     """
     n_samples = inputs.shape[0]
     gradients: dict[str, Tensor] = {}

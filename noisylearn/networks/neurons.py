@@ -1,4 +1,4 @@
-"""Spiking neurons of snntorch inside a model: their spread from device to device."""
+"""snnTorch neurons inside a model: their spread from device to device, and whether they fire."""
 
 import sys
 import warnings
@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from noisylearn.effects import State
@@ -15,14 +16,14 @@ from noisylearn.profiles.neuron_spread import NeuronSpread
 
 
 class FiringWarning(UserWarning):
-    """Spiking neurons that never fire, or at every step: nothing passes through them."""
+    """Spiking neurons never fire, or fire at every step: they transmit nothing."""
 
 
 SPREAD = ("alpha", "beta", "threshold")
 
 
 def spiking_neurons(model: nn.Module) -> dict[str, nn.Module]:
-    """Name -> module of every snntorch neuron in a model."""
+    """Every snnTorch neuron module of a model, by name."""
     snntorch = sys.modules.get("snntorch")  # a model with such neurons has imported it
     if snntorch is None:
         return {}
@@ -31,7 +32,11 @@ def spiking_neurons(model: nn.Module) -> dict[str, nn.Module]:
 
 @contextmanager
 def watch_firing(neurons: Mapping[str, nn.Module]) -> Iterator[None]:
-    """Warns, naming the neurons and a remedy, of modules that did not fire at all inside the block, or always did."""
+    """Warn of neurons that never fired inside the with block, or fired at every step, and say what to do.
+
+    Args:
+        neurons: name -> module, as `spiking_neurons` gives them.
+    """
     rates: dict[str, list[Tensor]] = {}
 
     def watch(name: str) -> Any:
@@ -58,13 +63,30 @@ def watch_firing(neurons: Mapping[str, nn.Module]) -> Iterator[None]:
 
 
 class SpreadNeurons:
-    """One module of neurons, each with its own decays and threshold: what runs in the place of its forward."""
+    """A forward pass of neurons of which each has decays and a threshold of its own.
+
+        beta -> beta max(1 + decay_spread z, 0),  likewise alpha and threshold,  z ~ N(0, 1) once per neuron
+
+    Args:
+        module: snnTorch neurons, whose `forward` this replaces.
+        spread: relative standard deviations.
+        draw: random streams of these neurons.
+    """
 
     def __init__(self, module: nn.Module, spread: NeuronSpread, draw: StreamOf) -> None:
         self._module, self._spread, self._draw = module, spread, draw
         self.factors: State = {}
 
-    def __call__(self, current: Tensor, *state: Any) -> Any:
+    def __call__(self, current: Float[Tensor, " batch *neurons"], *state: Any) -> Any:
+        """Run one step; the first call draws the neurons.
+
+        Args:
+            current: input currents.
+            *state: as the module's own forward takes it.
+
+        Returns:
+            What the module's own forward returns.
+        """
         if not self.factors:
             self._fabricate(tuple(current.shape[1:]), current)
         own = {name: getattr(self._module, name) for name in self.factors}
@@ -78,6 +100,7 @@ class SpreadNeurons:
                 setattr(self._module, name, value)
 
     def _fabricate(self, shape: tuple[int, ...], like: Tensor) -> None:
+        """Draw the factors of every neuron."""
         for name in (name for name in SPREAD if isinstance(getattr(self._module, name, None), Tensor)):
             sigma = self._spread.threshold_spread if name == "threshold" else self._spread.decay_spread
             self.factors[name] = (1 + sigma * self._draw.normal(name, shape)).clamp_(min=0).to(like)

@@ -1,26 +1,41 @@
-"""Recurrent networks, run step by step: forward(x_t, state) -> (y_t, state)."""
+"""Recurrent networks that run step by step: forward(x_t, state) -> (y_t, state)."""
 
 from collections.abc import Sequence
 from typing import cast
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from noisylearn.networks.decorrelation import Decorrelation
 from noisylearn.networks.feedforward import Activation, activation_type, hidden_sizes, seeded
 from noisylearn.networks.read_afterwards import ReadAfterwards
 
-State = tuple[Tensor, ...]
+State = tuple[Float[Tensor, "batch _"], ...]
 
 
 class RNN(ReadAfterwards):
-    """A recurrent network, [RNN] section 2: x_t = f(A u_t + R x*_{t-1}), x*_t = D x_t, y_t = B x*_t.
+    """A recurrent network with one or several hidden layers and a linear readout.
 
-    n_hidden: units of the hidden layer, or of several, each fed by the x*_t of the one below.  activation: f.
-    decorrelation_rate: of the D of every hidden layer; 0 for none (x* = x).  bias: off, as in the paper.
-    A and R are one Linear layer, hidden1, hidden2, ..., over (u_t, x*_{t-1}): one pre-activation, one noise.
-    forward(u_t, state) takes (batch, n_in) and the tuple of x*_{t-1} of all hidden layers, or None for zeros.
-    Initialised by torch's defaults from `seed`; the global random state is left alone.
+        x_t = f(A u_t + R x*_{t-1}),   x*_t = D x_t,   y_t = B x*_t
+
+    A and R are one Linear layer over (u_t, x*_{t-1}), named hidden1, hidden2, ...: one pre-activation, with one noise.
+    The state is the tuple of x*_t of all hidden layers, zeros at the start. Torch's defaults initialise the weights.
+
+    Args:
+        n_in: size of u_t.
+        n_hidden: units of the hidden layer, or of several, each of which takes the x*_t of the one below as its input.
+        n_out: size of y_t.
+        activation: f.
+        decorrelation_rate: learning rate of every hidden layer's D; 0 for no decorrelation (x* = x).
+        bias: whether hidden layers and readout have biases; the paper's have none.
+        seed: of the initial weights; torch's global generator is not used.
+
+    Raises:
+        UserError: the activation is unknown, or there is no hidden layer, or one without units.
+
+    Source:
+        [RNN] section 2.
     """
 
     def __init__(
@@ -46,7 +61,18 @@ class RNN(ReadAfterwards):
             self.readout = nn.Linear(sizes[-1], n_out, bias=bias)
         self._decorrelates = bool(decorrelation_rate)
 
-    def hidden(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+    def hidden(
+        self, x: Float[Tensor, "batch n_in"], state: State | None = None
+    ) -> tuple[Float[Tensor, "batch n_hidden"], State]:
+        """Run one step of the hidden layers.
+
+        Args:
+            x: u_t.
+            state: x*_{t-1} of every hidden layer; None for zeros.
+
+        Returns:
+            x*_t of the last hidden layer, and the new state.
+        """
         if state is None:
             state = tuple(x.new_zeros(len(x), size) for size in self.sizes)
         layers = cast(dict[str, nn.Module], self._modules)  # an attribute takes three times as long
@@ -58,6 +84,14 @@ class RNN(ReadAfterwards):
             new.append(below)
         return below, tuple(new)
 
-    def read(self, hidden: Tensor) -> Tensor:
+    def read(self, hidden: Float[Tensor, "rows n_hidden"]) -> Float[Tensor, "rows n_out"]:
+        """Read the outputs y = B x*.
+
+        Args:
+            hidden: x* of the last hidden layer, for any number of samples and steps.
+
+        Returns:
+            y of every row.
+        """
         outputs: Tensor = self.readout(hidden)
         return outputs

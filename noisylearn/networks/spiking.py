@@ -1,8 +1,9 @@
-"""Spiking networks of snntorch neurons, run step by step: forward(x_t, state) -> (y_t, state)."""
+"""Spiking networks of snnTorch neurons that run step by step: forward(x_t, state) -> (y_t, state)."""
 
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from noisylearn.ground.errors import UserError
@@ -10,19 +11,32 @@ from noisylearn.networks.feedforward import hidden_sizes, seeded
 
 Neuron = Literal["leaky", "rleaky", "synaptic"]
 Reset = Literal["subtract", "zero"]
-State = tuple[tuple[Tensor, ...], ...]
+State = tuple[tuple[Float[Tensor, "batch _"], ...], ...]
 
 
 class Spiking(nn.Module):
-    """Linear layers hidden1, hidden2, ..., each followed by neurons of snntorch, and a readout that integrates.
+    """A spiking network: Linear layers hidden1, hidden2, ..., each with spiking neurons, and an integrating readout.
 
-    neuron: "leaky" (membrane decay beta), "rleaky" (the same with all-to-all recurrent weights), "synaptic" (with a
-    synaptic current of decay alpha).  threshold: of firing.  reset: "subtract", a spike subtracts the threshold from
-    the membrane, in the next step, as snntorch does by default; "zero", it sets the membrane to zero at once, as in
-    NIR, on Loihi and in Lava.  spike_grad: snntorch surrogate for backpropagation through time; perturbation rules
-    need none.  The output y_t is the membrane potential of leaky readout neurons that never fire.
-    forward(x_t, state) takes (batch, n_in) and the tuple that the last step gave, or None for neurons at rest.
-    Needs snntorch. Initialised by torch's defaults from `seed`; the global random state is left alone.
+    The output y_t is the membrane potential of leaky readout neurons that never fire. Weights are initialised by
+    torch's defaults. Needs snnTorch.
+
+    Args:
+        n_in: inputs of a step.
+        n_hidden: neurons of the hidden layer, or of several.
+        n_out: outputs.
+        neuron: "leaky" (membrane decay beta), "rleaky" (the same with all-to-all recurrent weights) or "synaptic"
+            (the same with a synaptic current of decay alpha).
+        beta: decay of the membrane potential per step.
+        alpha: decay of the synaptic current per step.
+        threshold: membrane potential at which a neuron fires.
+        spike_grad: snnTorch's surrogate gradient, for backpropagation through time; perturbation rules need none.
+        seed: of the initial weights; torch's global generator is not used.
+        reset: what a spike does to the membrane potential: "subtract" subtracts the threshold in the next step, as
+            snnTorch does by default; "zero" sets it to zero in the same step, as in NIR, on Loihi and in Lava.
+
+    Raises:
+        UserError: snnTorch is not installed, a name is unknown, the threshold is not positive, or there is no hidden
+            layer, or one without neurons.
     """
 
     def __init__(
@@ -54,7 +68,18 @@ class Spiking(nn.Module):
             self.readout = nn.Linear(sizes[-1], n_out)
         self.integrator = _snntorch().Leaky(beta=beta, reset_mechanism="none")
 
-    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+    def forward(
+        self, x: Float[Tensor, "batch n_in"], state: State | None = None
+    ) -> tuple[Float[Tensor, "batch n_out"], State]:
+        """Run one step.
+
+        Args:
+            x: inputs of the step.
+            state: as the last step returned it, (batch, n) tensors per layer; None for neurons at rest.
+
+        Returns:
+            Membrane potentials of the readout, and the new state.
+        """
         if state is None:
             state = self._at_rest(x)
         spikes, new = x, []
@@ -66,22 +91,25 @@ class Spiking(nn.Module):
         return membrane, (*new, (membrane,))
 
     def _at_rest(self, x: Tensor) -> State:
+        """The state of neurons at rest: all zeros."""
         sizes = [*self.sizes, self.n_out]
         return tuple(
             tuple(x.new_zeros(len(x), size) for _ in range(self._n_states(i))) for i, size in enumerate(sizes, start=1)
         )
 
     def _n_states(self, i: int) -> int:
-        """What the neurons of a layer remember: membrane; with it the last spikes, or the synaptic current."""
+        """Number of state variables of a layer: the membrane, and perhaps the last spikes or the synaptic current."""
         if i > len(self.sizes):
             return 1
         return 2 if self._feeds_back(i) or hasattr(getattr(self, f"neurons{i}"), "alpha") else 1
 
     def _feeds_back(self, i: int) -> bool:
+        """Whether the neurons of a layer have recurrent weights."""
         return hasattr(getattr(self, f"neurons{i}"), "recurrent")
 
 
 def _neurons(neuron: Neuron, size: int, alpha: float, options: dict[str, Any]) -> nn.Module:
+    """A layer of snnTorch neurons of the named kind."""
     snntorch = _snntorch()
     kinds = {
         "leaky": lambda: snntorch.Leaky(**options),
@@ -98,6 +126,7 @@ def _neurons(neuron: Neuron, size: int, alpha: float, options: dict[str, Any]) -
 
 
 def _snntorch() -> Any:
+    """The library, imported at first use."""
     try:
         import snntorch
     except ImportError:

@@ -1,7 +1,8 @@
-"""Hardware profiles: what a machine does and what can be seen of it, read from a TOML file.
+"""Hardware profiles: what a machine does and what can be observed of it, read from a TOML file.
 
-`profile` is the record, `cores` and `neuron_spread` are tables of it, `write` is how updates reach the devices, `keys`
-the reference of everything a profile may state.
+`load_profile` reads one, `profile_files` lists those that are packaged. `profile` holds the record, `cores` and
+`neuron_spread` tables of it, `write` the ways in which updates reach the devices, and `keys` the reference of
+everything that a profile may state.
 """
 
 from noisylearn.profiles.profile import (

@@ -1,4 +1,4 @@
-"""What neuromorphic cores compute with: bits, ranges and rounding of their integer arithmetic."""
+"""Integer arithmetic of neuromorphic cores: bits, ranges and rounding."""
 
 from typing import Literal
 
@@ -12,13 +12,20 @@ Rounding = Literal["nearest", "floor", "shared", "per-synapse"]
 class Cores(CitedRecord):
     """Integer arithmetic of cores with graded spikes and a learning engine.
 
-    weight_bits: of a weight's magnitude, -2^bits..2^bits - 1.  weight_exponent: smallest and largest power of two that
-    multiplies the sum over a connection.  payload_bits: of a graded spike, unsigned.  trace_bits: of a trace, unsigned.
-    accumulator_bits: of a neuron's pre-activation, with sign.  learning_accumulator_bits: of a weight under change,
-    without sign.  third_factor_bits: of its mantissa, with sign; third_factor_exponent_max: largest right shift.
-    mantissa_bits: of a learning rule's factor, with sign; scale_exponent: its smallest and largest power of two.
-    rounding of a changed weight: "nearest"; "floor"; "shared", stochastic with one number for a whole connection;
-    "per-synapse", stochastic with one for each weight.  t_epoch_max: steps between two learning phases.
+    Args:
+        weight_bits: bits of a weight's magnitude: -2^bits..2^bits - 1.
+        weight_exponent: smallest and largest power of two that multiplies the sum over a connection.
+        payload_bits: bits of a graded spike, unsigned.
+        trace_bits: bits of a trace, unsigned.
+        accumulator_bits: bits of a neuron's pre-activation, with sign.
+        learning_accumulator_bits: bits of a weight while it is updated, without sign.
+        third_factor_bits: bits of the third factor's mantissa, with sign.
+        third_factor_exponent_max: largest right shift of the third factor.
+        mantissa_bits: bits of a learning rule's factor, with sign.
+        scale_exponent: smallest and largest power of two of a learning rule's factor.
+        rounding: how an updated weight is rounded: "nearest"; "floor"; "shared", stochastic with one random number for
+            a whole connection; "per-synapse", stochastic with one for each weight.
+        t_epoch_max: largest number of steps between two learning phases.
     """
 
     weight_bits: int = Field(ge=2, le=16)
@@ -36,6 +43,7 @@ class Cores(CitedRecord):
 
     @model_validator(mode="after")
     def _fits(self) -> "Cores":
+        """Check ranges and widths."""
         for key in ("weight_exponent", "scale_exponent"):
             low, high = getattr(self, key)
             if low > high:

@@ -1,4 +1,4 @@
-"""What the tables of a profile may state, read off the records themselves: places, keys, values, defaults."""
+"""Reference of what a profile may state, taken from the records themselves: tables, keys, values, defaults."""
 
 import inspect
 from collections.abc import Iterator
@@ -17,7 +17,13 @@ OF_RECORDS = {"Curve": A_CURVE, "PulsedDevice": "the table [write.device]"}
 
 
 class Table(NamedTuple):
-    """A table of a profile: its name here, its heading in the file, the record behind it."""
+    """A table of a profile.
+
+    Args:
+        name: its name in this reference.
+        heading: its heading in a profile's file.
+        record: the class that holds it.
+    """
 
     name: str
     heading: str
@@ -25,7 +31,7 @@ class Table(NamedTuple):
 
     @property
     def meaning(self) -> str:
-        """The record's docstring, and those of what it shares with others: equations, keys, units."""
+        """Docstrings of the record and of its base classes: equations, keys and units."""
         shared = [record for record in self.record.__mro__[1:] if issubclass(record, CitedRecord)]
         own = [self.record, *(record for record in shared if record not in (CitedRecord, Effect))]
         if any(A_CURVE in key.takes for key in keys(self)):
@@ -34,7 +40,14 @@ class Table(NamedTuple):
 
 
 class Key(NamedTuple):
-    """A key, what it takes, and its default as in TOML; required where there is none."""
+    """A key of a table.
+
+    Args:
+        name: the key.
+        takes: its values, in words.
+        default: its default as written in TOML, or "required".
+        meaning: what it states, where the table's text does not say so.
+    """
 
     name: str
     takes: str
@@ -43,11 +56,12 @@ class Key(NamedTuple):
 
 
 def tables() -> dict[str, Table]:
-    """Every table that a profile may have, by name, in the order in which a profile has them."""
+    """Every table that a profile may have, by name, in the order of a profile's file."""
     return {table.name: table for table in _tables()}
 
 
 def _tables() -> Iterator[Table]:
+    """Tables of the specification, of writing, and of every effect."""
     for name, field in Specification.model_fields.items():
         records = [kind for kind in get_args(field.annotation) if kind is not type(None)]
         for record in records:
@@ -61,7 +75,11 @@ def _tables() -> Iterator[Table]:
 
 
 def keys(table: Table) -> list[Key]:
-    """The keys of a table, those left out that every table has (status, source)."""
+    """Keys of a table, without those that every table has, such as status and source.
+
+    Args:
+        table: one of `tables()`.
+    """
     schema = table.record.model_json_schema()
     required = schema.get("required", ())
     return [
@@ -96,6 +114,7 @@ def _takes(schema: dict[str, Any]) -> str:
 
 
 def _toml(value: Any) -> str:
+    """A value as TOML writes it."""
     if value is None:
         return "none"
     return str(value).lower() if isinstance(value, bool) else repr(value).replace("'", '"')

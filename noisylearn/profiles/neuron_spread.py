@@ -6,10 +6,14 @@ from noisylearn.ground.records import CitedRecord
 
 
 class NeuronSpread(CitedRecord):
-    """Mismatch of spiking neurons, drawn once for every neuron: x -> x max(1 + spread z, 0), z ~ N(0, 1).
+    """Mismatch of spiking neurons, drawn once for every neuron.
 
-    decay_spread: of the decays per step of membrane (beta) and synaptic current (alpha), which stay within 0 and 1;
-    threshold_spread: of the firing threshold. Both relative.
+        x -> x max(1 + spread z, 0),   z ~ N(0, 1)
+
+    Args:
+        decay_spread: relative, of the decays per step of membrane potential (beta) and synaptic current (alpha), which
+            stay within 0 and 1.
+        threshold_spread: relative, of the firing threshold.
     """
 
     decay_spread: float = Field(default=0.0, ge=0, lt=1)

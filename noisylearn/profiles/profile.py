@@ -1,4 +1,4 @@
-"""Hardware profiles: what a machine does and what can be seen of it, read from a TOML file."""
+"""Hardware profiles: what a machine does and what can be observed of it, read from a TOML file."""
 
 import datetime
 import re
@@ -19,35 +19,55 @@ from noisylearn.profiles.write import MODES, AnyWrite, InPlace
 Observable = Literal[
     "loss", "output", "error", "input", "activity", "injected_noise", "injected_weight_noise", "clean_pass"
 ]
-BEFORE_OUTPUT: tuple[Observable, ...] = ("output", "error")  # which version 1 could not state, and every file showed
+BEFORE_OUTPUT: tuple[Observable, ...] = ("output", "error")  # implied by version 1 of the format
 PACKAGED = Path(__file__).parents[1] / "hardware_profiles"
 CHECKOUT = Path(__file__).parents[2] / "hardware_profiles"
 
 
 class Machine(Protocol):
-    """What a rule asks of a machine before it starts: a hardware profile answers, or a chip of one's own."""
+    """What a rule has to know of a machine before it starts; a hardware profile says it, or a chip of your own."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Short name, for messages."""
+        ...
+
     @property
-    def shown(self) -> tuple[Observable, ...]: ...
+    def shown(self) -> tuple[Observable, ...]:
+        """What can be observed of a pass."""
+        ...
+
     @property
-    def is_noisy(self) -> bool: ...
+    def is_noisy(self) -> bool:
+        """Whether two passes of the same sample differ."""
+        ...
 
 
 class Source(Record):
-    """A publication or data sheet."""
+    """A publication or data sheet.
+
+    Args:
+        citation: authors, title, year.
+        url: where it is found.
+    """
 
     citation: str
     url: str = ""
 
 
 class Mapping(CitedRecord):
-    """How a weight becomes conductances: G+ - G- = w (g_max - g_min) / max|w|, one of the pair at g_min.
+    """How a weight becomes the conductances of a pair of devices, one of which is at g_min.
 
-    The maximum is taken over the weights of one column of a tile, of a whole tile, or of the layer. reads_clip: whether
-    a read that noise takes below zero counts as zero; only false is simulated, since what is fresh at every read is
-    lumped.
+        G+ - G- = w (g_max - g_min) / max|w|
+
+    Args:
+        kind: "differential-pair".
+        g_max_us: largest conductance, in microsiemens.
+        g_min_us: smallest conductance, in microsiemens.
+        scale: over which weights the maximum is taken: those of one "column" of a tile, of a whole "tile", or of the
+            "layer".
+        reads_clip: whether a read counts as zero when noise makes it negative. Only false is simulated, because noise
+            that is fresh at every read is lumped at the output.
     """
 
     kind: Literal["differential-pair"]
@@ -58,40 +78,69 @@ class Mapping(CitedRecord):
 
     @model_validator(mode="after")
     def _spans(self) -> "Mapping":
+        """Check that conductances have a range."""
         if self.g_min_us >= self.g_max_us:
             raise ValueError(f"g_min_us = {self.g_min_us:g} must be below g_max_us = {self.g_max_us:g}")
         return self
 
 
 class Timing(CitedRecord):
-    """t0_s: time after programming from which drift counts. pass_interval_us: between two passes of a sample."""
+    """Times of programming and reading.
+
+    Args:
+        t0_s: time after programming from which drift counts, in seconds.
+        pass_interval_us: time between two passes of a sample, in microseconds.
+    """
 
     t0_s: float = Field(gt=0)
     pass_interval_us: float = Field(gt=0)
 
 
 class Tile(CitedRecord):
-    """Size of one array of devices; larger layers take several, whose partial sums are added digitally."""
+    """Size of one array of devices; larger layers take several, whose partial sums are added digitally.
+
+    Args:
+        rows: inputs of a tile.
+        columns: outputs of a tile.
+    """
 
     rows: int = Field(ge=1)
     columns: int = Field(ge=1)
 
 
 class Inputs(CitedRecord):
-    """How numbers become voltages: divided by the largest of each vector ("absolute-maximum"), or by a fixed range."""
+    """How numbers become voltages.
+
+    Args:
+        scaling: "absolute-maximum" divides every input vector by its largest magnitude, "fixed" by `range`.
+        range: full scale of "fixed", in units of the inputs.
+    """
 
     scaling: Literal["absolute-maximum", "fixed"]
     range: float | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")
     def _states_range(self) -> "Inputs":
+        """Check that a range is stated where it is used."""
         if (self.scaling == "fixed") != (self.range is not None):
             raise ValueError('scaling = "fixed" goes with a range, "absolute-maximum" without')
         return self
 
 
 class Specification(Record):
-    """What the machine is built to do. Without a mapping, weights are exact numbers."""
+    """What the machine is built to do.
+
+    Args:
+        date: of this specification.
+        mapping: from weights to conductances; without one, weights are exact numbers.
+        timing: of programming and reading.
+        tile: size of an array of devices; without one, a layer is one array.
+        inputs: from numbers to voltages.
+        dac: converters at the inputs.
+        adc: converters at the outputs.
+        neurons: mismatch of spiking neurons.
+        cores: integer arithmetic of neuromorphic cores.
+    """
 
     date: datetime.date
     mapping: Mapping | None = None
@@ -105,14 +154,31 @@ class Specification(Record):
 
 
 class Calibration(Record):
-    """What was measured of the machine, in the order in which the effects act."""
+    """What was measured of the machine.
+
+    Args:
+        date: of this calibration.
+        effects: non-idealities, in the order in which they act.
+    """
 
     date: datetime.date
     effects: tuple[AnyEffect, ...] = ()
 
 
 class HardwareProfile(Record):
-    """One machine: specification, calibration and what can be observed, each number with status and source."""
+    """One machine: specification, calibration and what can be observed, each number with status and source.
+
+    Args:
+        schema_version: version of the format; 2 can state "output" and "error" as observable, 1 implies both.
+        name: short name, as used on the command line.
+        title: the machine in a few words.
+        description: the machine in a few sentences.
+        observable: what can be observed of a pass.
+        sources: key -> publication or data sheet; numbers refer to the keys.
+        specification: what the machine is built to do.
+        write: how updates reach the devices; None where weights are kept digitally and all devices rewritten.
+        calibration: what was measured of it.
+    """
 
     schema_version: Literal[1, 2]
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")
@@ -127,42 +193,73 @@ class HardwareProfile(Record):
 
     @property
     def shown(self) -> tuple[Observable, ...]:
-        """What can be seen of the machine: `observable`, and what version 1 of the format took for granted."""
+        """What can be observed of a pass: `observable`, and what version 1 of the format implies."""
         return (*self.observable, *(BEFORE_OUTPUT if self.schema_version == 1 else ()))
 
     @model_validator(mode="after")
     def _no_contradictions(self) -> "HardwareProfile":
+        """Check the tables against one another."""
         _check_places(self)
         _check_observable(self)
         _check_sources(self)
         return self
 
     def effects(self, site: str) -> list[Effect]:
-        """The effects that act at one site, in order: a DAC comes first, an ADC last."""
+        """Effects that act at one site, in order; a DAC comes first, an ADC last.
+
+        Args:
+            site: "input", "weight", "output" or "node".
+        """
         return [e for e in self.all_effects() if e.site == site]
 
     def all_effects(self) -> list[Effect]:
-        """The converters of the specification and the effects of the calibration, in the order in which they act."""
+        """Converters of the specification and effects of the calibration, in the order in which they act."""
         dac, adc = self.specification.dac, self.specification.adc
         return [*([dac] if dac else []), *self.calibration.effects, *([adc] if adc else [])]
 
     def only(self, *kinds: str) -> "HardwareProfile":
-        """This machine with all effects off except those of the named kinds ("dac" and "adc" among them).
+        """This machine with all effects off except those of the named kinds.
 
-        Raises UserError for a kind that the profile does not state, or where the rest would make no machine.
+        Args:
+            *kinds: effects that stay, "dac" and "adc" among the names.
+
+        Returns:
+            A changed copy.
+
+        Raises:
+            UserError: the profile does not state an effect, or what is left contradicts itself.
         """
         return self._keeping(self._named(kinds), f"only-{'-'.join(kinds)}" if kinds else "no-effects")
 
     def without(self, *kinds: str) -> "HardwareProfile":
-        """This machine with the effects of the named kinds off. Raises UserError as `only` does."""
+        """This machine with the effects of the named kinds off.
+
+        Args:
+            *kinds: effects to switch off, "dac" and "adc" among the names.
+
+        Returns:
+            A changed copy.
+
+        Raises:
+            UserError: as for `only`.
+        """
         left = {e.kind for e in self.all_effects()} - self._named(kinds)
         return self._keeping(left, f"without-{'-'.join(kinds)}" if kinds else "")
 
     def written_by(self, mode: str, **numbers: Any) -> "HardwareProfile":
-        """This machine with another mode of writing its pulsed devices, and numbers of [write] as stated here.
+        """This machine with its pulsed devices written in another mode.
 
-        Numbers not stated stay as they are, or at the defaults of the mode (`device=` changes the device itself).
-        Raises UserError for a profile without pulsed devices, an unknown mode, or numbers that the mode has not.
+        Args:
+            mode: "pulsed", "accumulate" or "auxiliary".
+            **numbers: keys of the mode, and `device` for the device itself; others stay as they are, or at the
+                defaults of the mode.
+
+        Returns:
+            A changed copy.
+
+        Raises:
+            UserError: the profile has no pulsed devices, the mode is unknown, it needs more numbers, or it does not
+                have one of them.
         """
         modes = {mode: record for mode, record in MODES.items() if issubclass(record, InPlace)}
         if self.in_place is None:
@@ -182,11 +279,18 @@ class HardwareProfile(Record):
         return _valid(parts | {"name": name, "write": {**shared, **numbers, "mode": mode}})
 
     def injecting(self, sigma: float) -> "HardwareProfile":
-        """This machine with Gaussian noise added at every pre-activation, known to the rule, beside its own noise.
+        """This machine with Gaussian noise, known to the rule, added to its own noise at every pre-activation.
 
-        For rules that have to know the noise (NP with a noisy baseline), on devices whose own cannot be read out.
-        sigma: standard deviation, in units of the pre-activations.  Raises UserError for one that is not positive, and
-        for a profile that has such noise already.
+        For rules that have to know the noise (NP with a noisy baseline), on devices whose own noise cannot be read out.
+
+        Args:
+            sigma: standard deviation, in units of the pre-activations.
+
+        Returns:
+            A changed copy.
+
+        Raises:
+            UserError: `sigma` is not positive, or the profile has such noise already.
         """
         parts = {key: getattr(self, key) for key in type(self).model_fields}
         source = {"injected-noise": {"citation": "The user's choice: noise that the rule injects, and so knows"}}
@@ -201,6 +305,7 @@ class HardwareProfile(Record):
         return _valid(parts)
 
     def _named(self, kinds: tuple[str, ...]) -> set[str]:
+        """Kinds of effects that the profile must state."""
         known = [effect.kind for effect in self.all_effects()]
         for kind in kinds:
             if kind not in known:
@@ -208,6 +313,7 @@ class HardwareProfile(Record):
         return set(kinds)
 
     def _keeping(self, kinds: set[str], suffix: str) -> "HardwareProfile":
+        """This machine with the effects of these kinds alone."""
         left = [effect for effect in self.calibration.effects if effect.kind in kinds]
         off = {converter: None for converter in ("dac", "adc") if converter not in kinds}
         draft = self.model_copy(
@@ -225,7 +331,7 @@ class HardwareProfile(Record):
         return _valid(parts)
 
     def cited_tables(self) -> Iterator[tuple[str, CitedRecord]]:
-        """(place in the file, table) of every table that states numbers."""
+        """Place in the file and record of every table that states numbers."""
         for place, table in self.specification:
             if isinstance(table, CitedRecord):
                 yield f"specification.{place}", table
@@ -238,24 +344,24 @@ class HardwareProfile(Record):
 
     @property
     def full_text(self) -> str:
-        """The TOML text, or JSON of what it states for a profile that was made or changed in Python."""
+        """The profile's TOML text; for a profile that was made or changed in Python, its content as JSON."""
         if self._text and parse_profile(self._text) == self:
             return self._text
         return self.model_dump_json()
 
     @property
     def in_place(self) -> InPlace | None:
-        """How updates reach the devices where the network exists on them alone; None where it is kept digitally."""
+        """How updates reach the devices, if the weights exist on them alone; None if weights are kept digitally."""
         return self.write if isinstance(self.write, InPlace) else None
 
     @property
     def is_noisy(self) -> bool:
-        """Whether two passes over this machine differ at all."""
+        """Whether two passes of the same sample differ."""
         return any(effect.differs_between_passes for effect in self.all_effects())
 
 
 def _valid(parts: dict[str, Any]) -> HardwareProfile:
-    """The profile of these parts. Raises UserError where they do not fit together."""
+    """The profile of these parts, checked."""
     try:
         return HardwareProfile.model_validate(parts)
     except ValidationError as error:
@@ -263,7 +369,7 @@ def _valid(parts: dict[str, Any]) -> HardwareProfile:
 
 
 def _check_places(profile: HardwareProfile) -> None:
-    """Every effect needs something to act on, in a setting that gives it meaning."""
+    """Check that every effect has something to act on, and a setting that gives its numbers a meaning."""
     spec, effects = profile.specification, profile.all_effects()
     kinds = [effect.kind for effect in effects]
     if twice := [kind for kind in kinds if kinds.count(kind) > 1]:
@@ -297,7 +403,7 @@ def _check_places(profile: HardwareProfile) -> None:
 
 
 def _check_observable(profile: HardwareProfile) -> None:
-    """What is said to be seen must exist."""
+    """Check that what is called observable exists."""
     effects = profile.all_effects()
     for what, where in _GONE_WITHOUT.items():
         if what in profile.observable and not _injects(effects, what):
@@ -314,6 +420,7 @@ _GONE_WITHOUT = {"injected_noise": "at the nodes", "injected_weight_noise": "int
 
 
 def _injects(effects: Sequence[Effect], what: str) -> bool:
+    """Whether some effect is injected noise of this kind."""
     site = "node" if what == "injected_noise" else "weight"
     return any(effect.site == site and effect.can_be_off for effect in effects)
 
@@ -324,7 +431,7 @@ def _cited(profile: HardwareProfile) -> set[str]:
 
 
 def _check_sources(profile: HardwareProfile) -> None:
-    """Every number cites a listed source, and every listed source is cited."""
+    """Check that every number cites a listed source, and that every listed source is cited."""
     for where, table in profile.cited_tables():
         for key in table.sources() - set(profile.sources):
             raise ValueError(f"{where}: source {key!r} is not listed under [sources]")
@@ -333,16 +440,23 @@ def _check_sources(profile: HardwareProfile) -> None:
 
 
 def profile_files() -> dict[str, Path]:
-    """Name -> file of every profile that comes with the package."""
+    """Files of all packaged profiles, by name."""
     folder = PACKAGED if PACKAGED.is_dir() else CHECKOUT
     return {file.stem: file for file in sorted(folder.glob("*.toml"))}
 
 
 def load_profile(name_or_path: str | Path | HardwareProfile) -> HardwareProfile:
-    """A profile by its name, or from a TOML file of your own.
+    """Read a profile.
 
-    Raises UserError, in one line, for an unknown name, a file that is not TOML, a wrong key or value, or a
-    contradiction between them.
+    Args:
+        name_or_path: name of a packaged profile, path of a TOML file of your own, or a profile, which is returned.
+
+    Returns:
+        The profile.
+
+    Raises:
+        UserError: the name is unknown, the file cannot be read or is not TOML, a key or value is wrong, values
+            contradict one another, or a file of your own takes the name of a packaged profile.
     """
     if isinstance(name_or_path, HardwareProfile):
         return name_or_path
@@ -366,7 +480,18 @@ def load_profile(name_or_path: str | Path | HardwareProfile) -> HardwareProfile:
 
 
 def parse_profile(text: str, where: str = "profile") -> HardwareProfile:
-    """A profile from its TOML text; `where` names it in errors."""
+    """Make a profile from TOML text.
+
+    Args:
+        text: content of a profile's file.
+        where: name of the text in error messages.
+
+    Returns:
+        The profile.
+
+    Raises:
+        UserError: the text is not TOML, a key or value is wrong, or values contradict one another.
+    """
     try:
         profile = HardwareProfile.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
@@ -378,7 +503,18 @@ def parse_profile(text: str, where: str = "profile") -> HardwareProfile:
 
 
 def profile_from_text(text: str, where: str = "profile") -> HardwareProfile:
-    """A profile from what `full_text` gave: TOML, or the JSON of one that was changed in Python."""
+    """Make a profile from its `full_text`.
+
+    Args:
+        text: TOML, or JSON of a profile that was made or changed in Python.
+        where: name of the text in error messages.
+
+    Returns:
+        The profile.
+
+    Raises:
+        UserError: as for `parse_profile`.
+    """
     if not text.lstrip().startswith("{"):
         return parse_profile(text, where)
     try:

@@ -1,4 +1,8 @@
-"""Tasks to train on: a file each; `load` gives the data, the loss, the metric and trivial baselines."""
+"""Tasks to train on, one file each.
+
+`load` gives a task: its data, loss, metric and trivial baselines. `names` lists the tasks, `describe` says what one is
+without reading its data. `Task` and `SequenceTask` are the base classes of tasks of your own.
+"""
 
 import os
 
@@ -48,12 +52,18 @@ _REGISTRY = {module.DESCRIPTION.name: module for module in (*_FEEDFORWARD, *_IN_
 
 
 def names() -> list[str]:
-    """Names that `load` and `describe` know."""
+    """Names of all tasks."""
     return list(_REGISTRY)
 
 
 def describe(name: str) -> Description:
-    """Title, notes and needed files of a task, without reading its data; `str()` of it is a text to print.
+    """Title, notes and needed files of a task, without reading its data.
+
+    Args:
+        name: one of `names()`.
+
+    Returns:
+        The description; `str()` of it is a text to print.
 
     Raises:
         UserError: no task has this name.
@@ -77,10 +87,13 @@ def load(
         held_out: "test" for the test part, or "validation": the last block of the training part is held out
             instead, so that hyper-parameters can be chosen without a look at the test part.
         seed: what generated tasks draw from; data sets are fixed and do not depend on it.
-        seq_len: steps of a sequence (for copying: symbols), for tasks in time; else as the task's notes say.
+        seq_len: for tasks over time: steps of a sequence (for copying: symbols); None for what the task's notes say.
+
+    Returns:
+        The task.
 
     Raises:
-        UserError: unknown name or part; a data file is missing or damaged.
+        UserError: the name or the part is unknown, a data file is missing or damaged, or `seq_len` does not fit.
     """
     module = _module(name)
     if seq_len is None:
@@ -92,6 +105,7 @@ def load(
 
 
 def _module(name: str) -> TaskModule:
+    """The definition of a task by its name."""
     if name not in _REGISTRY:
         raise unknown_name("task", name, _REGISTRY)
     return _REGISTRY[name]

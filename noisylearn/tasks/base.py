@@ -1,4 +1,4 @@
-"""What a task is: data, a loss per sample, a metric per sample, and the trivial scores to stand beside."""
+"""What a task is: data, a loss and a metric per sample, and the scores of trivial predictors to compare with."""
 
 import os
 from abc import ABC, abstractmethod
@@ -9,6 +9,7 @@ from typing import ClassVar, Protocol
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
 from noisylearn.chips.segments import Segment
@@ -19,18 +20,19 @@ from noisylearn.tasks.ridge import ridge_predictions
 HELD_OUT_PARTS = ("test", "validation")
 MOST_RIDGE_INPUTS = 4096
 
-Samples = tuple[Tensor, Tensor]  # inputs (n, ...), targets (n,) or (n, outputs)
+# Inputs and targets, (n, ...) both. Whether n is the same is not checked: two parts may meet in one signature.
+Samples = tuple[Float[Tensor, "_ ..."], Shaped[Tensor, "_ ..."]]
 
 
 @dataclass(frozen=True)
 class Description:
-    """What can be said of a task before its data is read.
+    """What is known of a task before its data is read.
 
     Args:
         name: as given to `load`.
         title: a few words.
         notes: source, split, scaling, terms of use; one to three sentences.
-        files: what has to lie in the data folder (nothing for generated and packaged tasks).
+        files: files needed in the data folder; none for generated and packaged tasks.
         in_time: whether samples are sequences, for networks that run step by step.
     """
 
@@ -48,13 +50,15 @@ class Description:
 
 
 class TaskModule(Protocol):
-    """What defines a task: a file of this package, or one of several like tasks in it."""
+    """What defines a task: a module of this package, or an object in one that defines several similar tasks."""
 
     @property
-    def DESCRIPTION(self) -> Description: ...  # noqa: N802 (of a module: a constant)
+    def DESCRIPTION(self) -> Description:  # noqa: N802 (of a module: a constant)
+        """What is known before the data is read."""
+        ...
 
     def load(self, data_dir: str | os.PathLike[str] | None = None, held_out: str = "test", seed: int = 0) -> "Task":
-        """Read or generate the task."""
+        """Read or generate the task; arguments as those of `tasks.load`."""
         ...
 
 
@@ -63,15 +67,15 @@ class Steps:
     """A batch of samples over time: sequences, or single samples as sequences of one step.
 
     Args:
-        inputs: (time, batch, ...).
-        targets: (time, batch, ...).
-        mask: (time, batch), 0 where the loss of a step does not count, or None where all do.
-        in_time: whether they are for a network in time, forward(x_t, state) -> (y_t, state).
+        inputs: inputs of every step.
+        targets: targets of every step.
+        mask: 1 at steps whose loss counts, 0 at the others; None where all count.
+        in_time: whether they are for a network that runs step by step, forward(x_t, state) -> (y_t, state).
     """
 
-    inputs: Tensor
-    targets: Tensor
-    mask: Tensor | None = None
+    inputs: Float[Tensor, "time batch ..."]
+    targets: Shaped[Tensor, "time batch ..."]
+    mask: Float[Tensor, "time batch"] | None = None
     in_time: bool = False
 
     @property
@@ -80,28 +84,29 @@ class Steps:
         return Segment(self.inputs, self.in_time)
 
     @property
-    def counts(self) -> Tensor:
-        """The mask, (time, batch), ones where there is none."""
+    def counts(self) -> Float[Tensor, "time batch"]:
+        """The mask; all ones where there is none."""
         return self.inputs.new_ones(self.inputs.shape[:2]) if self.mask is None else self.mask
 
     def last(self, n_steps: int) -> "Steps":
-        """The last steps, as many as there are up to `n_steps`."""
+        """The last `n_steps` steps, or all if there are fewer."""
         mask = None if self.mask is None else self.mask[-n_steps:]
         return Steps(self.inputs[-n_steps:], self.targets[-n_steps:], mask, self.in_time)
 
     def first(self, n_steps: int) -> "Steps":
-        """The first steps, as many as there are up to `n_steps`."""
+        """The first `n_steps` steps, or all if there are fewer."""
         mask = None if self.mask is None else self.mask[:n_steps]
         return Steps(self.inputs[:n_steps], self.targets[:n_steps], mask, self.in_time)
 
 
 @dataclass(frozen=True, eq=False)
 class Task(ABC):
-    """A training part, a held-out part and how outputs are judged.
+    """A training part, a held-out part, and how outputs are scored.
 
     Args:
         description: name, title and notes.
-        held_out: which part `test_inputs` is: "test", or "validation" (the last block of the training part).
+        held_out: which part is held out as `test_inputs`: "test", or "validation" (the last block of the training
+            part).
         train_inputs: (n, *input_shape), float32.
         train_targets: (n,) int64 class labels, or (n, n_outputs) float32.
         test_inputs: (m, *input_shape), float32.
@@ -114,15 +119,15 @@ class Task(ABC):
 
     description: Description
     held_out: str
-    train_inputs: Tensor
-    train_targets: Tensor
-    test_inputs: Tensor
-    test_targets: Tensor
+    train_inputs: Float[Tensor, " n *input_shape"]
+    train_targets: Shaped[Tensor, "n ..."]
+    test_inputs: Float[Tensor, "m ..."]
+    test_targets: Shaped[Tensor, "m ..."]
     n_outputs: int
 
     @property
     def name(self) -> str:
-        """Name in the registry."""
+        """Name of the task, as given to `load`."""
         return self.description.name
 
     @property
@@ -142,63 +147,116 @@ class Task(ABC):
 
     @property
     def n_features(self) -> int:
-        """Numbers that enter the network at one step."""
+        """Inputs of the network at one step."""
         return self.input_shape.numel()
 
     @cached_property
     def baselines(self) -> dict[str, float]:
-        """The metric of trivial predictors on the held-out part, fitted on the training part at first use."""
+        """Trivial predictor -> its metric on the held-out part; fitted on the training part at first use."""
         return self.measure_baselines()
 
     @abstractmethod
-    def loss_fn(self, output: Tensor, target: Tensor) -> Tensor:
-        """Loss of each sample, (batch,), of outputs (batch, n_outputs)."""
+    def loss_fn(
+        self, output: Float[Tensor, "batch n_outputs"], target: Shaped[Tensor, "batch ..."]
+    ) -> Float[Tensor, " batch"]:
+        """Loss of each sample.
+
+        Args:
+            output: outputs of the network.
+            target: targets of the same samples.
+
+        Returns:
+            One loss per sample.
+        """
 
     @abstractmethod
-    def metric(self, output: Tensor, target: Tensor) -> Tensor:
-        """Score of each sample, (batch,) float; its mean over the held-out part is `metric_name`."""
+    def metric(
+        self, output: Float[Tensor, "batch n_outputs"], target: Shaped[Tensor, "batch ..."]
+    ) -> Float[Tensor, " batch"]:
+        """Score of each sample; the mean over the held-out part is the metric called `metric_name`.
 
-    def steps(self, inputs: Tensor, targets: Tensor) -> Steps:
-        """Samples (batch, ...) as they are stored -> a batch over time."""
+        Args:
+            output: outputs of the network.
+            target: targets of the same samples.
+
+        Returns:
+            One score per sample.
+        """
+
+    def steps(self, inputs: Float[Tensor, "batch ..."], targets: Shaped[Tensor, "batch ..."]) -> Steps:
+        """Turn samples into a batch over time.
+
+        Args:
+            inputs: samples as the task stores them.
+            targets: their targets.
+
+        Returns:
+            The batch, time first; of one step, unless samples are sequences.
+        """
         return Steps(inputs.unsqueeze(0), targets.unsqueeze(0))
 
-    def scores(self, outputs: Tensor, steps: Steps) -> dict[str, Tensor]:
-        """Name -> score of every sample, (batch,), of outputs (time, batch, n_outputs); the task's metric first."""
+    def scores(
+        self, outputs: Float[Tensor, "time batch n_outputs"], steps: Steps
+    ) -> dict[str, Float[Tensor, " batch"]]:
+        """Scores of every sample; unless samples are sequences, the metric.
+
+        Args:
+            outputs: outputs of every step.
+            steps: the batch.
+
+        Returns:
+            Name -> score of every sample; the task's metric first.
+        """
         return {self.metric_name: self.metric(outputs[-1], steps.targets[-1])}
 
     def selection(self, scores: Mapping[str, float]) -> float:
-        """What hyper-parameters are chosen by, from the held-out scores: lower is better."""
+        """Criterion by which hyper-parameters are chosen; lower is better.
+
+        Args:
+            scores: name -> held-out score, the metric among them.
+
+        Returns:
+            The metric, with its sign changed where higher is better.
+        """
         return -scores[self.metric_name] if self.higher_is_better else scores[self.metric_name]
 
     @abstractmethod
     def measure_baselines(self) -> dict[str, float]:
-        """Compute what `baselines` keeps."""
+        """Compute `baselines`."""
 
-    def held_out_score(self, output: Tensor) -> float:
-        """Mean metric of `output` (m or 1, n_outputs) against the held-out targets."""
+    def held_out_score(self, output: Float[Tensor, "_ n_outputs"]) -> float:
+        """Mean metric over the held-out part.
+
+        Args:
+            output: outputs of every held-out sample, or one row for all of them.
+        """
         outputs = output.expand(len(self.test_targets), -1)
         return float(self.metric(outputs, self.test_targets).double().mean())
 
 
 @dataclass(frozen=True, eq=False)
 class ClassificationTask(Task):
-    """Labels 0..n_outputs-1; cross entropy (nats) for the loss, accuracy for the metric."""
+    """A task with labels 0..n_outputs-1; the loss is the cross entropy in nats, the metric the accuracy."""
 
     metric_name: ClassVar[str] = "accuracy"
     higher_is_better: ClassVar[bool] = True
 
-    def loss_fn(self, output: Tensor, target: Tensor) -> Tensor:
-        """-log softmax(output)[target], (batch,)."""
+    def loss_fn(
+        self, output: Float[Tensor, "batch n_outputs"], target: Int64[Tensor, " batch"]
+    ) -> Float[Tensor, " batch"]:
+        """Cross entropy of each sample: -log softmax(output)[target], in nats."""
         return F.cross_entropy(output, target, reduction="none")
 
-    def metric(self, output: Tensor, target: Tensor) -> Tensor:
-        """1 where the largest output is the target's, else 0; (batch,)."""
+    def metric(
+        self, output: Float[Tensor, "batch n_outputs"], target: Int64[Tensor, " batch"]
+    ) -> Float[Tensor, " batch"]:
+        """1 for each sample whose largest output is the target's, else 0."""
         return (output.argmax(dim=1) == target).to(output.dtype)
 
     def measure_baselines(self) -> dict[str, float]:
-        """Accuracy of uniform guessing, of the commonest training class, of a ridge fit to one-hot labels.
+        """Accuracy of uniform guessing, of the most frequent training class, and of a ridge fit to one-hot labels.
 
-        The fit to images of more than 4096 numbers is to ones averaged over 2 x 2 pixels until they have no more.
+        For the fit, images of more than 4096 numbers are averaged over 2 x 2 pixels until they have no more.
         """
         one_hot = F.one_hot(self.train_targets, self.n_outputs).float()
         counts = one_hot.sum(dim=0, keepdim=True)
@@ -210,8 +268,8 @@ class ClassificationTask(Task):
         }
 
 
-def _of_fewer_pixels(inputs: Tensor) -> Tensor:
-    """Images (n, channels, height, width) that a ridge fit can be formed of in seconds; other inputs as they are."""
+def _of_fewer_pixels(inputs: Float[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:
+    """Images averaged down until a ridge fit takes seconds; other inputs as they are."""
     while inputs.dim() == 4 and inputs[0].numel() > MOST_RIDGE_INPUTS:
         inputs = F.avg_pool2d(inputs, 2)
     return inputs
@@ -219,21 +277,25 @@ def _of_fewer_pixels(inputs: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class RegressionTask(Task):
-    """Targets (n, n_outputs); squared error, averaged over outputs, for both the loss and the metric."""
+    """A task with targets (n, n_outputs); loss and metric are the squared error, averaged over outputs."""
 
     metric_name: ClassVar[str] = "mse"
     higher_is_better: ClassVar[bool] = False
 
-    def loss_fn(self, output: Tensor, target: Tensor) -> Tensor:
-        """Mean over outputs of (output - target)^2, (batch,)."""
+    def loss_fn(
+        self, output: Float[Tensor, "batch n_outputs"], target: Float[Tensor, "batch n_outputs"]
+    ) -> Float[Tensor, " batch"]:
+        """Squared error of each sample: the mean over outputs of (output - target)^2."""
         return self.metric(output, target)
 
-    def metric(self, output: Tensor, target: Tensor) -> Tensor:
-        """Mean over outputs of (output - target)^2, (batch,)."""
+    def metric(
+        self, output: Float[Tensor, "batch n_outputs"], target: Float[Tensor, "batch n_outputs"]
+    ) -> Float[Tensor, " batch"]:
+        """Squared error of each sample: the mean over outputs of (output - target)^2."""
         return F.mse_loss(output, target, reduction="none").mean(dim=1)
 
     def measure_baselines(self) -> dict[str, float]:
-        """Squared error of the outputs 0, of the training mean, and of a ridge fit."""
+        """Squared error of outputs that are all zero, of the mean training target, and of a ridge fit."""
         mean = self.train_targets.mean(dim=0, keepdim=True)
         ridge = ridge_predictions(self.train_inputs, self.train_targets, self.test_inputs)
         return {
@@ -246,10 +308,19 @@ class RegressionTask(Task):
 def split_parts(
     held_out: str, read_train: Callable[[], Samples], read_test: Callable[[], Samples], n_validation: int
 ) -> tuple[Samples, Samples]:
-    """Training and held-out samples.
+    """Training and held-out samples of a data set.
 
-    For "test" they are what the two functions return. For "validation" the last `n_validation` training
-    samples are held out of the training part and the test part is not even read.
+    For "test" they are what the two functions return. For "validation" the last `n_validation` training samples are
+    held out of the training part, and the test part is not read at all.
+
+    Args:
+        held_out: "test" or "validation".
+        read_train: reads the training part.
+        read_test: reads the test part.
+        n_validation: samples of the validation part.
+
+    Returns:
+        Both parts, training first.
 
     Raises:
         UserError: `held_out` is neither.
@@ -264,8 +335,16 @@ def split_parts(
     return fitted, (inputs[-n_validation:], targets[-n_validation:])
 
 
-def standardise_(train: Tensor, held_out: Tensor, dim: tuple[int, ...]) -> None:
-    """Shift and scale both in place, so that the *training* part has mean 0 and variance 1 over `dim`."""
+def standardise_(train: Float[Tensor, " n *shape"], held_out: Float[Tensor, " m *shape"], dim: tuple[int, ...]) -> None:
+    """Shift and scale two parts in place, so that the *training* part has mean 0 and variance 1.
+
+        x <- (x - mean) / std,   mean and std of the training part over `dim`
+
+    Args:
+        train: training part.
+        held_out: held-out part.
+        dim: dimensions over which mean and variance are taken.
+    """
     std, mean = torch.std_mean(train, dim=dim, correction=0, keepdim=True)
     for values in (train, held_out):
         values.sub_(mean).div_(std)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from jaxtyping import UInt8
 
 from noisylearn.tasks.base import ClassificationTask, Description, Samples, split_parts, standardise_
 from noisylearn.tasks.files import DataFile, data_folder, find
@@ -74,13 +75,16 @@ DESCRIPTION = Description(
 def load(
     data_dir: str | os.PathLike[str] | None = None, held_out: str = "test", seed: int = 0, *, shrink: int = 1
 ) -> ClassificationTask:
-    """Inputs (n, 3, 32, 32) standardised per channel, labels (n,); the data is fixed, whatever the seed.
+    """Read the photographs: inputs (n, 3, 32 / shrink, 32 / shrink) standardised per channel, labels (n,).
 
     Args:
         data_dir: folder that holds `cifar10/`.
         held_out: "test" or "validation".
-        seed: not needed.
+        seed: not used: the data is fixed.
         shrink: side of the squares of pixels that are averaged into one.
+
+    Returns:
+        The task.
 
     Raises:
         UserError: a file is missing or damaged, or `held_out` is unknown.
@@ -112,7 +116,7 @@ class _Shrunk:
     def load(
         self, data_dir: str | os.PathLike[str] | None = None, held_out: str = "test", seed: int = 0
     ) -> ClassificationTask:
-        """As `load` of this module."""
+        """Read the photographs; arguments as those of `tasks.load`."""
         return load(data_dir, held_out, seed, shrink=self.shrink)
 
 
@@ -128,10 +132,14 @@ HALF = _Shrunk(
 
 
 def read_samples(folder: Path, *batches: str) -> Samples:
-    """Pixels (n, 3, 32, 32) float32 in 0..255 and labels (n,) int64 of the named batches, joined.
+    """Read batches and join them.
 
-    A batch is "data_batch_1" to "data_batch_5" or "test_batch". Takes the published `.bin` file where it
-    exists, else the `.bin.xz`.
+    Args:
+        folder: data folder that holds `cifar10/`, with the published `.bin` files or else `.bin.xz`.
+        *batches: "data_batch_1" to "data_batch_5", or "test_batch".
+
+    Returns:
+        Pixels (n, 3, 32, 32) float32 in 0..255, and labels (n,) int64.
 
     Raises:
         UserError: a file is missing or damaged.
@@ -140,7 +148,7 @@ def read_samples(folder: Path, *batches: str) -> Samples:
     return records[:, 1:].reshape(-1, 3, 32, 32).float(), records[:, 0].long()
 
 
-def _read_records(folder: Path, batch: str) -> np.ndarray:
+def _read_records(folder: Path, batch: str) -> UInt8[np.ndarray, "n_images n_bytes"]:
     """Records (10000, 3073) uint8: the label, then the red, green and blue planes."""
     path = find(folder, _BINARY_FILES[batch], _XZ_FILES[batch])
     content = path.read_bytes()

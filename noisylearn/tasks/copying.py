@@ -1,4 +1,4 @@
-"""Copying memory: symbols to be given back after a delay.
+"""Copying memory: a network sees symbols and has to repeat them after a delay.
 
 Source: Arjovsky, Shah and Bengio, ICML 2016, in the form of [RNN] 3.2.
 """
@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from noisylearn.ground.draws import Draws
@@ -23,47 +24,65 @@ N_FEATURES = 10
 LENGTH, DELAY = 100, 10
 
 _NOTES = (
-    "8 symbols at random, one a step, a delay of 10 blanks, then as many recall markers, at which the symbols are to "
-    "be given back in order; one-hot over 10 inputs and 10 outputs, blank elsewhere; squared error (0.0417 for the "
-    "best guess without memory). 100 symbols, or --seq-len of them. "
+    "100 symbols (or --seq-len of them) drawn at random from 8, one per step, then 10 blanks, then one recall marker "
+    "per symbol, at which the network has to repeat the symbols in order; the targets of all other steps are blank. "
+    "One-hot over 10 inputs and 10 outputs; squared error (0.0417 for the best guess without memory). "
 )
 
 
 @dataclass(frozen=True, eq=False)
 class CopyingTask(SequenceTask, RegressionTask):
-    """Squared error over all steps; the metric is the share of recall steps with the right symbol on top."""
+    """Copying memory: the loss is the squared error over all steps, the metric the share of symbols recalled.
+
+    Args:
+        length: symbols of a sequence.
+    """
 
     metric_name: ClassVar[str] = "recall_accuracy"
     higher_is_better: ClassVar[bool] = True
 
     length: int
 
-    def loss_fn(self, output: Tensor, target: Tensor) -> Tensor:
-        """Mean over outputs of (output - target)^2, (batch,)."""
+    def loss_fn(
+        self, output: Float[Tensor, "batch n_outputs"], target: Float[Tensor, "batch n_outputs"]
+    ) -> Float[Tensor, " batch"]:
+        """Squared error of each sample of a step: the mean over outputs of (output - target)^2."""
         return F.mse_loss(output, target, reduction="none").mean(dim=1)
 
-    def metric(self, output: Tensor, target: Tensor) -> Tensor:
-        """1 where the largest of the outputs for symbols is the target's; (batch,)."""
+    def metric(
+        self, output: Float[Tensor, "batch n_outputs"], target: Float[Tensor, "batch n_outputs"]
+    ) -> Float[Tensor, " batch"]:
+        """1 for each sample where the largest of the outputs for symbols is the target's, else 0."""
         return (output[:, :N_SYMBOLS].argmax(1) == target.argmax(1)).to(output.dtype)
 
-    def scores(self, outputs: Tensor, steps: Steps) -> dict[str, Tensor]:
-        """Of every sequence: recall accuracy over the recall steps, and squared error over all steps."""
+    def scores(
+        self, outputs: Float[Tensor, "time batch n_outputs"], steps: Steps
+    ) -> dict[str, Float[Tensor, " batch"]]:
+        """Recall accuracy of every sequence over its recall steps, and squared error over all steps.
+
+        Args:
+            outputs: outputs of every step.
+            steps: the batch.
+
+        Returns:
+            "recall_accuracy" and "mse" -> score of every sequence.
+        """
         recalled = slice(len(outputs) - self.length, None)
         right = self.metric(outputs[recalled].flatten(0, 1), steps.targets[recalled].flatten(0, 1))
         error = self.loss_fn(outputs.flatten(0, 1), steps.targets.flatten(0, 1)).reshape(outputs.shape[:2])
         return {self.metric_name: right.reshape(self.length, -1).mean(0), "mse": error.mean(0)}
 
     def selection(self, scores: Mapping[str, float]) -> float:
-        """The squared error: while nothing is remembered yet, recall is at chance whatever else was learned."""
+        """The squared error: as long as nothing is remembered, recall is at chance whatever else was learned."""
         return scores["mse"]
 
     @property
     def memoryless_mse(self) -> float:
-        """Of the best guess without memory: every symbol at 1/8 in the recall steps, no error elsewhere."""
+        """Squared error of the best guess without memory: 1/8 for every symbol at recall steps, no error elsewhere."""
         return (1.0 - 1.0 / N_SYMBOLS) / N_FEATURES * self.length / self.train_inputs.shape[1]
 
     def measure_baselines(self) -> dict[str, float]:
-        """Recall by chance and by a reservoir."""
+        """Recall accuracy of guessing and of a reservoir."""
         train, test = self.steps(self.train_inputs, self.train_targets), self.steps(self.test_inputs, self.test_targets)
         reservoir = self.held_out_scores(reservoir_predictions(train.inputs, train.targets, test.inputs), test)
         return {
@@ -74,7 +93,12 @@ class CopyingTask(SequenceTask, RegressionTask):
 
 @dataclass(frozen=True)
 class Copying:
-    """The task with fresh sequences, or trained on one sequence alone."""
+    """Definition of the task, with many training sequences or with one alone.
+
+    Args:
+        DESCRIPTION: name, title and notes.
+        n_train: training sequences.
+    """
 
     DESCRIPTION: Description
     n_train: int
@@ -88,10 +112,21 @@ class Copying:
         delay: int = DELAY,
         n_test: int = 200,
     ) -> CopyingTask:
-        """Inputs and targets (n, 2 seq_len + delay, 10); there is no file to read.
+        """Generate the task: inputs and targets (n, 2 seq_len + delay, 10).
+
+        Args:
+            data_dir: not used.
+            held_out: "test" or "validation".
+            seed: of the symbols.
+            seq_len: symbols of a sequence.
+            delay: blank steps between the last symbol and the first recall marker.
+            n_test: held-out sequences.
+
+        Returns:
+            The task.
 
         Raises:
-            UserError: no symbol, a negative delay, or `held_out` is unknown.
+            UserError: there is no symbol, the delay is negative, or `held_out` is unknown.
         """
         checked_length(self.DESCRIPTION.name, seq_len, least=1)
         if delay < 0:
@@ -111,7 +146,7 @@ TASKS = (
         Description(
             name="copying",
             title="copying memory, 100 symbols, fresh sequences, generated",
-            notes=_NOTES + "2,000 sequences for training and 200 others held out, drawn from the seed.",
+            notes=_NOTES + "2,000 sequences for training, 200 others held out, all drawn from the seed.",
             in_time=True,
         ),
         n_train=2_000,
@@ -119,10 +154,10 @@ TASKS = (
     Copying(
         Description(
             name="copying-fixed",
-            title="copying memory, trained on one sequence alone, generated",
+            title="copying memory, trained on a single sequence, generated",
             notes=_NOTES
-            + "One single sequence for training, which a network can learn by heart, as published code does; held out "
-            "are 200 others.",
+            + "A single sequence for training, as in published code, which a network can learn by heart; 200 others "
+            "are held out.",
             in_time=True,
         ),
         n_train=1,
@@ -130,8 +165,16 @@ TASKS = (
 )
 
 
-def copying_sequences(symbols: Tensor, delay: int) -> Samples:
-    """Inputs and targets (n, 2 length + delay, 10), one-hot, of symbols (n, length) in 0..7."""
+def copying_sequences(symbols: Int64[Tensor, "n length"], delay: int) -> Samples:
+    """Sequences of the task from their symbols.
+
+    Args:
+        symbols: 0..7, in the order in which they are shown.
+        delay: blank steps between the last symbol and the first recall marker.
+
+    Returns:
+        Inputs and targets (n, 2 length + delay, 10), one-hot.
+    """
     n, length = symbols.shape
     blank = symbols.new_full((n, length + delay), BLANK)
     inputs = torch.cat([symbols, blank[:, :delay], symbols.new_full((n, length), RECALL)], 1)

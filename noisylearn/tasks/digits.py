@@ -1,4 +1,4 @@
-"""Hand-written digits of 8 x 8 pixels, packaged: small enough for training sample by sample."""
+"""Handwritten digits of 8 x 8 pixels, packaged: small enough for training sample by sample."""
 
 import os
 from importlib import resources
@@ -19,18 +19,26 @@ FILE = DataFile(
 
 DESCRIPTION = Description(
     name="digits",
-    title="hand-written digits of 8 x 8 pixels packaged with noisylearn, 10 classes",
+    title="handwritten digits of 8 x 8 pixels packaged with noisylearn, 10 classes",
     notes=(
         "Alpaydin and Kaynak, UCI Machine Learning Repository, 1998, doi 10.24432/C50P49, CC BY 4.0; the 1797 images "
         "of its test file, 64 counts of 0 to 16 scaled to 0..1 and not centred. A fifth of every class, drawn at "
         "random, is the test part; the validation part is the last 300 training images. All parts share writers, so "
-        "accuracies say nothing of new writers."
+        "accuracies do not hold for new writers."
     ),
 )
 
 
 def load(data_dir: str | os.PathLike[str] | None = None, held_out: str = "test", seed: int = 0) -> ClassificationTask:
-    """Inputs (n, 64) in 0..1, labels (n,); packaged and fixed, whatever `data_dir` and the seed.
+    """Read the packaged images: inputs (n, 64) in 0..1, labels (n,).
+
+    Args:
+        data_dir: not used: the data is packaged.
+        held_out: "test" or "validation".
+        seed: not used: the data is fixed.
+
+    Returns:
+        The task.
 
     Raises:
         UserError: the packaged file is damaged, or `held_out` is unknown.

@@ -1,4 +1,4 @@
-"""Find data files, and check that they are the published ones byte for byte."""
+"""Finding data files, and checking byte for byte that they are the published ones."""
 
 import hashlib
 import os
@@ -13,13 +13,13 @@ CACHE = "~/.cache/noisylearn"
 
 @dataclass(frozen=True)
 class DataFile:
-    """A published file: its place below the data folder, the bytes it must hold, and where it is offered.
+    """A published file: its place in the data folder, a checksum of its content, and where to download it.
 
     Args:
         path: relative to the data folder, with `/`.
         size: in bytes.
         checksum: hexadecimal digest of the whole file.
-        origin: web address (or other source) named in error messages.
+        origin: web address or other source, named in error messages.
         algorithm: name of the checksum in `hashlib`.
     """
 
@@ -31,9 +31,13 @@ class DataFile:
 
 
 def data_folder(data_dir: str | os.PathLike[str] | None = None) -> Path:
-    """The folder that holds `mnist/`, `cifar10/`, `sarcos/`.
+    """Folder that holds the data files, such as `mnist/`, `cifar10/`, `sarcos/`.
 
-    `data_dir`, else the environment variable NOISYLEARN_DATA, else `~/.cache/noisylearn`.
+    Args:
+        data_dir: the folder; None for the environment variable NOISYLEARN_DATA, or else `~/.cache/noisylearn`.
+
+    Returns:
+        Its path; the default may not exist.
 
     Raises:
         UserError: a folder was named, by argument or environment, and does not exist.
@@ -52,10 +56,17 @@ def data_folder(data_dir: str | os.PathLike[str] | None = None) -> Path:
 
 
 def find(folder: Path, *forms: DataFile) -> Path:
-    """Path of the first of `forms` (the same content in different files) that exists, verified.
+    """Find a data file and verify it.
+
+    Args:
+        folder: data folder.
+        *forms: files with the same content in different forms; the first that exists is taken.
+
+    Returns:
+        Path of the file found.
 
     Raises:
-        UserError: none of them is there, or the one found is damaged or cannot be read.
+        UserError: none of them exists, or the one found is damaged or cannot be read.
     """
     for file in forms:
         path = folder / file.path
@@ -69,7 +80,11 @@ def find(folder: Path, *forms: DataFile) -> Path:
 
 
 def verify(path: Path, file: DataFile) -> None:
-    """Compare the file at `path` with the size and checksum of `file`, reading it as a stream.
+    """Check the size and checksum of a file, reading it as a stream.
+
+    Args:
+        path: where it lies.
+        file: what it must be.
 
     Raises:
         UserError: the bytes differ, or cannot be read.

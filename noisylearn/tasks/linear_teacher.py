@@ -10,6 +10,7 @@ import math
 import os
 from dataclasses import dataclass
 
+from jaxtyping import Float
 from torch import Tensor
 
 from noisylearn.ground.draws import Draws
@@ -29,16 +30,22 @@ DESCRIPTION = Description(
 
 @dataclass(frozen=True, eq=False)
 class LinearTeacherTask(RegressionTask):
-    """Regression on the outputs of `teacher`, the matrix A (n_out, n_in)."""
+    """Regression on the outputs of a linear teacher.
 
-    teacher: Tensor
+    Args:
+        teacher: the matrix A.
+    """
 
-    def loss_fn(self, output: Tensor, target: Tensor) -> Tensor:
-        """1/2 |output - target|^2, (batch,), the loss of the theory: n_outputs / 2 times the metric."""
+    teacher: Float[Tensor, "n_out n_in"]
+
+    def loss_fn(
+        self, output: Float[Tensor, "batch n_outputs"], target: Float[Tensor, "batch n_outputs"]
+    ) -> Float[Tensor, " batch"]:
+        """Loss of the theory for each sample: 1/2 |output - target|^2, n_outputs / 2 times the metric."""
         return 0.5 * self.n_outputs * self.metric(output, target)
 
     def measure_baselines(self) -> dict[str, float]:
-        """As for any regression, and the teacher's own error on the held-out part: the noise floor."""
+        """Those of any regression, and the noise floor: the teacher's own error on the held-out part."""
         noise_floor = self.held_out_score(self.test_inputs @ self.teacher.T)
         return super().measure_baselines() | {"noise floor": noise_floor}
 
@@ -54,14 +61,13 @@ def load(
     n_test: int = 2_000,
     noise: float = 0.0,
 ) -> LinearTeacherTask:
-    """Draw the teacher and both parts from streams of their own; there is no file to read.
+    """Generate the task: teacher and both parts, drawn from random streams of their own.
 
-    By default there are samples for 20,000 updates of one fresh sample each. Tasks of one seed and the same
-    n_in and n_out share the teacher; where they differ in `noise` alone they share the inputs too, and where
-    they differ in `n_train` alone the test part.
+    By default there are samples for 20,000 updates of one fresh sample each. Tasks with the same seed, n_in and n_out
+    share the teacher. If they differ only in `noise`, they share the inputs too; if only in `n_train`, the test part.
 
     Args:
-        data_dir: not needed.
+        data_dir: not used.
         held_out: "test" or "validation".
         seed: of the draws, which are independent of torch's global generator.
         n_in: inputs, Lx in the paper.
@@ -69,6 +75,9 @@ def load(
         n_train: training samples, at least 5 so that a fifth can be held out.
         n_test: test samples.
         noise: standard deviation of the noise on each target, sigma_t in the paper.
+
+    Returns:
+        The task.
 
     Raises:
         UserError: a size or the noise is out of range, or `held_out` is unknown.
@@ -89,7 +98,7 @@ def load(
 
 
 def _check_sizes(**sizes: tuple[int, int]) -> None:
-    """Refuse a size below its minimum; each argument is (size, minimum)."""
+    """Refuse sizes below their minimum; each argument is (size, minimum)."""
     for name, (size, minimum) in sizes.items():
         if size < minimum:
             raise UserError(f"linear-teacher: {name} is {size}; give {minimum} or more")

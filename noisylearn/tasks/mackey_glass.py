@@ -9,6 +9,7 @@ import os
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from noisylearn.ground.draws import Draws
@@ -26,10 +27,10 @@ DESCRIPTION = Description(
     name="mackey-glass",
     title="Mackey-Glass series, 15 steps ahead, generated",
     notes=(
-        "Mackey and Glass 1977, setup of Voelker et al. 2019: tau 17, ten Euler steps of 0.1 a sample, tanh(x - 1), "
-        "less the mean of the training part; the target of step t is the value of step t + 15, and the first 100 steps "
-        "of a sequence (half of a short one) do not count. 10 sequences of 5,000 steps for training, 10 others held "
-        "out, from histories drawn from the seed; --seq-len cuts as many steps into more sequences."
+        "Mackey and Glass 1977, setup of Voelker et al. 2019: tau 17, ten Euler steps of 0.1 per sample, tanh(x - 1) "
+        "minus the mean of the training part. The target of step t is the value at step t + 15; the first 100 steps of "
+        "a sequence (half of a short one) do not count. 10 sequences of 5,000 steps for training, 10 others held out, "
+        "with initial values drawn from the seed; --seq-len divides as many steps into more sequences."
     ),
     in_time=True,
 )
@@ -38,10 +39,19 @@ DESCRIPTION = Description(
 def load(
     data_dir: str | os.PathLike[str] | None = None, held_out: str = "test", seed: int = 0, seq_len: int = LENGTH
 ) -> Forecast:
-    """Inputs (n, seq_len, 1), targets (n, seq_len, 1), with n seq_len about 50,000; there is no file to read.
+    """Generate the task: inputs (n, seq_len, 1) and targets (n, seq_len, 1), with n seq_len about 50,000.
+
+    Args:
+        data_dir: not used.
+        held_out: "test" or "validation".
+        seed: of the initial values.
+        seq_len: steps of a sequence.
+
+    Returns:
+        The task.
 
     Raises:
-        UserError: sequences of less than 2 steps, or `held_out` is unknown.
+        UserError: sequences have fewer than 2 steps, or `held_out` is unknown.
     """
     n = max(N_SEQUENCES, N_SEQUENCES * LENGTH // checked_length(DESCRIPTION.name, seq_len))
     draws = Draws(seed)
@@ -57,8 +67,16 @@ def load(
     return Forecast(DESCRIPTION, held_out, *train, *test, n_outputs=1, warm_up=min(WARM_UP, seq_len // 2))
 
 
-def mackey_glass(history: Tensor, n_samples: int) -> Tensor:
-    """Series (n, n_samples), one step of time a sample, after a wash-out, from constant histories (n,)."""
+def mackey_glass(history: Float[Tensor, " n"], n_samples: int) -> Float[Tensor, "n {n_samples}"]:
+    """Integrate the equation from constant histories, and drop the first 1,000 samples.
+
+    Args:
+        history: x(t) of every series for t <= 0.
+        n_samples: samples to return, one per unit of time.
+
+    Returns:
+        The series.
+    """
     past = np.repeat(history.double().numpy()[None], TAU * EULER_STEPS, axis=0)  # a ring of x(t - tau) .. x(t - dt)
     x = past[0].copy()
     series = np.empty((WASHOUT + n_samples, len(x)))

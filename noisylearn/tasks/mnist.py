@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 
 from noisylearn.tasks.base import ClassificationTask, Description, Samples, split_parts
 from noisylearn.tasks.files import DataFile, data_folder, find
@@ -52,7 +53,15 @@ DESCRIPTION = Description(
 
 
 def load(data_dir: str | os.PathLike[str] | None = None, held_out: str = "test", seed: int = 0) -> ClassificationTask:
-    """Inputs (n, 784) in 0..1, labels (n,); the data is fixed, whatever the seed.
+    """Read the digits: inputs (n, 784) in 0..1, labels (n,).
+
+    Args:
+        data_dir: folder that holds `mnist/`.
+        held_out: "test" or "validation".
+        seed: not used: the data is fixed.
+
+    Returns:
+        The task.
 
     Raises:
         UserError: a file is missing or damaged, or `held_out` is unknown.
@@ -67,10 +76,17 @@ def load(data_dir: str | os.PathLike[str] | None = None, held_out: str = "test",
     return ClassificationTask(DESCRIPTION, held_out, *train, *test, n_outputs=N_CLASSES)
 
 
-def read_arrays(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images (n, 784) and labels (n,) of the "train" or "test" files, as the stored uint8.
+def read_arrays(folder: Path, part: str) -> tuple[UInt8[np.ndarray, "n 784"], UInt8[np.ndarray, " n"]]:
+    """Read the stored bytes of one part.
 
     The files are in idx format: a header of one 32-bit word and one per dimension, then the bytes.
+
+    Args:
+        folder: data folder that holds `mnist/`.
+        part: "train" or "test".
+
+    Returns:
+        Images and labels.
 
     Raises:
         UserError: a file is missing or damaged.
@@ -81,6 +97,14 @@ def read_arrays(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
     return pixels.reshape(-1, 784), np.frombuffer(labels, np.uint8, offset=8)
 
 
-def as_samples(images: np.ndarray, labels: np.ndarray) -> Samples:
-    """Float32 pixels in 0..1 and int64 labels, from uint8."""
+def as_samples(images: UInt8[np.ndarray, "n 784"], labels: UInt8[np.ndarray, " n"]) -> Samples:
+    """Convert stored bytes to float32 pixels in 0..1 and int64 labels.
+
+    Args:
+        images: pixels in 0..255.
+        labels: 0..9.
+
+    Returns:
+        Inputs and targets.
+    """
     return torch.tensor(images, dtype=torch.float32).div_(255.0), torch.tensor(labels, dtype=torch.int64)

@@ -1,4 +1,4 @@
-"""A sample of MNIST that comes with the package: the demo and the tests need no download."""
+"""A sample of MNIST that is packaged, so that the demo and the tests need no download."""
 
 import os
 from importlib import resources
@@ -23,14 +23,22 @@ DESCRIPTION = Description(
     notes=(
         "LeCun, Cortes, Burges; terms usually given: CC BY-SA 3.0. 400 training and 100 test images of every "
         "class, drawn at random from MNIST's own training and test files, 784 pixels scaled to 0..1 and not "
-        "centred; the validation part is the last 800 training images. Accuracies do not compare with those "
-        "on full MNIST."
+        "centred; the validation part is the last 800 training images. Do not compare accuracies with those on full "
+        "MNIST."
     ),
 )
 
 
 def load(data_dir: str | os.PathLike[str] | None = None, held_out: str = "test", seed: int = 0) -> ClassificationTask:
-    """Inputs (n, 784) in 0..1, labels (n,); packaged and fixed, whatever `data_dir` and the seed.
+    """Read the packaged sample: inputs (n, 784) in 0..1, labels (n,).
+
+    Args:
+        data_dir: not used: the data is packaged.
+        held_out: "test" or "validation".
+        seed: not used: the data is fixed.
+
+    Returns:
+        The task.
 
     Raises:
         UserError: the packaged file is damaged, or `held_out` is unknown.
@@ -45,7 +53,7 @@ def load(data_dir: str | os.PathLike[str] | None = None, held_out: str = "test",
 
 
 def _read_arrays() -> dict[str, np.ndarray]:
-    """All arrays of the packaged file, see `data/README.md`."""
+    """All arrays of the packaged file, as `data/README.md` describes them."""
     with resources.as_file(resources.files("noisylearn") / "data" / FILE.path) as path:
         verify(path, FILE)
         with np.load(path, allow_pickle=False) as arrays:

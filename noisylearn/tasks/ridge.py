@@ -1,8 +1,9 @@
-"""Ridge regression on the raw input: the linear baseline that a trained network has to beat."""
+"""Ridge regression: the linear baseline that a trained network has to beat."""
 
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 CHUNK_ROWS = 5_000
@@ -10,20 +11,27 @@ PENALTIES = tuple(10.0**k for k in range(-7, 1))  # relative to the mean squared
 
 
 def ridge_predictions(
-    train_inputs: Tensor, train_targets: Tensor, inputs: Tensor, penalties: Sequence[float] = PENALTIES
-) -> Tensor:
-    """Predictions for `inputs` of y = W x + b fitted to the training rows by penalised least squares.
+    train_inputs: Float[Tensor, " n *features"],
+    train_targets: Float[Tensor, "n n_outputs"],
+    inputs: Float[Tensor, " m *features"],
+    penalties: Sequence[float] = PENALTIES,
+) -> Float[Tensor, "m n_outputs"]:
+    """Fit a linear model with a penalty on its weights, and predict with it.
 
-    The penalty (of W, not of b) is the one of `penalties` with the smallest squared error on the last fifth
-    of the training rows after a fit to the rest; the final fit uses all training rows. Float64 throughout.
+        y = W x + b,   W and b minimise  sum over rows of |y - target|^2  +  penalty s |W|^2
+        s = sum over rows of x^2, averaged over features
+
+    The penalty is the one with the smallest squared error on the last fifth of the training rows after a fit to the
+    rest; the final fit uses all training rows. All is computed in float64.
 
     Args:
-        train_inputs: (n, ...), flattened to (n, features).
-        train_targets: (n, outputs).
-        inputs: (m, ...), with the same features.
+        train_inputs: x of the training rows; dimensions after the first are flattened.
+        train_targets: targets of the training rows.
+        inputs: x of the rows to predict.
+        penalties: candidates for `penalty`.
 
     Returns:
-        (m, outputs), in the dtype of `inputs`.
+        Predictions, in the dtype of `inputs`.
     """
     n_fit = len(train_inputs) - len(train_inputs) // 5
     fit = _moments(train_inputs[:n_fit], train_targets[:n_fit])
@@ -33,7 +41,7 @@ def ridge_predictions(
     return torch.cat([_augmented(rows) @ weights for rows in inputs.split(CHUNK_ROWS)]).to(inputs.dtype)
 
 
-def _augmented(inputs: Tensor) -> Tensor:
+def _augmented(inputs: Float[Tensor, "n ..."]) -> Float64[Tensor, "n n_augmented"]:
     """Rows [x, 1], float64, so that the last weight is the bias."""
     flat = inputs.flatten(1).double()
     return torch.cat([flat, flat.new_ones(len(flat), 1)], dim=1)

@@ -1,4 +1,4 @@
-"""SARCOS: inverse dynamics of a robot arm, 21 joint readings to 7 torques."""
+"""SARCOS: inverse dynamics of a robot arm, from 21 joint readings to 7 torques."""
 
 import os
 from pathlib import Path
@@ -34,7 +34,15 @@ DESCRIPTION = Description(
 
 
 def load(data_dir: str | os.PathLike[str] | None = None, held_out: str = "test", seed: int = 0) -> RegressionTask:
-    """Inputs (n, 21), targets (n, 7), both standardised per column; the data is fixed, whatever the seed.
+    """Read the recordings: inputs (n, 21) and targets (n, 7), both standardised per column.
+
+    Args:
+        data_dir: folder that holds `sarcos/`.
+        held_out: "test" or "validation".
+        seed: not used: the data is fixed.
+
+    Returns:
+        The task.
 
     Raises:
         UserError: the file is missing or damaged, or `held_out` is unknown.
@@ -52,7 +60,13 @@ def load(data_dir: str | os.PathLike[str] | None = None, held_out: str = "test",
 
 
 def read_samples(folder: Path) -> Samples:
-    """All rows in order: positions, velocities, accelerations (4449, 21), torques (4449, 7); float32.
+    """Read all rows in order.
+
+    Args:
+        folder: data folder that holds `sarcos/`.
+
+    Returns:
+        Positions, velocities and accelerations (4449, 21), and torques (4449, 7); float32.
 
     Raises:
         UserError: the file is missing or damaged.

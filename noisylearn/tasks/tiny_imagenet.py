@@ -1,4 +1,4 @@
-"""Tiny ImageNet: 64 x 64 colour photographs of 200 classes, or of every tenth of them."""
+"""Tiny ImageNet: 64 x 64 colour photographs of 200 classes, or of every tenth class."""
 
 import io
 import os
@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
@@ -38,7 +39,13 @@ Jpegs = Iterator[tuple[bytes, int, int]]  # content, class, part
 
 @dataclass(frozen=True)
 class TinyImageNet:
-    """All classes or every tenth; squares of `shrink` x `shrink` pixels averaged into one."""
+    """Definition of the task.
+
+    Args:
+        DESCRIPTION: name, title, notes and files.
+        every: 1 for all classes, 10 for every tenth.
+        shrink: side of the squares of pixels that are averaged into one.
+    """
 
     DESCRIPTION: Description
     every: int
@@ -47,7 +54,15 @@ class TinyImageNet:
     def load(
         self, data_dir: str | os.PathLike[str] | None = None, held_out: str = "test", seed: int = 0
     ) -> ClassificationTask:
-        """Inputs (n, 3, 64 / shrink, ...) standardised per channel, labels (n,); the same whatever the seed.
+        """Read the photographs: inputs (n, 3, 64 / shrink, 64 / shrink) standardised per channel, labels (n,).
+
+        Args:
+            data_dir: folder that holds the files.
+            held_out: "test" or "validation".
+            seed: not used: the data is fixed.
+
+        Returns:
+            The task.
 
         Raises:
             UserError: a file is missing or damaged, or `held_out` is unknown.
@@ -67,7 +82,7 @@ class TinyImageNet:
 
 
 def _decoded(path: Path, jpegs: Jpegs, part: int, shrink: int) -> Samples:
-    """Pixels (n, 3, side, side) in 0..255 and labels of a part, in turn one of every class."""
+    """Pixels (n, 3, side, side) in 0..255 and labels of one part; the classes take turns."""
     found: dict[int, list[Tensor]] = {}
     for content, label, where in jpegs:
         if where == part:
@@ -77,7 +92,8 @@ def _decoded(path: Path, jpegs: Jpegs, part: int, shrink: int) -> Samples:
     return images.flatten(0, 1), labels.flatten()
 
 
-def _pixels(path: Path, content: bytes) -> Tensor:
+def _pixels(path: Path, content: bytes) -> Float[Tensor, "3 64 64"]:
+    """Pixels of a JPEG file's content, in 0..255."""
     try:
         with Image.open(io.BytesIO(content), formats=["JPEG"]) as image:
             pixels = np.array(image.convert("RGB"))
@@ -89,7 +105,7 @@ def _pixels(path: Path, content: bytes) -> Tensor:
 
 
 def _from_npz(path: Path, every: int) -> Jpegs:
-    """The packed subset: JPEG bytes joined, with their offsets, class numbers and parts."""
+    """The packed subset: all JPEG bytes in one array, with their offsets, labels and parts."""
     with np.load(path, allow_pickle=False) as arrays:
         content, offset = arrays["jpeg"].tobytes(), arrays["offset"]
         labels, parts = arrays["label"].tolist(), arrays["split"].tolist()
@@ -98,7 +114,7 @@ def _from_npz(path: Path, every: int) -> Jpegs:
 
 
 def _from_zip(path: Path, every: int) -> Jpegs:
-    """The published archive, every so many-th class in sorted order."""
+    """The published archive; of its classes in sorted order, every `every`-th."""
     with zipfile.ZipFile(path) as archive:
         root = "tiny-imagenet-200"
         classes = sorted(archive.read(f"{root}/wnids.txt").decode().split())[::every]
@@ -112,14 +128,15 @@ def _from_zip(path: Path, every: int) -> Jpegs:
 
 
 def _task(name: str, every: int, shrink: int) -> TinyImageNet:
+    """A task with its description."""
     n_classes, side = 200 // every, SIDE // shrink
     averaged = f", averaged over {shrink} x {shrink} pixels" if shrink > 1 else ""
     tenth = " (every tenth in sorted order)" if every > 1 else ""
     notes = (
-        "Le and Yang 2015, cut from ImageNet: for non-commercial research and education alone, do not pass it on. "
+        "Le and Yang 2015, taken from ImageNet: for non-commercial research and education only, not to be passed on. "
         f"{n_classes} classes{tenth}, each with 500 training and 50 test images (3, {side}, {side}){averaged}, "
-        "standardised per channel with the training part's statistics; the test part is the published validation part, "
-        f"our validation part the last {N_VALIDATION_PER_CLASS} training images of every class."
+        "standardised per channel with the training part's statistics. The test part is the published validation part; "
+        f"the validation part here is the last {N_VALIDATION_PER_CLASS} training images of every class."
     )
     title = f"Tiny ImageNet photographs of {side} x {side} pixels, {n_classes} classes"
     return TinyImageNet(

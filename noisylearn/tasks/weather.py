@@ -1,4 +1,4 @@
-"""Weather: the air temperature hours ahead, from hourly readings of one station.
+"""Weather: a forecast of the air temperature some hours ahead, from hourly readings of one station.
 
 Source: local climatological data of NOAA, 2010 to 2013, as prepared by Zhou et al., AAAI 2021; [RNN] 3.3.
 """
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from noisylearn.tasks.base import Description, Samples, split_parts
@@ -39,7 +40,12 @@ _FILE = DataFile(
 
 @dataclass(frozen=True)
 class Weather:
-    """The task for one distance in time."""
+    """Definition of the task.
+
+    Args:
+        DESCRIPTION: name, title, notes and file.
+        hours: how far ahead the temperature is forecast.
+    """
 
     DESCRIPTION: Description
     hours: int
@@ -51,11 +57,19 @@ class Weather:
         seed: int = 0,
         seq_len: int | None = None,
     ) -> Forecast:
-        """Inputs (n, seq_len, 9), targets (n, seq_len, 1), whatever the seed; held out: one sequence.
+        """Read the readings: inputs (n, seq_len, 9) and targets (n, seq_len, 1); the held-out part is one sequence.
 
-        The training rows are cut into sequences of seq_len hours; by default into 50, of 671 or 672 hours.
+        Args:
+            data_dir: folder that holds `weather/`.
+            held_out: "test" or "validation".
+            seed: not used: the data is fixed.
+            seq_len: hours of a training sequence; None for 50 training sequences, of 671 or 672 hours.
+
+        Returns:
+            The task.
+
         Raises:
-            UserError: the file is missing or damaged, sequences of less than 2 hours, or `held_out` is unknown.
+            UserError: the file is missing or damaged, sequences have fewer than 2 hours, or `held_out` is unknown.
         """
         rows = read_rows(data_folder(data_dir))
         train, test = split_parts(
@@ -75,13 +89,14 @@ class Weather:
 
 
 def _weather(name: str, hours: int) -> Weather:
+    """A task with its description."""
     title = f"air temperature {hours} hour{'s' if hours > 1 else ''} ahead, from hourly weather"
     notes = (
         "NOAA local climatological data 2010 to 2013, one station, as prepared by Zhou et al. 2021; public domain. 9 "
-        "features (Celsius duplicates left out) scaled to 0..1 by the range of the training part, so that errors are "
-        "in units of its range of temperatures, squared. Training: the first 33,600 hours, cut into 50 sequences (or "
-        "into ones of --seq-len hours); test: the other 1,464 hours, as one sequence; the validation part is the last "
-        "1,464 hours of the training part."
+        "features (without the Celsius duplicates) scaled to 0..1 by the range of the training part, so that errors "
+        "are in units of its squared temperature range. Training: the first 33,600 hours, divided into 50 sequences "
+        "(or into sequences of --seq-len hours). Test: the other 1,464 hours, as one sequence. The validation part is "
+        "the last 1,464 hours of the training part."
     )
     return Weather(Description(name, title, notes, (_FILE,), in_time=True), hours)
 
@@ -89,8 +104,14 @@ def _weather(name: str, hours: int) -> Weather:
 TASKS = (_weather("weather", 24), _weather("weather-1h", 1), _weather("weather-48h", 48))
 
 
-def read_rows(folder: Path) -> Tensor:
-    """All hours in order, (35064, 9), float32, in the order of FEATURES.
+def read_rows(folder: Path) -> Float[Tensor, "n_hours n_features"]:
+    """Read all hours in order.
+
+    Args:
+        folder: data folder that holds `weather/`.
+
+    Returns:
+        Readings (35064, 9), in the order of FEATURES.
 
     Raises:
         UserError: the file is missing or damaged.
@@ -99,8 +120,8 @@ def read_rows(folder: Path) -> Tensor:
         return torch.tensor([[float(row[name]) for name in FEATURES] for row in csv.DictReader(lines)])
 
 
-def _streams(rows: Tensor, ahead: int, length: int) -> Samples:
-    """Sequences one after the other, and the first feature `ahead` rows later: (n, length, 9), (n, length, 1)."""
+def _streams(rows: Float[Tensor, "n_hours n_features"], ahead: int, length: int) -> Samples:
+    """Consecutive sequences (n, length, 9), and the first feature `ahead` rows later (n, length, 1)."""
     n = (len(rows) - ahead) // length
     inputs, targets = rows[: n * length], rows[ahead : ahead + n * length, :1]
     return inputs.reshape(n, length, -1), targets.reshape(n, length, 1)

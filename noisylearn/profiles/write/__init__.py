@@ -1,4 +1,4 @@
-"""How updates reach devices: pulsed devices, arrays of them, and the modes of writing a profile may name."""
+"""How updates reach devices: pulsed devices, arrays of them, and the modes of writing that a profile may name."""
 
 from noisylearn.profiles.write.array import DeviceArray
 from noisylearn.profiles.write.device import PulsedDevice

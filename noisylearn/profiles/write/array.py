@@ -1,4 +1,4 @@
-"""An array of pulsed devices: as many as a layer has weights, or pairs of them."""
+"""An array of pulsed devices, one or a pair of them for every weight of a layer."""
 
 import numpy as np
 import torch
@@ -13,7 +13,13 @@ CACHED = 65536  # devices that are computed together, so that what they need fit
 
 
 class DeviceArray:
-    """States of devices (1 or 2 per weight, *shape), in units of full scale, and what is drawn once for each."""
+    """An array of pulsed devices: their states, in units of full scale, and what is drawn once for each device.
+
+    Args:
+        device: what one pulse does.
+        shape: of the weights; the states have the shape (1 or 2 per weight, *shape).
+        draw: random streams of the array.
+    """
 
     def __init__(self, device: PulsedDevice, shape: tuple[int, ...], draw: StreamOf) -> None:
         self.device = device
@@ -24,21 +30,28 @@ class DeviceArray:
         self.state["visible"] = self._seen(self.state["w"], self.state)
 
     def set(self, target: Tensor) -> None:
-        """Put the weights to their targets as far as the devices' bounds allow, as write-and-verify would."""
+        """Set the weights to their targets, as far as the devices' bounds allow, as write-and-verify would.
+
+        Args:
+            target: weights in units of full scale.
+        """
         both = torch.stack([target, -target]) if self.device.one_sided else target.unsqueeze(0)
         w = torch.minimum(torch.maximum(both + self.state["reference"], self.state["w_min"]), self.state["w_max"])
         self.state["w"] = w
         self.state["visible"] = self._seen(w, self.state)
 
     def visible(self) -> Tensor:
-        """Weights as they are seen, in units of full scale."""
+        """Weights as a read sees them, in units of full scale."""
         seen = self.state["visible"]
         return seen[0] - seen[1] if self.device.one_sided else seen[0]
 
     def pulse(self, pulses: Tensor) -> None:
-        """One update: a leak, and a signed number of pulses to every weight.
+        """Update the devices once: a leak, and a signed number of pulses for every weight.
 
-        A pair takes both signs as up pulses, one device each.
+        In a pair both devices are pulsed up only, one for each sign.
+
+        Args:
+            pulses: whole numbers, in the shape of the weights.
         """
         if self.device.one_sided:
             pulses = torch.stack([pulses.clamp(min=0), (-pulses).clamp(min=0)])
@@ -61,7 +74,7 @@ class DeviceArray:
         self.state.update({key: value.reshape(self.shape) for key, value in changed.items()})
 
     def _after(self, pulses: Tensor, devices: State) -> State:
-        """States and what is seen of them after these pulses, some thousands of devices at a time."""
+        """States, and states as a read sees them, after these pulses; some thousands of devices at a time."""
         together = CACHED if pulses.device.type == "cpu" else pulses.numel()
         w, visible = torch.empty_like(pulses), torch.empty_like(pulses)
         for first in range(0, pulses.numel(), together):
@@ -73,9 +86,12 @@ class DeviceArray:
         return {"w": w, "visible": visible}
 
     def symmetry_point(self) -> Tensor:
-        """What is seen of devices, but for write noise, where an up and a down pulse move them equally far on average.
+        """State, as a read without write noise sees it, at which up and down pulses are equally long on average.
 
-        By bisection; 0 where the steps do not depend on the state.
+        Found by bisection.
+
+        Returns:
+            In the shape of the weights, in units of full scale; 0 where steps do not depend on the state.
         """
         if self.device.step == "constant":
             return torch.zeros_like(self.state["w"][0])
@@ -88,10 +104,14 @@ class DeviceArray:
         return low[0] - self.state["reference"][0]
 
     def refresh(self, above: float, other_above: float) -> None:
-        """Reset worn pairs and write their weights anew, pulse by pulse with a read after each.
+        """Reset worn pairs and write their weights again, pulse by pulse with a read after each pulse.
 
-        Worn: one device above that share of its bound, the other above the other share. A pulse goes to the device
-        that brings the weight nearer, as long as more than half its mean step is missing.
+        A pair is worn when one device is above a share of its bound and the other one above another share. Every pulse
+        goes to the device that brings the weight closer, until no more than half its mean step is missing.
+
+        Args:
+            above: share of its bound that one device exceeds.
+            other_above: share of its bound that the other device exceeds.
         """
         share = self.state["w"] / self.state["w_max"].clamp(min=1e-9)  # a dead device has no range
         worn = (share.amax(0) > above) & (share.amin(0) > other_above)
@@ -114,6 +134,7 @@ class DeviceArray:
             self.state[key][:, worn] = pair[key].view(2, -1)
 
     def _seen(self, w: Tensor, devices: State) -> Tensor:
+        """States as a read sees them: less the reference, with write noise."""
         seen = w - devices["reference"]
         if not self.device.write_noise:
             return seen
@@ -122,7 +143,7 @@ class DeviceArray:
 
 
 def _where(true: Tensor) -> Tensor:
-    """Places of what is true in a line; on a CPU numpy finds them several times faster."""
+    """Indices of true elements of a vector; on a CPU, numpy finds them several times faster."""
     if true.device.type == "cpu":
         return torch.from_numpy(np.flatnonzero(true.numpy()))
     return true.nonzero().squeeze(1)

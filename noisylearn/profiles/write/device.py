@@ -1,4 +1,4 @@
-"""Devices that are written by identical pulses: what one pulse does to them, as records that a profile states."""
+"""Devices that are written by identical pulses: what one pulse does, as a record that a profile states."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -11,29 +11,55 @@ from noisylearn.effects import State
 from noisylearn.ground.draws import StreamOf
 from noisylearn.ground.records import CitedRecord
 
-LARGEST_STRETCH = 0.1  # in units of full scale: a longer way is gone in pieces
+LARGEST_CHANGE = 0.1  # in units of full scale: a larger one is made in parts
 
 
 class PulsedDevice(CitedRecord):
-    """A device whose state w, in units of full scale, moves by one step a pulse, up (d = +1) or down (d = -1).
+    """A device whose state w, in units of full scale, moves by one step per pulse, up (d = +1) or down (d = -1).
 
-    Mean step:  d dw_d f(w),  dw_up = dw_min |m + min(up_down, 0) + r|,  dw_down = dw_min |m - max(up_down, 0) - r|
-    with m and r drawn once per device: m around 1 with dw_min_spread ("normal", or "lognormal" of median 1),
-    r ~ N(0, up_down_spread^2).  w_d is the bound a pulse goes towards, w_max or w_min, each with its relative spread
-    and folded to its side of zero.
-    f by `step`, with
-    "constant"     1
-    "linear"       1 - gamma_d w / w_d  (w_d the nominal bound; gamma_d with absolute spread gamma_spread)
-    "soft-bounds"  1 - w / w_d
-    "exponential"  max(1 - A_d exp(d gamma_d z), 0),  z = 2 a w / (w_max - w_min) + b_shift
-    Every pulse adds noise of standard deviation cycle_spread times dw_d, or, where cycle_noise is "of-step", times
-    (mean step + cycle_floor + cycle_slope |w|). States stay between the device's own bounds. What is seen is
-    w + write_noise dw_min z, drawn anew when the device is pulsed, less a reference. The reference misses zero by
-    reference_spread (drawn once); where zero_shifted, it misses the device's symmetry point by that. dead_share of
-    the devices stay at zero, of which the write noise alone is seen. one_sided: a weight is a pair of devices that are
-    only pulsed up, the second one counted negative. lifetime_updates: w leaks by w / lifetime at every update.
-    granularity: the change that one pulse counts for when an update is turned into pulses, dw_min where not stated.
-    Conventions of IBM's Analog Hardware Acceleration Kit 1.2, whose presets then hold as they are.
+        mean step = d dw_d f(w)
+        dw_up = dw_min |m + min(up_down, 0) + r|,   dw_down = dw_min |m - max(up_down, 0) - r|
+        "constant":     f = 1
+        "linear":       f = 1 - gamma_d w / w_d,   with the nominal w_d
+        "soft-bounds":  f = 1 - w / w_d
+        "exponential":  f = max(1 - A_d exp(d gamma_d z), 0),   z = 2 a w / (w_max - w_min) + b_shift
+
+    w_d is the bound towards which a pulse moves the state, w_max or w_min. m and r are drawn once per device, m around
+    1 and r ~ N(0, up_down_spread^2). States stay between the device's own bounds. A read sees w + write_noise dw_min z
+    minus a reference, with z ~ N(0, 1) drawn again whenever the device is pulsed.
+
+    Args:
+        step: how f depends on the state: "constant", "linear", "soft-bounds" or "exponential".
+        dw_min: nominal step, in units of full scale.
+        dw_min_spread: spread of m.
+        dw_min_distribution: of m: "normal", or "lognormal" of median 1.
+        up_down: nominal asymmetry of up and down steps, relative to dw_min.
+        up_down_spread: standard deviation of r.
+        w_max: upper bound, in units of full scale.
+        w_max_spread: relative spread of the upper bound; values below zero change their sign.
+        w_min: lower bound, in units of full scale.
+        w_min_spread: relative spread of the lower bound; values above zero change their sign.
+        cycle_spread: standard deviation of the noise of every pulse, in the unit that cycle_noise names.
+        cycle_noise: unit of that noise: "of-dw-min" is dw_d, "of-step" is mean step + cycle_floor + cycle_slope |w|.
+        cycle_floor: see cycle_noise.
+        cycle_slope: see cycle_noise.
+        gamma_up: of "linear" and "exponential".
+        gamma_down: of "linear" and "exponential".
+        gamma_spread: absolute spread of both gammas.
+        A_up: of "exponential".
+        A_down: of "exponential".
+        a: of "exponential".
+        b_shift: of "exponential".
+        write_noise: standard deviation of the write noise that a read sees, in units of dw_min.
+        reference_spread: standard deviation of the reference, in units of full scale, drawn once per device.
+        zero_shifted: whether the reference lies around the device's symmetry point rather than around zero.
+        dead_share: share of devices that stay at zero; a read sees their write noise alone.
+        one_sided: whether a weight is a pair of devices that are pulsed up only, the second one counted negative.
+        lifetime_updates: w leaks by w / lifetime_updates at every update.
+        granularity: change that one pulse counts for when an update is turned into pulses; dw_min where not stated.
+
+    Source:
+        Conventions of IBM's Analog Hardware Acceleration Kit 1.2, so that its presets hold as they are.
     """
 
     step: Literal["constant", "linear", "soft-bounds", "exponential"]
@@ -67,6 +93,7 @@ class PulsedDevice(CitedRecord):
 
     @model_validator(mode="after")
     def _fits_its_step(self) -> "PulsedDevice":
+        """Check that the numbers fit the kind of step."""
         exponential = ("gamma_up", "gamma_down", "A_up", "A_down", "a", "b_shift")
         wanted = {"linear": exponential[:2], "exponential": exponential}.get(self.step, ())
         for key in exponential:
@@ -82,11 +109,19 @@ class PulsedDevice(CitedRecord):
 
     @property
     def per_pulse(self) -> float:
-        """Change of w that one pulse counts for."""
+        """Change of w that one pulse counts for, in units of full scale."""
         return self.granularity or self.dw_min
 
     def fabricate(self, shape: tuple[int, ...], draw: StreamOf) -> State:
-        """What is drawn once per device: steps, bounds, slopes."""
+        """Draw what is fixed for each device: steps, bounds, reference, slopes.
+
+        Args:
+            shape: of the array.
+            draw: random streams of the array.
+
+        Returns:
+            Name -> values in that shape.
+        """
 
         def around(name: str, mean: float, spread: float) -> Tensor:
             return draw.normal(name, shape).mul_(spread).add_(mean)
@@ -112,7 +147,7 @@ class PulsedDevice(CitedRecord):
         return {key: value * alive for key, value in state.items()} | slopes
 
     def _slopes(self, around: Callable[[str, float, float], Tensor], state: State) -> State:
-        """How the step depends on the state: f = 1 - w (slope + d slope_bias), or the gammas of the exponential."""
+        """Parameters of f = 1 - w (slope + d slope_bias), or gammas of the exponential."""
         if self.step == "constant":
             return {}
         gammas = [around(f"gamma-{d}", getattr(self, f"gamma_{d}") or 0.0, self.gamma_spread) for d in ("up", "down")]
@@ -125,15 +160,33 @@ class PulsedDevice(CitedRecord):
         return {"slope": (up + down) / 2, "slope_bias": (up - down) / 2}
 
     def mean_step(self, w: Tensor, direction: Tensor, device: State) -> Tensor:
-        """Size of the mean step of one pulse at state w in a direction, +1 or -1; positive, elementwise."""
+        """Size of the mean step of one pulse, elementwise.
+
+        Args:
+            w: states.
+            direction: +1 or -1.
+            device: as `fabricate` drew it.
+
+        Returns:
+            Step sizes, not negative.
+        """
         return self._step_at(w, self._one_way(direction, device))
 
     def pulse(self, w: Tensor, pulses: Tensor, device: State, draw: StreamOf) -> Tensor:
         """State after a signed number of pulses, elementwise.
 
-        n pulses at once: n mean steps as they are in the middle of the way, w + (n - 1) / 2 steps, and noise of n
-        pulses; exact for one pulse. Long ways are cut into pieces, by dw_min, or where steps are "exponential" by the
-        longest step of all.
+        n pulses move the state by n mean steps, taken at the middle state w + (n - 1) / 2 steps, and add the noise of n
+        pulses; for one pulse this is exact. Large changes are made in parts, whose size follows from dw_min, or for
+        "exponential" steps from the longest step of all.
+
+        Args:
+            w: states.
+            pulses: whole numbers.
+            device: as `fabricate` drew it.
+            draw: random streams of the array.
+
+        Returns:
+            New states.
         """
         direction, left = pulses.sign(), pulses.abs()
         one_way = self._one_way(direction, device)
@@ -141,7 +194,7 @@ class PulsedDevice(CitedRecord):
         while most:
             step = self._step_at(w, one_way)
             longest = float(torch.where(left > 0, step, 0.0).max()) if self.step == "exponential" else self.dw_min
-            piece = min(max(int(LARGEST_STRETCH / max(longest, self.dw_min)), 1), most)
+            piece = min(max(int(LARGEST_CHANGE / max(longest, self.dw_min)), 1), most)
             n = left.clamp(max=piece) if most > piece else left
             if piece > 1 and self.step != "constant":
                 middle = (n - 1).clamp_(min=0).mul_(direction).mul_(step).mul_(0.5).add_(w)
@@ -157,7 +210,7 @@ class PulsedDevice(CitedRecord):
         return w
 
     def _one_way(self, direction: Tensor, device: State) -> State:
-        """What a step towards `direction` takes of the devices."""
+        """Parameters of a step in one direction."""
 
         def of(name: str) -> Tensor:
             return torch.addcmul(device[name], direction, device[f"{name}_bias"])
@@ -177,7 +230,7 @@ class PulsedDevice(CitedRecord):
         }
 
     def _step_at(self, w: Tensor, one_way: State) -> Tensor:
-        """dw f(w), at least 0."""
+        """Step size dw f(w), at least 0."""
         if self.step == "constant":
             return one_way["dw"]
         if self.step == "exponential":
@@ -188,13 +241,13 @@ class PulsedDevice(CitedRecord):
         return f.clamp_(min=0).mul_(one_way["dw"])
 
     def _noise_at(self, w: Tensor, step: Tensor) -> Tensor:
-        """Standard deviation of one pulse, over cycle_spread."""
+        """Standard deviation of one pulse's noise, divided by cycle_spread."""
         if not (self.cycle_floor or self.cycle_slope):
             return step
         return w.abs().mul_(self.cycle_slope).add_(self.cycle_floor).add_(step)
 
 
 def _symmetry_point(device: State) -> Tensor:
-    """State at which a step up is as long as a step down: dw_up (1 - slope_up w) = dw_down (1 - slope_down w)."""
+    """State at which steps up and down are equally long: dw_up (1 - slope_up w) = dw_down (1 - slope_down w)."""
     dw, dw_bias, slope, slope_bias = (device[key] for key in ("dw", "dw_bias", "slope", "slope_bias"))
     return dw_bias / (dw * slope_bias + dw_bias * slope)

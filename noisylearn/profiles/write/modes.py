@@ -1,5 +1,6 @@
-"""How an update reaches the devices: records that a profile states under [write]."""
+"""How updates reach the devices: the records that a profile may state under [write]."""
 
+from abc import ABC, abstractmethod
 from typing import Annotated, Literal, get_args
 
 import torch
@@ -16,19 +17,29 @@ Arrays = dict[str, DeviceArray]
 
 
 class Shadow(CitedRecord):
-    """Weights are kept digitally, and all devices are written anew with them; so does a profile without [write]."""
+    """Weights are kept digitally, and every update writes all devices again; the same as a profile without [write].
+
+    Args:
+        mode: "shadow".
+    """
 
     mode: Literal["shadow"]
 
 
-class InPlace(CitedRecord):
-    """The network exists on the devices alone, and changes by pulses.
+class InPlace(CitedRecord, ABC):
+    """Weights exist on the devices alone, and change by pulses.
 
-    weight_at_full_scale: weight that one unit of device state stands for.  most_pulses: to one device in one update,
-    where updates are sent at once.
-    refresh_every: updates after which pairs of one-sided devices are looked at; those are written anew of which one
-    device stands above refresh_above, as a share of its bound, and the other above refresh_other_above. A pair with
-    one device nearly full and one nearly empty holds a large weight, which a refresh would give it again.
+    One-sided devices saturate, so worn pairs are refreshed: reset, and their weights written again. A pair with one
+    device nearly full and one nearly empty is not worn: it holds a large weight, which a refresh would only restore.
+
+    Args:
+        mode: name of the mode.
+        device: what one pulse does.
+        weight_at_full_scale: weight that one unit of device state stands for.
+        most_pulses: most pulses to one device in one update, in modes that send updates immediately.
+        refresh_every: updates between two checks for worn pairs.
+        refresh_above: of a worn pair, share of its bound that one device exceeds.
+        refresh_other_above: of a worn pair, share of its bound that the other device exceeds.
     """
 
     mode: str
@@ -41,6 +52,7 @@ class InPlace(CitedRecord):
 
     @model_validator(mode="after")
     def _refreshes_pairs(self) -> "InPlace":
+        """Check that the numbers of a refresh go with one-sided devices."""
         refresh = (self.refresh_above, self.refresh_other_above, self.refresh_every)
         if {value is not None for value in refresh} != {self.device.one_sided}:
             raise ValueError(
@@ -49,26 +61,57 @@ class InPlace(CitedRecord):
         return self
 
     def arrays(self, shape: tuple[int, ...], draws: Draws, name: str) -> Arrays:
+        """Make the arrays of devices of one layer.
+
+        Args:
+            shape: of the layer's weights.
+            draws: random numbers of the run.
+            name: of the layer.
+
+        Returns:
+            Name -> array; "core" holds the weights.
+        """
         return {"core": DeviceArray(self.device, shape, StreamOf(draws, name, "core"))}
 
     def deploy(self, weight: Tensor, arrays: Arrays, memory: State) -> None:
-        """Put the devices to the initial weights, in units of full scale, within their bounds; the memory is empty."""
+        """Set the devices to the initial weights, within their bounds, and start the digital memory.
+
+        Args:
+            weight: in units of full scale.
+            arrays: of the layer; changed.
+            memory: of the layer; changed.
+        """
         arrays["core"].set(weight)
         memory["updates"] = torch.zeros((), dtype=torch.int64)
 
     def write(self, delta: Tensor, arrays: Arrays, memory: State, draw: StreamOf) -> None:
-        """One update of the weights by `delta`, in units of full scale."""
+        """Update the weights once, and refresh worn pairs when it is time.
+
+        Args:
+            delta: change of the weights, in units of full scale.
+            arrays: of the layer; changed.
+            memory: of the layer; changed.
+            draw: random streams of the layer.
+        """
         self.update(delta, arrays, memory, draw)
         memory["updates"] = memory["updates"] + 1
         if self.refresh_above is not None and not int(memory["updates"]) % (self.refresh_every or 1):
             arrays["core"].refresh(self.refresh_above, self.refresh_other_above or 0.0)
 
+    @abstractmethod
     def update(self, delta: Tensor, arrays: Arrays, memory: State, draw: StreamOf) -> None:
-        """Bring the change `delta`, in units of full scale, to the arrays."""
-        raise TypeError(f"write mode {type(self).__name__} has no update")
+        """Send a change of the weights to the arrays; arguments as those of `write`."""
 
     def stochastic_pulses(self, delta: Tensor, draw: StreamOf) -> Tensor:
-        """Signed whole pulses whose mean is delta / granularity, rounded up or down at random."""
+        """Round delta / granularity up or down at random, so that the mean is kept.
+
+        Args:
+            delta: change of the weights, in units of full scale.
+            draw: random streams of the layer.
+
+        Returns:
+            Signed whole numbers of pulses, at most `most_pulses`.
+        """
         wanted = delta / self.device.per_pulse
         return (
             (wanted.abs() + draw.uniform("round", tuple(delta.shape)))
@@ -78,34 +121,56 @@ class InPlace(CitedRecord):
         )
 
     def whole_pulses(self, amount: Tensor, threshold: float) -> Tensor:
-        """Signed whole pulses of what has reached the threshold, in units of full scale and at least one pulse."""
+        """Whole pulses in amounts that have reached a threshold.
+
+        Args:
+            amount: in units of full scale.
+            threshold: in units of full scale; at least one pulse counts.
+
+        Returns:
+            Signed whole numbers of pulses; 0 below the threshold.
+        """
         per_pulse = self.device.per_pulse
         return torch.where(amount.abs() >= max(threshold, per_pulse), (amount / per_pulse).trunc_(), 0.0)
 
 
 class Pulsed(InPlace):
-    """Every update is sent at once: n pulses with E[n] = delta / granularity."""
+    """Every update is sent immediately.
+
+        n pulses with E[n] = delta / granularity
+
+    Args:
+        mode: "pulsed".
+    """
 
     mode: Literal["pulsed"]
 
     def update(self, delta: Tensor, arrays: Arrays, memory: State, draw: StreamOf) -> None:
+        """Send pulses whose mean is the update; arguments as those of `write`."""
         arrays["core"].pulse(self.stochastic_pulses(delta, draw))
 
 
 class Accumulate(InPlace):
-    """A digital accumulator per weight, chi += delta; once |chi| reaches the threshold its whole pulses are sent.
+    """A digital accumulator per weight collects updates, and its whole pulses are sent when it reaches a threshold.
 
-    threshold: in units of full scale, and at least one pulse.
+        chi <- chi + delta;  where |chi| >= threshold: whole pulses to the device, chi less those pulses
 
-    Updates of both signs cancel in the accumulator, where that costs nothing, and not on the device, where every
-    pair of an up and a down pulse pulls an asymmetric device towards its symmetry point (mixed precision,
-    Nandakumar et al. 2020).
+    Updates of opposite signs cancel in the accumulator, at no cost. On an asymmetric device they would not: every pair
+    of an up and a down pulse moves it towards its symmetry point.
+
+    Args:
+        mode: "accumulate".
+        threshold: in units of full scale, and at least one pulse.
+
+    Source:
+        Mixed precision, Nandakumar et al. 2020.
     """
 
     mode: Literal["accumulate"]
     threshold: float = Field(default=0.05, ge=0, lt=1)
 
     def update(self, delta: Tensor, arrays: Arrays, memory: State, draw: StreamOf) -> None:
+        """Accumulate the update, and send whole pulses; arguments as those of `write`."""
         chi = memory["accumulator"] + delta if "accumulator" in memory else delta
         pulses = self.whole_pulses(chi, self.threshold)
         memory["accumulator"] = chi - pulses * self.device.per_pulse
@@ -113,13 +178,26 @@ class Accumulate(InPlace):
 
 
 class Auxiliary(InPlace):
-    """A second, fast array takes every update by pulses; what it settles at is read and moved on in whole pulses.
+    """A second, fast array takes every update by pulses; it is read column by column, and transferred in whole pulses.
 
-    fast array:   A <- pulses of fast_gain delta; on asymmetric devices it forgets, and so settles near a running mean
-    every transfer_every updates, for the next column k in turn:  H[:, k] += transfer_rate (A[:, k] + read_noise z)
-    where |H| >= max(threshold, granularity):  whole pulses to the core array, H less those pulses
-    The zero of A is the symmetry point of each of its devices (zero-shifting), found within symmetry_error.
-    Gokmen 2021, Frontiers in Artificial Intelligence 4, 699148 (Tiki-Taka version 2).
+        A <- pulses of fast_gain delta
+        every transfer_every updates, for the next column k in turn:  H[:, k] += transfer_rate (A[:, k] + read_noise z)
+        where |H| >= max(threshold, granularity):  whole pulses to the core array, H less those pulses
+
+    On asymmetric devices A forgets, and so settles near a running mean of the updates. The zero of A is the symmetry
+    point of each of its devices (zero-shifting).
+
+    Args:
+        mode: "auxiliary".
+        fast_gain: factor of the updates that A takes.
+        transfer_every: updates between two transfers.
+        transfer_rate: share of what is read that H takes.
+        threshold: in units of full scale, and at least one pulse.
+        read_noise: standard deviation of one read of A, in units of full scale.
+        symmetry_error: standard deviation of A's zero about the symmetry point, in units of full scale.
+
+    Source:
+        Gokmen 2021, Frontiers in Artificial Intelligence 4, 699148 (Tiki-Taka version 2).
     """
 
     mode: Literal["auxiliary"]
@@ -127,11 +205,12 @@ class Auxiliary(InPlace):
     transfer_every: int = Field(default=1, ge=1)
     transfer_rate: float = Field(default=0.1, gt=0)
     threshold: float = Field(default=0.0, ge=0, lt=1)
-    read_noise: float = Field(ge=0, description="of one read of A, in units of full scale")
-    symmetry_error: float = Field(ge=0, description="standard deviation of A's zero, in units of full scale")
+    read_noise: float = Field(ge=0)
+    symmetry_error: float = Field(ge=0)
 
     @model_validator(mode="after")
     def _two_sided(self) -> "Auxiliary":
+        """Check that devices have a symmetry point."""
         if self.device.one_sided:
             raise ValueError(
                 "an auxiliary array needs devices that go both ways: one-sided ones have no symmetry point"
@@ -139,10 +218,12 @@ class Auxiliary(InPlace):
         return self
 
     def arrays(self, shape: tuple[int, ...], draws: Draws, name: str) -> Arrays:
+        """Make the arrays of one layer, "core" and "fast"; arguments as those of `InPlace.arrays`."""
         fast = DeviceArray(self.device, shape, StreamOf(draws, name, "fast"))
         return super().arrays(shape, draws, name) | {"fast": fast}
 
     def update(self, delta: Tensor, arrays: Arrays, memory: State, draw: StreamOf) -> None:
+        """Pulse the fast array, and transfer its next column if it is time; arguments as those of `write`."""
         fast = arrays["fast"]
         if "hidden" not in memory:
             memory["hidden"] = torch.zeros_like(delta)
