@@ -165,7 +165,7 @@ class Crossbar:
         if each is None:
             return activity
         variance = self._read_variance_of(x.square(), each)
-        z = self._draws.normal((self.name, "read", purpose), (n_passes, *activity.shape[1:]))
+        z = self._draws.normal((self.name, "read", purpose), (n_passes, *activity.shape[1:]), range(n_passes))
         return torch.addcmul(activity, variance.clamp_(min=0).sqrt_(), z)
 
     def _read_variance_of(self, squares: Tensor, each: Tensor) -> Tensor:
