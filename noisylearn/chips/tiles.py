@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from noisylearn.effects import Adc, Effect, Product, Setting, State
+from noisylearn.effects import Adc, Effect, Product, Setting, State, circuits
 from noisylearn.ground.draws import Draws, StreamOf
 from noisylearn.ground.errors import UserError
 from noisylearn.networks.layers import WeightLayer
@@ -145,6 +145,7 @@ class Periphery:
         saturated = torch.zeros(0)
         for effect, state in self._stages("output"):
             if isinstance(effect, Adc):
+                self._begin(effect, y[0, :, :1], setting, state)
                 if effect.saturation == "halve-inputs":
                     saturated = (y.abs() >= effect.limit(state)).any(3).any(1)
                 y = effect.apply(y, setting, self._stream(effect, purpose), state)
@@ -159,8 +160,7 @@ class Periphery:
         for effect, state in self._stages("output"):
             if isinstance(effect, Adc):
                 continue
-            if not state:
-                effect.fabricate(product.mean[:, :1], setting, StreamOf(self._draws, self.name, effect.kind), state)
+            self._begin(effect, product.mean[:, :1], setting, state)
             effect.carry(product, setting, self._stream(effect, purpose), state)
         return product
 
@@ -186,6 +186,7 @@ class Periphery:
         if stages:
             x = _by_pass(x, seen)
             for effect, state in stages:
+                self._begin(effect, x[0, :, :1], setting, state)
                 x = effect.apply(x, setting, self._stream(effect, purpose, passes[:seen]), state)
             x = x.transpose(0, 1).flatten(1, 2)
             if self.tiling.spare:
@@ -203,6 +204,15 @@ class Periphery:
         z = self._draws.normal((self.name, "read", purpose), (len(passes), *mean.shape[1:]), passes).to(mean.dtype)
         deviation = variance.clamp(min=0).sqrt_()
         return torch.addcmul(mean, deviation if deviation.shape[1] == 1 else _by_pass(deviation, seen), z)
+
+    def elapse(self, setting: Setting) -> None:
+        """Let converters and circuits age to the moment of `setting`."""
+        for effect, state in zip(self.effects, self.memory, strict=True):
+            draw = StreamOf(self._draws, self.name, effect.kind)
+            circuits.elapse(effect, self.layer.weight.detach(), setting, draw, state)
+
+    def _begin(self, effect: Effect, value: Tensor, setting: Setting, state: State) -> None:
+        circuits.begin(effect, value, setting, StreamOf(self._draws, self.name, effect.kind), state)
 
     def _stages(self, site: str) -> list[tuple[Effect, State]]:
         return [(e, s) for e, s in zip(self.effects, self.memory, strict=True) if e.site == site]

@@ -15,6 +15,7 @@ INPUT, OUTPUT = ('kind = "input-noise"\nsigma = 0.02', 'kind = "output-noise"\ns
 TELEGRAPH = (
     'kind = "telegraph-node"\namplitude = 0.2\namplitude_spread = 0.1\noffset_spread = 0.05\ndwell_time_us = 2.0'
 )
+SLOW = 'kind = "ornstein-uhlenbeck-node"\nsigma = 0.02\ncorrelation_time_us = 2.0'
 MACHINES = {
     "nodes": machine('kind = "gaussian-node"\nsigma = 0.02', observable=("clean_pass",)),
     "nodes that share": machine(
@@ -22,6 +23,7 @@ MACHINES = {
     ),
     "weights": machine('kind = "gaussian-weight"\nsigma = 0.02', observable=("clean_pass",)),
     "nodes with memory": machine(TELEGRAPH, devices=True),
+    "nodes that forget slowly": machine(SLOW, devices=True),
     "reads": machine(PROGRAMMING, ONE_OVER_F, devices=True),
     "reads on tiles": machine(PROGRAMMING, ONE_OVER_F, specification=TILES, tiles=True),
     "inputs and outputs": machine(INPUT, OUTPUT, specification=TILES, tiles=True),

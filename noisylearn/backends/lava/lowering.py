@@ -240,9 +240,11 @@ class _Lowering:
 
         def noise(step: int) -> Array:
             zeros = torch.zeros(run.n_passes, 1, run.batch, len(layer.weight), dtype=torch.float64)
-            if run.is_over(step):
-                drawn = zeros
-            else:
+            if run.starts_sequence(step) or not run.period:
+                for left in trail:
+                    left.clear()
+            drawn = zeros
+            if not run.is_over(step):
                 drawn = node_noise(crossbar, layer.name, zeros, perturbed, self.draws, PASS, trail)
             values: Array = drawn[:, 0].numpy()
             return values

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from noisylearn.chips.interface import PlacedLayer
 from noisylearn.effects import Setting, State
+from noisylearn.effects.circuits import begin
 from noisylearn.ground.draws import Draws, StreamOf
 
 
@@ -33,17 +34,17 @@ def node_noise(
     purpose: str,
     trail: Sequence[State],
 ) -> Tensor:
-    """Noise on the pre-activations of the perturbed passes, in the shape of `zeros` (passes, steps, batch, ...)."""
-    shape = zeros.shape[1:3]
-    zeros = zeros.flatten(1, 2)
+    """Noise on the pre-activations of the perturbed passes, in the shape of `zeros` (passes, steps, batch, ...).
+
+    trail: of every node effect, what the steps before left and where these leave theirs; empty where a sequence starts.
+    """
     noise = zeros[: len(perturbed)]
-    for effect, state in zip(placed.node_effects, placed.node_memory, strict=True):
-        if not state:
-            effect.fabricate(noise[0, 0], placed.setting, StreamOf(draws, name, effect.kind), state)
+    for effect, state, left in zip(placed.node_effects, placed.node_memory, trail, strict=True):
+        begin(effect, noise[0, 0, 0], placed.setting, StreamOf(draws, name, effect.kind), state)
         draw = StreamOf(draws, name, effect.kind, purpose, passes=perturbed)
-        noise = effect.apply(noise, placed.setting, draw, state)
+        noise = effect.evolve(noise, placed.setting, draw, state, left)
     if len(perturbed) == len(zeros):
-        return noise.unflatten(1, shape)
+        return noise
     noise_or_zero = zeros.new_zeros(zeros.shape)
     noise_or_zero[list(perturbed)] = noise
-    return noise_or_zero.unflatten(1, shape)
+    return noise_or_zero
