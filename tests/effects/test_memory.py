@@ -21,6 +21,7 @@ from noisylearn import Chip, UserError
 from noisylearn.chips.crossbar import Crossbar
 from noisylearn.chips.execution.noise import node_noise
 from noisylearn.chips.readings import Plan
+from noisylearn.chips.segments import START, Segment
 from noisylearn.effects import Effect, OrnsteinUhlenbeckNode, RandomTelegraphNoise, State, TelegraphNode
 from noisylearn.ground.draws import Draws, StreamOf
 from noisylearn.profiles import HardwareProfile
@@ -342,6 +343,32 @@ def test_steps_and_units_of_a_layer_have_the_noise_of_its_trajectory(kind: str) 
         rho = math.exp(-INTERVAL_US / tau_us) if carries_on else 0.0
         assert correlation_agrees(first[1, -1], again[0, 0], rho)
         assert correlation_agrees(first[0, 0], first[1, 1], math.exp(-3 * INTERVAL_US / tau_us))
+
+
+class Following(nn.Module):
+    """A layer in time whose pre-activations are those of its input: of input zero, the noise."""
+
+    def __init__(self, units: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(1, units, bias=False).double()
+
+    def forward(self, x: torch.Tensor, state: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.layer(x), x
+
+
+@pytest.mark.parametrize("carries_on", [True, False])
+def test_a_chip_carries_the_noise_of_neurons_from_segment_to_segment(carries_on: bool) -> None:
+    """exp(-lag / tau) within a segment and across two, that follow one another as the trajectory does."""
+    chip, plan = Chip(Following(200), slow_neurons()), Plan(((True,),) * 2)
+    zeros = torch.zeros(3, 100, 1, dtype=torch.float64)
+    first = chip.passes(Segment(zeros, in_time=True), plan)
+    start = first.end if carries_on else START
+    second = chip.passes(Segment(zeros, in_time=True, start=start), plan)
+    one, other = (found.layers["layer"].activity.unflatten(1, (3, 100)).numpy() for found in (first, second))
+    assert correlation_agrees(one[0, 1], one[1, 2], math.exp(-3 * INTERVAL_US / TAU_US))
+    for p, step in ((0, 0), (1, 1)):
+        lag_us = (3 * p + 1) * INTERVAL_US if carries_on else math.inf
+        assert correlation_agrees(one[1, 2], other[p, step], math.exp(-lag_us / TAU_US))
 
 
 def test_slow_noise_of_neurons_is_the_chips_own_and_np_would_be_wrong_with_it() -> None:
