@@ -7,13 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from noisylearn.chips.tiles import Devices, Periphery, Tiling
-from noisylearn.effects import Effect, Setting, State
+from noisylearn.effects import Effect, Setting, State, circuits
+from noisylearn.effects.circuits import PLACE
 from noisylearn.ground.draws import Draws, StreamOf
 from noisylearn.networks.layers import WeightLayer, apply_weights
 from noisylearn.profiles import HardwareProfile
 from noisylearn.profiles.write import DeviceArray, InPlace
 
-CLOCKS = ("since_write_s", "seen_s")  # stay on the CPU, whose arithmetic they go through
+ON_CPU = ("since_write_s", "clock_s", "seen_s", PLACE)  # keys of what the CPU computes with
 
 
 class Digital:
@@ -117,11 +118,16 @@ class Crossbar:
         self.layer.weight.copy_((self._written * full_scale).reshape(self.layer.weight.shape))
 
     def elapse(self, seconds: float) -> None:
-        """Let the chip's clock run: drift, and 1/f noise that forgets."""
+        """Let the chip's clock run: drift, and slow noise of devices, neurons and circuits."""
         self._forget_reads()
-        self.setting = replace(self.setting, since_write_s=self.setting.since_write_s + seconds)
+        before = self.setting
+        self.setting = replace(before, since_write_s=before.since_write_s + seconds, clock_s=before.clock_s + seconds)
         for effect, state in zip(self._effects, self._memory, strict=True):
             effect.elapse(self._written, self.setting, self._draw(effect), state)
+        for effect, state in zip(self.node_effects, self.node_memory, strict=True):
+            circuits.elapse(effect, self.layer.weight.detach(), self.setting, self._draw(effect), state)
+        if self.periphery is not None:
+            self.periphery.elapse(self.setting)
 
     def weight(self) -> Tensor:
         """Effective weight now, with programming errors, drift and slow noise."""
@@ -165,7 +171,7 @@ class Crossbar:
         if each is None:
             return activity
         variance = self._read_variance_of(x.square(), each)
-        z = self._draws.normal((self.name, "read", purpose), (n_passes, *activity.shape[1:]))
+        z = self._draws.normal((self.name, "read", purpose), (n_passes, *activity.shape[1:]), range(n_passes))
         return torch.addcmul(activity, variance.clamp_(min=0).sqrt_(), z)
 
     def _read_variance_of(self, squares: Tensor, each: Tensor) -> Tensor:
@@ -218,7 +224,8 @@ class Crossbar:
         state = {"written": self._written, "scale": self._scale}
         if self._bias is not None:
             state["bias"] = self._bias
-        state["since_write_s"] = torch.tensor(self.setting.since_write_s, dtype=torch.float64)
+        for key in ("since_write_s", "clock_s"):
+            state[key] = torch.tensor(getattr(self.setting, key), dtype=torch.float64)
         for name, memory in self._memories():
             state |= {f"{name}.{key}": value for key, value in memory.items()}
         return state
@@ -226,9 +233,11 @@ class Crossbar:
     def load_state(self, state: dict[str, Tensor]) -> None:
         self._forget_reads()
         device = self.layer.weight.device
-        state = {key: value if key.endswith(CLOCKS) else value.to(device) for key, value in state.items()}
+        state = {key: value if key.endswith(ON_CPU) else value.to(device) for key, value in state.items()}
         self._written, self._scale, self._bias = state["written"], state["scale"], state.get("bias")
-        self.setting = replace(self.setting, since_write_s=float(state["since_write_s"]))
+        self.setting = replace(
+            self.setting, since_write_s=float(state["since_write_s"]), clock_s=float(state["clock_s"])
+        )
         for name, memory in self._memories():
             prefix = f"{name}."
             memory.clear()
@@ -317,7 +326,9 @@ def _setting(profile: HardwareProfile) -> Setting:
     mapping, timing = profile.specification.mapping, profile.specification.timing
     setting = Setting()
     if timing is not None:
-        setting = replace(setting, t0_s=timing.t0_s, pass_interval_s=timing.pass_interval_us * 1e-6)
+        step_interval_s = None if timing.step_interval_us is None else timing.step_interval_us * 1e-6
+        pass_interval_s = timing.pass_interval_us * 1e-6
+        setting = replace(setting, t0_s=timing.t0_s, pass_interval_s=pass_interval_s, step_interval_s=step_interval_s)
     if mapping is not None:
         setting = replace(setting, g_max_us=mapping.g_max_us, g_min_us=mapping.g_min_us)
     return setting

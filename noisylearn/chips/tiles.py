@@ -1,13 +1,14 @@
 """The analog path of one layer: inputs are driven into tiles of devices, products come out through converters."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from noisylearn.effects import Adc, Effect, Product, Setting, State
+from noisylearn.effects import Adc, Effect, Product, Setting, State, circuits
 from noisylearn.ground.draws import Draws, StreamOf
 from noisylearn.ground.errors import UserError
 from noisylearn.networks.layers import WeightLayer
@@ -115,42 +116,43 @@ class Periphery:
     def calibrate(self, x: Tensor, devices: Devices, setting: Setting) -> None:
         """Set the converters' ranges from samples (batch, ...)."""
         rows, _ = _as_rows(self.layer, x)
-        driven, _ = self._drive(rows, 0, setting, "calibrate")
-        y = self._with_noise(self._analog(driven, devices, setting, "calibrate"), 1, "calibrate")
+        driven, _ = self._drive(rows.unsqueeze(0), (0,), 0, setting, "calibrate")
+        (y,) = self._with_noise(self._analog(driven, devices, setting, "calibrate"), 1, (0,), "calibrate")
         for effect, state in self._stages("output"):
             if isinstance(effect, Adc):
                 effect.calibrate(y, state)
 
     def _product(self, rows: Tensor, devices: Devices, n_passes: int, setting: Setting, purpose: str) -> Tensor:
         """Products (n_passes, samples, outputs) of inputs (1 or n_passes, samples, inputs)."""
-        seen = rows.shape[0]
-        flat = rows.reshape(-1, rows.shape[-1])
-        y, saturated = self._tiles(flat, devices, n_passes // seen, 0, setting, purpose)
-        adc = next((e for e in self.effects if isinstance(e, Adc)), None)
-        for halvings in range(1, adc.max_halvings + 1 if adc else 1):
-            again = saturated.nonzero().squeeze(1)
-            if not len(again):
-                break
-            every = flat.repeat(n_passes // seen, 1)
-            y[again], saturated[again] = self._tiles(every[again], devices, 1, halvings, setting, purpose)
-        return y.reshape(n_passes, -1, y.shape[-1])
+        y, saturated = self._tiles(rows, devices, range(n_passes), 0, setting, purpose)
+        most_halvings = max((e.max_halvings for e in self.effects if isinstance(e, Adc)), default=0)
+        for p in range(n_passes if most_halvings else 0):
+            for halvings in range(1, most_halvings + 1):
+                again = saturated[p].nonzero().squeeze(1)
+                if not len(again):
+                    break
+                some = rows[p if len(rows) > 1 else 0, again].unsqueeze(0)
+                read, still = self._tiles(some, devices, (p,), halvings, setting, purpose)
+                y[p, again], saturated[p, again] = read[0], still[0]
+        return y
 
     def _tiles(
-        self, flat: Tensor, devices: Devices, repeats: int, halvings: int, setting: Setting, purpose: str
+        self, rows: Tensor, devices: Devices, passes: Sequence[int], halvings: int, setting: Setting, purpose: str
     ) -> tuple[Tensor, Tensor]:
-        """(repeats x samples, outputs) of inputs (samples, inputs), and which of these rows saturate a converter."""
-        driven, scale_x = self._drive(flat, halvings, setting, purpose)
-        y = self._with_noise(self._analog(driven, devices, setting, purpose), repeats, purpose)
+        """(passes, samples, outputs) of inputs (1 or passes, samples, inputs), and which rows saturate a converter."""
+        driven, scale_x = self._drive(rows, passes, halvings, setting, purpose)
+        y = self._with_noise(self._analog(driven, devices, setting, purpose), len(rows), passes, purpose)
         saturated = torch.zeros(0)
         for effect, state in self._stages("output"):
             if isinstance(effect, Adc):
+                self._begin(effect, y[0, :, :1], setting, state)
                 if effect.saturation == "halve-inputs":
-                    saturated = (y.abs() >= effect.limit(state)).any(2).any(0)
+                    saturated = (y.abs() >= effect.limit(state)).any(3).any(1)
                 y = effect.apply(y, setting, self._stream(effect, purpose), state)
         if scale_x is not None:
-            y = y.mul_(scale_x if repeats == 1 else scale_x.repeat(1, repeats, 1))
+            y = y.mul_(_by_pass(scale_x, len(rows)))
         y = y.mul_(devices.scale)
-        return (y[0] if len(y) == 1 else y.sum(0)), saturated
+        return (y[:, 0] if y.shape[1] == 1 else y.sum(1)), saturated
 
     def _analog(self, driven: Tensor, devices: Devices, setting: Setting, purpose: str) -> Product:
         """The products of the tiles as they reach the converter, their noise not drawn yet."""
@@ -158,14 +160,19 @@ class Periphery:
         for effect, state in self._stages("output"):
             if isinstance(effect, Adc):
                 continue
-            if not state:
-                effect.fabricate(product.mean[:, :1], setting, StreamOf(self._draws, self.name, effect.kind), state)
+            self._begin(effect, product.mean[:, :1], setting, state)
             effect.carry(product, setting, self._stream(effect, purpose), state)
         return product
 
-    def _drive(self, flat: Tensor, halvings: int, setting: Setting, purpose: str) -> tuple[Tensor, Tensor | None]:
-        """Inputs as the tiles get them (tiles, samples, rows) in units of full range, and what one unit stands for."""
-        x = self.tiling.inputs(flat)
+    def _drive(
+        self, rows: Tensor, passes: Sequence[int], halvings: int, setting: Setting, purpose: str
+    ) -> tuple[Tensor, Tensor | None]:
+        """Inputs (1 or passes, samples, inputs) as the tiles get them, and what one unit of them stands for.
+
+        (tiles, passes x samples, rows), in units of full range.
+        """
+        seen = len(rows)
+        x = self.tiling.inputs(rows.flatten(0, 1))
         scale: Tensor | None = None
         if self._scaling is not None:
             if self._scaling.scaling == "absolute-maximum":
@@ -176,27 +183,47 @@ class Periphery:
             scale = scale * 2**halvings if halvings else scale
             x = x / torch.where(scale > 0, scale, 1.0)  # a tile without input gives nothing, not even noise
         stages = self._stages("input")
-        for effect, state in stages:
-            x = effect.apply(x, setting, self._stream(effect, purpose), state)
-        if stages and self.tiling.spare:
-            x[-1, :, -self.tiling.spare :] = 0  # no driver, no noise
+        if stages:
+            x = _by_pass(x, seen)
+            for effect, state in stages:
+                self._begin(effect, x[0, :, :1], setting, state)
+                x = effect.apply(x, setting, self._stream(effect, purpose, passes[:seen]), state)
+            x = x.transpose(0, 1).flatten(1, 2)
+            if self.tiling.spare:
+                x[-1, :, -self.tiling.spare :] = 0  # no driver, no noise
         return x, scale
 
-    def _with_noise(self, product: Product, repeats: int, purpose: str) -> Tensor:
-        """The products with one draw of all Gaussian noise together: (tiles, repeats x samples, columns)."""
-        mean, variance = product.mean, product.variance
+    def _with_noise(self, product: Product, seen: int, passes: Sequence[int], purpose: str) -> Tensor:
+        """The products with one draw of all Gaussian noise together, (passes, tiles, samples, columns).
+
+        seen: passes that the product has of its own, 1 where all share it.
+        """
+        mean, variance = _by_pass(product.mean, seen), product.variance
         if variance is None:
-            return mean.repeat(1, repeats, 1) if repeats > 1 else mean
-        shape = (mean.shape[0], repeats, *mean.shape[1:])
-        z = self._draws.normal((self.name, "read", purpose), shape).to(mean.dtype)
-        deviation = variance.clamp(min=0).sqrt_().unsqueeze(1)
-        return torch.addcmul(mean.unsqueeze(1), deviation, z).flatten(1, 2)
+            return mean if seen == len(passes) else mean.repeat(len(passes), 1, 1, 1)
+        z = self._draws.normal((self.name, "read", purpose), (len(passes), *mean.shape[1:]), passes).to(mean.dtype)
+        deviation = variance.clamp(min=0).sqrt_()
+        return torch.addcmul(mean, deviation if deviation.shape[1] == 1 else _by_pass(deviation, seen), z)
+
+    def elapse(self, setting: Setting) -> None:
+        """Let converters and circuits age to the moment of `setting`."""
+        for effect, state in zip(self.effects, self.memory, strict=True):
+            draw = StreamOf(self._draws, self.name, effect.kind)
+            circuits.elapse(effect, self.layer.weight.detach(), setting, draw, state)
+
+    def _begin(self, effect: Effect, value: Tensor, setting: Setting, state: State) -> None:
+        circuits.begin(effect, value, setting, StreamOf(self._draws, self.name, effect.kind), state)
 
     def _stages(self, site: str) -> list[tuple[Effect, State]]:
         return [(e, s) for e, s in zip(self.effects, self.memory, strict=True) if e.site == site]
 
-    def _stream(self, effect: Effect, purpose: str) -> StreamOf:
-        return StreamOf(self._draws, self.name, effect.kind, purpose)
+    def _stream(self, effect: Effect, purpose: str, passes: Sequence[int] | None = None) -> StreamOf:
+        return StreamOf(self._draws, self.name, effect.kind, purpose, passes=passes)
+
+
+def _by_pass(x: Tensor, n_passes: int) -> Tensor:
+    """(tiles, passes x samples, ...) -> (passes, tiles, samples, ...)."""
+    return x.unflatten(1, (n_passes, -1)).transpose(0, 1)
 
 
 def _variance(driven: Tensor, devices: Devices) -> Tensor | None:

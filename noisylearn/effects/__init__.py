@@ -21,6 +21,7 @@ from noisylearn.effects.levels import Levels
 from noisylearn.effects.lfsr_node import LfsrNode
 from noisylearn.effects.offset_spread import OffsetSpread
 from noisylearn.effects.one_over_f import OneOverFReadNoise
+from noisylearn.effects.ornstein_uhlenbeck_node import OrnsteinUhlenbeckNode
 from noisylearn.effects.output_noise import OutputNoise
 from noisylearn.effects.power_law_drift import PowerLawDrift
 from noisylearn.effects.programming_noise import ProgrammingNoise
@@ -47,6 +48,7 @@ AnyEffect = Annotated[
     | LfsrNode
     | OffsetSpread
     | OneOverFReadNoise
+    | OrnsteinUhlenbeckNode
     | OutputNoise
     | PowerLawDrift
     | ProgrammingNoise
@@ -81,6 +83,7 @@ __all__ = [
     "Moments",
     "OffsetSpread",
     "OneOverFReadNoise",
+    "OrnsteinUhlenbeckNode",
     "OutputNoise",
     "PowerLawDrift",
     "Product",

@@ -14,9 +14,9 @@ from noisylearn.ground.draws import StreamOf
 class TelegraphNode(Effect):
     """a -> a + b + m s, s = +-1 flips after dwell times of mean tau in each state; b and m drawn once per neuron.
 
-    b ~ N(0, offset_spread^2),  m ~ N(amplitude, (amplitude amplitude_spread)^2).  Passes of a sample follow one another
-    at the pass interval D, so that their s correlate by exp(-2 D / tau); samples of a batch start independently.
-    A junction cannot be switched off.
+    b ~ N(0, offset_spread^2),  m ~ N(amplitude, (amplitude amplitude_spread)^2).  The s of two reads of a sample
+    correlate by exp(-2 lag / tau): its passes follow one another at the pass interval, then comes the next step of its
+    sequence. Samples of a batch start independently. A junction cannot be switched off.
     """
 
     site: ClassVar[Site] = "node"
@@ -27,10 +27,6 @@ class TelegraphNode(Effect):
     amplitude_spread: float = Field(ge=0, lt=1, description="relative")
     offset_spread: float = Field(ge=0, description="in units of the pre-activation")
     dwell_time_us: float = Field(gt=0)
-
-    @property
-    def can_be_off(self) -> bool:
-        return False
 
     def correlation(self, lag_s: float) -> float:
         """E[s s'] of two reads a lag apart."""
@@ -43,13 +39,20 @@ class TelegraphNode(Effect):
         state["offset"] = draw.normal("offset", shape).to(value.dtype).mul_(self.offset_spread)
 
     def apply(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> Tensor:
-        """value: (passes, batch, ...), the passes in their order in time."""
-        flip_chance = torch.full((len(value),), (1 - self.correlation(setting.pass_interval_s)) / 2)
-        flip_chance[0] = 0.5
-        flip_chance = flip_chance.to(value.device).reshape(-1, *[1] * (value.dim() - 1))
-        flips = draw.uniform("flip", tuple(value.shape)) < flip_chance
-        sign = torch.where(flips, -1.0, 1.0).to(value.dtype).cumprod(0)
-        return value + state["offset"] + state["amplitude"] * sign
+        """One step: value (passes, batch, ...), the passes in order of time."""
+        return self.evolve(value.unsqueeze(1), setting, draw, state, {}).squeeze(1)
+
+    def evolve(self, value: Tensor, setting: Setting, draw: StreamOf, state: State, trail: State) -> Tensor:
+        n_passes, n_steps, *rest = value.shape
+        chances = [(1 - self.correlation(wait_s)) / 2 for wait_s in setting.waits_s(n_passes, n_steps)]
+        if not trail:
+            chances[0] = 0.5
+        chance = torch.tensor(chances).reshape(n_steps, n_passes, *[1] * len(rest)).transpose(0, 1).to(value.device)
+        flips = draw.uniform("flip", tuple(value.shape)) < chance
+        in_time = torch.where(flips, -1.0, 1.0).to(value.dtype).transpose(0, 1).flatten(0, 1)
+        sign = in_time.cumprod(0).mul_(trail.get("sign", 1.0))
+        trail["sign"] = sign[-1].clone()
+        return value + state["offset"] + state["amplitude"] * sign.unflatten(0, (n_steps, n_passes)).transpose(0, 1)
 
     def moments(self, value: Tensor, setting: Setting) -> Moments:
         variance = self.amplitude**2 * (1 + self.amplitude_spread**2) + self.offset_spread**2

@@ -1,73 +1,138 @@
-"""Named random streams: every random number of a run comes from (seed, name of the stream, position in it).
+"""Named random streams: every random number of a run comes from (seed, name of the stream, which of its calls).
 
-A stream is named by what draws from it, for example ("hidden", "programming-noise", "write"). Streams are
-independent of one another, so a new effect never shifts the numbers of another one, and a look at the chip
-never shifts the numbers of training. What a seed promises: the same numbers for the same stream on the same
-kind of device (CPU or CUDA) and the same torch version.
+A stream is named by what draws from it, for example ("hidden", "programming-noise", "write"). Its k-th call gives the
+same numbers whatever was drawn before, from it or from others, so a new effect never shifts the numbers of another one,
+and a look at the chip never shifts those of training. Noise of passes has one stream per pass: pass p of a plan sees
+the same numbers in a plan of 2 passes and of 20, in one call and in several.
+
+What a seed promises: the same numbers for the same stream, call and shape on the same kind of device (CPU or CUDA) and
+the same torch version. Seeds of calls have 32 bits, all that torch's CPU generator uses: of n calls about n^2 / 2^33
+pairs give the same numbers, at moments that have nothing to do with one another.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from noisylearn.ground.errors import UserError
+
 Name = tuple[str, ...]
+SEED, CALLS = "seed", "calls"  # keys of a state
 
 
 def stream_seed(seed: int, name: Name) -> int:
-    """Seed of one stream, 32 bits (all that torch's CPU generator uses), from a hash of (seed, name)."""
-    text = "|".join((str(seed), *name)).encode()
+    """Seed of the first call of one stream, 32 bits, from a hash of (seed, name)."""
+    return _hashed(_text(seed, name))
+
+
+def _text(seed: int, name: Name) -> bytes:
+    return "|".join((str(seed), *name)).encode()
+
+
+def _hashed(text: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=4).digest(), "little")
+
+
+class _Calls:
+    """The calls of one stream: how many it has answered, and the seed of the next."""
+
+    def __init__(self, seed: int, name: Name, answered: int = 0) -> None:
+        self._stream = _text(seed, name)
+        self.answered = answered
+
+    def next_seed(self) -> int:
+        call, self.answered = self.answered, self.answered + 1
+        return _hashed(self._stream + b"\0%d" % call if call else self._stream)
 
 
 class Draws:
     """Random numbers from named streams of one seed.
 
     normal(name, shape) ~ N(0, 1) and uniform(name, shape) ~ U[0, 1), of `dtype` on `device`.
+    passes: indices in the plan of the passes along the first axis, each of which has a stream of its own; without, one
+    stream gives all numbers.
     """
 
     def __init__(self, seed: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> None:
-        self.seed = seed
+        if not -(2**63) <= seed < 2**63:
+            raise UserError(f"seed {seed}: give a whole number of at most 63 bits")
+        self._seed = seed
         self.device = torch.device(device)
         self.dtype = dtype
-        self._streams: dict[Name, torch.Generator] = {}
+        self._streams: dict[Name, _Calls] = {}
+        self._generator = torch.Generator(self.device)
+
+    @property
+    def seed(self) -> int:
+        return self._seed
 
     def stream(self, *name: str) -> torch.Generator:
-        """The generator behind one stream, for library functions that take a generator."""
-        if name not in self._streams:
-            self._streams[name] = torch.Generator(self.device).manual_seed(stream_seed(self.seed, name))
-        return self._streams[name]
+        """A new generator for one call of a stream, for library functions that take a generator."""
+        return torch.Generator(self.device).manual_seed(self._next_seed(name))
 
-    def normal(self, name: Name, shape: tuple[int, ...]) -> Tensor:
-        return torch.randn(shape, generator=self.stream(*name), device=self.device, dtype=self.dtype)
+    def normal(self, name: Name, shape: tuple[int, ...], passes: Sequence[int] | None = None) -> Tensor:
+        return self._filled(Tensor.normal_, name, shape, passes)
 
-    def uniform(self, name: Name, shape: tuple[int, ...]) -> Tensor:
-        return torch.rand(shape, generator=self.stream(*name), device=self.device, dtype=self.dtype)
+    def uniform(self, name: Name, shape: tuple[int, ...], passes: Sequence[int] | None = None) -> Tensor:
+        return self._filled(Tensor.uniform_, name, shape, passes)
 
     def state(self) -> dict[str, Tensor]:
-        """Position of every stream that was used, for a checkpoint."""
-        return {"|".join(name): generator.get_state() for name, generator in self._streams.items()}
+        """The seed, and how many calls every stream that was used has answered, for a checkpoint."""
+        calls = {"|".join((CALLS, *name)): torch.tensor(calls.answered) for name, calls in self._streams.items()}
+        return {SEED: torch.tensor(self.seed), **calls}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Put every stream back to a saved position; streams not named start anew."""
-        self._streams.clear()
-        for name, position in state.items():
-            self.stream(*name.split("|")).set_state(position.cpu().to(torch.uint8))
+        """Take over a saved seed, and let every stream continue after the calls it had answered.
+
+        Raises:
+            UserError: the state is none of this version; nothing has changed then.
+        """
+        calls = {key: value for key, value in state.items() if key != SEED}
+        is_known = all(key.startswith(f"{CALLS}|") for key in calls) and all(v.numel() == 1 for v in state.values())
+        if SEED not in state or not is_known:
+            raise UserError(
+                "random streams in another form than this version's (0.1.0 kept positions of generators): continue "
+                "with the version that wrote them, or start anew"
+            )
+        self._seed = int(state[SEED])
+        names = {key: tuple(key.split("|")[1:]) for key in calls}
+        self._streams = {name: _Calls(self.seed, name, int(calls[key])) for key, name in names.items()}
+
+    def _filled(
+        self, fill: Callable[..., Tensor], name: Name, shape: tuple[int, ...], passes: Sequence[int] | None
+    ) -> Tensor:
+        drawn = torch.empty(shape, device=self.device, dtype=self.dtype)
+        if passes is None:
+            return fill(drawn, generator=self._generator.manual_seed(self._next_seed(name)))
+        if len(passes) != len(drawn):
+            raise ValueError(
+                f"stream {name}: {len(passes)} passes, but numbers of shape {shape}; the first axis is theirs"
+            )
+        for of_pass, p in zip(drawn.unbind(), passes, strict=True):
+            fill(of_pass, generator=self._generator.manual_seed(self._next_seed((*name, f"pass {p}"))))
+        return drawn
+
+    def _next_seed(self, name: Name) -> int:
+        calls = self._streams.get(name)
+        if calls is None:
+            calls = self._streams[name] = _Calls(self.seed, name)
+        return calls.next_seed()
 
 
 class RecordedDraws(Draws):
-    """Draws that also keep every number they gave, in order, for a replay elsewhere."""
+    """Draws that also keep every number they gave, in order, all passes of a draw together, for a replay elsewhere."""
 
     def __init__(self, seed: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> None:
         super().__init__(seed, device, dtype)
         self.record: dict[Name, list[Tensor]] = {}
 
-    def normal(self, name: Name, shape: tuple[int, ...]) -> Tensor:
-        return self._kept(name, super().normal(name, shape))
+    def normal(self, name: Name, shape: tuple[int, ...], passes: Sequence[int] | None = None) -> Tensor:
+        return self._kept(name, super().normal(name, shape, passes))
 
-    def uniform(self, name: Name, shape: tuple[int, ...]) -> Tensor:
-        return self._kept(name, super().uniform(name, shape))
+    def uniform(self, name: Name, shape: tuple[int, ...], passes: Sequence[int] | None = None) -> Tensor:
+        return self._kept(name, super().uniform(name, shape, passes))
 
     def _kept(self, name: Name, drawn: Tensor) -> Tensor:
         self.record.setdefault(name, []).append(drawn.clone())
@@ -84,7 +149,7 @@ class ReplayedDraws(Draws):
         super().__init__(seed=0, device=device)
         self._left = {name: list(tensors) for name, tensors in record.items()}
 
-    def normal(self, name: Name, shape: tuple[int, ...]) -> Tensor:
+    def normal(self, name: Name, shape: tuple[int, ...], passes: Sequence[int] | None = None) -> Tensor:
         if not self._left.get(name):
             raise IndexError(f"replayed stream {name} is exhausted")
         drawn = self._left[name].pop(0)
@@ -96,14 +161,18 @@ class ReplayedDraws(Draws):
 
 
 class StreamOf:
-    """Draws bound to the name of one place (layer, effect): what an effect is handed."""
+    """Draws bound to the name of one place (layer, effect), and to passes where the noise is theirs.
 
-    def __init__(self, draws: Draws, *place: str) -> None:
+    What an effect is handed: with passes, whatever it draws has them along the first axis.
+    """
+
+    def __init__(self, draws: Draws, *place: str, passes: Sequence[int] | None = None) -> None:
         self._draws = draws
         self._place = place
+        self._passes = passes
 
     def normal(self, purpose: str, shape: tuple[int, ...]) -> Tensor:
-        return self._draws.normal((*self._place, purpose), shape)
+        return self._draws.normal((*self._place, purpose), shape, self._passes)
 
     def uniform(self, purpose: str, shape: tuple[int, ...]) -> Tensor:
-        return self._draws.uniform((*self._place, purpose), shape)
+        return self._draws.uniform((*self._place, purpose), shape, self._passes)

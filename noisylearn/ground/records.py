@@ -107,8 +107,8 @@ def one_line(error: ValidationError) -> str:
     for item in error.errors()[:SHOWN_ERRORS]:
         message = item["msg"].removeprefix("Value error, ")
         if item["type"].startswith("union_tag"):
-            known = item["ctx"].get("expected_tags")
-            message = f"unknown kind; known: {known}" if known else "no kind is stated"
+            known = item["ctx"].get("expected_tags", "").replace("'", "").split(", ")
+            message = str(unknown_name("kind", item["ctx"]["tag"], known)) if any(known) else "no kind is stated"
         key = ".".join(str(step) for step in item["loc"]) or "(whole file)"
         found = "" if isinstance(item["input"], BaseModel | dict) else f" (found {item['input']!r:.80})"
         parts.append(f"{key}: {message}{found}")

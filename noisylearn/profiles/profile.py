@@ -7,7 +7,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from pydantic import Field, PrivateAttr, ValidationError, model_validator
+from pydantic import (
+    Field,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from noisylearn.effects import Adc, AnyEffect, Dac, Effect
 from noisylearn.ground.errors import UserError, unknown_name
@@ -90,10 +97,22 @@ class Timing(CitedRecord):
     Args:
         t0_s: time after programming from which drift counts, in seconds.
         pass_interval_us: time between two passes of a sample, in microseconds.
+        step_interval_us: time between two steps of a sequence, from first pass to first pass, in microseconds. Where it
+            is not stated, or shorter than the passes of a step take, the next step comes a pass interval after the last
+            pass.
     """
 
     t0_s: float = Field(gt=0)
     pass_interval_us: float = Field(gt=0)
+    step_interval_us: float | None = Field(default=None, gt=0)
+
+    @model_serializer(mode="wrap")
+    def _as_stated(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without a step interval that is not stated: the text of a profile is part of the identity of results."""
+        table: dict[str, Any] = serialize(self)
+        if self.step_interval_us is None:
+            table.pop("step_interval_us", None)
+        return table
 
 
 class Tile(CitedRecord):

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support.checks import machine
 from support.lava_cases import needs_lava, none_left, processes_of, samples, small_net
 from support.small_runs import small_task
 from torch import nn
@@ -76,6 +77,27 @@ def test_sequences_of_two_layers_with_steps_that_do_not_count_equal_torch(tmp_pa
     difference, _, losses = replayed(tmp_path / "net.h5", model, rule, "gaussian-node", data)
     assert difference <= 1e-10
     assert losses <= 1e-10
+
+
+SLOW_NEURONS = {
+    "telegraph": 'kind = "telegraph-node"\namplitude = 0.02\namplitude_spread = 0.2\noffset_spread = 0.01\n'
+    "dwell_time_us = 5.0",
+    "ornstein-uhlenbeck": 'kind = "ornstein-uhlenbeck-node"\nsigma = 0.02\ncorrelation_time_us = 5.0',
+}
+
+
+@needs_lava
+@pytest.mark.parametrize("period", [0, 10])
+@pytest.mark.parametrize("kind", SLOW_NEURONS)
+def test_noise_of_neurons_that_remembers_equals_that_of_the_chip(tmp_path: Path, kind: str, period: int) -> None:
+    """Along sequences it goes on from step to step and starts anew with each sequence; single samples are apart."""
+    profile = machine(SLOW_NEURONS[kind], devices=True)
+    model = nl.networks.RNN(6, (8,), 3) if period else nl.networks.mlp(6, (8,), 3, activation="tanh")
+    rule = nl.rules.ANP(baseline="noisy", update="online") if period else nl.rules.ANP(baseline="noisy")
+    data = samples(60, batch=2, period=period)
+    difference, _, losses = replayed(tmp_path / "net.h5", model, rule, profile, data)
+    assert difference <= 1e-12
+    assert losses <= 1e-12
 
 
 @needs_lava

@@ -1,7 +1,8 @@
 """Effects that remember: correlations between reads of different moments and passes, against theory.
 
-Telegraph noise of devices and of neurons, and relaxation; 1/f noise has its own tests in test_effects.py.
-Budget: 1e-5 for every statistical assertion (about 130 of them); seeds are fixed.
+Telegraph noise of devices, telegraph and Ornstein-Uhlenbeck noise of neurons, and relaxation; 1/f noise has its own
+tests in test_effects.py. Budget: 1e-5 for every statistical assertion (about 1,000 of them, so 1 % for the file); seeds
+are fixed.
 """
 
 import math
@@ -16,9 +17,12 @@ from support.checks import Array, count_agrees, machine, mean_agrees, moments_ag
 from support.effect_cases import NOW
 from torch import nn
 
-from noisylearn import Chip
+from noisylearn import Chip, UserError
+from noisylearn.chips.crossbar import Crossbar
+from noisylearn.chips.execution.noise import node_noise
 from noisylearn.chips.readings import Plan
-from noisylearn.effects import RandomTelegraphNoise, TelegraphNode
+from noisylearn.chips.segments import START, Segment
+from noisylearn.effects import Effect, OrnsteinUhlenbeckNode, RandomTelegraphNoise, State, TelegraphNode
 from noisylearn.ground.draws import Draws, StreamOf
 from noisylearn.profiles import HardwareProfile
 
@@ -223,6 +227,177 @@ def test_offset_and_amplitude_belong_to_the_neuron() -> None:
     chip(x)
     again = chip.state()["layer/"]
     assert all(torch.equal(again[key], value) for key, value in first.items()), "they stay through write and time"
+
+
+# ---- noise of neurons along a trajectory: passes, steps and segments ----
+
+INTERVAL_US, TAU_US = 1.0, 7.0
+STEP_INTERVALS_US = {None: 3.0, 12.5: 12.5, 0.5: 3.0}  # stated -> of three passes a microsecond apart, in truth
+SLOW_SIGMA = 0.3
+SLOW = f'kind = "ornstein-uhlenbeck-node"\nsigma = {SLOW_SIGMA}\ncorrelation_time_us = {TAU_US}'
+
+
+def slow_neurons(interval_us: float = INTERVAL_US) -> HardwareProfile:
+    return with_interval(machine(SLOW, devices=True), interval_us)
+
+
+def effect_of(profile: HardwareProfile) -> Effect:
+    (effect,) = profile.calibration.effects
+    return effect
+
+
+class Trajectory:
+    """An effect on neurons (batch, units), followed step by step, segment by segment."""
+
+    def __init__(self, effect: Effect, batch: int, units: int, step_interval_us: float | None) -> None:
+        step_interval_s = None if step_interval_us is None else step_interval_us * 1e-6
+        self._setting = replace(NOW, pass_interval_s=INTERVAL_US * 1e-6, step_interval_s=step_interval_s)
+        self._effect, self._shape, self._draws = effect, (batch, units), Draws(0)
+        self._state: State = {}
+        self._trail: State = {}
+        effect.fabricate(torch.zeros(units), self._setting, StreamOf(self._draws, "test"), self._state)
+
+    def start_anew(self) -> None:
+        self._trail = {}
+
+    def segment(self, passes: int, steps: int) -> Array:
+        """Noise (passes, steps, batch, units); of telegraph noise its sign."""
+        value = torch.zeros(passes, steps, *self._shape, dtype=torch.float64)
+        draw = StreamOf(self._draws, "test", passes=range(passes))
+        noise = self._effect.evolve(value, self._setting, draw, self._state, self._trail)
+        if "offset" in self._state:
+            noise = (noise - self._state["offset"]) / self._state["amplitude"]
+            assert torch.allclose(noise.abs(), torch.ones_like(noise), atol=1e-5)
+            return noise.round().numpy()
+        return noise.numpy()
+
+
+def correlation_agrees(a: Array, b: Array, rho: float) -> bool:
+    """Of pairs of signs by their count, of pairs of Gaussian numbers by Fisher's z."""
+    a, b = a.ravel(), b.ravel()
+    if set(np.unique(a)) == {-1.0, 1.0}:
+        return count_agrees(int((a == b).sum()), a.size, (1 + rho) / 2, ALARM)
+    limit = stats.norm.isf(ALARM / 2) / math.sqrt(a.size - 3)
+    return bool(abs(math.atanh(np.corrcoef(a, b)[0, 1]) - math.atanh(rho)) < limit)
+
+
+NEURONS = {  # profile, and the time in which correlations fall to 1 / e
+    "telegraph": (neurons(TAU_US, INTERVAL_US), TAU_US / 2),
+    "ornstein-uhlenbeck": (slow_neurons(), TAU_US),
+}
+
+
+@pytest.mark.parametrize("kind", NEURONS)
+@pytest.mark.parametrize("step_interval_us", STEP_INTERVALS_US)
+def test_noise_of_neurons_correlates_along_passes_steps_and_segments(kind: str, step_interval_us: float | None) -> None:
+    """exp(-lag / tau) for all pairs of reads of three passes in a segment of three steps and one of two."""
+    profile, tau_us = NEURONS[kind]
+    trajectory = Trajectory(effect_of(profile), 10, N // 10, step_interval_us)
+    s = np.concatenate([trajectory.segment(3, 3), trajectory.segment(3, 2)], 1)
+    every_us = STEP_INTERVALS_US[step_interval_us]
+    times_us = {(p, t): t * every_us + p * INTERVAL_US for p in range(3) for t in range(5)}
+    for one, other in combinations(times_us, 2):
+        rho = math.exp(-abs(times_us[one] - times_us[other]) / tau_us)
+        assert correlation_agrees(s[one], s[other], rho), (one, other)
+
+
+@pytest.mark.parametrize("kind", NEURONS)
+def test_noise_of_neurons_is_stationary_and_independent_across_samples_units_and_sequences(kind: str) -> None:
+    trajectory = Trajectory(effect_of(NEURONS[kind][0]), 100, 200, None)
+    first = trajectory.segment(2, 30)
+    trajectory.start_anew()
+    later = trajectory.segment(2, 2)
+    for noise in (first, later):
+        for read in noise.reshape(-1, N):
+            if kind == "telegraph":
+                assert count_agrees(int((read > 0).sum()), N, 0.5, ALARM)
+            else:
+                assert moments_agree(read, 0.0, SLOW_SIGMA**2, ALARM)
+                assert stats.kstest(read / SLOW_SIGMA, "norm").pvalue > ALARM
+        assert correlation_agrees(noise[1, 1, 0::2], noise[1, 1, 1::2], 0.0), "samples"
+        assert correlation_agrees(noise[1, 1, :, 0::2], noise[1, 1, :, 1::2], 0.0), "units"
+    for p, q in ((0, 0), (1, 0), (1, 1)):
+        assert correlation_agrees(first[p, -1], later[q, 0], 0.0), "sequences"
+
+
+@pytest.mark.parametrize("kind", NEURONS)
+def test_steps_and_units_of_a_layer_have_the_noise_of_its_trajectory(kind: str) -> None:
+    """Through the layer's own function: two segments with one trail, and what the second would be without."""
+    profile, tau_us = NEURONS[kind]
+
+    def noise(carries_on: bool) -> tuple[Array, Array]:
+        layer = nn.Linear(1, 200, bias=False).double()
+        draws = Draws(0)
+        placed, trail = Crossbar("l", layer, profile, draws), [{}]
+        zeros = torch.zeros((), dtype=torch.float64).expand(2, 4, 100, 200)
+        first = node_noise(placed, "l", zeros, [0, 1], draws, "pass", trail)
+        again = node_noise(placed, "l", zeros, [0, 1], draws, "pass", trail if carries_on else [{}])
+        if kind == "telegraph":
+            offset, amplitude = (placed.node_memory[0][key] for key in ("offset", "amplitude"))
+            first, again = ((x - offset) / amplitude for x in (first, again))
+            return first.round().numpy(), again.round().numpy()
+        return first.numpy(), again.numpy()
+
+    for carries_on in (True, False):
+        first, again = noise(carries_on)
+        rho = math.exp(-INTERVAL_US / tau_us) if carries_on else 0.0
+        assert correlation_agrees(first[1, -1], again[0, 0], rho)
+        assert correlation_agrees(first[0, 0], first[1, 1], math.exp(-3 * INTERVAL_US / tau_us))
+
+
+class Following(nn.Module):
+    """A layer in time whose pre-activations are those of its input: of input zero, the noise."""
+
+    def __init__(self, units: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(1, units, bias=False).double()
+
+    def forward(self, x: torch.Tensor, state: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.layer(x), x
+
+
+@pytest.mark.parametrize("carries_on", [True, False])
+def test_a_chip_carries_the_noise_of_neurons_from_segment_to_segment(carries_on: bool) -> None:
+    """exp(-lag / tau) within a segment and across two, that follow one another as the trajectory does."""
+    chip, plan = Chip(Following(200), slow_neurons()), Plan(((True,),) * 2)
+    zeros = torch.zeros(3, 100, 1, dtype=torch.float64)
+    first = chip.passes(Segment(zeros, in_time=True), plan)
+    start = first.end if carries_on else START
+    second = chip.passes(Segment(zeros, in_time=True, start=start), plan)
+    one, other = (found.layers["layer"].activity.unflatten(1, (3, 100)).numpy() for found in (first, second))
+    assert correlation_agrees(one[0, 1], one[1, 2], math.exp(-3 * INTERVAL_US / TAU_US))
+    for p, step in ((0, 0), (1, 1)):
+        lag_us = (3 * p + 1) * INTERVAL_US if carries_on else math.inf
+        assert correlation_agrees(one[1, 2], other[p, step], math.exp(-lag_us / TAU_US))
+
+
+def test_slow_noise_of_neurons_is_the_chips_own_and_np_would_be_wrong_with_it() -> None:
+    """Why it cannot be injected noise: dL e / sigma^2 of two passes correlated by rho is (1 - rho) dL/da."""
+    effect = effect_of(slow_neurons())
+    assert isinstance(effect, OrnsteinUhlenbeckNode)
+    assert not effect.can_be_off
+    assert effect.differs_between_passes
+    beside = 'kind = "gaussian-node"\nsigma = 0.01'
+    for shown, reason in (("injected_noise", "cannot be read out"), ("clean_pass", "cannot be switched off")):
+        with pytest.raises(UserError, match=f"ornstein-uhlenbeck-node .*{reason}"):
+            machine(SLOW, beside, devices=True, observable=(shown,))
+    for lag_us in (0.0, 1.0, 7.0):
+        assert effect.correlation(lag_us * 1e-6) == pytest.approx(math.exp(-lag_us / TAU_US))
+    baseline, other = Trajectory(effect, N, 1, None).segment(2, 1)[:, 0, :, 0]
+    by_np = 2.5 * (other - baseline) * other / SLOW_SIGMA**2  # of a loss 2.5 a
+    rho = math.exp(-INTERVAL_US / TAU_US)
+    assert mean_agrees(by_np[:, None], np.array([2.5 * (1 - rho)]), ALARM)
+
+
+@pytest.mark.parametrize("tau_us", [1e-9, 1e12])
+def test_very_short_and_very_long_correlation_times_are_noise_without_memory_and_without_change(tau_us: float) -> None:
+    effect = effect_of(machine(SLOW.replace(f"{TAU_US}", f"{tau_us}"), devices=True))
+    s = Trajectory(effect, 1, N, None).segment(2, 2)
+    assert moments_agree(s[1, 1, 0], 0.0, SLOW_SIGMA**2, ALARM)
+    if tau_us > 1:
+        np.testing.assert_allclose(s, np.broadcast_to(s[0, 0], s.shape), atol=1e-4)
+    else:
+        assert correlation_agrees(s[0, 0], s[1, 0], 0.0)
 
 
 # ---- relaxation ----

@@ -1,5 +1,7 @@
 """Random streams: reproducible, independent of one another, recordable. Statistical budget: 1e-4 a test."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from support.checks import DRIFT, ONE_OVER_F, PROGRAMMING, machine, tanh_net
 
-from noisylearn import Chip
+from noisylearn import Chip, UserError
 from noisylearn.chips.readings import Plan
 from noisylearn.ground.draws import Draws, RecordedDraws, ReplayedDraws, StreamOf, stream_seed
 
@@ -48,17 +50,122 @@ def test_streams_are_standard_normal_uniform_and_uncorrelated() -> None:
     assert np.abs(correlations).max() < stats.norm.ppf(1 - 5e-5 / 6)
 
 
-def test_state_continues_every_stream_and_forgets_the_others() -> None:
+def test_the_first_call_of_a_stream_gives_what_its_generator_gave_before() -> None:
+    """So that data drawn from a seed, orders of samples and the first programming are those of version 0.1.0."""
+    generator = torch.Generator().manual_seed(stream_seed(3, ("a", "b")))
+    assert torch.equal(Draws(3).normal(("a", "b"), (5, 7)), torch.randn((5, 7), generator=generator))
+    assert torch.equal(torch.randperm(9, generator=Draws(3).stream("o")), torch.tensor([4, 5, 7, 2, 1, 8, 3, 6, 0]))
+
+
+def test_numbers_of_a_call_depend_on_seed_name_and_call_alone() -> None:
+    """Not on how much earlier calls drew, and of what."""
+    much, little = Draws(0), Draws(0)
+    for _ in range(3):
+        much.normal(("a",), (1000,))
+        little.uniform(("a",), (1,))
+    assert torch.equal(much.normal(("a",), (4,)), little.normal(("a",), (4,)))
+    assert not torch.equal(much.normal(("a",), (4,)), much.normal(("a",), (4,)))
+
+
+def test_a_generator_for_library_functions_is_a_call_like_any_other_and_stays_ones_own() -> None:
+    draws, other = Draws(0), Draws(0)
+    held = draws.stream("a")
+    draws.normal(("b",), (4,))
+    assert torch.equal(torch.randn(4, generator=held), other.normal(("a",), (4,)))
+    assert torch.equal(torch.randn(4, generator=draws.stream("a")), other.normal(("a",), (4,)))
+
+
+@given(split=st.sets(st.integers(1, 5)), calls=st.integers(1, 3))
+@settings(max_examples=50, deadline=None, derandomize=True)
+def test_numbers_of_a_pass_do_not_depend_on_the_passes_drawn_beside_it(split: set[int], calls: int) -> None:
+    """Six passes in one call, or in several, in any order, by one process or by more."""
+    together, one_by_one = Draws(0), Draws(0)
+    edges = [0, *sorted(split), 6]
+    parts = [range(start, end) for start, end in pairwise(edges)]
+    apart = [Draws(0) for _ in parts]
+    for _ in range(calls):
+        whole = together.normal(("noise",), (6, 3, 2), range(6))
+        pieces = [one_by_one.normal(("noise",), (len(part), 3, 2), part) for part in reversed(parts)]
+        assert torch.equal(torch.cat(pieces[::-1]), whole)
+        of_processes = [d.normal(("noise",), (len(part), 3, 2), part) for d, part in zip(apart, parts, strict=True)]
+        assert torch.equal(torch.cat(of_processes), whole)
+    assert not torch.equal(whole[0], whole[1])
+
+
+def test_passes_have_to_lie_along_the_first_axis() -> None:
+    with pytest.raises(ValueError, match="the first axis is theirs"):
+        Draws(0).normal(("noise",), (3, 2), range(2))
+
+
+def test_calls_and_passes_of_a_stream_are_independent() -> None:
+    """Correlations of 12 streams of two calls, two passes or none, two seeds and names; 5e-5 for all of them."""
+    n = 50_000
+    rows = []
+    for seed, name in ((0, "a"), (0, "b"), (1, "a")):
+        draws = Draws(seed)
+        for _ in range(2):
+            rows += [draws.normal((name,), (n,)), *draws.normal((name,), (2, n), range(2))]
+    z = np.stack([row.double().numpy() for row in rows])
+    pairs = np.corrcoef(z)[np.triu_indices(len(z), 1)] * np.sqrt(n)
+    assert np.abs(pairs).max() < stats.norm.isf(2.5e-5 / len(pairs))
+
+
+def test_first_numbers_of_many_calls_are_normal_uniform_and_independent() -> None:
+    """20,000 calls of three numbers: their distribution, and correlations of neighbours, calls, passes; 1e-5 each."""
+    draws, n = Draws(0), 20_000
+    z = torch.stack([draws.normal(("z",), (2, 3), range(2)) for _ in range(n)]).double().numpy()
+    u = torch.stack([draws.uniform(("u",), (3,)) for _ in range(n)]).double().numpy()
+    assert stats.kstest(z.ravel(), "norm").pvalue > 1e-5
+    assert stats.kstest(u.ravel(), "uniform").pvalue > 1e-5
+    pairs = (z[:, 0, 0], z[:, 0, 1]), (z[:, 0, 0], z[:, 1, 0]), (z[:-1, 0, 0], z[1:, 0, 0]), (u[:-1, 0], u[1:, 0])
+    for first, second in pairs:
+        assert abs(np.corrcoef(first, second)[0, 1]) < stats.norm.isf(5e-6) / np.sqrt(n - 3)
+
+
+def test_a_state_is_small_and_carries_the_seed_and_every_stream() -> None:
+    """Also to a generator of another seed that drew before: streams that the saved one had not used go on alike."""
     draws = Draws(5)
     draws.normal(("layer", "x"), (3,))
+    draws.normal(("", "noise"), (2, 3), range(2))
+    draws.stream("order")
     state = draws.state()
-    ahead = draws.normal(("layer", "x"), (6,))
+    assert sum(value.nbytes for value in state.values()) == 8 * 5, "a seed, and a counter for each of four streams"
     again = Draws(99)
     again.normal(("other",), (2,))
-    again.seed = 5
-    again.load_state(state)
-    assert torch.equal(again.normal(("layer", "x"), (6,)), ahead)
-    assert torch.equal(again.normal(("other",), (2,)), Draws(5).normal(("other",), (2,)))
+    again.normal(("layer", "x"), (2,))
+    again.load_state({key: value.clone() for key, value in state.items()})
+    assert again.seed == 5
+    assert again.state() == state
+    for name, passes in ((("layer", "x"), None), (("", "noise"), range(2)), (("other",), None)):
+        ahead = draws.normal(name, (2, 3), passes)
+        assert torch.equal(again.normal(name, (2, 3), passes), ahead)
+    assert torch.equal(
+        torch.randperm(9, generator=again.stream("order")), torch.randperm(9, generator=draws.stream("order"))
+    )
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {},
+        {"layer|x": torch.Generator().get_state()},
+        {"seed": torch.tensor(3), "layer|x": torch.Generator().get_state()},
+        {"seed": torch.tensor(3), "calls|x": torch.Generator().get_state()},
+    ],
+)
+def test_a_state_of_an_earlier_version_is_one_line_and_changes_nothing(state: dict[str, torch.Tensor]) -> None:
+    draws = Draws(0)
+    draws.normal(("a",), (2,))
+    before = draws.state()
+    with pytest.raises(UserError, match=r"0\.1\.0 kept positions") as caught:
+        draws.load_state(state)
+    assert "\n" not in str(caught.value)
+    assert draws.state() == before
+
+
+def test_a_seed_that_no_file_can_hold_is_one_line() -> None:
+    with pytest.raises(UserError, match="63 bits"):
+        Draws(2**63)
 
 
 def test_recorded_draws_replay_in_order_and_complain() -> None:
@@ -74,6 +181,14 @@ def test_recorded_draws_replay_in_order_and_complain() -> None:
         replay.normal(("a",), (1,))
 
 
+def test_all_passes_of_a_draw_are_recorded_and_replayed_together() -> None:
+    recorder = RecordedDraws(0)
+    drawn = recorder.normal(("a",), (2, 3), (0, 4))
+    assert list(recorder.record) == [("a",)]
+    assert torch.equal(drawn, Draws(0).normal(("a",), (2, 3), (0, 4)))
+    assert torch.equal(ReplayedDraws(recorder.record).normal(("a",), (2, 3), (0, 4)), drawn)
+
+
 def test_stream_of_a_place_prefixes_the_name() -> None:
     expected = Draws(1).normal(("hidden", "drift", "exponent"), (3,))
     assert torch.equal(StreamOf(Draws(1), "hidden", "drift").normal("exponent", (3,)), expected)
@@ -81,6 +196,8 @@ def test_stream_of_a_place_prefixes_the_name() -> None:
         StreamOf(Draws(1), "h").uniform("u", (3,)),
         Draws(1).uniform(("h", "u"), (3,)),
     )
+    of_passes = StreamOf(Draws(1), "h", passes=(0, 3)).normal("z", (2, 3))
+    assert torch.equal(of_passes, Draws(1).normal(("h", "z"), (2, 3), (0, 3)))
 
 
 def _numbers_of(*effects: str) -> dict[tuple[str, ...], list[torch.Tensor]]:

@@ -5,6 +5,9 @@ import torch
 from support.small_runs import PCM, profile_text
 
 from noisylearn import Chip
+from noisylearn.chips.crossbar import Crossbar
+from noisylearn.effects import Setting
+from noisylearn.ground.draws import Draws
 from noisylearn.ground.errors import UserError
 from noisylearn.networks import mlp
 from noisylearn.profiles import HardwareProfile, load_profile, parse_profile, profile_files, profile_from_text
@@ -21,7 +24,9 @@ WRONG = {
     "nan": ("sigma = 1e-3", "sigma = nan", ["sigma", "finite"]),
     "infinite": ("sigma = 1e-3", "sigma = inf", ["sigma", "finite"]),
     "missing number": ("sigma = 1e-3", "", ["sigma", "required"]),
-    "unknown effect": ('"gaussian-node"\nst', '"gausian-node"\nst', ["effects.0", "unknown kind", "'gaussian-node'"]),
+    "unknown effect": (
+        '"gaussian-node"\nst', '"gausian-node"\nst', ["effects.0", "unknown kind", "did you mean gaussian-node"],
+    ),
     "effect without kind": ('kind = "gaussian-node"\n', "", ["effects.0", "no kind"]),
     "unknown source": ('source = "dalm-2023"', 'source = "dalm"', ["source 'dalm'", "[sources]"]),
     "unknown status": ('status = "assumed"', 'status = "guessed"', ["status", "'measured'", "'guessed'"]),
@@ -49,6 +54,16 @@ WRONG_PCM = {
     "clean pass with lasting noise": ('"activity"]', '"activity", "clean_pass"]', ["clean_pass", "programming-noise"]),
     "curve of nothing": ("{ polynomial = [0.26348, 1.9650, -1.1731] }", "{ }", ["sigma_us", "curve"]),
     "infinite interval": ("pass_interval_us = 1.0", "pass_interval_us = inf", ["pass_interval_us", "finite"]),
+    "no step interval": (
+        "pass_interval_us = 1.0",
+        "pass_interval_us = 1.0\nstep_interval_us = 0.0",
+        ["step_interval_us", "greater"],
+    ),
+    "infinite step interval": (
+        "pass_interval_us = 1.0",
+        "pass_interval_us = 1.0\nstep_interval_us = inf",
+        ["step_interval_us", "finite"],
+    ),
 }
 
 
@@ -136,6 +151,28 @@ def test_text_of_a_profile_changed_in_python():
     changed = profile.model_copy(update={"calibration": calibration})
     assert changed.full_text != profile.full_text
     assert HardwareProfile.model_validate_json(changed.full_text).calibration.effects[0].sigma == 0.5
+
+
+def test_the_interval_of_steps_reaches_the_effects_and_is_no_part_of_the_text_where_it_is_not_stated():
+    plain = load_profile(PCM).without("power-law-drift")
+    assert "step_interval_us" not in plain.full_text
+    assert profile_from_text(plain.full_text) == plain
+    interval = "pass_interval_us = 1.0"
+    stated = parse_profile(profile_text(PCM).replace(interval, f"{interval}\nstep_interval_us = 250.0"))
+    settings = [Crossbar("l", torch.nn.Linear(2, 2), profile, Draws(0)).setting for profile in (plain, stated)]
+    assert settings[0].step_interval_s is None
+    assert settings[1].step_interval_s == pytest.approx(250e-6)
+    again = profile_from_text(stated.without("power-law-drift").full_text)
+    assert again.specification.timing.step_interval_us == 250.0
+
+
+@pytest.mark.parametrize(
+    ("step_interval_us", "first_wait_us"), [(None, 2.0), (3.0, 2.0), (6.0, 2.0), (6.5, 2.5), (1000.0, 996.0)]
+)
+def test_a_step_comes_a_pass_interval_after_the_last_pass_or_at_the_interval_of_steps(step_interval_us, first_wait_us):
+    step_interval_s = None if step_interval_us is None else step_interval_us * 1e-6
+    setting = Setting(pass_interval_s=2e-6, step_interval_s=step_interval_s)
+    assert setting.waits_s(3, 2) == pytest.approx([t * 1e-6 for t in [first_wait_us, 2.0, 2.0] * 2])
 
 
 def test_known_noise_injected_beside_the_devices_own():

@@ -170,7 +170,7 @@ def test_wp_uses_one_draw_of_the_weights_for_the_whole_batch(baseline: Any, k: i
     model, draws, loss, x, t = _estimate(WP(baseline=baseline, draws=k), weight_profile(SIGMA))
     clean = [p.detach().numpy().copy() for p in tanh_net(*SIZES).parameters()]
     streams = [(layer, "gaussian-weight", key, "pass", "pass") for layer in "02" for key in ("weight", "bias")]
-    xi = [[SIGMA * z.double().numpy() for z in draws.record[name]] for name in streams]
+    xi = [[SIGMA * z.double().numpy() for z in draws.record[name][0]] for name in streams]
     n_noisy = k if baseline == "clean" else k + 1
     assert all(len(tensors) == n_noisy for tensors in xi)
 

@@ -4,6 +4,7 @@ Budget: 1e-5 for every statistical assertion; seeds are fixed.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 from unittest import mock
 
@@ -103,9 +104,10 @@ def test_losses_of_steps_are_means_over_the_samples_that_count() -> None:
 class StepwiseDraws(Draws):
     """The same numbers whether they are asked for step by step or for several steps, as more of a batch, at once."""
 
-    def normal(self, name: tuple[str, ...], shape: tuple[int, ...]) -> Tensor:
-        passes, samples, *rest = shape
-        return torch.cat([super(StepwiseDraws, self).normal(name, (passes, B, *rest)) for _ in range(samples // B)], 1)
+    def normal(self, name: tuple[str, ...], shape: tuple[int, ...], passes: Sequence[int] | None = None) -> Tensor:
+        n_passes, samples, *rest = shape
+        one_step = (n_passes, B, *rest)
+        return torch.cat([super(StepwiseDraws, self).normal(name, one_step, passes) for _ in range(samples // B)], 1)
 
 
 @pytest.mark.parametrize("credit", ["local", "sequence", "reward-to-go", "trace"])

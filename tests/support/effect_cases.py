@@ -232,6 +232,14 @@ def _telegraph_neurons() -> Iterator[Case]:
     yield Case(effect, 1.0, NOW, lambda x: (low.cdf(x) + high.cdf(x)) / 2, shape=lambda n: (1, 1, n))
 
 
+def _ornstein_uhlenbeck() -> Iterator[Case]:
+    text = 'kind = "ornstein-uhlenbeck-node"\nsigma = 0.2\ncorrelation_time_us = 2.0'
+    (effect,) = machine(text, devices=True).calibration.effects
+    for value in (0.0, 1.5):
+        normal = stats.norm(value, 0.2)
+        yield Case(effect, value, NOW, normal.cdf, z=lambda x, v=value: (x - v) / 0.2, shape=lambda n: (1, n, 1))
+
+
 NOT_OF_ONE_VALUE = {"ir-drop": "depends on all inputs and weights of a column: test_tiles.py"}
 CASES: dict[str, Callable[[], Iterator[Case]]] = {
     "gaussian-node": lambda: _gaussian("gaussian-node", 0.03),
@@ -257,5 +265,6 @@ CASES: dict[str, Callable[[], Iterator[Case]]] = {
     "lfsr-node": _lfsr,
     "correlated-node": _correlated,
     "telegraph-node": _telegraph_neurons,
+    "ornstein-uhlenbeck-node": _ornstein_uhlenbeck,
 }
 ALL = [(kind, i, case) for kind, cases in CASES.items() for i, case in enumerate(cases())]

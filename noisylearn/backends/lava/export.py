@@ -198,8 +198,8 @@ def _rate(config: TrainConfig, lr: float | None) -> float:
 
 
 def _stacked(numbers: list[Tensor], steps: int) -> Array:
-    """Numbers of one stream by step, (steps, draws of a step, ...)."""
-    return torch.stack(numbers).unflatten(0, (steps, -1)).numpy()
+    """Numbers of one stream, (steps, draws of a step, ...); (1, draws, ...) of what is drawn once for a neuron."""
+    return torch.stack(numbers).unflatten(0, (1 if len(numbers) % steps else steps, -1)).numpy()
 
 
 def _widened(targets: Tensor) -> Tensor:

@@ -240,9 +240,11 @@ class _Lowering:
 
         def noise(step: int) -> Array:
             zeros = torch.zeros(run.n_passes, 1, run.batch, len(layer.weight), dtype=torch.float64)
-            if run.is_over(step):
-                drawn = zeros
-            else:
+            if run.starts_sequence(step) or not run.period:
+                for left in trail:
+                    left.clear()
+            drawn = zeros
+            if not run.is_over(step):
                 drawn = node_noise(crossbar, layer.name, zeros, perturbed, self.draws, PASS, trail)
             values: Array = drawn[:, 0].numpy()
             return values
@@ -259,20 +261,22 @@ class _Lowering:
             if run.is_over(step):
                 return np.zeros(shape)
             each = _variance_of(crossbar, weight)
-            return np.sqrt(np.square(inputs) @ each.T) * self.draws.normal((layer.name, "read", PASS), shape).numpy()
+            z = self.draws.normal((layer.name, "read", PASS), shape, range(run.n_passes))
+            return np.sqrt(np.square(inputs) @ each.T) * z.numpy()
 
         return noise
 
     def _weight_noise(self, layer: Layer) -> Callable[[int], list[dict[str, Array]]] | None:
         crossbar = self.crossbars[layer.name]
-        noisy = [any(perturbed) for perturbed in self.plan.perturbed]
-        if not crossbar.pass_effects or not any(noisy):
+        noisy = [p for p, perturbed in enumerate(self.plan.perturbed) if any(perturbed)]
+        if not crossbar.pass_effects or not noisy:
             return None
 
         def noise(step: int) -> list[dict[str, Array]]:
             over = self.run.is_over(step)
-            drawn = [weight_noise(crossbar, layer.name, self.draws, PASS) if on and not over else {} for on in noisy]
-            return [{key: value.numpy() for key, value in one.items()} for one in drawn]
+            drawn = {} if over else weight_noise(crossbar, layer.name, noisy, self.draws, PASS)
+            one_by_one = [drawn.get(p, {}) for p in range(self.run.n_passes)]
+            return [{key: value.numpy() for key, value in one.items()} for one in one_by_one]
 
         return noise
 

@@ -27,7 +27,7 @@ class LavaNet:
     loss: name in `noisylearn.backends.losses`.  lr: of plain gradient steps.  period: steps of a sequence, 0 for
     single samples.  inputs: (steps, batch, features).  targets: (steps, batch, ...).  counts: (steps, batch), 0 where
     a loss does not count.  rates: of learning, relative to lr, (steps,).  draws: name of a stream in torch -> its
-    numbers, (steps, draws of a step, ...), to be replayed.
+    numbers, (steps, draws of a step, ...) or, drawn once, (1, draws, ...), to be replayed.
     torch: what torch made of the same draws after `steps` updates: "layer.weight", "layer.bias", "population.matrix"
     and the loss of every step, "losses".  facts: of the run it came from.
     """

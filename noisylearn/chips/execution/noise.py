@@ -2,22 +2,27 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from noisylearn.chips.interface import PlacedLayer
 from noisylearn.effects import Setting, State
+from noisylearn.effects.circuits import begin
 from noisylearn.ground.draws import Draws, StreamOf
 
 
-def weight_noise(placed: PlacedLayer, name: str, draws: Draws, purpose: str) -> dict[str, Tensor]:
-    """Noise of one pass on the weight and the bias of a layer."""
-    noise = {key: torch.zeros_like(p.detach()) for key, p in placed.layer.named_parameters()}
+def weight_noise(
+    placed: PlacedLayer, name: str, perturbed: Sequence[int], draws: Draws, purpose: str
+) -> dict[int, dict[str, Tensor]]:
+    """Noise on the weight and the bias of a layer, by perturbed pass."""
+    if not perturbed:
+        return {}
+    parameters = {key: p.detach() for key, p in placed.layer.named_parameters()}
+    noise = {key: p.new_zeros(()).expand(len(perturbed), *p.shape) for key, p in parameters.items()}
     for effect in placed.pass_effects:
         for key, so_far in noise.items():
-            draw = StreamOf(draws, name, effect.kind, key, purpose)
+            draw = StreamOf(draws, name, effect.kind, key, purpose, passes=perturbed)
             noise[key] = effect.apply(so_far, Setting(), draw, {})
-    return noise
+    return {p: {key: of_passes[i] for key, of_passes in noise.items()} for i, p in enumerate(perturbed)}
 
 
 def node_noise(
@@ -29,16 +34,17 @@ def node_noise(
     purpose: str,
     trail: Sequence[State],
 ) -> Tensor:
-    """Noise on the pre-activations of the perturbed passes, in the shape of `zeros` (passes, steps, batch, ...)."""
-    shape = zeros.shape[1:3]
-    zeros = zeros.flatten(1, 2)
+    """Noise on the pre-activations of the perturbed passes, in the shape of `zeros` (passes, steps, batch, ...).
+
+    trail: of every node effect, what the steps before left and where these leave theirs; empty where a sequence starts.
+    """
     noise = zeros[: len(perturbed)]
-    for effect, state in zip(placed.node_effects, placed.node_memory, strict=True):
-        if not state:
-            effect.fabricate(noise[0, 0], placed.setting, StreamOf(draws, name, effect.kind), state)
-        noise = effect.apply(noise, placed.setting, StreamOf(draws, name, effect.kind, purpose), state)
+    for effect, state, left in zip(placed.node_effects, placed.node_memory, trail, strict=True):
+        begin(effect, noise[0, 0, 0], placed.setting, StreamOf(draws, name, effect.kind), state)
+        draw = StreamOf(draws, name, effect.kind, purpose, passes=perturbed)
+        noise = effect.evolve(noise, placed.setting, draw, state, left)
     if len(perturbed) == len(zeros):
-        return noise.unflatten(1, shape)
+        return noise
     noise_or_zero = zeros.new_zeros(zeros.shape)
     noise_or_zero[list(perturbed)] = noise
-    return noise_or_zero.unflatten(1, shape)
+    return noise_or_zero

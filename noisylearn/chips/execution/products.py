@@ -159,15 +159,15 @@ class NoisyWeights(DeviceReads):
         self, name: str, placed: PlacedLayer, stack: Stack, perturbed: Sequence[int], streams: tuple[Draws, str]
     ) -> None:
         super().__init__(placed, stack, streams[1])
-        self._name, self._perturbed, self._draws = name, set(perturbed), streams[0]
+        self._name, self._perturbed, self._draws = name, list(perturbed), streams[0]
         self.drawn: list[dict[str, Tensor]] = []
 
     def _disturbed(self, activity: Tensor, inputs: Tensor) -> Tensor:
         self.drawn, rows = [], []
+        found = weight_noise(self._placed, self._name, self._perturbed, self._draws, self._purpose)
         for p, row in enumerate(activity):
-            noise: dict[str, Tensor] = {}
-            if p in self._perturbed:
-                noise = weight_noise(self._placed, self._name, self._draws, self._purpose)
+            noise = found.get(p, {})
+            if noise:
                 x = inputs[min(p, inputs.shape[0] - 1)]
                 row = row + apply_weights(self._placed.layer, noise["weight"], noise.get("bias"), x)
             self.drawn.append(noise)
