@@ -21,8 +21,8 @@ import torch.nn.functional as F
 
 import noisylearn as nl
 from noisylearn.backends.lava.export import Data, lowered
+from noisylearn.backends.lava.launch import run_net
 from noisylearn.backends.lava.netfile import write_net
-from noisylearn.backends.lava.runner import run_net
 
 CHAIN = """
 import sys, time, numpy as np

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 import noisylearn as nl
 from noisylearn.backends.loihi.lif import Counts, run
-from noisylearn.backends.loihi.lif_quantise import quantise
+from noisylearn.backends.loihi.lif_quantisation import quantise
 from noisylearn.backends.netlist.spiking import from_spiking
 
 PARTS = 10  # of the test part, to bound memory

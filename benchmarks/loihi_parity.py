@@ -15,9 +15,9 @@ import numpy as np
 import noisylearn as nl
 from noisylearn.backends.lava.fixed import run_fixed
 from noisylearn.backends.loihi.emulator import Emulator
-from noisylearn.backends.loihi.lowering import Lowered, lower
+from noisylearn.backends.loihi.microcode import Lowered, lower
 from noisylearn.backends.loihi.network import Array
-from noisylearn.backends.loihi.quantise import quantise
+from noisylearn.backends.loihi.quantisation import quantise
 from noisylearn.backends.netlist.rate import from_model
 from noisylearn.profiles import HardwareProfile, load_profile
 

@@ -25,9 +25,9 @@ from torch import nn
 import noisylearn as nl
 from noisylearn.backends.lava.compat import load_lava
 from noisylearn.backends.loihi.emulator import Emulator
-from noisylearn.backends.loihi.lowering import Lowered, lower
+from noisylearn.backends.loihi.microcode import Lowered, lower
 from noisylearn.backends.loihi.network import Array
-from noisylearn.backends.loihi.quantise import quantise
+from noisylearn.backends.loihi.quantisation import quantise
 from noisylearn.backends.losses import cross_entropy
 from noisylearn.backends.netlist.rate import from_model
 from noisylearn.cli.output import print_table, print_text
@@ -151,8 +151,8 @@ def in_float_lava(rate: float, epochs: int, seed: int) -> Result:
     """The whole training as float Lava processes, each neuron making its own noise."""
     from noisylearn.backends.lava.export import Data
     from noisylearn.backends.lava.export import lowered as lowered_to_floats
+    from noisylearn.backends.lava.launch import run_net
     from noisylearn.backends.lava.netfile import write_net
-    from noisylearn.backends.lava.runner import run_net
 
     task, net = digits.load(), model(seed)
     order, relative = (torch.from_numpy(part) for part in samples(len(task.train_targets), epochs, seed))

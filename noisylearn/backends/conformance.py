@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from noisylearn import networks
 from noisylearn.backends.lava.export import Data, lowered
 from noisylearn.backends.lava.fixed import run_fixed
-from noisylearn.backends.lava.lowering import why_not
+from noisylearn.backends.lava.launch import run_net
 from noisylearn.backends.lava.netfile import write_net
-from noisylearn.backends.lava.runner import run_net
+from noisylearn.backends.lava.process_specs import why_not
 from noisylearn.backends.loihi.emulator import Emulator
-from noisylearn.backends.loihi.lowering import Lowered, lower
-from noisylearn.backends.loihi.quantise import quantise
+from noisylearn.backends.loihi.microcode import Lowered, lower
+from noisylearn.backends.loihi.quantisation import quantise
 from noisylearn.backends.netlist.rate import from_model
 from noisylearn.chips.simulated import Chip
 from noisylearn.ground.errors import UserError

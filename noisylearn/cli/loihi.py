@@ -7,9 +7,9 @@ import numpy as np
 import typer
 
 from noisylearn.backends.lava.integers import IntegerOptions, IntegerResult, emulate
+from noisylearn.backends.lava.launch import TIMEOUT_S, run_net_in_integers
 from noisylearn.backends.lava.netfile import read_net
-from noisylearn.backends.lava.runner import TIMEOUT_S, run_net_in_integers
-from noisylearn.backends.loihi.lowering import Lowered
+from noisylearn.backends.loihi.microcode import Lowered
 from noisylearn.cli import options as o
 from noisylearn.cli.output import loss_tenths, print_json, print_table, print_text, progress, waiting, warn_of_growth
 from noisylearn.ground.errors import UserError

@@ -26,9 +26,9 @@ from noisylearn import tasks
 from noisylearn.backends.lava import compat
 from noisylearn.backends.lava.export import lowered
 from noisylearn.backends.lava.integers import IntegerOptions, emulate, plan_of
-from noisylearn.backends.lava.lowering import why_not
+from noisylearn.backends.lava.launch import LavaResult, run_net, run_net_in_integers
 from noisylearn.backends.lava.netfile import LavaNet, read_net, write_net
-from noisylearn.backends.lava.runner import LavaResult, run_net, run_net_in_integers
+from noisylearn.backends.lava.process_specs import why_not
 from noisylearn.backends.losses import LOSSES
 from noisylearn.backends.netlist.rate import from_model, from_tree
 from noisylearn.cli import app
@@ -371,7 +371,7 @@ def test_a_start_method_that_was_set_is_named_and_run_net_does_not_mind(tmp_path
     script.write_text(  # without a guard, on purpose
         "import multiprocessing, sys\n"
         "multiprocessing.set_start_method('spawn')\n"
-        "from noisylearn.backends.lava.runner import run_net\n"
+        "from noisylearn.backends.lava.launch import run_net\n"
         "from noisylearn.backends.lava.compat import load_lava\n"
         f"from pathlib import Path\nprint(len(run_net(Path({str(tmp_path / 'net.h5')!r}), 3).losses))\n"
         "try:\n    load_lava()\nexcept ValueError as error:\n    print(error)\n"

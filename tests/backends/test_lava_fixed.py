@@ -105,8 +105,8 @@ import noisylearn as nl
 from noisylearn.ground.errors import UserError
 from noisylearn.backends.lava.fixed import run_fixed
 from noisylearn.backends.loihi.emulator import Emulator
-from noisylearn.backends.loihi.lowering import lower
-from noisylearn.backends.loihi.quantise import quantise
+from noisylearn.backends.loihi.microcode import lower
+from noisylearn.backends.loihi.quantisation import quantise
 from noisylearn.backends.netlist.rate import from_model
 from noisylearn.profiles import load_profile
 random = np.random.default_rng(0)

@@ -11,9 +11,9 @@ import torch
 
 from noisylearn import UserError, networks
 from noisylearn.backends.lava.compat import is_installed
-from noisylearn.backends.lava.lif_run import _in_child, run_in_lava
+from noisylearn.backends.lava.lif import _in_child, run_in_lava
 from noisylearn.backends.loihi.lif import LIMIT, Counts, Dense, Lif, LifNetwork, run
-from noisylearn.backends.loihi.lif_quantise import quantise
+from noisylearn.backends.loihi.lif_quantisation import quantise
 from noisylearn.backends.netlist.spiking import from_spiking
 
 pytest.importorskip("snntorch", reason="snntorch is not installed")

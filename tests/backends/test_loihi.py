@@ -22,10 +22,10 @@ from noisylearn.backends.loihi.critic import Critic
 from noisylearn.backends.loihi.emulator import Emulator
 from noisylearn.backends.loihi.engine import Engine
 from noisylearn.backends.loihi.grammar import Factor, Product, parsed, written
-from noisylearn.backends.loihi.lowering import Lowered, lower
+from noisylearn.backends.loihi.microcode import Lowered, lower
 from noisylearn.backends.loihi.network import FixedNetwork, Register
 from noisylearn.backends.loihi.neurons import Neurons
-from noisylearn.backends.loihi.quantise import quantise
+from noisylearn.backends.loihi.quantisation import quantise
 from noisylearn.backends.loihi.rounding import Fixed, thresholds
 from noisylearn.backends.loihi.saturation import Saturation
 from noisylearn.backends.loihi.schedule import Schedule

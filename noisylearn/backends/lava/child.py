@@ -2,7 +2,7 @@
 
     python -m noisylearn.backends.lava.child JOB.json
 
-Started by `noisylearn.backends.lava.runner` as the leader of a process group of its own. It ends its group when the one
+Started by `noisylearn.backends.lava.launch` as the leader of a process group of its own. It ends its group when the one
 who started it is gone: then the pipe on its standard input closes.
 """
 
@@ -17,9 +17,9 @@ import torch
 from noisylearn.backends.lava.compat import load_lava
 from noisylearn.backends.lava.group import end_with_parent
 from noisylearn.backends.lava.integers import IntegerOptions, execute
-from noisylearn.backends.lava.lowering import Options, Specs, lower
+from noisylearn.backends.lava.monitoring import Report, Reports, open_reports
 from noisylearn.backends.lava.netfile import read_net
-from noisylearn.backends.lava.report import Report, Reports, open_reports
+from noisylearn.backends.lava.process_specs import Options, Specs, lower
 
 LAVA = "Lava"  # title of this process itself
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from noisylearn import tasks
-from noisylearn.backends.lava.lowering import why_not
 from noisylearn.backends.lava.netfile import Array, LavaNet
+from noisylearn.backends.lava.process_specs import why_not
 from noisylearn.backends.losses import LOSSES
 from noisylearn.backends.netlist.rate import from_model
 from noisylearn.chips.simulated import Chip

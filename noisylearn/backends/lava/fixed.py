@@ -8,11 +8,11 @@ import numpy as np
 
 from noisylearn.backends.lava.compat import load_lava
 from noisylearn.backends.lava.logs import Logs, scratch
-from noisylearn.backends.lava.report import Reports, new_reports
+from noisylearn.backends.lava.monitoring import Reports, new_reports
 from noisylearn.backends.loihi.arithmetic import Integers
 from noisylearn.backends.loihi.critic import Critic, Loss
 from noisylearn.backends.loihi.emulator import rounding_seed
-from noisylearn.backends.loihi.lowering import Lowered
+from noisylearn.backends.loihi.microcode import Lowered
 from noisylearn.backends.loihi.network import Array, FixedConnection
 from noisylearn.backends.loihi.neurons import Neurons
 from noisylearn.backends.loihi.saturation import Saturation

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisylearn.backends.lava.fixed import run_fixed
+from noisylearn.backends.lava.monitoring import Reports
 from noisylearn.backends.lava.netfile import Array, LavaNet
-from noisylearn.backends.lava.report import Reports
 from noisylearn.backends.loihi.emulator import Emulator
-from noisylearn.backends.loihi.lowering import Lowered, lower
-from noisylearn.backends.loihi.quantise import quantise
+from noisylearn.backends.loihi.microcode import Lowered, lower
+from noisylearn.backends.loihi.quantisation import quantise
 from noisylearn.backends.loihi.saturation import Saturation
 from noisylearn.ground.errors import UserError
 

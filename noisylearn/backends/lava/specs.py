@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from noisylearn.backends.lava.report import Report
+from noisylearn.backends.lava.monitoring import Report
 
 Array = NDArray[np.float64]
 Index = slice | list[int]

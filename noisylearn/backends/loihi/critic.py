@@ -6,7 +6,7 @@ from math import frexp
 import numpy as np
 
 from noisylearn.backends.loihi.arithmetic import Integers
-from noisylearn.backends.loihi.lowering import Lowered
+from noisylearn.backends.loihi.microcode import Lowered
 from noisylearn.backends.loihi.network import Array
 from noisylearn.backends.loihi.neurons import ThirdFactor
 from noisylearn.backends.loihi.saturation import Saturation

@@ -7,7 +7,7 @@ import numpy as np
 from noisylearn.backends.loihi.arithmetic import Integers, shifted_to_nearest, trace_of
 from noisylearn.backends.loihi.critic import Critic, Loss
 from noisylearn.backends.loihi.engine import Engine
-from noisylearn.backends.loihi.lowering import Lowered
+from noisylearn.backends.loihi.microcode import Lowered
 from noisylearn.backends.loihi.network import Array, FixedConnection, with_constant
 from noisylearn.backends.loihi.neurons import Neurons, summed
 from noisylearn.backends.loihi.rounding import thresholds

@@ -3,7 +3,7 @@
 import numpy as np
 
 from noisylearn.backends.loihi.arithmetic import Integers, scaled_at_random, shifted, shifted_to_nearest, signed_range
-from noisylearn.backends.loihi.lowering import Lowered, largest_steps
+from noisylearn.backends.loihi.microcode import Lowered, largest_steps
 from noisylearn.backends.loihi.network import FixedPopulation, with_constant
 from noisylearn.backends.loihi.saturation import Saturation
 from noisylearn.backends.loihi.schedule import PERTURBED, REFERENCE

@@ -18,8 +18,8 @@ from lava.proc.dense.models import PyLearningDenseModelBitApproximate
 from lava.proc.dense.process import LearningDense
 
 from noisylearn.backends.lava.logs import CountFile
-from noisylearn.backends.lava.processes.reporting import Reporting
-from noisylearn.backends.lava.report import Report
+from noisylearn.backends.lava.monitoring import Report
+from noisylearn.backends.lava.processes.monitored import Reporting
 from noisylearn.backends.loihi.arithmetic import Integers
 from noisylearn.backends.loihi.critic import Critic
 from noisylearn.backends.loihi.network import Array

@@ -17,7 +17,7 @@ from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 from scipy.linalg.blas import dgemm
 
-from noisylearn.backends.lava.processes.reporting import Reporting
+from noisylearn.backends.lava.processes.monitored import Reporting
 from noisylearn.backends.lava.specs import (
     Array,
     ConnectionSpec,

@@ -18,9 +18,9 @@ from noisylearn.backends.lava.compat import require_lava
 from noisylearn.backends.lava.fixed import check_cores
 from noisylearn.backends.lava.group import POLL_S, last_words, process_group
 from noisylearn.backends.lava.integers import IntegerOptions, IntegerResult, plan_of, read_executed
-from noisylearn.backends.lava.lowering import Options, Specs, lower
+from noisylearn.backends.lava.monitoring import FAILURE, new_reports, open_reports
 from noisylearn.backends.lava.netfile import Array, LavaNet, read_net
-from noisylearn.backends.lava.report import FAILURE, new_reports, open_reports
+from noisylearn.backends.lava.process_specs import Options, Specs, lower
 from noisylearn.experiments.run_file import TreeFile
 from noisylearn.ground.errors import UserError
 

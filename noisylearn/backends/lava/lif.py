@@ -1,6 +1,6 @@
 """Integer LIF networks executed by Lava's own LIF and Dense processes (fixed point), in a process of their own.
 
-`python -m noisylearn.backends.lava.lif_run FOLDER` executes FOLDER/network.npz and leaves FOLDER/spikes.npz.
+`python -m noisylearn.backends.lava.lif FOLDER` executes FOLDER/network.npz and leaves FOLDER/spikes.npz.
 """
 
 import subprocess
@@ -34,7 +34,7 @@ def run_in_lava(network: LifNetwork, inputs: NDArray[Any], timeout_s: float = TI
     require_lava()
     with tempfile.TemporaryDirectory(prefix="noisylearn-lif-") as folder:
         _write(Path(folder) / "network.npz", _packed(network) | {"inputs": inputs[:, 0].astype(np.int32)})
-        _in_child([sys.executable, "-m", "noisylearn.backends.lava.lif_run", folder], Path(folder), timeout_s)
+        _in_child([sys.executable, "-m", "noisylearn.backends.lava.lif", folder], Path(folder), timeout_s)
         with np.load(Path(folder) / "spikes.npz", allow_pickle=False) as found:
             spikes = tuple(found[f"spikes{i}"][:, None].astype(bool) for i in range(len(network.layers)))
             readout = found["readout"][:, None].astype(np.int32) if network.readout is not None else None

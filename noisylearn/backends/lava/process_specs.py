@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from noisylearn.backends.lava.monitoring import Reports
 from noisylearn.backends.lava.netfile import LavaNet
-from noisylearn.backends.lava.report import Reports
 from noisylearn.backends.lava.specs import (
     Array,
     ConnectionSpec,

@@ -4,7 +4,7 @@ from typing import Any
 
 from lava.magma.core.model.py.model import PyLoihiProcessModel
 
-from noisylearn.backends.lava.report import Report
+from noisylearn.backends.lava.monitoring import Report
 
 
 class Reporting(PyLoihiProcessModel):
