@@ -24,8 +24,8 @@ from typer.testing import CliRunner
 import noisylearn as nl
 from noisylearn import tasks
 from noisylearn.backends.lava import compat
-from noisylearn.backends.lava.export import lowered
-from noisylearn.backends.lava.integers import IntegerOptions, emulate, plan_of
+from noisylearn.backends.lava.export import to_lava_net
+from noisylearn.backends.lava.integers import IntegerOptions, emulate, microcode_of
 from noisylearn.backends.lava.launch import LavaResult, run_net, run_net_in_integers
 from noisylearn.backends.lava.netfile import LavaNet, read_net, write_net
 from noisylearn.backends.lava.process_specs import why_not
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.timeout(120)
 
 def replayed(path, model, rule, profile, data, lr=1e-3):
     """Largest difference of learned arrays from torch's, the largest change that learning made, and the losses'."""
-    net = lowered(model, rule, nl.load_profile(profile), data, lr=lr)
+    net = to_lava_net(model, rule, nl.load_profile(profile), data, lr=lr)
     write_net(path, net)
     result = run_net(path, len(data.inputs), learns=True, replays=True)
     assert set(result.learned) == set(net.torch) - {"losses"}
@@ -94,7 +94,7 @@ def test_read_noise_at_the_connections_equals_that_of_the_chip(tmp_path: Path) -
 def test_neurons_make_their_own_noise_and_learn(tmp_path: Path) -> None:
     data = samples(600)
     model = nl.networks.mlp(6, (20,), 3, activation="tanh")
-    net = lowered(model, nl.rules.ANP(baseline="noisy"), nl.load_profile("gaussian-node"), data, lr=1e-2)
+    net = to_lava_net(model, nl.rules.ANP(baseline="noisy"), nl.load_profile("gaussian-node"), data, lr=1e-2)
     write_net(tmp_path / "net.h5", net)
     result = run_net(tmp_path / "net.h5", 600, learns=True)
     again = run_net(tmp_path / "net.h5", 600, learns=True)
@@ -107,7 +107,7 @@ def test_neurons_make_their_own_noise_and_learn(tmp_path: Path) -> None:
 def test_without_learning_a_clean_pass_gives_the_loss_of_the_model(tmp_path: Path) -> None:
     data = samples(5, batch=4)
     model = nl.networks.mlp(6, (20,), 3).double()
-    write_net(tmp_path / "net.h5", lowered(model, nl.rules.NP(), nl.load_profile("gaussian-node"), data, lr=1e-3))
+    write_net(tmp_path / "net.h5", to_lava_net(model, nl.rules.NP(), nl.load_profile("gaussian-node"), data, lr=1e-3))
     result = run_net(tmp_path / "net.h5", 7)
     with torch.no_grad():
         expected = [float(data.loss_fn(model(x), y).mean()) for x, y in zip(data.inputs, data.targets, strict=True)]
@@ -135,7 +135,7 @@ def test_a_loss_that_only_looks_alike_is_refused() -> None:
     labels[0] = 0
     data = dataclasses.replace(data, targets=labels, loss_fn=weighted)
     with pytest.raises(nl.UserError, match="loss has no form outside torch"):
-        lowered(nl.networks.mlp(6, (8,), 3), nl.rules.NP(), nl.load_profile("gaussian-node"), data, lr=1e-3)
+        to_lava_net(nl.networks.mlp(6, (8,), 3), nl.rules.NP(), nl.load_profile("gaussian-node"), data, lr=1e-3)
 
 
 def test_options_that_mean_nothing_are_refused(tmp_path: Path) -> None:
@@ -294,7 +294,7 @@ def test_the_learning_engine_gives_what_the_emulator_gives(tmp_path: Path) -> No
     executed = run_net_in_integers(tmp_path / "net.h5", options)
     assert np.array_equal(emulated.losses, executed.losses)
     assert all(np.array_equal(emulated.weights[name], weights) for name, weights in executed.weights.items())
-    start = plan_of(net, options).network.connections
+    start = microcode_of(net, options).network.connections
     assert any(not np.array_equal(c.weights, executed.weights[c.name]) for c in start)
 
 
@@ -314,7 +314,7 @@ def in_integers(**changes: object) -> LavaNet:
     """A network that has a form in integers."""
     model = nl.networks.mlp(6, (8,), 3, activation="relu")
     rule, profile = nl.rules.ANP(baseline="noisy"), nl.load_profile("loihi2-lava-0.10")
-    net = lowered(model, rule, profile, samples(20), lr=0.01)
+    net = to_lava_net(model, rule, profile, samples(20), lr=0.01)
     return LavaNet(**{**vars(net), **changes})
 
 
@@ -500,7 +500,7 @@ def test_what_is_not_executed_as_it_stands_is_refused() -> None:
     rule, profile = nl.rules.ANP(baseline="noisy"), nl.load_profile("gaussian-node")
     for lr in (0.0, -1.0, float("nan"), float("inf")):
         with pytest.raises(nl.UserError, match="learning rate"):
-            lowered(frozen, rule, profile, data, lr=lr)
+            to_lava_net(frozen, rule, profile, data, lr=lr)
     frozen.get_submodule("hidden1").requires_grad_(False)
     with pytest.raises(nl.UserError, match=r"hidden1\.weight, hidden1\.bias: frozen"):
-        lowered(frozen, rule, profile, data, lr=1e-3)
+        to_lava_net(frozen, rule, profile, data, lr=1e-3)

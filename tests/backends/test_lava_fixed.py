@@ -105,7 +105,7 @@ import noisylearn as nl
 from noisylearn.ground.errors import UserError
 from noisylearn.backends.lava.fixed import run_fixed
 from noisylearn.backends.loihi.emulator import Emulator
-from noisylearn.backends.loihi.microcode import lower
+from noisylearn.backends.loihi.microcode import to_microcode
 from noisylearn.backends.loihi.quantisation import quantise
 from noisylearn.backends.netlist.rate import from_model
 from noisylearn.profiles import load_profile
@@ -113,17 +113,17 @@ random = np.random.default_rng(0)
 x, y = random.uniform(0, 1, (6, 5)), 9 * random.normal(size=(6, 2))
 profile = load_profile("loihi2-lava-0.10")
 network = quantise(from_model(nl.networks.mlp(5, [7], 2, activation="relu")), profile, x)
-lowered = lower(nl.rules.ANP(baseline="noisy"), network, 3.0)
-emulator = Emulator(lowered, "squared-error")
+microcode = to_microcode(nl.rules.ANP(baseline="noisy"), network, 3.0)
+emulator = Emulator(microcode, "squared-error")
 emulator.run(x, y)
-found = run_fixed(lowered, "squared-error", x, y)
+found = run_fixed(microcode, "squared-error", x, y)
 of_neurons = {k: n for k, n in emulator.saturation.counts.items() if not k.startswith(("weights", "products", "learn"))}
 assert of_neurons and found.saturation.counts == of_neurons, (of_neurons, found.saturation.counts)
 narrow = profile.specification.cores.model_copy(update={"weight_bits": 6})
 narrow = profile.model_copy(update={"specification": profile.specification.model_copy(update={"cores": narrow})})
 network = quantise(from_model(nl.networks.mlp(5, [7], 2, activation="relu")), narrow, x)
 try:
-    run_fixed(lower(nl.rules.ANP(baseline="noisy"), network, 1e-3), "squared-error", x, y)
+    run_fixed(to_microcode(nl.rules.ANP(baseline="noisy"), network, 1e-3), "squared-error", x, y)
 except UserError as error:
     print(error)
 """

@@ -17,9 +17,9 @@ import torch
 from noisylearn.backends.lava.compat import load_lava
 from noisylearn.backends.lava.group import end_with_parent
 from noisylearn.backends.lava.integers import IntegerOptions, execute
-from noisylearn.backends.lava.monitoring import Report, Reports, open_reports
+from noisylearn.backends.lava.monitoring import Monitor, Monitors, open_monitors
 from noisylearn.backends.lava.netfile import read_net
-from noisylearn.backends.lava.process_specs import Options, Specs, lower
+from noisylearn.backends.lava.process_specs import FloatOptions, NetworkSpecs, process_specs
 
 LAVA = "Lava"  # title of this process itself
 
@@ -29,37 +29,37 @@ def main() -> None:
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     folder = Path(job["folder"])
     threading.Thread(target=end_with_parent, args=(folder,), daemon=True).start()
-    reports = open_reports(folder)
-    with Report(LAVA, -1, folder, reports.progress).step(0):
+    monitors = open_monitors(folder)
+    with Monitor(LAVA, -1, folder, monitors.progress).step(0):
         torch.set_num_threads(1)  # Lava forks, and threads do not survive a fork
         net = read_net(Path(job["net"]))
         if "integers" in job:
-            execute(net, IntegerOptions(**job["integers"]), reports)
+            execute(net, IntegerOptions(**job["integers"]), monitors)
         else:
-            run_processes(lower(net, Options(**job["options"]), reports), reports)
+            run_processes(process_specs(net, FloatOptions(**job["options"]), monitors), monitors)
 
 
-def run_processes(specs: Specs, reports: Reports) -> None:
+def run_processes(specs: NetworkSpecs, monitors: Monitors) -> None:
     """Connect the processes and run them, one step longer than they learn."""
     load_lava()
     from lava.magma.core.run_conditions import RunSteps
     from lava.magma.core.run_configs import Loihi2SimCfg
 
-    reports.publish()
+    monitors.publish()
     critic = connected(specs)
     try:
-        n_steps = specs.source.run.n_steps + 1
+        n_steps = specs.source.settings.n_steps + 1
         critic.run(condition=RunSteps(num_steps=n_steps), run_cfg=Loihi2SimCfg(select_tag="floating_pt"))
     finally:
         critic.stop()
 
 
-def connected(specs: Specs) -> Any:
+def connected(specs: NetworkSpecs) -> Any:
     """All processes, connected; the critic stands for them."""
     from noisylearn.backends.lava.processes import float_processes as p
 
-    learns = specs.source.run.learns
-    source, critic, recorder = p.Source(specs.source), p.Critic(specs.critic), p.Recorder(specs.recorder)
+    learns = specs.source.settings.learns
+    source, critic, loss_log = p.Source(specs.source), p.Critic(specs.critic), p.LossLog(specs.loss_log)
     connections = {spec.layer: p.Connection(spec) for spec in specs.connections}
     neurons = {layer.name: p.Neurons(spec) for layer, spec in zip(specs.layers, specs.neurons, strict=True)}
     activities = {specs.layers[0].below: source.s_out} | {name: process.s_out for name, process in neurons.items()}
@@ -80,7 +80,7 @@ def connected(specs: Specs) -> Any:
             population.s_out_y1.connect(connection.s_in_y1)
             population.norm_out.connect(critic.norm_in)
     activities[specs.layers[-1].name].connect(critic.y_in)
-    critic.loss_out.connect(recorder.loss_in)
+    critic.loss_out.connect(loss_log.loss_in)
     return critic
 
 

@@ -80,10 +80,12 @@ def export_run(
     if not initial:
         model.load_state_dict(tensors(tree["weights"]["digital"]))
     data = training_data(task, steps, batch, config.seed)
-    return lowered(model, config.build_rule(), profile, data, _rate(config, lr), config.seed, config.model_dump_json())
+    return to_lava_net(
+        model, config.build_rule(), profile, data, _rate(config, lr), config.seed, config.model_dump_json()
+    )
 
 
-def lowered(
+def to_lava_net(
     model: nn.Module, rule: Rule, profile: HardwareProfile, data: Data, lr: float, seed: int = 0, facts: str = "{}"
 ) -> LavaNet:
     """A network file's content for a model, which is left as it is, and for any rule that Lava processes can execute.

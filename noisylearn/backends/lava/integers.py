@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisylearn.backends.lava.fixed import run_fixed
-from noisylearn.backends.lava.monitoring import Reports
+from noisylearn.backends.lava.monitoring import Monitors
 from noisylearn.backends.lava.netfile import Array, LavaNet
 from noisylearn.backends.loihi.emulator import Emulator
-from noisylearn.backends.loihi.microcode import Lowered, lower
+from noisylearn.backends.loihi.microcode import Microcode, to_microcode
 from noisylearn.backends.loihi.quantisation import quantise
 from noisylearn.backends.loihi.saturation import Saturation
 from noisylearn.ground.errors import UserError
@@ -51,7 +51,7 @@ class IntegerResult:
     seconds: float
 
 
-def plan_of(net: LavaNet, options: IntegerOptions) -> Lowered:
+def microcode_of(net: LavaNet, options: IntegerOptions) -> Microcode:
     """The network of a file in integers, with its rule. Raises UserError for what has no such form."""
     if options.n_steps < 1:
         raise UserError(f"--steps {options.n_steps}: give at least 1")
@@ -67,30 +67,32 @@ def plan_of(net: LavaNet, options: IntegerOptions) -> Lowered:
     own = net.profile.specification.cores is not None
     profile = options.profile or (net.profile if own else CORES)
     network = quantise(net.netlist, profile, net.inputs[:, 0], weight_headroom=options.headroom)
-    return lower(net.rule, network, net.lr if options.lr is None else options.lr)
+    return to_microcode(net.rule, network, net.lr if options.lr is None else options.lr)
 
 
-def emulate(net: LavaNet, options: IntegerOptions) -> tuple[Lowered, IntegerResult]:
+def emulate(net: LavaNet, options: IntegerOptions) -> tuple[Microcode, IntegerResult]:
     """Run the file in the emulator; also what the cores were told."""
-    plan = plan_of(net, options)
-    emulator = Emulator(plan, net.loss, net.seed)
+    microcode = microcode_of(net, options)
+    emulator = Emulator(microcode, net.loss, net.seed)
     inputs, targets, rates = _samples(net, options.n_steps)
     start = time.perf_counter()
     run = emulator.run(inputs, targets, options.learns, rates)
-    steps = plan.schedule.t_epoch * options.n_steps
+    steps = microcode.schedule.t_epoch * options.n_steps
     seconds = time.perf_counter() - start
-    return plan, IntegerResult(run.losses, emulator.weights, str(emulator.saturation), steps, seconds)
+    return microcode, IntegerResult(run.losses, emulator.weights, str(emulator.saturation), steps, seconds)
 
 
-def execute(net: LavaNet, options: IntegerOptions, reports: Reports) -> None:
-    """Run the file in Lava in this process, and leave the result in the folder of the reports."""
+def execute(net: LavaNet, options: IntegerOptions, monitors: Monitors) -> None:
+    """Run the file in Lava in this process, and leave the result in the folder of the monitors."""
     inputs, targets, rates = _samples(net, options.n_steps)
-    run = run_fixed(plan_of(net, options), net.loss, inputs, targets, net.seed, options.learns, rates, reports=reports)
+    run = run_fixed(
+        microcode_of(net, options), net.loss, inputs, targets, net.seed, options.learns, rates, monitors=monitors
+    )
     weights = {f"{_WEIGHTS}{name}": weights for name, weights in run.weights.items()}
     facts = np.array(
         json.dumps({"saturation": dict(run.saturation.counts), "steps": run.steps, "seconds": run.seconds})
     )
-    np.savez(reports.folder / _RESULT, allow_pickle=False, losses=run.losses, facts=facts, **weights)
+    np.savez(monitors.folder / _RESULT, allow_pickle=False, losses=run.losses, facts=facts, **weights)
 
 
 def read_executed(folder: Path) -> IntegerResult:

@@ -17,10 +17,10 @@ from noisylearn.backends.lava.child import LAVA
 from noisylearn.backends.lava.compat import require_lava
 from noisylearn.backends.lava.fixed import check_cores
 from noisylearn.backends.lava.group import POLL_S, last_words, process_group
-from noisylearn.backends.lava.integers import IntegerOptions, IntegerResult, plan_of, read_executed
-from noisylearn.backends.lava.monitoring import FAILURE, new_reports, open_reports
+from noisylearn.backends.lava.integers import IntegerOptions, IntegerResult, microcode_of, read_executed
+from noisylearn.backends.lava.monitoring import FAILURE, new_monitors, open_monitors
 from noisylearn.backends.lava.netfile import Array, LavaNet, read_net
-from noisylearn.backends.lava.process_specs import Options, Specs, lower
+from noisylearn.backends.lava.process_specs import FloatOptions, NetworkSpecs, process_specs
 from noisylearn.experiments.run_file import TreeFile
 from noisylearn.ground.errors import UserError
 
@@ -71,9 +71,11 @@ def run_net(
     if n_steps < 1:
         raise UserError(f"--steps {n_steps}: give at least 1")
     _check_timeout(timeout_s)
-    options = Options(n_steps, learns, replays)
+    options = FloatOptions(n_steps, learns, replays)
     with _scratch() as folder:
-        specs = lower(read_net(path), options, new_reports(folder))  # so that mistakes show before anything starts
+        specs = process_specs(
+            read_net(path), options, new_monitors(folder)
+        )  # so that mistakes show before anything starts
         _run_job({"net": str(path.resolve()), "options": vars(options)}, folder, n_steps, timeout_s, on_step)
         return _result(specs)
 
@@ -89,12 +91,12 @@ def run_net_in_integers(
     Raises UserError as `run_net` does, and for what has no form in integers.
     """
     require_lava()
-    plan = plan_of(read_net(path), options)
-    check_cores(plan.network.cores)
+    microcode = microcode_of(read_net(path), options)
+    check_cores(microcode.network.cores)
     _check_timeout(timeout_s)
     with _scratch() as folder:
-        new_reports(folder)
-        total = options.n_steps * plan.schedule.t_epoch
+        new_monitors(folder)
+        total = options.n_steps * microcode.schedule.t_epoch
         _run_job({"net": str(path.resolve()), "integers": vars(options)}, folder, total, timeout_s, on_step)
         return read_executed(folder)
 
@@ -126,11 +128,11 @@ def write_result(path: Path, net: LavaNet, result: LavaResult) -> None:
 
 def _watch(process: subprocess.Popen[bytes], folder: Path, total: int, timeout_s: float, on_step: OnStep) -> None:
     """Wait for the end. Raises UserError for a process that fails, or for too long without progress."""
-    reports = open_reports(folder)
+    monitors = open_monitors(folder)
     last, since = -1, time.monotonic()
     while process.poll() is None:
         _raise_failures(folder)
-        steps = reports.steps()
+        steps = monitors.steps()
         done = sum(steps.values())
         if done != last:
             last, since = done, time.monotonic()
@@ -161,18 +163,18 @@ def _hang(steps: dict[str, int], timeout_s: float) -> str:
     )
 
 
-def _result(specs: Specs) -> LavaResult:
-    recorded = specs.recorder.report.results()
+def _result(specs: NetworkSpecs) -> LavaResult:
+    recorded = specs.loss_log.monitor.results()
     times = recorded["times_s"]
     speed = (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else float("nan")
     learned: dict[str, Array] = {}
-    if specs.source.run.learns:
+    if specs.source.settings.learns:
         for spec in specs.connections:
-            found = spec.report.results()
+            found = spec.monitor.results()
             learned[f"{spec.layer}.weight"] = found["weight"]
             if spec.bias is not None:
                 learned[f"{spec.layer}.bias"] = found["bias"]
         for name, decorrelation in specs.decorrelations.items():
-            learned[f"{specs.decorrelated(name)}.matrix"] = decorrelation.report.results()["matrix"]
+            learned[f"{specs.decorrelated(name)}.matrix"] = decorrelation.monitor.results()["matrix"]
     n_processes = 3 + len(specs.connections) + len(specs.neurons) + len(specs.decorrelations)
     return LavaResult(recorded["losses"], learned, speed, n_processes)

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 
 from noisylearn.backends.lava.compat import load_lava, require_lava
 from noisylearn.backends.lava.group import end_with_parent, last_words, process_group
-from noisylearn.backends.loihi.lif import Counts, Dense, Lif, LifNetwork, LifRecord
+from noisylearn.backends.loihi.lif import Counts, Dense, Lif, LifNetwork, LifResult
 from noisylearn.ground.errors import UserError
 
 TIMEOUT_S = 120.0
 
 
-def run_in_lava(network: LifNetwork, inputs: NDArray[Any], timeout_s: float = TIMEOUT_S) -> LifRecord:
-    """What `noisylearn.backends.loihi.lif.run` gives for one sample, inputs (time, 1, n_in), executed by Lava.
+def run_lif_in_lava(network: LifNetwork, inputs: NDArray[Any], timeout_s: float = TIMEOUT_S) -> LifResult:
+    """What `noisylearn.backends.loihi.lif.run_lif` gives for one sample, inputs (time, 1, n_in), executed by Lava.
 
     Lava runs in a child process with a process group of its own, which is ended whole, whatever happens.
     Lava counts nothing: counts are zero.
@@ -38,7 +38,7 @@ def run_in_lava(network: LifNetwork, inputs: NDArray[Any], timeout_s: float = TI
         with np.load(Path(folder) / "spikes.npz", allow_pickle=False) as found:
             spikes = tuple(found[f"spikes{i}"][:, None].astype(bool) for i in range(len(network.layers)))
             readout = found["readout"][:, None].astype(np.int32) if network.readout is not None else None
-    return LifRecord(spikes, readout, Counts())
+    return LifResult(spikes, readout, Counts())
 
 
 def _in_child(command: list[str], folder: Path, timeout_s: float) -> None:

@@ -19,7 +19,7 @@ _PROGRESS, _TITLES = "progress.npy", "titles.json"
 
 
 @dataclass(frozen=True, eq=False)
-class Report:
+class Monitor:
     """The place of one process: its title, and its number among all."""
 
     title: str
@@ -49,17 +49,17 @@ class Report:
 
 
 @dataclass(frozen=True, eq=False)
-class Reports:
+class Monitors:
     """All places of a run, in one folder; who waits for the run and who runs it make one each."""
 
     folder: Path
     progress: NDArray[np.int64]
     titles: list[str] = field(default_factory=list)
 
-    def of(self, title: str) -> Report:
+    def of(self, title: str) -> Monitor:
         """The place of one more process."""
         self.titles.append(title)
-        return Report(title, len(self.titles) - 1, self.folder, self.progress)
+        return Monitor(title, len(self.titles) - 1, self.folder, self.progress)
 
     def publish(self) -> None:
         """Let who waits know the titles."""
@@ -72,12 +72,12 @@ class Reports:
         return dict(zip(self.titles, self.progress.tolist(), strict=False))
 
 
-def new_reports(folder: Path) -> Reports:
+def new_monitors(folder: Path) -> Monitors:
     """Places in a folder that has none yet."""
     shape = (MOST_PROCESSES,)
-    return Reports(folder, np.lib.format.open_memmap(folder / _PROGRESS, mode="w+", dtype=np.int64, shape=shape))
+    return Monitors(folder, np.lib.format.open_memmap(folder / _PROGRESS, mode="w+", dtype=np.int64, shape=shape))
 
 
-def open_reports(folder: Path) -> Reports:
+def open_monitors(folder: Path) -> Monitors:
     """Places in a folder that another process made."""
-    return Reports(folder, np.lib.format.open_memmap(folder / _PROGRESS, mode="r+"))
+    return Monitors(folder, np.lib.format.open_memmap(folder / _PROGRESS, mode="r+"))

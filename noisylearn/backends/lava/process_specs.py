@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from noisylearn.backends.lava.monitoring import Reports
+from noisylearn.backends.lava.monitoring import Monitors
 from noisylearn.backends.lava.netfile import LavaNet
 from noisylearn.backends.lava.specs import (
     Array,
@@ -20,9 +20,9 @@ from noisylearn.backends.lava.specs import (
     CriticSpec,
     DecorrelationSpec,
     Index,
+    LossLogSpec,
     NeuronSpec,
-    RecorderSpec,
-    Run,
+    RunSettings,
     SourceSpec,
 )
 from noisylearn.backends.losses import LOSSES
@@ -42,7 +42,7 @@ PASS = "pass"  # purpose of the random streams, as a rule's passes have it
 
 
 @dataclass(frozen=True)
-class Options:
+class FloatOptions:
     """n_steps: updates to make, or samples to read.  learns: whether the weights change.  replays: torch's draws."""
 
     n_steps: int
@@ -63,7 +63,7 @@ class Layer:
 
 
 @dataclass(frozen=True, eq=False)
-class Specs:
+class NetworkSpecs:
     """What every process is told, by kind; layers in order from the input to the readout."""
 
     layers: list[Layer]
@@ -72,7 +72,7 @@ class Specs:
     neurons: list[NeuronSpec]
     decorrelations: dict[str, DecorrelationSpec]
     critic: CriticSpec
-    recorder: RecorderSpec
+    loss_log: LossLogSpec
 
     def decorrelated(self, population: str) -> str:
         """The layer whose input the decorrelation of a population makes, as torch names it."""
@@ -113,7 +113,7 @@ def _is_carried(effect: Effect) -> bool:
     return effect.site == "node" or (effect.site == "weight" and effect.lifetime in ("read", "pass"))
 
 
-def lower(net: LavaNet, options: Options, reports: Reports) -> Specs:
+def process_specs(net: LavaNet, options: FloatOptions, monitors: Monitors) -> NetworkSpecs:
     """What every process is told. Raises UserError for what has no form as processes, or draws that are too few."""
     if reason := why_not(net.rule, net.profile, net.netlist, options.learns):
         raise UserError(reason)
@@ -123,31 +123,33 @@ def lower(net: LavaNet, options: Options, reports: Reports) -> Specs:
         raise UserError(
             f"--replay has draws for {net.steps} steps, not {options.n_steps}: export with more --steps, or run fewer"
         )
-    return _Lowering(net, options, reports).specs()
+    return _SpecBuilder(net, options, monitors).specs()
 
 
-class _Lowering:
+class _SpecBuilder:
     """One lowering: what its parts share."""
 
-    def __init__(self, net: LavaNet, options: Options, reports: Reports) -> None:
-        self.reports = reports
+    def __init__(self, net: LavaNet, options: FloatOptions, monitors: Monitors) -> None:
+        self.monitors = monitors
         self.net, self.learns = net, options.learns
         self.layers = layers_of(net.netlist)
         self.crossbars = {layer.name: _crossbar(layer, net.profile) for layer in self.layers}
         self.draws = _draws(net, options.replays)
         self.plan = allowed_plan(net.rule, net.profile, len(self.layers), options.learns)
-        self.run = Run(self.plan.n_passes, net.batch, options.n_steps, net.steps, net.period, options.learns)
+        self.settings = RunSettings(
+            self.plan.n_passes, net.batch, options.n_steps, net.steps, net.period, options.learns
+        )
 
-    def specs(self) -> Specs:
-        net, run = self.net, self.run
-        source = SourceSpec(run, self.reports.of("source"), net.inputs)
+    def specs(self) -> NetworkSpecs:
+        net, settings = self.net, self.settings
+        source = SourceSpec(settings, self.monitors.of("source"), net.inputs)
         connections = [self._connection(layer) for layer in self.layers]
         rows = self._compared()
         neurons = [self._neurons(i, layer, rows[i]) for i, layer in enumerate(self.layers)]
         decorrelations = {p.name: self._decorrelation(p.name) for p in net.netlist.populations if p.decorrelation}
         critic = self._critic(rows, neurons)
-        recorder = RecorderSpec(run, self.reports.of("recorder"))
-        return Specs(self.layers, source, connections, neurons, decorrelations, critic, recorder)
+        loss_log = LossLogSpec(settings, self.monitors.of("loss log"))
+        return NetworkSpecs(self.layers, source, connections, neurons, decorrelations, critic, loss_log)
 
     def _reference(self, passes: Array) -> Array:
         """What passes are compared with; of a single pass, it itself."""
@@ -174,7 +176,7 @@ class _Lowering:
             return found
 
         return ConnectionSpec(
-            self.run, self.reports.of(f"connection into {layer.name}"), layer.name, layer.weight, layer.bias,
+            self.settings, self.monitors.of(f"connection into {layer.name}"), layer.name, layer.weight, layer.bias,
             layer.n_recurrent, self.net.rates * (self.net.lr / (1 if by_weights else self.net.batch)), self._reference,
             self._read_noise(layer), self._weight_noise(layer), from_noise if by_weights else None,
         )  # fmt: skip
@@ -191,20 +193,20 @@ class _Lowering:
 
         activation = ACTIVATIONS[self.net.netlist.population(layer.name).activation]
         return NeuronSpec(
-            self.run, self.reports.of(f"neurons {layer.name}"), i, len(self.layers), len(layer.weight), activation,
-            self._node_noise(i, layer), None if compared is None else post, index,
+            self.settings, self.monitors.of(f"neurons {layer.name}"), i, len(self.layers), len(layer.weight),
+            activation, self._node_noise(i, layer), None if compared is None else post, index,
         )  # fmt: skip
 
     def _decorrelation(self, name: str) -> DecorrelationSpec:
         decorrelation = self.net.netlist.population(name).decorrelation
         assert decorrelation is not None
         given = decorrelation.matrix, decorrelation.rate, self.net.counts, self._reference
-        return DecorrelationSpec(self.run, self.reports.of(f"decorrelation of {name}"), name, *given)
+        return DecorrelationSpec(self.settings, self.monitors.of(f"decorrelation of {name}"), name, *given)
 
     def _critic(self, rows: list[Index | None], neurons: list[NeuronSpec]) -> CriticSpec:
         net, rule = self.net, self.net.rule
         perturbed = [i for i, index in enumerate(rows) if index is not None]
-        shape = (len(self.layers), self.run.n_passes, self.run.batch)
+        shape = (len(self.layers), self.settings.n_passes, self.settings.batch)
         variances = [crossbar.node_variance for crossbar in self.crossbars.values()]
 
         def by_nodes(losses: Array, norms: Array | None) -> Array:
@@ -225,22 +227,22 @@ class _Lowering:
 
         is_wp = self.learns and isinstance(rule, WP)
         return CriticSpec(
-            self.run, self.reports.of("critic"), neurons[-1].size, len(self.layers), net.targets, net.counts,
+            self.settings, self.monitors.of("critic"), neurons[-1].size, len(self.layers), net.targets, net.counts,
             LOSSES[net.loss], self._reference, bool(perturbed), by_weights if is_wp else by_nodes,
-            (1, self.run.n_passes, 1) if is_wp else shape,
+            (1, self.settings.n_passes, 1) if is_wp else shape,
         )  # fmt: skip
 
     def _node_noise(self, i: int, layer: Layer) -> Callable[[int], Array] | None:
-        crossbar, run = self.crossbars[layer.name], self.run
-        perturbed = [p for p in range(run.n_passes) if self.plan.perturbed[p][i]]
+        crossbar, settings = self.crossbars[layer.name], self.settings
+        perturbed = [p for p in range(settings.n_passes) if self.plan.perturbed[p][i]]
         if not crossbar.node_effects or not perturbed:
             return None
 
         trail: list[State] = [{} for _ in crossbar.node_effects]
 
         def noise(step: int) -> Array:
-            zeros = torch.zeros(run.n_passes, 1, run.batch, len(layer.weight), dtype=torch.float64)
-            if run.is_over(step):
+            zeros = torch.zeros(settings.n_passes, 1, settings.batch, len(layer.weight), dtype=torch.float64)
+            if settings.is_over(step):
                 drawn = zeros
             else:
                 drawn = node_noise(crossbar, layer.name, zeros, perturbed, self.draws, PASS, trail)
@@ -250,13 +252,13 @@ class _Lowering:
         return noise
 
     def _read_noise(self, layer: Layer) -> Callable[[int, Array, Array], Array] | None:
-        crossbar, run = self.crossbars[layer.name], self.run
+        crossbar, settings = self.crossbars[layer.name], self.settings
         if crossbar.read_variance() is None:
             return None
 
         def noise(step: int, inputs: Array, weight: Array) -> Array:
-            shape = (run.n_passes, run.batch, len(weight))
-            if run.is_over(step):
+            shape = (settings.n_passes, settings.batch, len(weight))
+            if settings.is_over(step):
                 return np.zeros(shape)
             each = _variance_of(crossbar, weight)
             return np.sqrt(np.square(inputs) @ each.T) * self.draws.normal((layer.name, "read", PASS), shape).numpy()
@@ -270,7 +272,7 @@ class _Lowering:
             return None
 
         def noise(step: int) -> list[dict[str, Array]]:
-            over = self.run.is_over(step)
+            over = self.settings.is_over(step)
             drawn = [weight_noise(crossbar, layer.name, self.draws, PASS) if on and not over else {} for on in noisy]
             return [{key: value.numpy() for key, value in one.items()} for one in drawn]
 

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from noisylearn.backends.lava.monitoring import Report
+from noisylearn.backends.lava.monitoring import Monitor
 
 Array = NDArray[np.float64]
 Index = slice | list[int]
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
+class RunSettings:
     """What all processes share.
 
     n_steps: of learning; one more step lets the last update arrive.  data_steps: after which the data starts again.
@@ -39,8 +39,8 @@ class Run:
 class SourceSpec:
     """inputs: (steps, batch, n)."""
 
-    run: Run
-    report: Report
+    settings: RunSettings
+    monitor: Monitor
     inputs: Array
 
 
@@ -53,8 +53,8 @@ class ConnectionSpec:
     weight_noise: step -> noise of every pass by parameter, or None.  from_noise: (modulators, noise) -> gradients.
     """
 
-    run: Run
-    report: Report
+    settings: RunSettings
+    monitor: Monitor
     layer: str
     weight: Array
     bias: Array | None
@@ -75,8 +75,8 @@ class NeuronSpec:
     rule has none.  compared: which passes these are.
     """
 
-    run: Run
-    report: Report
+    settings: RunSettings
+    monitor: Monitor
     layer: int
     n_layers: int
     size: int
@@ -90,8 +90,8 @@ class NeuronSpec:
 class DecorrelationSpec:
     """x* = R x and its learning.  counts: (steps, batch), 0 where a sample does not count."""
 
-    run: Run
-    report: Report
+    settings: RunSettings
+    monitor: Monitor
     population: str
     matrix: Array
     rate: float
@@ -107,8 +107,8 @@ class CriticSpec:
     factors: (losses, norms (layers, passes, batch) or None) -> what is broadcast, of shape `factor_shape`.
     """
 
-    run: Run
-    report: Report
+    settings: RunSettings
+    monitor: Monitor
     n_outputs: int
     n_layers: int
     targets: Array
@@ -121,11 +121,11 @@ class CriticSpec:
 
 
 @dataclass(frozen=True, eq=False)
-class RecorderSpec:
+class LossLogSpec:
     """Keeps the loss of every step."""
 
-    run: Run
-    report: Report
+    settings: RunSettings
+    monitor: Monitor
 
 
-ProcessSpec = SourceSpec | ConnectionSpec | NeuronSpec | DecorrelationSpec | CriticSpec | RecorderSpec
+ProcessSpec = SourceSpec | ConnectionSpec | NeuronSpec | DecorrelationSpec | CriticSpec | LossLogSpec

@@ -6,7 +6,7 @@ from math import frexp
 import numpy as np
 
 from noisylearn.backends.loihi.arithmetic import Integers
-from noisylearn.backends.loihi.microcode import Lowered
+from noisylearn.backends.loihi.microcode import Microcode
 from noisylearn.backends.loihi.network import Array
 from noisylearn.backends.loihi.neurons import ThirdFactor
 from noisylearn.backends.loihi.saturation import Saturation
@@ -20,17 +20,17 @@ Loss = Callable[[Array, Array], Array]
 class Critic:
     """Computes in float64; what it sends is an integer mantissa and a right shift for every population."""
 
-    def __init__(self, lowered: Lowered, loss: str | Loss) -> None:
+    def __init__(self, microcode: Microcode, loss: str | Loss) -> None:
         if isinstance(loss, str) and loss not in LOSSES:
             raise unknown_name("loss", loss, LOSSES)
         self._loss: Loss = LOSSES[loss] if isinstance(loss, str) else loss
-        self._rule = lowered.rule
-        self._neurons = lowered.network.neurons
+        self._rule = microcode.rule
+        self._neurons = microcode.network.neurons
         self._sizes = [p.size for p in self._neurons]
         self._variances = [p.noise_variance for p in self._neurons]
         self._squared_units = [p.unit**2 for p in self._neurons]
-        self._gains = [p.unit / lowered.trace_units[p.name] for p in self._neurons]
-        self._cores = lowered.network.cores
+        self._gains = [p.unit / microcode.trace_units[p.name] for p in self._neurons]
+        self._cores = microcode.network.cores
         self.saturation = Saturation()
 
     def losses(self, outputs: Integers, target: Array) -> Array:

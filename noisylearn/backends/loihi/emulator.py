@@ -7,7 +7,7 @@ import numpy as np
 from noisylearn.backends.loihi.arithmetic import Integers, shifted_to_nearest, trace_of
 from noisylearn.backends.loihi.critic import Critic, Loss
 from noisylearn.backends.loihi.engine import Engine
-from noisylearn.backends.loihi.microcode import Lowered
+from noisylearn.backends.loihi.microcode import Microcode
 from noisylearn.backends.loihi.network import Array, FixedConnection, with_constant
 from noisylearn.backends.loihi.neurons import Neurons, summed
 from noisylearn.backends.loihi.rounding import thresholds
@@ -19,28 +19,28 @@ Emission = tuple[str, bool]  # population, and whether it is sent an epoch later
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
-    """losses: (samples, 2), the perturbed pass first.  payloads: (samples, 2, width) by population, where recorded."""
+class EmulatorResult:
+    """losses: (samples, 2), the perturbed pass first.  payloads: (samples, 2, width) by population, where kept."""
 
     losses: Array
     payloads: dict[str, Integers]
 
 
 class Emulator:
-    """A network in integers that learns by a lowered rule.
+    """A network in integers that learns by a rule's microcode.
 
     After `run`: `weights` and the traces x1, y1, y2 are those of the last epoch, `saturation` counts what did not fit
     since the beginning. `forward` reads the network without noise and changes nothing.
     """
 
-    def __init__(self, lowered: Lowered, loss: str | Loss, seed: int = 0) -> None:
-        self._lowered, self._network = lowered, lowered.network
+    def __init__(self, microcode: Microcode, loss: str | Loss, seed: int = 0) -> None:
+        self._microcode, self._network = microcode, microcode.network
         cores = self._network.cores
-        self._neurons = [Neurons(p, i, lowered, seed) for i, p in enumerate(self._network.populations) if i]
-        self._critic = Critic(lowered, loss)
+        self._neurons = [Neurons(p, i, microcode, seed) for i, p in enumerate(self._network.populations) if i]
+        self._critic = Critic(microcode, loss)
         self._engines = {
             c.name: Engine(
-                c.name, c.weights, lowered.products(c.name), cores,
+                c.name, c.weights, microcode.products(c.name), cores,
                 thresholds(cores.rounding, c.weights.shape, rounding_seed(seed, i)),
             )
             for i, c in enumerate(self._network.connections)
@@ -71,11 +71,11 @@ class Emulator:
         targets: Array,
         learn: bool = True,
         rates: Array | None = None,
-        record: bool = False,
-    ) -> Run:
+        keep_payloads: bool = False,
+    ) -> EmulatorResult:
         """Samples in order: inputs (samples, features), targets (samples, ...).
 
-        rates: learning rate of every sample, relative to that of the rule.  record: keep all payloads.
+        rates: learning rate of every sample, relative to that of the rule.  keep_payloads: of all samples.
         """
         payloads, rates = self._prepared(inputs, targets, rates)
         losses = np.zeros((len(payloads), 2))
@@ -86,10 +86,10 @@ class Emulator:
             if learn:
                 self._learn(losses[k], sent, float(rates[k]))
             self._sent = sent
-            if record:
+            if keep_payloads:
                 for name, payload_of_both in sent.items():
                     kept[name].append(payload_of_both)
-        return Run(losses, {name: np.array(rows) for name, rows in kept.items()} if record else {})
+        return EmulatorResult(losses, {name: np.array(rows) for name, rows in kept.items()} if keep_payloads else {})
 
     def forward(self, inputs: Array) -> Array:
         """Outputs (samples, outputs) without noise, in units of the float network; in time, from a state of zeros."""

@@ -124,7 +124,7 @@ class Counts:
 
 
 @dataclass(frozen=True, eq=False)
-class LifRecord:
+class LifResult:
     """What a run gave.
 
     spikes: of every layer, (time, batch, n) bool.  readout: sums sent to the readout, (time, batch, n_out), or None.
@@ -135,7 +135,7 @@ class LifRecord:
     counts: Counts
 
 
-def run(network: LifNetwork, inputs: NDArray[Any]) -> LifRecord:
+def run_lif(network: LifNetwork, inputs: NDArray[Any]) -> LifResult:
     """Run the network over input spikes (time, batch, n_in), 0 or 1; every sample starts afresh.
 
     Layer l = 1, 2, ... answers the input of step t at step t + l, and so on to the readout.
@@ -145,19 +145,19 @@ def run(network: LifNetwork, inputs: NDArray[Any]) -> LifRecord:
     batch, counts = given.shape[1], Counts()
     states = [_State(layer, batch) for layer in network.layers]
     sizes = [len(layer.bias_mantissa) for layer in network.layers]
-    recorded = [np.zeros((len(given), batch, size), dtype=bool) for size in sizes]
+    spikes = [np.zeros((len(given), batch, size), dtype=bool) for size in sizes]
     readout = _Lagging(network.readout, batch) if network.readout is not None else None
     sums = []
     for t, below in enumerate(given):
-        for state, record in zip(states, recorded, strict=True):
-            below = record[t] = state.step(below)
+        for state, kept in zip(states, spikes, strict=True):
+            below = kept[t] = state.step(below)
         if readout is not None:
             sums.append(readout.step(below))
     for state in states:
         counts = counts + state.counts
     if readout is not None:
         counts = counts + Counts(accumulator_overflows=readout.overflows)
-    return LifRecord(tuple(recorded), np.stack(sums) if readout is not None else None, counts)
+    return LifResult(tuple(spikes), np.stack(sums) if readout is not None else None, counts)
 
 
 def _checked(network: LifNetwork, inputs: NDArray[Any]) -> Spikes:

@@ -22,8 +22,8 @@ from noisylearn.backends.loihi.lif import (
     Dense,
     Lif,
     LifNetwork,
-    LifRecord,
-    run,
+    LifResult,
+    run_lif,
 )
 from noisylearn.backends.netlist.spiking import SpikingLayer, SpikingNetlist
 from noisylearn.ground.errors import UserError
@@ -56,24 +56,24 @@ class QuantisedLif:
         """Inputs (time, batch, n_in) and silence behind them, until the last answer is out."""
         return np.concatenate([inputs, np.zeros((self.lag, *inputs.shape[1:]), dtype=inputs.dtype)])
 
-    def answer(self, record: LifRecord) -> tuple[tuple[NDArray[np.bool_], ...], Array]:
+    def answer(self, result: LifResult) -> tuple[tuple[NDArray[np.bool_], ...], Array]:
         """Spikes of every layer and outputs (time, batch, n) for the steps of the input, from a run over `padded`."""
-        n_steps = len(record.spikes[0]) - self.lag
-        spikes = tuple(of[i : i + n_steps] for i, of in enumerate(record.spikes, start=1))
-        assert record.readout is not None
+        n_steps = len(result.spikes[0]) - self.lag
+        spikes = tuple(of[i : i + n_steps] for i, of in enumerate(result.spikes, start=1))
+        assert result.readout is not None
         membrane, outputs = 0.0 * self.readout_bias, []
-        for sums in record.readout[self.lag :]:
+        for sums in result.readout[self.lag :]:
             membrane = self.readout_beta * membrane + sums / self.readout_scale + self.readout_bias
             outputs.append(membrane)
         return spikes, np.stack(outputs)
 
-    def __call__(self, inputs: NDArray[Any]) -> tuple[Array, LifRecord]:
-        """Outputs (time, batch, n_out) for input spikes (time, batch, n_in), and the record of the run."""
-        record = run(self.network, self.padded(inputs))
-        return self.answer(record)[1], record
+    def __call__(self, inputs: NDArray[Any]) -> tuple[Array, LifResult]:
+        """Outputs (time, batch, n_out) for input spikes (time, batch, n_in), and the result of the run."""
+        result = run_lif(self.network, self.padded(inputs))
+        return self.answer(result)[1], result
 
 
-def quantise(netlist: SpikingNetlist, approximate_reset: bool = False) -> QuantisedLif:
+def quantise_spiking(netlist: SpikingNetlist, approximate_reset: bool = False) -> QuantisedLif:
     """The integers of a spiking network.
 
     The scale of a layer uses all 8 bits for its largest weight, and as many more bits of voltage as leave room for the

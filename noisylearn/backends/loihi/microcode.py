@@ -21,7 +21,7 @@ from noisylearn.rules.base import NodePerturbation, Rule
 
 
 @dataclass(frozen=True)
-class Lowered:
+class Microcode:
     """What the cores are told, and what it amounts to.
 
     strings: dw of every connection, by name.  trace_units: what one step of a trace is worth, by population, in units
@@ -71,7 +71,7 @@ class Lowered:
         return "\n".join(lines)
 
 
-def lower(rule: Rule, network: FixedNetwork, learning_rate: float, mantissa: int = 4) -> Lowered:
+def to_microcode(rule: Rule, network: FixedNetwork, learning_rate: float, mantissa: int = 4) -> Microcode:
     """The strings of a rule on a network in integers.
 
     mantissa: 4 and 2 lose nothing, with traces in steps of 2 and 4; 1 has steps an eighth as large as those, and loses
@@ -104,7 +104,7 @@ def lower(rule: Rule, network: FixedNetwork, learning_rate: float, mantissa: int
         gain = mantissa * step / whole / 2**FRACTION_BITS * finest.unit
         trace_units[p.name] = gain / (2 * network.population(finest.source).payload_unit * learning_rate)
     lost = (1 - 1 / whole) / 2**FRACTION_BITS if mantissa * step % whole else 0.0
-    return Lowered(rule, learning_rate, strings, trace_units, step, lost, network, scheduled(network))
+    return Microcode(rule, learning_rate, strings, trace_units, step, lost, network, scheduled(network))
 
 
 def cut_bits(network: FixedNetwork) -> int:
@@ -113,9 +113,9 @@ def cut_bits(network: FixedNetwork) -> int:
     return max(0, cores.mantissa_bits + 2 * cores.trace_bits - cores.learning_accumulator_bits)
 
 
-def largest_steps(lowered: Lowered) -> int:
+def largest_steps(microcode: Microcode) -> int:
     """Steps of a trace that fit."""
-    return int((2**lowered.network.cores.trace_bits - 1) // lowered.trace_step)
+    return int((2**microcode.network.cores.trace_bits - 1) // microcode.trace_step)
 
 
 def _string(mantissa: int, exponent: int) -> str:

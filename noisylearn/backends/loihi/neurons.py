@@ -3,7 +3,7 @@
 import numpy as np
 
 from noisylearn.backends.loihi.arithmetic import Integers, scaled_at_random, shifted, shifted_to_nearest, signed_range
-from noisylearn.backends.loihi.microcode import Lowered, largest_steps
+from noisylearn.backends.loihi.microcode import Microcode, largest_steps
 from noisylearn.backends.loihi.network import FixedPopulation, with_constant
 from noisylearn.backends.loihi.saturation import Saturation
 from noisylearn.backends.loihi.schedule import PERTURBED, REFERENCE
@@ -18,20 +18,20 @@ class Neurons:
     Noise and the rounding of traces come from two streams of (seed, index of the population).
     """
 
-    def __init__(self, population: FixedPopulation, index: int, lowered: Lowered, seed: int) -> None:
-        self.population, self._lowered = population, lowered
+    def __init__(self, population: FixedPopulation, index: int, microcode: Microcode, seed: int) -> None:
+        self.population, self._microcode = population, microcode
         self.saturation = Saturation()
         self._noise = np.random.default_rng((seed, index, 0))
         self._rounding = np.random.default_rng((seed, index, 1))
-        reference, perturbed = lowered.rule.plan(len(lowered.network.neurons)).perturbed
+        reference, perturbed = microcode.rule.plan(len(microcode.network.neurons)).perturbed
         self._is_noisy = {PERTURBED: perturbed[index - 1], REFERENCE: reference[index - 1]}
         self._register = population.noise.values()
         self._activity = np.zeros((2, population.size), dtype=np.int64)
         self._injected = np.zeros((2, population.size), dtype=np.int64)
         self._post = np.zeros(population.size, dtype=np.int64)
         self._spiked = np.zeros(population.size, dtype=bool)
-        self._range = signed_range(lowered.network.cores.accumulator_bits)
-        self._largest_payload = 2**lowered.network.cores.payload_bits - 1
+        self._range = signed_range(microcode.network.cores.accumulator_bits)
+        self._largest_payload = 2**microcode.network.cores.payload_bits - 1
 
     def integrate(self, sums: Integers, first: int) -> Integers:
         """Pre-activations (passes, size) of passes first, first + 1, ... from the sums over the connections."""
@@ -58,10 +58,10 @@ class Neurons:
         """||post||^2 of the rule, in integers, after both passes."""
         noise = self._injected[None, PERTURBED : PERTURBED + 1]
         activity = self._activity[None, PERTURBED : PERTURBED + 1]
-        post = np.asarray(self._lowered.rule.post(activity, self._activity[None, REFERENCE], noise))  # type: ignore[arg-type]
+        post = np.asarray(self._microcode.rule.post(activity, self._activity[None, REFERENCE], noise))  # type: ignore[arg-type]
         if post.dtype.kind != "i":
             raise UserError(
-                f"rule {self._lowered.rule.describe()}: post gives {post.dtype}; neurons compute in integers"
+                f"rule {self._microcode.rule.describe()}: post gives {post.dtype}; neurons compute in integers"
             )
         self._post = post[0, 0]
         return int(self._post @ self._post)
@@ -70,8 +70,8 @@ class Neurons:
         """Traces y1 and y2, the positive and the negative part of post x mantissa 2^-shift, rounded at random."""
         mantissa, shift = factor
         steps = scaled_at_random(self._post, mantissa, shift, self._rounding)
-        limit = largest_steps(self._lowered)
-        y = self.saturation.clip(self._place("traces"), steps, -limit, limit) * self._lowered.trace_step
+        limit = largest_steps(self._microcode)
+        y = self.saturation.clip(self._place("traces"), steps, -limit, limit) * self._microcode.trace_step
         return np.maximum(y, 0), np.maximum(-y, 0)
 
     def _registers(self, passes: int) -> Integers:

@@ -18,8 +18,8 @@ from lava.proc.dense.models import PyLearningDenseModelBitApproximate
 from lava.proc.dense.process import LearningDense
 
 from noisylearn.backends.lava.logs import CountFile
-from noisylearn.backends.lava.monitoring import Report
-from noisylearn.backends.lava.processes.monitored import Reporting
+from noisylearn.backends.lava.monitoring import Monitor
+from noisylearn.backends.lava.processes.monitored import Monitored
 from noisylearn.backends.loihi.arithmetic import Integers
 from noisylearn.backends.loihi.critic import Critic
 from noisylearn.backends.loihi.network import Array
@@ -34,15 +34,15 @@ _OUT = LavaPyType(PyOutPort.VEC_DENSE, np.int64)
 class Source(AbstractProcess):
     """Sends payloads (samples, width) of a sample in both passes."""
 
-    def __init__(self, payloads: Integers, schedule: Schedule, log: Path | None, report: Report) -> None:
-        super().__init__(payloads=payloads, schedule=schedule, log=log, report=report)
+    def __init__(self, payloads: Integers, schedule: Schedule, log: Path | None, monitor: Monitor) -> None:
+        super().__init__(payloads=payloads, schedule=schedule, log=log, monitor=monitor)
         self.s_out = OutPort(shape=(payloads.shape[1],))
 
 
 @implements(proc=Source, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("fixed_pt")
-class PySource(Reporting):
+class PySource(Monitored):
     s_out: PyOutPort = _OUT
 
     def __init__(self, proc_params: Any) -> None:
@@ -68,13 +68,13 @@ class NeuronProcess(AbstractProcess):
 
     def __init__(
         self, neurons: Neurons, index: int, n_populations: int, is_readout: bool, schedule: Schedule, log: Path | None,
-        counts: CountFile, report: Report,
+        counts: CountFile, monitor: Monitor,
     ) -> None:  # fmt: skip
         population = neurons.population
         width = population.size if is_readout else population.width
         super().__init__(
             neurons=neurons, index=index, n_populations=n_populations, is_readout=is_readout, schedule=schedule,
-            width=width, log=log, counts=counts, report=report,
+            width=width, log=log, counts=counts, monitor=monitor,
         )  # fmt: skip
         self.a_in = InPort(shape=(population.size,))
         self.s_out = OutPort(shape=(width,))
@@ -87,7 +87,7 @@ class NeuronProcess(AbstractProcess):
 @implements(proc=NeuronProcess, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("fixed_pt")
-class PyNeuronProcess(Reporting):
+class PyNeuronProcess(Monitored):
     a_in: PyInPort = _IN
     s_out: PyOutPort = _OUT
     norm_out: PyOutPort = _OUT
@@ -140,11 +140,11 @@ class Relay(AbstractProcess):
     """
 
     def __init__(
-        self, width: int, size: int, source_stage: int, target_stage: int, schedule: Schedule, report: Report
+        self, width: int, size: int, source_stage: int, target_stage: int, schedule: Schedule, monitor: Monitor
     ) -> None:
         super().__init__(
             width=width, size=size, source_stage=source_stage, target_stage=target_stage, schedule=schedule,
-            report=report,
+            monitor=monitor,
         )  # fmt: skip
         self.s_in = InPort(shape=(width,))
         self.s_out = OutPort(shape=(size,))
@@ -153,7 +153,7 @@ class Relay(AbstractProcess):
 @implements(proc=Relay, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("fixed_pt")
-class PyRelay(Reporting):
+class PyRelay(Monitored):
     s_in: PyInPort = _IN
     s_out: PyOutPort = _OUT
 
@@ -180,11 +180,11 @@ class CriticProcess(AbstractProcess):
 
     def __init__(
         self, critic: Critic, targets: Array, rates: Array, n_outputs: int, n_populations: int, depth: int, learn: bool,
-        schedule: Schedule, log: Path | None, counts: CountFile, report: Report,
+        schedule: Schedule, log: Path | None, counts: CountFile, monitor: Monitor,
     ) -> None:  # fmt: skip
         super().__init__(
             critic=critic, targets=targets, rates=rates, n_outputs=n_outputs, n_populations=n_populations, depth=depth,
-            learn=learn, schedule=schedule, log=log, counts=counts, report=report,
+            learn=learn, schedule=schedule, log=log, counts=counts, monitor=monitor,
         )  # fmt: skip
         self.y_in = InPort(shape=(n_outputs,))
         self.norm_in = InPort(shape=(n_populations,))
@@ -194,7 +194,7 @@ class CriticProcess(AbstractProcess):
 @implements(proc=CriticProcess, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("fixed_pt")
-class PyCriticProcess(Reporting):
+class PyCriticProcess(Monitored):
     g_out: PyOutPort = _OUT
     y_in: PyInPort = _IN
     norm_in: PyInPort = _IN
@@ -240,7 +240,7 @@ class PyRoundedLearningDense(PyLearningDenseModelBitApproximate):
     """Lava's learning connection, with weights rounded as `rounding` says; "shared" is what Lava does by itself."""
 
     def run_spk(self) -> None:
-        with self.proc_params["report"].step(self.time_step):
+        with self.proc_params["monitor"].step(self.time_step):
             super().run_spk()
 
     def _init_randoms(self) -> None:

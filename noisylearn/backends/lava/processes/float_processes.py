@@ -17,15 +17,15 @@ from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 from scipy.linalg.blas import dgemm
 
-from noisylearn.backends.lava.processes.monitored import Reporting
+from noisylearn.backends.lava.processes.monitored import Monitored
 from noisylearn.backends.lava.specs import (
     Array,
     ConnectionSpec,
     CriticSpec,
     DecorrelationSpec,
+    LossLogSpec,
     NeuronSpec,
     ProcessSpec,
-    RecorderSpec,
     SourceSpec,
 )
 
@@ -33,7 +33,7 @@ RECEIVES = LavaPyType(PyInPort.VEC_DENSE, float)
 SENDS = LavaPyType(PyOutPort.VEC_DENSE, float)
 
 
-class Told(Reporting):
+class SpecModel(Monitored):
     """A process model that keeps what it was told."""
 
     def __init__(self, proc_params: dict[str, Any]) -> None:
@@ -45,40 +45,40 @@ class Source(AbstractProcess):
     """Sends the sample of every step to all passes."""
 
     def __init__(self, spec: SourceSpec) -> None:
-        super().__init__(spec=spec, report=spec.report)
-        self.s_out = OutPort(shape=(spec.run.n_passes, *spec.inputs.shape[1:]))
+        super().__init__(spec=spec, monitor=spec.monitor)
+        self.s_out = OutPort(shape=(spec.settings.n_passes, *spec.inputs.shape[1:]))
 
 
 @implements(proc=Source, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("floating_pt")
-class PySource(Told):
+class PySource(SpecModel):
     spec: SourceSpec
     s_out: PyOutPort = SENDS
 
     def step(self, step: int) -> None:
         x = self.spec.inputs[step % len(self.spec.inputs)]
-        self.s_out.send(np.broadcast_to(x, (self.spec.run.n_passes, *x.shape)).copy())
+        self.s_out.send(np.broadcast_to(x, (self.spec.settings.n_passes, *x.shape)).copy())
 
 
 class Connection(AbstractProcess):
     """W x + b of every pass, and the update of W and b in place."""
 
     def __init__(self, spec: ConnectionSpec) -> None:
-        super().__init__(spec=spec, report=spec.report)
-        rows = spec.run.n_passes, spec.run.batch
+        super().__init__(spec=spec, monitor=spec.monitor)
+        rows = spec.settings.n_passes, spec.settings.batch
         n_units, n_inputs = spec.weight.shape
         self.s_in = InPort(shape=(*rows, n_inputs - spec.n_recurrent))
         self.s_recurrent_in = InPort(shape=(*rows, max(spec.n_recurrent, 1)))
         self.a_out = OutPort(shape=(*rows, n_units))
         by_weights = spec.from_noise is not None
-        self.s_in_y1 = InPort(shape=(1, spec.run.n_passes, 1) if by_weights else (spec.run.batch, n_units))
+        self.s_in_y1 = InPort(shape=(1, spec.settings.n_passes, 1) if by_weights else (spec.settings.batch, n_units))
 
 
 @implements(proc=Connection, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("floating_pt")
-class PyConnection(Told):
+class PyConnection(SpecModel):
     spec: ConnectionSpec
     s_in: PyInPort = RECEIVES
     s_recurrent_in: PyInPort = RECEIVES
@@ -90,19 +90,19 @@ class PyConnection(Told):
         spec = self.spec
         self.weight = np.ascontiguousarray(spec.weight)
         self.bias = np.zeros(len(spec.weight)) if spec.bias is None else spec.bias.copy()
-        self.presynaptic = np.zeros((spec.run.batch, spec.weight.shape[1]))
-        self.before = np.zeros((spec.run.n_passes, spec.run.batch, spec.n_recurrent))
+        self.presynaptic = np.zeros((spec.settings.batch, spec.weight.shape[1]))
+        self.before = np.zeros((spec.settings.n_passes, spec.settings.batch, spec.n_recurrent))
         self.noise: list[dict[str, Array]] = []
 
     def step(self, step: int) -> None:
-        spec, run = self.spec, self.spec.run
-        if run.learns:
+        spec, settings = self.spec, self.spec.settings
+        if settings.learns:
             self.learn(self.s_in_y1.recv(), step)
-        if step == run.n_steps:
-            self.report.save(weight=self.weight, bias=self.bias)
+        if step == settings.n_steps:
+            self.monitor.save(weight=self.weight, bias=self.bias)
         inputs = self.s_in.recv()
         if spec.n_recurrent:
-            if run.starts_sequence(step):
+            if settings.starts_sequence(step):
                 self.before = np.zeros_like(self.before)
             inputs = np.concatenate([inputs, self.before], -1)
         self.a_out.send(self.product(inputs, step))
@@ -142,18 +142,21 @@ class Neurons(AbstractProcess):
     """f(a + noise) of every pass; each neuron makes its own noise and keeps what a rule wants to know of it."""
 
     def __init__(self, spec: NeuronSpec) -> None:
-        super().__init__(spec=spec, report=spec.report)
-        run = spec.run
-        shape, factors = (run.n_passes, run.batch, spec.size), (spec.n_layers, run.n_passes, run.batch)
+        super().__init__(spec=spec, monitor=spec.monitor)
+        settings = spec.settings
+        shape, factors = (
+            (settings.n_passes, settings.batch, spec.size),
+            (spec.n_layers, settings.n_passes, settings.batch),
+        )
         self.a_in, self.s_out = InPort(shape=shape), OutPort(shape=shape)
         self.a_third_factor_in, self.norm_out = InPort(shape=factors), OutPort(shape=factors)
-        self.s_out_y1 = OutPort(shape=(run.batch, spec.size))
+        self.s_out_y1 = OutPort(shape=(settings.batch, spec.size))
 
 
 @implements(proc=Neurons, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("floating_pt")
-class PyNeurons(Told):
+class PyNeurons(SpecModel):
     spec: NeuronSpec
     a_in: PyInPort = RECEIVES
     s_out: PyOutPort = SENDS
@@ -164,12 +167,12 @@ class PyNeurons(Told):
     def __init__(self, proc_params: dict[str, Any]) -> None:
         super().__init__(proc_params)
         spec = self.spec
-        n_compared = len(np.arange(spec.run.n_passes)[spec.compared])
-        self.post = np.zeros((n_compared, spec.run.batch, spec.size))
+        n_compared = len(np.arange(spec.settings.n_passes)[spec.compared])
+        self.post = np.zeros((n_compared, spec.settings.batch, spec.size))
 
     def step(self, step: int) -> None:
         spec = self.spec
-        post = spec.post if self.spec.run.learns else None
+        post = spec.post if self.spec.settings.learns else None
         if post is not None:
             factors = self.a_third_factor_in.recv()[spec.layer, spec.compared]
             self.s_out_y1.send((factors[:, :, None] * self.post).sum(0))
@@ -189,15 +192,15 @@ class Decorrelation(AbstractProcess):
     """x* = R x, R <- R - rate (mean of x* x*^T without its diagonal) R."""
 
     def __init__(self, spec: DecorrelationSpec) -> None:
-        super().__init__(spec=spec, report=spec.report)
-        shape = (spec.run.n_passes, spec.run.batch, len(spec.matrix))
+        super().__init__(spec=spec, monitor=spec.monitor)
+        shape = (spec.settings.n_passes, spec.settings.batch, len(spec.matrix))
         self.s_in, self.s_out = InPort(shape=shape), OutPort(shape=shape)
 
 
 @implements(proc=Decorrelation, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("floating_pt")
-class PyDecorrelation(Told):
+class PyDecorrelation(SpecModel):
     spec: DecorrelationSpec
     s_in: PyInPort = RECEIVES
     s_out: PyOutPort = SENDS
@@ -207,14 +210,14 @@ class PyDecorrelation(Told):
         self.matrix = np.ascontiguousarray(self.spec.matrix)
 
     def step(self, step: int) -> None:
-        run = self.spec.run
-        if step == run.n_steps:
-            self.report.save(matrix=self.matrix)
+        settings = self.spec.settings
+        if step == settings.n_steps:
+            self.monitor.save(matrix=self.matrix)
         s = self.s_in.recv()
         decorrelated = (s.reshape(-1, s.shape[-1]) @ self.matrix.T).reshape(s.shape)
         self.s_out.send(decorrelated)
-        counts = self.spec.counts[step % run.data_steps] != 0
-        if run.learns and counts.any():
+        counts = self.spec.counts[step % settings.data_steps] != 0
+        if settings.learns and counts.any():
             self.learn(self.spec.reference(decorrelated)[counts])
 
     def learn(self, x: Array) -> None:
@@ -229,8 +232,8 @@ class Critic(AbstractProcess):
     """Compares the losses of the passes and broadcasts what the rule makes of them, one step later."""
 
     def __init__(self, spec: CriticSpec) -> None:
-        super().__init__(spec=spec, report=spec.report)
-        rows = spec.run.n_passes, spec.run.batch
+        super().__init__(spec=spec, monitor=spec.monitor)
+        rows = spec.settings.n_passes, spec.settings.batch
         self.y_in = InPort(shape=(*rows, spec.n_outputs))
         self.norm_in = InPort(shape=(spec.n_layers, *rows))
         self.third_factor_out = OutPort(shape=spec.factor_shape)
@@ -240,7 +243,7 @@ class Critic(AbstractProcess):
 @implements(proc=Critic, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("floating_pt")
-class PyCritic(Told):
+class PyCritic(SpecModel):
     spec: CriticSpec
     y_in: PyInPort = RECEIVES
     norm_in: PyInPort = RECEIVES
@@ -252,42 +255,42 @@ class PyCritic(Told):
         self.factors = np.zeros(self.spec.factor_shape)
 
     def step(self, step: int) -> None:
-        spec, run = self.spec, self.spec.run
-        if run.learns:
+        spec, settings = self.spec, self.spec.settings
+        if settings.learns:
             self.third_factor_out.send(self.factors)
         outputs = self.y_in.recv()
-        now = step % run.data_steps
+        now = step % settings.data_steps
         counts = spec.counts[now]
         losses = spec.loss(outputs, spec.targets[now]) * counts
-        if run.learns:
+        if settings.learns:
             norms = self.norm_in.recv() if spec.by_nodes else None
             self.factors = spec.factors(losses, norms)
         self.loss_out.send(np.array([spec.reference(losses).sum() / max(counts.sum(), 1.0)]))
 
 
-class Recorder(AbstractProcess):
+class LossLog(AbstractProcess):
     """Keeps the loss of every step and the time it came at."""
 
-    def __init__(self, spec: RecorderSpec) -> None:
-        super().__init__(spec=spec, report=spec.report)
+    def __init__(self, spec: LossLogSpec) -> None:
+        super().__init__(spec=spec, monitor=spec.monitor)
         self.loss_in = InPort(shape=(1,))
 
 
-@implements(proc=Recorder, protocol=LoihiProtocol)
+@implements(proc=LossLog, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("floating_pt")
-class PyRecorder(Told):
-    spec: RecorderSpec
+class PyLossLog(SpecModel):
+    spec: LossLogSpec
     loss_in: PyInPort = RECEIVES
 
     def __init__(self, proc_params: dict[str, Any]) -> None:
         super().__init__(proc_params)
-        self.losses = np.zeros(self.spec.run.n_steps)
-        self.times_s = np.zeros(self.spec.run.n_steps)
+        self.losses = np.zeros(self.spec.settings.n_steps)
+        self.times_s = np.zeros(self.spec.settings.n_steps)
 
     def step(self, step: int) -> None:
         loss = self.loss_in.recv()[0]
-        if step < self.spec.run.n_steps:
+        if step < self.spec.settings.n_steps:
             self.losses[step], self.times_s[step] = loss, time.perf_counter()
         else:
-            self.report.save(losses=self.losses, times_s=self.times_s)
+            self.monitor.save(losses=self.losses, times_s=self.times_s)
