@@ -11,7 +11,8 @@ import torch
 
 from noisylearn import UserError, networks
 from noisylearn.backends.lava.compat import is_installed
-from noisylearn.backends.lava.lif import _in_child, run_lif_in_lava
+from noisylearn.backends.lava.group import run_in_group
+from noisylearn.backends.lava.lif import run_lif_in_lava
 from noisylearn.backends.loihi.lif import LIMIT, Counts, Dense, Lif, LifNetwork, run_lif
 from noisylearn.backends.loihi.lif_quantisation import quantise_spiking
 from noisylearn.backends.netlist.spiking import from_spiking
@@ -289,7 +290,7 @@ def test_a_child_that_takes_too_long_is_stopped_with_its_children(tmp_path: Path
     loop = "import sys, time; time.sleep(100)"
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {loop!r}, sys.argv[1]])"
     with pytest.raises(UserError, match=r"did not finish within 2 s and was ended"):
-        _in_child([sys.executable, "-c", parent, str(tmp_path)], tmp_path, 2.0)
+        run_in_group([sys.executable, "-c", parent, str(tmp_path)], tmp_path, 2.0)
     for _ in range(100):
         if not processes_with(str(tmp_path)):
             return
@@ -299,7 +300,7 @@ def test_a_child_that_takes_too_long_is_stopped_with_its_children(tmp_path: Path
 
 def test_a_child_that_fails_says_why(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="Lava stopped: ValueError: no such thing"):
-        _in_child([sys.executable, "-c", "raise ValueError('no such thing')"], tmp_path, 30.0)
+        run_in_group([sys.executable, "-c", "raise ValueError('no such thing')"], tmp_path, 30.0)
 
 
 def test_lava_takes_one_sample() -> None:

@@ -17,11 +17,9 @@ import torch
 from noisylearn.backends.lava.compat import load_lava
 from noisylearn.backends.lava.group import end_with_parent
 from noisylearn.backends.lava.integers import IntegerOptions, execute
-from noisylearn.backends.lava.monitoring import Monitor, Monitors, open_monitors
+from noisylearn.backends.lava.monitoring import LAVA, Monitor, Monitors, open_monitors
 from noisylearn.backends.lava.netfile import read_net
 from noisylearn.backends.lava.process_specs import FloatOptions, NetworkSpecs, process_specs
-
-LAVA = "Lava"  # title of this process itself
 
 
 def main() -> None:

@@ -2,18 +2,20 @@
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
 from noisylearn.backends.lava.compat import load_lava
-from noisylearn.backends.lava.logs import Logs, scratch
+from noisylearn.backends.lava.logs import Logs
 from noisylearn.backends.lava.monitoring import Monitors, new_monitors
 from noisylearn.backends.loihi.arithmetic import Integers
 from noisylearn.backends.loihi.critic import Critic, Loss
 from noisylearn.backends.loihi.emulator import rounding_seed
 from noisylearn.backends.loihi.microcode import Microcode
-from noisylearn.backends.loihi.network import Array, FixedConnection
+from noisylearn.backends.loihi.network import Array, FixedConnection, encoded_samples
 from noisylearn.backends.loihi.neurons import Neurons
 from noisylearn.backends.loihi.saturation import Saturation
 from noisylearn.ground.errors import UserError
@@ -61,13 +63,9 @@ def run_fixed(
     check_cores(network.cores)
     load_lava()
     counts = Saturation()
-    payloads = network.encoded(np.asarray(inputs, dtype=np.float64), counts)
-    rates = np.ones(len(payloads)) if rates is None else np.asarray(rates, dtype=np.float64)
-    if not len(payloads) == len(targets) == len(rates):
-        raise UserError(
-            f"{len(payloads)} inputs, {len(targets)} targets, {len(rates)} rates; give one of each a sample"
-        )
-    with scratch() as folder:
+    payloads, rates = encoded_samples(network, inputs, targets, rates, counts)
+    with TemporaryDirectory(prefix="noisylearn-lava-") as name:
+        folder = Path(name)
         logs = Logs(folder)
         for p in network.populations if keep_payloads else ():
             logs.make(p.name, (len(payloads), 2, p.size if p.stage == network.depth else p.width), np.int64)

@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from noisylearn.ground.errors import UserError
+
 POLL_S = 0.02
 STDERR = "stderr.txt"
 GRACE_S = 3.0  # for the shared memory to be given back
@@ -34,6 +36,18 @@ def process_group(command: list[str], folder: Path) -> Iterator[subprocess.Popen
         yield process
     finally:
         _end(process)
+
+
+def run_in_group(command: list[str], folder: Path, timeout_s: float) -> None:
+    """Run a command to its end in a process group of its own, which is gone afterwards."""
+    with process_group(command, folder) as leader:
+        try:
+            leader.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise UserError(f"Lava did not finish within {timeout_s:g} s and was ended; give more timeout_s") from None
+    if leader.returncode:
+        said = last_words(folder).splitlines() or [f"exit status {leader.returncode}"]
+        raise UserError(f"Lava stopped: {said[-1]}")
 
 
 def last_words(folder: Path) -> str:

@@ -3,22 +3,20 @@
 import json
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
-from noisylearn.backends.lava.child import LAVA
 from noisylearn.backends.lava.compat import require_lava
 from noisylearn.backends.lava.fixed import check_cores
 from noisylearn.backends.lava.group import POLL_S, last_words, process_group
 from noisylearn.backends.lava.integers import IntegerOptions, IntegerResult, microcode_of, read_executed
-from noisylearn.backends.lava.monitoring import FAILURE, new_monitors, open_monitors
+from noisylearn.backends.lava.monitoring import FAILURE, LAVA, new_monitors, open_monitors
 from noisylearn.backends.lava.netfile import Array, LavaNet, read_net
 from noisylearn.backends.lava.process_specs import FloatOptions, NetworkSpecs, process_specs
 from noisylearn.experiments.run_file import TreeFile
@@ -72,7 +70,8 @@ def run_net(
         raise UserError(f"--steps {n_steps}: give at least 1")
     _check_timeout(timeout_s)
     options = FloatOptions(n_steps, learns, replays)
-    with _scratch() as folder:
+    with TemporaryDirectory(prefix="nl-lava-") as name:
+        folder = Path(name)
         specs = process_specs(
             read_net(path), options, new_monitors(folder)
         )  # so that mistakes show before anything starts
@@ -94,7 +93,8 @@ def run_net_in_integers(
     microcode = microcode_of(read_net(path), options)
     check_cores(microcode.network.cores)
     _check_timeout(timeout_s)
-    with _scratch() as folder:
+    with TemporaryDirectory(prefix="nl-lava-") as name:
+        folder = Path(name)
         new_monitors(folder)
         total = options.n_steps * microcode.schedule.t_epoch
         _run_job({"net": str(path.resolve()), "integers": vars(options)}, folder, total, timeout_s, on_step)
@@ -104,12 +104,6 @@ def run_net_in_integers(
 def _check_timeout(timeout_s: float) -> None:
     if not timeout_s > 0:
         raise UserError(f"--timeout {timeout_s:g}: give seconds, more than 0")
-
-
-@contextmanager
-def _scratch() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="nl-lava-") as name:
-        yield Path(name)
 
 
 def _run_job(job: dict[str, Any], folder: Path, total: int, timeout_s: float, on_step: OnStep) -> None:

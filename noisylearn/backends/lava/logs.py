@@ -1,23 +1,13 @@
 """Files that processes write into and that are read after a run: Lava itself moves arrays element by element."""
 
 import json
-import tempfile
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
-
-
-@contextmanager
-def scratch() -> Iterator[Path]:
-    """A folder that is gone after the block."""
-    with tempfile.TemporaryDirectory(prefix="noisylearn-lava-") as name:
-        yield Path(name)
 
 
 @dataclass(frozen=True)
@@ -30,6 +20,7 @@ class CountFile:
         self.path.write_text(json.dumps(dict(counts)), encoding="utf-8")
 
 
+@final
 class Logs:
     """One array for each name, zeros until something is written, and the counts of every process."""
 

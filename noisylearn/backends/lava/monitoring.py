@@ -15,6 +15,7 @@ from noisylearn.ground.replace import replace_file
 
 MOST_PROCESSES = 4096
 FAILURE = ".error"
+LAVA = "Lava"  # title of the process that runs Lava itself
 _PROGRESS, _TITLES = "progress.npy", "titles.json"
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from math import frexp
+from typing import final
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from noisylearn.ground.errors import unknown_name
 Loss = Callable[[Array, Array], Array]
 
 
+@final
 class Critic:
     """Computes in float64; what it sends is an integer mantissa and a right shift for every population."""
 

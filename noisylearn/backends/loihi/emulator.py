@@ -1,6 +1,7 @@
 """The emulator: two passes and learning for one sample after the other, in integers and vectorised over units."""
 
 from dataclasses import dataclass
+from typing import final
 
 import numpy as np
 
@@ -8,12 +9,11 @@ from noisylearn.backends.loihi.arithmetic import Integers, shifted_to_nearest, t
 from noisylearn.backends.loihi.critic import Critic, Loss
 from noisylearn.backends.loihi.engine import Engine
 from noisylearn.backends.loihi.microcode import Microcode
-from noisylearn.backends.loihi.network import Array, FixedConnection, with_constant
+from noisylearn.backends.loihi.network import Array, FixedConnection, encoded_samples, with_constant
 from noisylearn.backends.loihi.neurons import Neurons, summed
 from noisylearn.backends.loihi.rounding import thresholds
 from noisylearn.backends.loihi.saturation import Saturation
 from noisylearn.backends.loihi.schedule import REFERENCE
-from noisylearn.ground.errors import UserError
 
 Emission = tuple[str, bool]  # population, and whether it is sent an epoch later
 
@@ -26,6 +26,7 @@ class EmulatorResult:
     payloads: dict[str, Integers]
 
 
+@final
 class Emulator:
     """A network in integers that learns by a rule's microcode.
 
@@ -77,7 +78,7 @@ class Emulator:
 
         rates: learning rate of every sample, relative to that of the rule.  keep_payloads: of all samples.
         """
-        payloads, rates = self._prepared(inputs, targets, rates)
+        payloads, rates = encoded_samples(self._network, inputs, targets, rates, self._counts)
         losses = np.zeros((len(payloads), 2))
         kept: dict[str, list[Integers]] = {p.name: [] for p in self._network.populations}
         for k, payload in enumerate(payloads):
@@ -106,15 +107,6 @@ class Emulator:
             before = now
             outputs.append(sums * p.unit)
         return np.concatenate(outputs)
-
-    def _prepared(self, inputs: Array, targets: Array, rates: Array | None) -> tuple[Integers, Array]:
-        payloads = self._network.encoded(np.asarray(inputs, dtype=np.float64), self._counts)
-        rates = np.ones(len(payloads)) if rates is None else np.asarray(rates, dtype=np.float64)
-        if not len(payloads) == len(targets) == len(rates):
-            raise UserError(
-                f"{len(payloads)} inputs, {len(targets)} targets, {len(rates)} rates; give one of each a sample"
-            )
-        return payloads, rates
 
     def _passes(self, payload: Integers) -> tuple[dict[str, Integers], Integers]:
         """Payloads (2, width) of every population, and the readout's pre-activations (2, outputs)."""

@@ -1,6 +1,7 @@
 """The learning engine: a rule's sum of products applied to the integer weights of one connection."""
 
 from collections.abc import Mapping
+from typing import final
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from noisylearn.ground.errors import UserError
 from noisylearn.profiles.cores import Cores
 
 
+@final
 class Engine:
     """Weights w (targets, sources) of one connection, changed once an epoch by a sum of products.
 

@@ -172,3 +172,16 @@ def with_constant(payloads: Integers, population: FixedPopulation) -> Integers:
         return payloads
     constant = np.full((*payloads.shape[:-1], 1), population.constant, dtype=payloads.dtype)
     return np.concatenate([payloads, constant], -1)
+
+
+def encoded_samples(
+    network: FixedNetwork, inputs: Array, targets: Array, rates: Array | None, saturation: Saturation
+) -> tuple[Integers, Array]:
+    """Payloads and learning rates."""
+    payloads = network.encoded(np.asarray(inputs, dtype=np.float64), saturation)
+    rates = np.ones(len(payloads)) if rates is None else np.asarray(rates, dtype=np.float64)
+    if not len(payloads) == len(targets) == len(rates):
+        raise UserError(
+            f"{len(payloads)} inputs, {len(targets)} targets, {len(rates)} rates; give one of each a sample"
+        )
+    return payloads, rates

@@ -1,5 +1,7 @@
 """The program of a population of neurons: noise, graded spike, and its part of the third factor."""
 
+from typing import final
+
 import numpy as np
 
 from noisylearn.backends.loihi.arithmetic import Integers, scaled_at_random, shifted, shifted_to_nearest, signed_range
@@ -12,6 +14,7 @@ from noisylearn.ground.errors import UserError
 ThirdFactor = tuple[int, int]
 
 
+@final
 class Neurons:
     """What one population does in the phases of an epoch; rows of an array are passes in order of time.
 

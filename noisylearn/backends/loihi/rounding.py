@@ -1,6 +1,6 @@
 """How a changed weight becomes an integer again: a threshold that its fraction has to exceed to be rounded up."""
 
-from typing import Protocol, get_args
+from typing import Protocol, final, get_args
 
 import numpy as np
 
@@ -19,6 +19,7 @@ class Thresholds(Protocol):
     def next(self) -> Integers | float: ...
 
 
+@final
 class Fixed:
     """The same threshold always: 64 rounds to nearest (halves down), 127 rounds down."""
 
@@ -29,6 +30,7 @@ class Fixed:
         return self._threshold
 
 
+@final
 class Shared:
     """One uniform number for a whole connection, from the stream that Lava gives every connection alike."""
 
@@ -40,6 +42,7 @@ class Shared:
         return float(self._random.random(1)[0]) * ONE
 
 
+@final
 class PerSynapse:
     """One of 0..127 for each weight."""
 

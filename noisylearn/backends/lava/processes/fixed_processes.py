@@ -4,22 +4,19 @@ Lava executes every file of this folder for every class of process in it: nothin
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import numpy as np
-from lava.magma.core.decorator import implements, requires, tag
 from lava.magma.core.model.py.ports import PyInPort, PyOutPort
 from lava.magma.core.model.py.type import LavaPyType
 from lava.magma.core.process.ports.ports import InPort, OutPort
 from lava.magma.core.process.process import AbstractProcess
-from lava.magma.core.resources import CPU
-from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 from lava.proc.dense.models import PyLearningDenseModelBitApproximate
 from lava.proc.dense.process import LearningDense
 
 from noisylearn.backends.lava.logs import CountFile
 from noisylearn.backends.lava.monitoring import Monitor
-from noisylearn.backends.lava.processes.monitored import Monitored
+from noisylearn.backends.lava.processes.monitored import Monitored, models
 from noisylearn.backends.loihi.arithmetic import Integers
 from noisylearn.backends.loihi.critic import Critic
 from noisylearn.backends.loihi.network import Array
@@ -31,6 +28,7 @@ _IN = LavaPyType(PyInPort.VEC_DENSE, np.int64)
 _OUT = LavaPyType(PyOutPort.VEC_DENSE, np.int64)
 
 
+@final
 class Source(AbstractProcess):
     """Sends payloads (samples, width) of a sample in both passes."""
 
@@ -39,9 +37,8 @@ class Source(AbstractProcess):
         self.s_out = OutPort(shape=(payloads.shape[1],))
 
 
-@implements(proc=Source, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("fixed_pt")
+@final
+@models(Source, "fixed_pt")
 class PySource(Monitored):
     s_out: PyOutPort = _OUT
 
@@ -59,6 +56,7 @@ class PySource(Monitored):
             self._log.put((sample, which), payload)
 
 
+@final
 class NeuronProcess(AbstractProcess):
     """A population: `neurons` is its program, `index` its place among the populations that have neurons.
 
@@ -84,9 +82,8 @@ class NeuronProcess(AbstractProcess):
         self.y2_out = OutPort(shape=(population.size,))
 
 
-@implements(proc=NeuronProcess, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("fixed_pt")
+@final
+@models(NeuronProcess, "fixed_pt")
 class PyNeuronProcess(Monitored):
     a_in: PyInPort = _IN
     s_out: PyOutPort = _OUT
@@ -133,6 +130,7 @@ class PyNeuronProcess(Monitored):
             self._counts.write(self._neurons.saturation.counts)
 
 
+@final
 class Relay(AbstractProcess):
     """Keeps what a population sent in both passes of an epoch, and sends it in the next.
 
@@ -150,9 +148,8 @@ class Relay(AbstractProcess):
         self.s_out = OutPort(shape=(size,))
 
 
-@implements(proc=Relay, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("fixed_pt")
+@final
+@models(Relay, "fixed_pt")
 class PyRelay(Monitored):
     s_in: PyInPort = _IN
     s_out: PyOutPort = _OUT
@@ -175,6 +172,7 @@ class PyRelay(Monitored):
             self._next[receives] = spikes[: self._size]
 
 
+@final
 class CriticProcess(AbstractProcess):
     """Losses of both passes from the readout, and the third factors that they give, in the phase of learning."""
 
@@ -191,9 +189,8 @@ class CriticProcess(AbstractProcess):
         self.g_out = OutPort(shape=(2 * n_populations,))
 
 
-@implements(proc=CriticProcess, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("fixed_pt")
+@final
+@models(CriticProcess, "fixed_pt")
 class PyCriticProcess(Monitored):
     g_out: PyOutPort = _OUT
     y_in: PyInPort = _IN
@@ -233,9 +230,8 @@ class PyCriticProcess(Monitored):
         return [mantissa for mantissa, _ in factors] + [shift for _, shift in factors]
 
 
-@implements(proc=LearningDense, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("fixed_pt", "rounded")
+@final
+@models(LearningDense, "fixed_pt", "rounded")
 class PyRoundedLearningDense(PyLearningDenseModelBitApproximate):
     """Lava's learning connection, with weights rounded as `rounding` says; "shared" is what Lava does by itself."""
 

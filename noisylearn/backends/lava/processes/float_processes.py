@@ -5,19 +5,16 @@ process receives, computes and sends on. Messages between layers have the shape 
 """
 
 import time
-from typing import Any
+from typing import Any, final
 
 import numpy as np
-from lava.magma.core.decorator import implements, requires, tag
 from lava.magma.core.model.py.ports import PyInPort, PyOutPort
 from lava.magma.core.model.py.type import LavaPyType
 from lava.magma.core.process.ports.ports import InPort, OutPort
 from lava.magma.core.process.process import AbstractProcess
-from lava.magma.core.resources import CPU
-from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 from scipy.linalg.blas import dgemm
 
-from noisylearn.backends.lava.processes.monitored import Monitored
+from noisylearn.backends.lava.processes.monitored import Monitored, models
 from noisylearn.backends.lava.specs import (
     Array,
     ConnectionSpec,
@@ -41,6 +38,7 @@ class SpecModel(Monitored):
         self.spec: ProcessSpec = proc_params["spec"]
 
 
+@final
 class Source(AbstractProcess):
     """Sends the sample of every step to all passes."""
 
@@ -49,9 +47,8 @@ class Source(AbstractProcess):
         self.s_out = OutPort(shape=(spec.settings.n_passes, *spec.inputs.shape[1:]))
 
 
-@implements(proc=Source, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("floating_pt")
+@final
+@models(Source, "floating_pt")
 class PySource(SpecModel):
     spec: SourceSpec
     s_out: PyOutPort = SENDS
@@ -61,6 +58,7 @@ class PySource(SpecModel):
         self.s_out.send(np.broadcast_to(x, (self.spec.settings.n_passes, *x.shape)).copy())
 
 
+@final
 class Connection(AbstractProcess):
     """W x + b of every pass, and the update of W and b in place."""
 
@@ -75,9 +73,8 @@ class Connection(AbstractProcess):
         self.s_in_y1 = InPort(shape=(1, spec.settings.n_passes, 1) if by_weights else (spec.settings.batch, n_units))
 
 
-@implements(proc=Connection, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("floating_pt")
+@final
+@models(Connection, "floating_pt")
 class PyConnection(SpecModel):
     spec: ConnectionSpec
     s_in: PyInPort = RECEIVES
@@ -138,6 +135,7 @@ class PyConnection(SpecModel):
             self.bias -= rate * received.sum(0)
 
 
+@final
 class Neurons(AbstractProcess):
     """f(a + noise) of every pass; each neuron makes its own noise and keeps what a rule wants to know of it."""
 
@@ -153,9 +151,8 @@ class Neurons(AbstractProcess):
         self.s_out_y1 = OutPort(shape=(settings.batch, spec.size))
 
 
-@implements(proc=Neurons, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("floating_pt")
+@final
+@models(Neurons, "floating_pt")
 class PyNeurons(SpecModel):
     spec: NeuronSpec
     a_in: PyInPort = RECEIVES
@@ -188,6 +185,7 @@ class PyNeurons(SpecModel):
         self.s_out.send(spec.activation(activity))
 
 
+@final
 class Decorrelation(AbstractProcess):
     """x* = R x, R <- R - rate (mean of x* x*^T without its diagonal) R."""
 
@@ -197,9 +195,8 @@ class Decorrelation(AbstractProcess):
         self.s_in, self.s_out = InPort(shape=shape), OutPort(shape=shape)
 
 
-@implements(proc=Decorrelation, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("floating_pt")
+@final
+@models(Decorrelation, "floating_pt")
 class PyDecorrelation(SpecModel):
     spec: DecorrelationSpec
     s_in: PyInPort = RECEIVES
@@ -228,6 +225,7 @@ class PyDecorrelation(SpecModel):
         dgemm(-share, step.T, x, beta=1.0, c=self.matrix.T, overwrite_c=True)
 
 
+@final
 class Critic(AbstractProcess):
     """Compares the losses of the passes and broadcasts what the rule makes of them, one step later."""
 
@@ -240,9 +238,8 @@ class Critic(AbstractProcess):
         self.loss_out = OutPort(shape=(1,))
 
 
-@implements(proc=Critic, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("floating_pt")
+@final
+@models(Critic, "floating_pt")
 class PyCritic(SpecModel):
     spec: CriticSpec
     y_in: PyInPort = RECEIVES
@@ -268,6 +265,7 @@ class PyCritic(SpecModel):
         self.loss_out.send(np.array([spec.reference(losses).sum() / max(counts.sum(), 1.0)]))
 
 
+@final
 class LossLog(AbstractProcess):
     """Keeps the loss of every step and the time it came at."""
 
@@ -276,9 +274,8 @@ class LossLog(AbstractProcess):
         self.loss_in = InPort(shape=(1,))
 
 
-@implements(proc=LossLog, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("floating_pt")
+@final
+@models(LossLog, "floating_pt")
 class PyLossLog(SpecModel):
     spec: LossLogSpec
     loss_in: PyInPort = RECEIVES
