@@ -1,9 +1,9 @@
-"""The process that Lava runs in: builds the processes of a network file, runs them, leaves results in a folder.
+"""The process that Lava runs in: builds the processes of a network file, runs them and writes results into a folder.
 
     python -m noisylearn.backends.lava.child JOB.json
 
-Started by `noisylearn.backends.lava.launch` as the leader of a process group of its own. It ends its group when the one
-who started it is gone: then the pipe on its standard input closes.
+Started by `noisylearn.backends.lava.launch` as the leader of a process group of its own. It ends its group when the
+process that started it is gone: the pipe on its standard input then closes.
 """
 
 import json
@@ -38,7 +38,12 @@ def main() -> None:
 
 
 def run_processes(specs: NetworkSpecs, monitors: Monitors) -> None:
-    """Connect the processes and run them, one step longer than they learn."""
+    """Connect the processes and run them for one step more than they learn.
+
+    Args:
+        specs: of every process.
+        monitors: of the run; their titles are published before it starts.
+    """
     load_lava()
     from lava.magma.core.run_conditions import RunSteps
     from lava.magma.core.run_configs import Loihi2SimCfg
@@ -53,7 +58,14 @@ def run_processes(specs: NetworkSpecs, monitors: Monitors) -> None:
 
 
 def connected(specs: NetworkSpecs) -> Any:
-    """All processes, connected; the critic stands for them."""
+    """Build all processes and connect them.
+
+    Args:
+        specs: of every process.
+
+    Returns:
+        The critic, through which all of them are run and stopped.
+    """
     from noisylearn.backends.lava.processes import float_processes as p
 
     learns = specs.source.settings.learns

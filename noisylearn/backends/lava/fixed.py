@@ -27,10 +27,18 @@ _WIDTHS = {"weight_bits": 8, "trace_bits": 7, "learning_accumulator_bits": 15, "
 
 @dataclass(frozen=True, eq=False)
 class FixedResult:
-    """What Lava did: losses (samples, 2), the perturbed pass first; integer weights and traces by connection.
+    """What Lava's fixed-point engine computed over a series of samples.
 
-    payloads: (samples, 2, width) by population, where kept.  seconds: of the run after start-up; steps: how many.
-    saturation: of neurons and critic; what happens inside Lava's engine only the emulator counts.
+    Args:
+        losses: (samples, 2), the perturbed pass first, then the reference.
+        weights: connection -> integers (targets, payloads).
+        traces: connection -> its traces "x1", "y1" and "y2" after the last epoch.
+        payloads: population -> (samples, 2, width), and for the readout its pre-activations (samples, 2, n_outputs);
+            empty where they were not kept.
+        saturation: what was clipped in neurons and critic; what is clipped inside Lava's engine only the emulator
+            counts.
+        seconds: of the run after start-up.
+        steps: number of steps in these seconds.
     """
 
     losses: Array
@@ -53,11 +61,22 @@ def run_fixed(
     keep_payloads: bool = False,
     monitors: Monitors | None = None,
 ) -> FixedResult:
-    """Run samples in order through Lava processes; arguments and random streams are those of `Emulator`.
+    """Run samples in order through Lava processes, in this process; random streams are those of `Emulator`.
 
-    monitors: where processes say which step they are in, and how they fail.
+    Args:
+        microcode: the rule on its network, from `to_microcode`.
+        loss: name in `noisylearn.backends.losses.LOSSES`, or a function of outputs (passes, n) and one target.
+        inputs: (samples, features), in units of the float network.
+        targets: (samples, ...), class labels or values, as the loss takes them.
+        seed: of the noise and of every stochastic rounding.
+        learn: whether the weights change.
+        rates: learning rate of every sample, relative to the rule's, (samples,); None for 1.
+        keep_payloads: whether the result has the payloads of all samples.
+        monitors: where processes write their step and their failures; None for a temporary folder.
 
-    Raises UserError where Lava cannot be loaded, or the cores are none that its engine computes as.
+    Raises:
+        UserError: Lava cannot be loaded, its engine computes with other widths than these cores, inputs have another
+            shape, or there are not as many inputs, targets and rates.
     """
     network = microcode.network
     check_cores(network.cores)
@@ -87,14 +106,18 @@ def run_fixed(
 
 
 def check_cores(cores: Cores) -> None:
-    """Raises UserError for cores that are none of those that Lava's engine computes as."""
+    """Check that Lava's engine computes with the widths of these cores.
+
+    Raises:
+        UserError: one of the widths differs.
+    """
     for key, bits in _WIDTHS.items():
         if getattr(cores, key) != bits:
             raise UserError(f"cores.{key} = {getattr(cores, key)}: Lava's engine has {bits}; use the emulator")
 
 
 class _Machine:
-    """The processes of one network, built and joined."""
+    """The processes of one network, built and connected."""
 
     def __init__(
         self, microcode: Microcode, critic: Critic, payloads: Integers, targets: Array, rates: Array, seed: int,
@@ -125,6 +148,7 @@ class _Machine:
             self._connect(c, i, Relay)
 
     def _connect(self, c: FixedConnection, index: int, relay_kind: Any) -> None:
+        """Add one connection, behind a relay where it is delayed."""
         network, schedule = self._microcode.network, self._microcode.schedule
         source, target = self._populations[c.source], self._populations[c.target]
         connection = self._learning_dense(c, index)
@@ -142,6 +166,7 @@ class _Machine:
         target.y2_out.connect(connection.s_in_y2)
 
     def _learning_dense(self, c: FixedConnection, index: int) -> Any:
+        """Lava's learning connection with the microcode of one connection."""
         from lava.magma.core.learning.constants import GradedSpikeCfg
         from lava.magma.core.learning.learning_rule import Loihi3FLearningRule
         from lava.proc.dense.process import LearningDense
@@ -161,7 +186,7 @@ class _Machine:
         )  # fmt: skip
 
     def run(self) -> tuple[float, int]:
-        """Seconds and steps of all samples but the first, whose epoch comes with the start-up."""
+        """Seconds and steps of all samples except the first, whose epoch includes the start-up."""
         from lava.magma.core.run_conditions import RunSteps
         from lava.magma.core.run_configs import Loihi2SimCfg
         from lava.proc.dense.process import LearningDense
@@ -178,6 +203,7 @@ class _Machine:
         return time.perf_counter() - start, steps
 
     def state(self) -> tuple[dict[str, Integers], dict[str, dict[str, Integers]]]:
+        """Weights and traces of every connection."""
         weights = {name: c.weights.get().astype(np.int64) for name, c in self._connections.items()}
         traces = {
             name: {key: getattr(c, key).get().astype(np.int64) for key in ("x1", "y1", "y2")}
@@ -186,4 +212,5 @@ class _Machine:
         return weights, traces
 
     def stop(self) -> None:
+        """End all processes."""
         self._critic.stop()

@@ -24,10 +24,15 @@ _RESULT, _WEIGHTS = "integers.npz", "weights of "
 
 @dataclass(frozen=True)
 class IntegerOptions:
-    """n_steps: samples.  learns: whether the weights change.  lr: learning rate, None for that of the file.
+    """How a network file is run in integers.
 
-    profile: of the cores, None for the file's own or, where that has none, for `loihi2-lava-0.10`.  headroom: how many
-    times over weights fit at the start.
+    Args:
+        n_steps: number of samples.
+        learns: whether the weights change.
+        lr: learning rate; None for that of the file.
+        profile: name of the profile of the cores; None for the file's own, or `loihi2-lava-0.10` where that has no
+            cores.
+        headroom: how many times over the largest weight of a connection fits at the start.
     """
 
     n_steps: int
@@ -39,9 +44,14 @@ class IntegerOptions:
 
 @dataclass(frozen=True, eq=False)
 class IntegerResult:
-    """losses: (samples, 2), the perturbed pass first.  weights: integers by connection.  steps: of the cores' clock.
+    """What a run in integers gave.
 
-    saturation: what did not fit its range, by place.
+    Args:
+        losses: (samples, 2), the perturbed pass first, then the reference.
+        weights: connection -> integers (targets, payloads).
+        saturation: what was clipped to its range, in one line.
+        steps: steps of the cores' clock.
+        seconds: that these steps took.
     """
 
     losses: Array
@@ -52,7 +62,15 @@ class IntegerResult:
 
 
 def microcode_of(net: LavaNet, options: IntegerOptions) -> Microcode:
-    """The network of a file in integers, with its rule. Raises UserError for what has no such form."""
+    """The network of a file in integers, with the microcode of its rule.
+
+    Args:
+        net: content of the file.
+        options: of the run.
+
+    Raises:
+        UserError: the options are out of range, or the network, rule or profile has no such form.
+    """
     if options.n_steps < 1:
         raise UserError(f"--steps {options.n_steps}: give at least 1")
     if not options.headroom > 0:
@@ -71,7 +89,18 @@ def microcode_of(net: LavaNet, options: IntegerOptions) -> Microcode:
 
 
 def emulate(net: LavaNet, options: IntegerOptions) -> tuple[Microcode, IntegerResult]:
-    """Run the file in the emulator; also what the cores were told."""
+    """Run a network file in the emulator.
+
+    Args:
+        net: content of the file.
+        options: of the run.
+
+    Returns:
+        The microcode that the cores execute, and the result.
+
+    Raises:
+        UserError: as `microcode_of`.
+    """
     microcode = microcode_of(net, options)
     emulator = Emulator(microcode, net.loss, net.seed)
     inputs, targets, rates = _samples(net, options.n_steps)
@@ -83,7 +112,16 @@ def emulate(net: LavaNet, options: IntegerOptions) -> tuple[Microcode, IntegerRe
 
 
 def execute(net: LavaNet, options: IntegerOptions, monitors: Monitors) -> None:
-    """Run the file in Lava in this process, and leave the result in the folder of the monitors."""
+    """Run a network file in Lava in this process, and write the result into the monitors' folder.
+
+    Args:
+        net: content of the file.
+        options: of the run.
+        monitors: of the run.
+
+    Raises:
+        UserError: as `microcode_of` and `run_fixed`.
+    """
     inputs, targets, rates = _samples(net, options.n_steps)
     run = run_fixed(
         microcode_of(net, options), net.loss, inputs, targets, net.seed, options.learns, rates, monitors=monitors
@@ -96,7 +134,7 @@ def execute(net: LavaNet, options: IntegerOptions, monitors: Monitors) -> None:
 
 
 def read_executed(folder: Path) -> IntegerResult:
-    """What `execute` left."""
+    """The result that `execute` wrote."""
     with np.load(folder / _RESULT, allow_pickle=False) as arrays:
         facts: dict[str, Any] = json.loads(str(arrays["facts"]))
         weights = {key.removeprefix(_WEIGHTS): arrays[key] for key in arrays if key.startswith(_WEIGHTS)}
@@ -106,6 +144,6 @@ def read_executed(folder: Path) -> IntegerResult:
 
 
 def _samples(net: LavaNet, n: int) -> tuple[Array, NDArray[Any], Array]:
-    """Inputs, targets and relative rates of n samples; steps that do not count teach nothing."""
+    """Inputs, targets and relative rates of n samples; the rate of a step that does not count is 0."""
     rows = np.arange(n) % net.steps
     return net.inputs[rows, 0], net.targets[rows, 0], net.counts[rows, 0] * net.rates[rows]

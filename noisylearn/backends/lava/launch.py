@@ -1,4 +1,4 @@
-"""Runs a network file in Lava, in a process group of its own, under a watchdog."""
+"""Runs a network file in Lava, in a process group of its own, watched for failures and for lack of progress."""
 
 import json
 import subprocess
@@ -31,8 +31,12 @@ OnStep = Callable[[int, int, float], None]
 class LavaResult:
     """What a run in Lava gave.
 
-    losses: of the reference pass at every step, (steps,).  learned: "layer.weight", "layer.bias" and
-    "population.matrix" at the end; empty where nothing learned.  steps_per_s: after the first.
+    Args:
+        losses: of the reference pass at every step, (steps,).
+        learned: "layer.weight", "layer.bias" and "population.matrix" -> the array at the end; empty where nothing
+            learned.
+        steps_per_s: after the first step.
+        n_processes: number of Lava processes.
     """
 
     losses: Array
@@ -41,9 +45,13 @@ class LavaResult:
     n_processes: int = 0
 
     def difference(self, net: LavaNet) -> dict[str, float]:
-        """Largest difference from what torch learned of the same draws, by array.
+        """Largest difference from what torch learned with the same draws, by array.
 
-        Raises UserError after another number of steps than torch made.
+        Args:
+            net: content of the network file.
+
+        Raises:
+            UserError: the run had another number of steps than torch's.
         """
         if len(self.losses) != net.steps:
             raise UserError(f"{len(self.losses)} steps ran, torch learned for {net.steps}: these cannot be compared")
@@ -58,12 +66,22 @@ def run_net(
     timeout_s: float = TIMEOUT_S,
     on_step: OnStep = lambda step, total, loss: None,
 ) -> LavaResult:
-    """Run a network file for so many steps as Lava processes.
+    """Run a network file as Lava processes, in a process group of its own.
 
-    learns: the weights change, by the rule of the file, and torch's noise is drawn anew by each neuron; with `replays`
-    the recorded draws take its place, and the result is that of torch to rounding.  timeout_s: without any progress.
-    Raises UserError where Lava is not installed, the file has no form as processes, a process fails (with its name and
-    traceback) or no step ends in time. No process is left behind, whatever happens.
+    No process is left behind, however the run ends.
+
+    Args:
+        path: the network file.
+        n_steps: number of steps.
+        learns: whether the weights change, by the rule of the file; each neuron draws noise of its own.
+        replays: whether the recorded draws of torch take the place of the neurons' own; the result then equals torch's
+            to rounding.
+        timeout_s: seconds without any progress after which the run is ended.
+        on_step: called with the number of finished steps, the total and the loss (nan: not known before the end).
+
+    Raises:
+        UserError: Lava is not installed, the file has no form as processes, a process fails (with its name and
+            traceback) or no step ends in time.
     """
     require_lava()
     if n_steps < 1:
@@ -85,9 +103,16 @@ def run_net_in_integers(
     timeout_s: float = TIMEOUT_S,
     on_step: OnStep = lambda step, total, loss: None,
 ) -> IntegerResult:
-    """Run a network file in Lava's fixed-point learning engine, bit for bit what `integers.emulate` does.
+    """Run a network file in Lava's fixed-point learning engine, bit for bit what `integers.emulate` computes.
 
-    Raises UserError as `run_net` does, and for what has no form in integers.
+    Args:
+        path: the network file.
+        options: of the run.
+        timeout_s: seconds without any progress after which the run is ended.
+        on_step: as in `run_net`; steps are those of the cores' clock.
+
+    Raises:
+        UserError: as in `run_net`, and for what has no form in integers.
     """
     require_lava()
     microcode = microcode_of(read_net(path), options)
@@ -102,6 +127,7 @@ def run_net_in_integers(
 
 
 def _check_timeout(timeout_s: float) -> None:
+    """Refuse a time-out that is not above 0."""
     if not timeout_s > 0:
         raise UserError(f"--timeout {timeout_s:g}: give seconds, more than 0")
 
@@ -115,13 +141,22 @@ def _run_job(job: dict[str, Any], folder: Path, total: int, timeout_s: float, on
 
 
 def write_result(path: Path, net: LavaNet, result: LavaResult) -> None:
-    """Losses and learned arrays in an HDF5 file, with the facts of the run. Raises UserError as writing fails."""
+    """Write losses and learned arrays into an HDF5 file, with the facts of the run.
+
+    Args:
+        path: the file to write.
+        net: content of the network file.
+        result: of the run.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
     learned = {key.replace("/", "|"): value for key, value in result.learned.items()}
     TreeFile(path).write({"facts": net.facts, "losses": result.losses, "learned": learned})
 
 
 def _watch(process: subprocess.Popen[bytes], folder: Path, total: int, timeout_s: float, on_step: OnStep) -> None:
-    """Wait for the end. Raises UserError for a process that fails, or for too long without progress."""
+    """Wait for the end of a run; refuse a process that fails, and too long a time without progress."""
     monitors = open_monitors(folder)
     last, since = -1, time.monotonic()
     while process.poll() is None:
@@ -140,7 +175,7 @@ def _watch(process: subprocess.Popen[bytes], folder: Path, total: int, timeout_s
 
 
 def _raise_failures(folder: Path) -> None:
-    """Raises UserError with the name and the traceback of a process that failed; its own, before Lava's."""
+    """Raise the error of a process that failed, with its name and traceback; one of ours before that of Lava itself."""
     found = sorted(folder.glob(f"*{FAILURE}"), key=lambda path: (path.stem == LAVA, path.name))
     if found:
         trace = found[0].read_text(encoding="utf-8").strip()
@@ -149,6 +184,7 @@ def _raise_failures(folder: Path) -> None:
 
 
 def _hang(steps: dict[str, int], timeout_s: float) -> str:
+    """Message for a run in which no process makes progress."""
     least = min(steps.values(), default=0)
     behind = ", ".join(title for title, step in steps.items() if step == least) or "all of them"
     return (
@@ -158,6 +194,7 @@ def _hang(steps: dict[str, int], timeout_s: float) -> str:
 
 
 def _result(specs: NetworkSpecs) -> LavaResult:
+    """The result that the processes left in their folder."""
     recorded = specs.loss_log.monitor.results()
     times = recorded["times_s"]
     speed = (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else float("nan")

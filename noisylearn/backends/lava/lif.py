@@ -18,11 +18,19 @@ TIMEOUT_S = 120.0
 
 
 def run_lif_in_lava(network: LifNetwork, inputs: NDArray[Any], timeout_s: float = TIMEOUT_S) -> LifResult:
-    """What `noisylearn.backends.loihi.lif.run_lif` gives for one sample, inputs (time, 1, n_in), executed by Lava.
+    """Run an integer LIF network in Lava, in a process group of its own that is gone afterwards.
 
-    Lava runs in a child process with a process group of its own, which is ended whole, whatever happens.
-    Lava counts nothing: counts are zero.
-    Raises UserError where Lava is missing, fails (with the last line of its traceback) or takes longer than timeout_s.
+    Args:
+        network: the integers, from `quantise_spiking`.
+        inputs: spikes of one sample, 0 or 1, (time, 1, n_in).
+        timeout_s: seconds after which the group is ended.
+
+    Returns:
+        What `noisylearn.backends.loihi.lif.run_lif` gives, bit for bit, with counts of 0: Lava counts nothing.
+
+    Raises:
+        UserError: Lava is missing, fails (with the last line of its traceback) or takes longer than `timeout_s`, or
+            there is more than one sample.
     """
     if inputs.ndim != 3 or inputs.shape[1] != 1:
         raise UserError(f"input spikes of shape {inputs.shape}: Lava runs one sample at a time; give (time, 1, n_in)")
@@ -37,7 +45,7 @@ def run_lif_in_lava(network: LifNetwork, inputs: NDArray[Any], timeout_s: float 
 
 
 def _packed(network: LifNetwork) -> dict[str, Any]:
-    """Flat names and arrays of a network."""
+    """A network as flat names and arrays."""
     packed: dict[str, Any] = {"n_layers": len(network.layers)}
     for i, layer in enumerate(network.layers):
         packed |= {f"{i}/{key}": getattr(layer, key) for key in _FIELDS}
@@ -49,10 +57,17 @@ _FIELDS = ("du", "dv", "threshold", "bias_mantissa", "bias_exponent", "u_start",
 
 
 def _packed_dense(name: str, dense: Dense | None) -> dict[str, Any]:
+    """Weights as flat names and arrays."""
     return {} if dense is None else {f"{name}/weight": dense.weight, f"{name}/exponent": dense.exponent}
 
 
 def unpacked(packed: Mapping[str, NDArray[Any]]) -> LifNetwork:
+    """The network that `_packed` took apart.
+
+    Args:
+        packed: flat name -> array.
+    """
+
     def dense(name: str) -> Dense | None:
         if f"{name}/weight" not in packed:
             return None
@@ -69,4 +84,10 @@ def unpacked(packed: Mapping[str, NDArray[Any]]) -> LifNetwork:
 
 
 def write_arrays(file: Path, arrays: Mapping[str, Any]) -> None:
+    """Write named arrays into an .npz file, without pickled objects.
+
+    Args:
+        file: its path.
+        arrays: name -> array.
+    """
     np.savez(file, allow_pickle=False, **{name: np.asarray(array) for name, array in arrays.items()})

@@ -20,7 +20,11 @@ from noisylearn.backends.loihi.lif import Dense, LifNetwork
 
 
 def main(folder: Path) -> None:
-    """Executes the network that lies in a folder."""
+    """Execute the network that lies in a folder.
+
+    Args:
+        folder: with network.npz; spikes.npz is written into it.
+    """
     threading.Thread(target=end_with_parent, args=(folder,), daemon=True).start()
     with np.load(folder / "network.npz", allow_pickle=False) as packed:
         arrays = dict(packed)
@@ -28,7 +32,7 @@ def main(folder: Path) -> None:
 
 
 def _execute(network: LifNetwork, inputs: NDArray[np.int32]) -> dict[str, NDArray[Any]]:
-    """Builds Lava's processes, runs them over inputs (time, n_in) and collects what arrives in ring buffers."""
+    """Build Lava's processes, run them over inputs (time, n_in) and collect what arrives in ring buffers."""
     load_lava()
     from lava.magma.core.run_conditions import RunSteps
     from lava.magma.core.run_configs import Loihi1SimCfg
@@ -62,6 +66,7 @@ def _execute(network: LifNetwork, inputs: NDArray[np.int32]) -> dict[str, NDArra
 
 
 def _connect(dense: Dense, source: Any, target: Any) -> None:
+    """Put Lava's Dense with these weights between two ports."""
     from lava.proc.dense.process import Dense as LavaDense
     from lava.utils.weightutils import SignMode
 

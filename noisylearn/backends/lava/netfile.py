@@ -1,4 +1,4 @@
-"""The file that carries a network to Lava: netlist, rule, profile, data, draws, and what torch made of them."""
+"""The file that carries a network to Lava: netlist, rule, profile, data, draws, and what torch learned with them."""
 
 import json
 from collections.abc import Mapping
@@ -22,14 +22,24 @@ KEYS = {"kind", "netlist", "rule", "profile", "loss", "lr", "period", "seed", "d
 
 @dataclass(frozen=True, eq=False)
 class LavaNet:
-    """A network, and everything its learning needs.
+    """A network, and everything that its learning needs.
 
-    loss: name in `noisylearn.backends.losses`.  lr: of plain gradient steps.  period: steps of a sequence, 0 for
-    single samples.  inputs: (steps, batch, features).  targets: (steps, batch, ...).  counts: (steps, batch), 0 where
-    a loss does not count.  rates: of learning, relative to lr, (steps,).  draws: name of a stream in torch -> its
-    numbers, (steps, draws of a step, ...), to be replayed.
-    torch: what torch made of the same draws after `steps` updates: "layer.weight", "layer.bias", "population.matrix"
-    and the loss of every step, "losses".  facts: of the run it came from.
+    Args:
+        netlist: the float network.
+        rule: the learning rule.
+        profile: the hardware profile.
+        loss: name in `noisylearn.backends.losses.LOSSES`.
+        lr: learning rate of plain gradient steps.
+        period: steps of a sequence; 0 for single samples.
+        seed: of the draws.
+        inputs: (steps, batch, features).
+        targets: (steps, batch, ...).
+        counts: (steps, batch), 0 where a loss does not count.
+        rates: learning rates relative to `lr`, (steps,).
+        draws: name of a random stream in torch -> its numbers, (steps, draws of a step, ...), to be replayed.
+        torch: what torch learned with the same draws after `steps` updates: "layer.weight", "layer.bias",
+            "population.matrix", and the loss of every step, "losses".
+        facts: of the run that it came from, JSON.
     """
 
     netlist: Netlist
@@ -49,11 +59,12 @@ class LavaNet:
 
     @property
     def steps(self) -> int:
-        """Steps of data, and of draws."""
+        """Number of steps of data, and of draws."""
         return len(self.inputs)
 
     @property
     def batch(self) -> int:
+        """Number of samples, or sequences, of one step."""
         return int(self.inputs.shape[1])
 
 
@@ -64,13 +75,20 @@ class NetFile(TreeFile):
     what, mend = "network file", "write it again with noisylearn export"
 
     def missing(self, tree: Tree) -> set[str]:
+        """Entries that a network file has and this one has not."""
         return KEYS - set(tree)
 
 
 def write_net(path: str | Path, net: LavaNet) -> None:
-    """Write the file beside and rename it.
+    """Write a network file; another process never sees half of it.
 
-    Raises UserError where it cannot be written, and for a rule of one's own: a file names rules, it carries no code.
+    Args:
+        path: the file to write.
+        net: its content.
+
+    Raises:
+        UserError: the file cannot be written, or the rule is none of this package: a file names its rule and carries no
+            code.
     """
     if REGISTRY.get(net.rule.name) is not type(net.rule):
         raise UserError(
@@ -96,7 +114,14 @@ def write_net(path: str | Path, net: LavaNet) -> None:
 
 
 def read_net(path: Path) -> LavaNet:
-    """Read the file. Raises UserError for a damaged one, or one of another kind."""
+    """Read a network file.
+
+    Args:
+        path: the file.
+
+    Raises:
+        UserError: it is damaged, or of another kind.
+    """
     tree = NetFile(path).read()
     try:
         return _net(tree)
@@ -107,6 +132,7 @@ def read_net(path: Path) -> LavaNet:
 
 
 def _net(tree: Mapping[str, Any]) -> LavaNet:
+    """The content of a file's tree."""
     options = json.loads(tree["rule"])
     if tree["loss"] not in LOSSES:
         raise KeyError(f"unknown loss {tree['loss']}")

@@ -1,7 +1,7 @@
-"""From a network file to what each Lava process is told: the rule's own functions, and noise for every neuron.
+"""From a network file to what each Lava process is given: the rule's own functions, and noise for every neuron.
 
-Nothing of a rule is written again here: `post`, `scales`, `modulators` and `from_noise` of its record run on numpy
-arrays as they run on torch tensors.
+No part of a rule is written a second time here: its `post`, `scales`, `modulators` and `from_noise` run on numpy arrays
+as they run on torch tensors.
 """
 
 from collections.abc import Callable
@@ -43,7 +43,13 @@ PASS = "pass"  # purpose of the random streams, as a rule's passes have it
 
 @dataclass(frozen=True)
 class FloatOptions:
-    """n_steps: updates to make, or samples to read.  learns: whether the weights change.  replays: torch's draws."""
+    """How a network file is run in floats.
+
+    Args:
+        n_steps: updates to make, or samples to read.
+        learns: whether the weights change.
+        replays: whether torch's recorded draws are used.
+    """
 
     n_steps: int
     learns: bool
@@ -52,7 +58,16 @@ class FloatOptions:
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """Weights of one torch layer: from `below`, and where `recurs` from its own neurons a step before."""
+    """Weights of one torch layer.
+
+    Args:
+        name: of the layer in torch.
+        below: population that it takes its inputs from.
+        recurs: whether it also takes the activities of its own neurons of the step before.
+        n_recurrent: columns of `weight` for these.
+        weight: (units, inputs + n_recurrent).
+        bias: (units,), or None.
+    """
 
     name: str
     below: str
@@ -64,7 +79,17 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class NetworkSpecs:
-    """What every process is told, by kind; layers in order from the input to the readout."""
+    """What every process of a network is given.
+
+    Args:
+        layers: in order from the input to the readout.
+        source: of the samples.
+        connections: one for each layer.
+        neurons: one for each layer.
+        decorrelations: population -> its decorrelation.
+        critic: of the losses.
+        loss_log: of the losses' values.
+    """
 
     layers: list[Layer]
     source: SourceSpec
@@ -75,12 +100,22 @@ class NetworkSpecs:
     loss_log: LossLogSpec
 
     def decorrelated(self, population: str) -> str:
-        """The layer whose input the decorrelation of a population makes, as torch names it."""
+        """Name in torch of the layer whose input is the decorrelated population."""
         return next(layer.name for layer in self.layers if layer.below == population)
 
 
 def why_not(rule: Rule, profile: HardwareProfile, netlist: Netlist, learns: bool = True) -> str | None:
-    """Why this rule, on this machine, has no form as Lava processes; None where it has one."""
+    """The reason why this rule, on this profile and network, has no form as Lava processes.
+
+    Args:
+        rule: the learning rule.
+        profile: the hardware profile.
+        netlist: the float network.
+        learns: whether the weights are to change.
+
+    Returns:
+        One line, with the remedy where there is one; None where the form exists.
+    """
     if learns and (reason := _why_not_rule(rule, netlist)):
         return reason
     spec = profile.specification
@@ -99,6 +134,7 @@ def why_not(rule: Rule, profile: HardwareProfile, netlist: Netlist, learns: bool
 
 
 def _why_not_rule(rule: Rule, netlist: Netlist) -> str | None:
+    """The reason why a rule has no form as Lava processes, or None."""
     if not isinstance(rule, Perturbation) or type(rule).step not in (NodePerturbation.step, WP.step):
         return f"rule {rule.name} needs a backward pass, or layers of different rules, which Lava processes have not"
     if netlist.is_recurrent and (rule.credit != "local" or rule.update != "online"):
@@ -110,11 +146,21 @@ def _why_not_rule(rule: Rule, netlist: Netlist) -> str | None:
 
 
 def _is_carried(effect: Effect) -> bool:
+    """Whether Lava processes have a place for an effect."""
     return effect.site == "node" or (effect.site == "weight" and effect.lifetime in ("read", "pass"))
 
 
 def process_specs(net: LavaNet, options: FloatOptions, monitors: Monitors) -> NetworkSpecs:
-    """What every process is told. Raises UserError for what has no form as processes, or draws that are too few."""
+    """What every process of a network file is given.
+
+    Args:
+        net: content of the file.
+        options: of the run.
+        monitors: of the run, which gain one for each process.
+
+    Raises:
+        UserError: the network has no form as processes, or the recorded draws are too few.
+    """
     if reason := why_not(net.rule, net.profile, net.netlist, options.learns):
         raise UserError(reason)
     if options.replays and not options.learns:
@@ -127,7 +173,7 @@ def process_specs(net: LavaNet, options: FloatOptions, monitors: Monitors) -> Ne
 
 
 class _SpecBuilder:
-    """One lowering: what its parts share."""
+    """The specs of one network, and what they share."""
 
     def __init__(self, net: LavaNet, options: FloatOptions, monitors: Monitors) -> None:
         self.monitors = monitors
@@ -141,6 +187,7 @@ class _SpecBuilder:
         )
 
     def specs(self) -> NetworkSpecs:
+        """All of them."""
         net, settings = self.net, self.settings
         source = SourceSpec(settings, self.monitors.of("source"), net.inputs)
         connections = [self._connection(layer) for layer in self.layers]
@@ -152,7 +199,7 @@ class _SpecBuilder:
         return NetworkSpecs(self.layers, source, connections, neurons, decorrelations, critic, loss_log)
 
     def _reference(self, passes: Array) -> Array:
-        """What passes are compared with; of a single pass, it itself."""
+        """What passes are compared with; a single pass is its own reference."""
         if not self.learns:
             return passes[0]
         assert isinstance(self.net.rule, Perturbation)
@@ -160,12 +207,14 @@ class _SpecBuilder:
         return found
 
     def _compared(self) -> list[Index | None]:
+        """Which passes of every layer are compared with the reference; None where a layer compares none."""
         rule = self.net.rule
         if not self.learns or not isinstance(rule, NodePerturbation):
             return [None] * len(self.layers)
         return list(compared_passes(rule.baseline, self.plan, len(self.layers)))
 
     def _connection(self, layer: Layer) -> ConnectionSpec:
+        """Spec of a layer's weights."""
         rule = self.net.rule if self.learns else None
         by_weights = isinstance(rule, WP)
         variance = self.crossbars[layer.name].weight_variance
@@ -182,6 +231,7 @@ class _SpecBuilder:
         )  # fmt: skip
 
     def _neurons(self, i: int, layer: Layer, compared: Index | None) -> NeuronSpec:
+        """Spec of a layer's neurons."""
         rule = self.net.rule
         index: Index = slice(0, 0) if compared is None else compared
 
@@ -198,12 +248,14 @@ class _SpecBuilder:
         )  # fmt: skip
 
     def _decorrelation(self, name: str) -> DecorrelationSpec:
+        """Spec of the decorrelation of a population."""
         decorrelation = self.net.netlist.population(name).decorrelation
         assert decorrelation is not None
         given = decorrelation.matrix, decorrelation.rate, self.net.counts, self._reference
         return DecorrelationSpec(self.settings, self.monitors.of(f"decorrelation of {name}"), name, *given)
 
     def _critic(self, rows: list[Index | None], neurons: list[NeuronSpec]) -> CriticSpec:
+        """Spec of the critic."""
         net, rule = self.net, self.net.rule
         perturbed = [i for i, index in enumerate(rows) if index is not None]
         shape = (len(self.layers), self.settings.n_passes, self.settings.batch)
@@ -233,6 +285,7 @@ class _SpecBuilder:
         )  # fmt: skip
 
     def _node_noise(self, i: int, layer: Layer) -> Callable[[int], Array] | None:
+        """Function that draws the noise of a layer's neurons, if they have any."""
         crossbar, settings = self.crossbars[layer.name], self.settings
         perturbed = [p for p in range(settings.n_passes) if self.plan.perturbed[p][i]]
         if not crossbar.node_effects or not perturbed:
@@ -252,6 +305,7 @@ class _SpecBuilder:
         return noise
 
     def _read_noise(self, layer: Layer) -> Callable[[int, Array, Array], Array] | None:
+        """Function that draws the read noise of a layer's weights at its pre-activations, if the devices have any."""
         crossbar, settings = self.crossbars[layer.name], self.settings
         if crossbar.read_variance() is None:
             return None
@@ -266,6 +320,7 @@ class _SpecBuilder:
         return noise
 
     def _weight_noise(self, layer: Layer) -> Callable[[int], list[dict[str, Array]]] | None:
+        """Function that draws the noise of a layer's weights by pass, if the devices have any."""
         crossbar = self.crossbars[layer.name]
         noisy = [any(perturbed) for perturbed in self.plan.perturbed]
         if not crossbar.pass_effects or not any(noisy):
@@ -287,7 +342,14 @@ class _Noise:
 
 
 def layers_of(netlist: Netlist) -> list[Layer]:
-    """The connections of every layer joined again, as one array of weights, in order."""
+    """The connections of every layer as one array of weights.
+
+    Args:
+        netlist: the float network.
+
+    Returns:
+        Layers in order from the input to the readout.
+    """
     parts: dict[str, list[Connection]] = {}
     for connection in netlist.connections:
         parts.setdefault(connection.layer, []).append(connection)
@@ -301,7 +363,14 @@ def layers_of(netlist: Netlist) -> list[Layer]:
 
 
 def allowed_plan(rule: Rule, profile: HardwareProfile, n_layers: int, learns: bool) -> Plan:
-    """The rule's passes, with noise in each where it cannot be switched off; a single pass where nothing learns."""
+    """The rule's passes, with noise in each where the profile does not allow to switch it off.
+
+    Args:
+        rule: the learning rule.
+        profile: the hardware profile.
+        n_layers: number of layers.
+        learns: whether the weights change; if not, the plan is a single pass.
+    """
     always = "clean_pass" not in profile.observable
     plan = Plan(((False,) * n_layers,))
     if learns:
@@ -311,7 +380,7 @@ def allowed_plan(rule: Rule, profile: HardwareProfile, n_layers: int, learns: bo
 
 
 def _variance_of(crossbar: Crossbar, weight: Array) -> Array:
-    """Variance of every weight at a read, as the devices would have it with these weights on them."""
+    """Variance of every weight at a read, as the devices have it with these weights programmed."""
     crossbar.layer.weight.data = torch.from_numpy(weight)
     crossbar.program()
     found = crossbar.read_variance()
@@ -321,7 +390,7 @@ def _variance_of(crossbar: Crossbar, weight: Array) -> Array:
 
 
 def _crossbar(layer: Layer, profile: HardwareProfile) -> Crossbar:
-    """The layer on the devices of the profile, for what these know of their own noise."""
+    """The layer on the devices of the profile, which know the size of their noise."""
     linear = nn.Linear(layer.weight.shape[1], len(layer.weight), bias=layer.bias is not None, dtype=torch.float64)
     with torch.no_grad():
         linear.weight.copy_(torch.from_numpy(layer.weight))
@@ -329,7 +398,7 @@ def _crossbar(layer: Layer, profile: HardwareProfile) -> Crossbar:
 
 
 def _draws(net: LavaNet, replays: bool) -> Draws:
-    """Torch's own recorded numbers, or streams of the processes' own."""
+    """Torch's recorded draws, or random streams of the processes' own."""
     if not replays:
         return Draws(stream_seed(net.seed, ("lava",)), dtype=torch.float64)
     record = {tuple(name.split("|")): list(torch.from_numpy(n).flatten(0, 1)) for name, n in net.draws.items()}

@@ -1,4 +1,4 @@
-"""From a float network to integers: units, exponents, registers of the noise."""
+"""From a float network to integers: units, exponents and noise registers."""
 
 from math import ceil, log2
 
@@ -19,12 +19,21 @@ def quantise(
     weight_headroom: float = 2.0,
     activity_headroom: float = 1.5,
 ) -> FixedNetwork:
-    """The network in the integers of a profile with [specification.cores] and noise of a shift register.
+    """The network in the integers of a profile's cores.
 
-    inputs: (samples, features), typical ones, in order of time for a recurrent network: units are powers of two chosen
-    so that inputs fit, activities fit `activity_headroom` times and weights `weight_headroom` times over. Weights are
-    rounded to even integers: of signed weights the cores load no odd ones, only learning reaches them.
-    Raises UserError, in one line with the remedy, for what has no integer form.
+    Units are powers of two, chosen so that the inputs fit once, activities `activity_headroom` times and weights
+    `weight_headroom` times over. Weights are rounded to even integers: the cores load only even signed weights, odd
+    ones come about by learning.
+
+    Args:
+        netlist: the float network, from `from_model`.
+        profile: with [specification.cores] and the effect lfsr-node alone, or the name of such a profile.
+        inputs: typical inputs, (samples, features); for a recurrent network in order of time.
+        weight_headroom: how many times over the largest weight of a connection fits at the start.
+        activity_headroom: how many times over the largest activity of a population fits.
+
+    Raises:
+        UserError: the network or the profile has no such form; the message names the part and the remedy.
     """
     machine = load_profile(profile)
     cores, noise = _cores(machine), _noise(machine)
@@ -58,6 +67,7 @@ def quantise(
 
 
 def _cores(profile: HardwareProfile) -> Cores:
+    """The profile's cores."""
     if profile.specification.cores is None:
         raise UserError(
             f"profile {profile.name} states no [specification.cores]: integers need their bits; use loihi2-lava-0.10"
@@ -66,6 +76,7 @@ def _cores(profile: HardwareProfile) -> Cores:
 
 
 def _noise(profile: HardwareProfile) -> LfsrNode:
+    """The profile's noise of a shift register, if it is its only effect."""
     effects = profile.all_effects()
     others = [e.kind for e in effects if not isinstance(e, LfsrNode)]
     if others:
@@ -85,7 +96,7 @@ def _noise(profile: HardwareProfile) -> LfsrNode:
 
 
 def _check(netlist: Netlist) -> None:
-    """Everything that integers cannot be, one line each."""
+    """Refuse what integers cannot represent."""
     *hidden, readout = netlist.neurons
     for p in hidden:
         if p.activation != "relu":
@@ -108,7 +119,7 @@ def _check(netlist: Netlist) -> None:
 
 
 def _stages(netlist: Netlist) -> dict[str, int]:
-    """Direct connections between the input and every population. Raises UserError where ways differ in length."""
+    """Number of direct connections between the input and every population; refused where paths differ in length."""
     stages = {INPUT: 0}
     for p in netlist.neurons:
         below = {stages[c.source] for c in netlist.into(p.name) if not c.delayed}
@@ -122,7 +133,7 @@ def _stages(netlist: Netlist) -> dict[str, int]:
 
 
 def _largest_activities(netlist: Netlist, inputs: Array) -> dict[str, float]:
-    """Largest |activity| of every population along the inputs, computed in floats without noise."""
+    """Largest |activity| of every population over the inputs, computed in floats without noise."""
     largest = {INPUT: float(np.abs(inputs).max())}
     before = {p.name: np.zeros(p.size) for p in netlist.populations}
     steps = list(inputs) if netlist.is_recurrent else [inputs]
@@ -138,7 +149,7 @@ def _largest_activities(netlist: Netlist, inputs: Array) -> dict[str, float]:
 
 
 def _power_of_two(value: float) -> float:
-    """The smallest power of two that is not below; 1 for zero."""
+    """The smallest power of two that is not below `value`; 1 for zero."""
     return 2.0 ** ceil(log2(value)) if value > 0 else 1.0
 
 
@@ -150,12 +161,14 @@ def _constant(netlist: Netlist, population: str, payload_unit: float, largest_pa
 
 
 def _bias_weights(connection: Connection, payload_unit: float, largest_payload: int) -> Array:
+    """Weights from the constant payload that amount to the bias."""
     constant = min(max(1, round(1 / payload_unit)), largest_payload)
     assert connection.bias is not None
     return connection.bias / (constant * payload_unit)
 
 
 def _weight_unit(connection: Connection, payload_unit: float, cores: Cores, headroom: float) -> float:
+    """Unit of a connection's weights."""
     largest = float(np.abs(connection.weight).max())
     if connection.bias is not None:
         largest = max(largest, float(np.abs(_bias_weights(connection, payload_unit, 2**cores.payload_bits - 1)).max()))
@@ -165,7 +178,7 @@ def _weight_unit(connection: Connection, payload_unit: float, cores: Cores, head
 
 
 def _pre_activation_unit(name: str, sums: list[float], noise_step: float, cores: Cores) -> float:
-    """As fine as the finest sum, and as the noise where the exponents of the weights reach so far."""
+    """As fine as the finest sum, and as the noise as far as the weight exponents allow."""
     coarsest = max(sums) / 2.0 ** cores.weight_exponent[1]
     if min(sums) < coarsest:
         raise UserError(
@@ -178,6 +191,7 @@ def _pre_activation_unit(name: str, sums: list[float], noise_step: float, cores:
 def _connection(
     c: Connection, source: FixedPopulation, target: FixedPopulation, unit: float, cores: Cores
 ) -> FixedConnection:
+    """A connection in integers."""
     values = np.concatenate([c.weight, -c.weight], 1) if source.split else c.weight
     if c.bias is not None:
         bias = _bias_weights(c, source.payload_unit, 2**cores.payload_bits - 1)

@@ -30,7 +30,14 @@ _OUT = LavaPyType(PyOutPort.VEC_DENSE, np.int64)
 
 @final
 class Source(AbstractProcess):
-    """Sends payloads (samples, width) of a sample in both passes."""
+    """Sends the payloads of a sample in both passes.
+
+    Args:
+        payloads: integers (samples, width).
+        schedule: which step of an epoch does what.
+        log: file for the payloads sent, or None.
+        monitor: of the process.
+    """
 
     def __init__(self, payloads: Integers, schedule: Schedule, log: Path | None, monitor: Monitor) -> None:
         super().__init__(payloads=payloads, schedule=schedule, log=log, monitor=monitor)
@@ -40,6 +47,8 @@ class Source(AbstractProcess):
 @final
 @models(Source, "fixed_pt")
 class PySource(Monitored):
+    """Model of `Source`."""
+
     s_out: PyOutPort = _OUT
 
     def __init__(self, proc_params: Any) -> None:
@@ -48,6 +57,7 @@ class PySource(Monitored):
         self._log = _Log(proc_params["log"])
 
     def step(self, step: int) -> None:
+        """Send the payloads of this sample in phases 0 and 1."""
         phase, sample = self._schedule.phase(self.time_step), (self.time_step - 1) // self._schedule.t_epoch
         which = self._schedule.pass_at(0, phase)
         payload = self._payloads[sample]
@@ -58,10 +68,20 @@ class PySource(Monitored):
 
 @final
 class NeuronProcess(AbstractProcess):
-    """A population: `neurons` is its program, `index` its place among the populations that have neurons.
+    """A population of neurons.
 
-    s_out: payloads, or the readout's pre-activations, (width,).  norm_out: ||post||^2 at its place.  g_in: the
-    critic's (mantissas, shifts) of all populations.  y1_out, y2_out: traces.
+    Ports: `s_out` sends payloads, or the readout's pre-activations, (width,); `norm_out` ||post||^2 at the population's
+    place; `g_in` receives the critic's mantissas and then shifts of all populations; `y1_out` and `y2_out` send traces.
+
+    Args:
+        neurons: the population's program.
+        index: place among the populations that have neurons.
+        n_populations: number of these.
+        is_readout: whether it sends pre-activations in place of payloads.
+        schedule: which step of an epoch does what.
+        log: file for what it sent, or None.
+        counts: file for what was clipped.
+        monitor: of the process.
     """
 
     def __init__(
@@ -85,6 +105,8 @@ class NeuronProcess(AbstractProcess):
 @final
 @models(NeuronProcess, "fixed_pt")
 class PyNeuronProcess(Monitored):
+    """Model of `NeuronProcess`."""
+
     a_in: PyInPort = _IN
     s_out: PyOutPort = _OUT
     norm_out: PyOutPort = _OUT
@@ -102,7 +124,7 @@ class PyNeuronProcess(Monitored):
         self._no_traces = np.zeros(self._neurons.population.size, dtype=np.int64)
 
     def step(self, step: int) -> None:
-        """The third factor first, so that no process waits in a circle."""
+        """Receive the third factor first, so that no process waits for another in a circle."""
         phase = self._schedule.phase(self.time_step)
         g = self.g_in.recv()
         y1, y2 = self._no_traces, self._no_traces
@@ -125,7 +147,7 @@ class PyNeuronProcess(Monitored):
         self.norm_out.send(norms)
 
     def _write_counts(self) -> None:
-        """What saturated so far, by place, for who reads it after the run."""
+        """Write what was clipped so far, by place."""
         if self._neurons.saturation.counts:
             self._counts.write(self._neurons.saturation.counts)
 
@@ -134,7 +156,13 @@ class PyNeuronProcess(Monitored):
 class Relay(AbstractProcess):
     """Keeps what a population sent in both passes of an epoch, and sends it in the next.
 
-    size: payloads that are kept, from the first on.  source_stage, target_stage: of the populations that it joins.
+    Args:
+        width: payloads that it receives.
+        size: payloads that it keeps, from the first on.
+        source_stage: of the population where the connection starts.
+        target_stage: of the population where it ends.
+        schedule: which step of an epoch does what.
+        monitor: of the process.
     """
 
     def __init__(
@@ -151,6 +179,8 @@ class Relay(AbstractProcess):
 @final
 @models(Relay, "fixed_pt")
 class PyRelay(Monitored):
+    """Model of `Relay`."""
+
     s_in: PyInPort = _IN
     s_out: PyOutPort = _OUT
 
@@ -162,6 +192,7 @@ class PyRelay(Monitored):
         self._next = self._kept.copy()
 
     def step(self, step: int) -> None:
+        """Send a pass of the epoch before, and keep one of this."""
         phase = self._schedule.phase(self.time_step)
         sends, receives = self._schedule.pass_at(self._out, phase), self._schedule.pass_at(self._in, phase)
         if phase == 0:
@@ -174,7 +205,21 @@ class PyRelay(Monitored):
 
 @final
 class CriticProcess(AbstractProcess):
-    """Losses of both passes from the readout, and the third factors that they give, in the phase of learning."""
+    """Losses of both passes from the readout and, in the learning phase, the third factors computed from them.
+
+    Args:
+        critic: the critic's program.
+        targets: (samples, ...).
+        rates: relative learning rates, (samples,).
+        n_outputs: outputs of the readout.
+        n_populations: populations that have neurons.
+        depth: connections between the input and the readout.
+        learn: whether the weights change.
+        schedule: which step of an epoch does what.
+        log: file for the losses, or None.
+        counts: file for what was clipped.
+        monitor: of the process.
+    """
 
     def __init__(
         self, critic: Critic, targets: Array, rates: Array, n_outputs: int, n_populations: int, depth: int, learn: bool,
@@ -192,6 +237,8 @@ class CriticProcess(AbstractProcess):
 @final
 @models(CriticProcess, "fixed_pt")
 class PyCriticProcess(Monitored):
+    """Model of `CriticProcess`."""
+
     g_out: PyOutPort = _OUT
     y_in: PyInPort = _IN
     norm_in: PyInPort = _IN
@@ -206,7 +253,7 @@ class PyCriticProcess(Monitored):
         self._norms = np.zeros(proc_params["n_populations"], dtype=np.int64)
 
     def step(self, step: int) -> None:
-        """Sends before it receives: that opens the circle through the neurons."""
+        """Send before receiving, so that no process waits for another in a circle."""
         phase, sample = self._schedule.phase(self.time_step), (self.time_step - 1) // self._schedule.t_epoch
         g = np.zeros(2 * len(self._norms), dtype=np.int64)
         if phase == self._schedule.learning_phase:
@@ -220,6 +267,7 @@ class PyCriticProcess(Monitored):
         self._norms += self.norm_in.recv()
 
     def _third_factors(self, sample: int) -> list[int]:
+        """Mantissas, then shifts, of all populations."""
         losses = self._critic.losses(self._outputs, self._targets[sample])
         self._log.put(sample, losses)
         if not self._learns:
@@ -233,13 +281,15 @@ class PyCriticProcess(Monitored):
 @final
 @models(LearningDense, "fixed_pt", "rounded")
 class PyRoundedLearningDense(PyLearningDenseModelBitApproximate):
-    """Lava's learning connection, with weights rounded as `rounding` says; "shared" is what Lava does by itself."""
+    """Lava's learning connection with weights rounded by the parameter `rounding`; "shared" is Lava's own rounding."""
 
     def run_spk(self) -> None:
+        """One step of Lava, noted in the monitor."""
         with self.proc_params["monitor"].step(self.time_step):
             super().run_spk()
 
     def _init_randoms(self) -> None:
+        """Replace Lava's random numbers of the weights by the thresholds of the rounding."""
         super()._init_randoms()
         rounding, shape = self.proc_params["rounding"], self.proc_params["shape"]
         if rounding != "shared":
@@ -254,15 +304,17 @@ class _Thresholds:
         self.random_stochastic_round: Integers | float = 0.0
 
     def advance(self) -> None:
+        """Take the thresholds of the next learning phase, as fractions of an LSB."""
         self.random_stochastic_round = self._source.next() / ONE
 
 
 class _Log:
-    """An array in a file that the process that waits for the run reads afterwards; None keeps nothing."""
+    """An array in a file that is read after the run; with a path of None it keeps nothing."""
 
     def __init__(self, path: Path | None) -> None:
         self._array = None if path is None else np.load(path, mmap_mode="r+")
 
     def put(self, place: Any, values: Array | Integers) -> None:
+        """Write values at a place."""
         if self._array is not None:
             self._array[place] = values

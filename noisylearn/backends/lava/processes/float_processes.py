@@ -1,7 +1,7 @@
 """A network that learns, as Lava processes in float64: all passes of a step travel side by side in one message.
 
-In every step the critic first broadcasts what it made of the step before, which is what lets the loop run; then each
-process receives, computes and sends on. Messages between layers have the shape (passes, batch, units).
+In every step the critic first broadcasts what it computed from the step before, so that no process waits for another in
+a circle; then each process receives, computes and sends. Messages between layers have the shape (passes, batch, units).
 """
 
 import time
@@ -31,7 +31,7 @@ SENDS = LavaPyType(PyOutPort.VEC_DENSE, float)
 
 
 class SpecModel(Monitored):
-    """A process model that keeps what it was told."""
+    """A process model that keeps the spec of its process."""
 
     def __init__(self, proc_params: dict[str, Any]) -> None:
         super().__init__(proc_params)
@@ -40,7 +40,11 @@ class SpecModel(Monitored):
 
 @final
 class Source(AbstractProcess):
-    """Sends the sample of every step to all passes."""
+    """Sends the sample of every step to all passes.
+
+    Args:
+        spec: what the process is given.
+    """
 
     def __init__(self, spec: SourceSpec) -> None:
         super().__init__(spec=spec, monitor=spec.monitor)
@@ -50,17 +54,24 @@ class Source(AbstractProcess):
 @final
 @models(Source, "floating_pt")
 class PySource(SpecModel):
+    """Model of `Source`."""
+
     spec: SourceSpec
     s_out: PyOutPort = SENDS
 
     def step(self, step: int) -> None:
+        """Send the sample of this step, (passes, batch, n)."""
         x = self.spec.inputs[step % len(self.spec.inputs)]
         self.s_out.send(np.broadcast_to(x, (self.spec.settings.n_passes, *x.shape)).copy())
 
 
 @final
 class Connection(AbstractProcess):
-    """W x + b of every pass, and the update of W and b in place."""
+    """W x + b of every pass, and the update of W and b in place.
+
+    Args:
+        spec: what the process is given.
+    """
 
     def __init__(self, spec: ConnectionSpec) -> None:
         super().__init__(spec=spec, monitor=spec.monitor)
@@ -76,6 +87,8 @@ class Connection(AbstractProcess):
 @final
 @models(Connection, "floating_pt")
 class PyConnection(SpecModel):
+    """Model of `Connection`."""
+
     spec: ConnectionSpec
     s_in: PyInPort = RECEIVES
     s_recurrent_in: PyInPort = RECEIVES
@@ -92,6 +105,7 @@ class PyConnection(SpecModel):
         self.noise: list[dict[str, Array]] = []
 
     def step(self, step: int) -> None:
+        """Learn from the step before, then send the pre-activations of this one."""
         spec, settings = self.spec, self.spec.settings
         if settings.learns:
             self.learn(self.s_in_y1.recv(), step)
@@ -108,6 +122,15 @@ class PyConnection(SpecModel):
             self.before = self.s_recurrent_in.recv()
 
     def product(self, inputs: Array, step: int) -> Array:
+        """Pre-activations with all noise of the weights.
+
+        Args:
+            inputs: (passes, batch, n).
+            step: counted from 0.
+
+        Returns:
+            (passes, batch, units).
+        """
         rows = inputs.reshape(-1, inputs.shape[-1])
         activity = (rows @ self.weight.T + self.bias).reshape(*inputs.shape[:2], -1)
         if self.spec.weight_noise is not None:
@@ -120,7 +143,12 @@ class PyConnection(SpecModel):
         return activity
 
     def learn(self, received: Array, step: int) -> None:
-        """W <- W - rate g pre^T in place, with the g that the neurons formed of the step before."""
+        """W <- W - rate g pre^T in place, with the g that the neurons computed from the step before.
+
+        Args:
+            received: g of the batch, (batch, units), or for weight perturbation the modulators, (1, passes, 1).
+            step: counted from 0.
+        """
         if step == 0:
             return
         spec = self.spec
@@ -137,7 +165,11 @@ class PyConnection(SpecModel):
 
 @final
 class Neurons(AbstractProcess):
-    """f(a + noise) of every pass; each neuron makes its own noise and keeps what a rule wants to know of it."""
+    """f(a + noise) of every pass; neurons draw their own noise and keep the rule's factor `post`.
+
+    Args:
+        spec: what the process is given.
+    """
 
     def __init__(self, spec: NeuronSpec) -> None:
         super().__init__(spec=spec, monitor=spec.monitor)
@@ -154,6 +186,8 @@ class Neurons(AbstractProcess):
 @final
 @models(Neurons, "floating_pt")
 class PyNeurons(SpecModel):
+    """Model of `Neurons`."""
+
     spec: NeuronSpec
     a_in: PyInPort = RECEIVES
     s_out: PyOutPort = SENDS
@@ -168,6 +202,7 @@ class PyNeurons(SpecModel):
         self.post = np.zeros((n_compared, spec.settings.batch, spec.size))
 
     def step(self, step: int) -> None:
+        """Send g = factor x post of the step before, then the activities of this one."""
         spec = self.spec
         post = spec.post if self.spec.settings.learns else None
         if post is not None:
@@ -187,7 +222,11 @@ class PyNeurons(SpecModel):
 
 @final
 class Decorrelation(AbstractProcess):
-    """x* = R x, R <- R - rate (mean of x* x*^T without its diagonal) R."""
+    """x* = R x, and the learning R <- R - rate (mean of x* x*^T without its diagonal) R.
+
+    Args:
+        spec: what the process is given.
+    """
 
     def __init__(self, spec: DecorrelationSpec) -> None:
         super().__init__(spec=spec, monitor=spec.monitor)
@@ -198,6 +237,8 @@ class Decorrelation(AbstractProcess):
 @final
 @models(Decorrelation, "floating_pt")
 class PyDecorrelation(SpecModel):
+    """Model of `Decorrelation`."""
+
     spec: DecorrelationSpec
     s_in: PyInPort = RECEIVES
     s_out: PyOutPort = SENDS
@@ -207,6 +248,7 @@ class PyDecorrelation(SpecModel):
         self.matrix = np.ascontiguousarray(self.spec.matrix)
 
     def step(self, step: int) -> None:
+        """Send the decorrelated activities, then learn from them."""
         settings = self.spec.settings
         if step == settings.n_steps:
             self.monitor.save(matrix=self.matrix)
@@ -218,7 +260,11 @@ class PyDecorrelation(SpecModel):
             self.learn(self.spec.reference(decorrelated)[counts])
 
     def learn(self, x: Array) -> None:
-        """Formed from the samples: the covariance itself would cost n^3."""
+        """Update R from samples x* (rows, n), without the covariance, which would cost n^3.
+
+        Args:
+            x: decorrelated activities that count, (rows, n).
+        """
         share = self.spec.rate / len(x)
         step = x @ self.matrix
         self.matrix *= 1 + share * np.square(x).sum(0)[:, None]
@@ -227,7 +273,11 @@ class PyDecorrelation(SpecModel):
 
 @final
 class Critic(AbstractProcess):
-    """Compares the losses of the passes and broadcasts what the rule makes of them, one step later."""
+    """Compares the losses of the passes, and one step later broadcasts what the rule computes from them.
+
+    Args:
+        spec: what the process is given.
+    """
 
     def __init__(self, spec: CriticSpec) -> None:
         super().__init__(spec=spec, monitor=spec.monitor)
@@ -241,6 +291,8 @@ class Critic(AbstractProcess):
 @final
 @models(Critic, "floating_pt")
 class PyCritic(SpecModel):
+    """Model of `Critic`."""
+
     spec: CriticSpec
     y_in: PyInPort = RECEIVES
     norm_in: PyInPort = RECEIVES
@@ -252,6 +304,7 @@ class PyCritic(SpecModel):
         self.factors = np.zeros(self.spec.factor_shape)
 
     def step(self, step: int) -> None:
+        """Send the factors of the step before, then compute those of this one."""
         spec, settings = self.spec, self.spec.settings
         if settings.learns:
             self.third_factor_out.send(self.factors)
@@ -267,7 +320,11 @@ class PyCritic(SpecModel):
 
 @final
 class LossLog(AbstractProcess):
-    """Keeps the loss of every step and the time it came at."""
+    """Keeps the loss of every step and the time at which it arrived.
+
+    Args:
+        spec: what the process is given.
+    """
 
     def __init__(self, spec: LossLogSpec) -> None:
         super().__init__(spec=spec, monitor=spec.monitor)
@@ -277,6 +334,8 @@ class LossLog(AbstractProcess):
 @final
 @models(LossLog, "floating_pt")
 class PyLossLog(SpecModel):
+    """Model of `LossLog`."""
+
     spec: LossLogSpec
     loss_in: PyInPort = RECEIVES
 
@@ -286,6 +345,7 @@ class PyLossLog(SpecModel):
         self.times_s = np.zeros(self.spec.settings.n_steps)
 
     def step(self, step: int) -> None:
+        """Keep a loss; in the additional step, save all of them."""
         loss = self.loss_in.recv()[0]
         if step < self.spec.settings.n_steps:
             self.losses[step], self.times_s[step] = loss, time.perf_counter()

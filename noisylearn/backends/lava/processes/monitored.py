@@ -1,4 +1,4 @@
-"""The base of the package's process models: each tells which step it is in, and what failed in it."""
+"""The base of the package's process models: each notes which step it is in, and what failed in it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -16,7 +16,12 @@ Model = TypeVar("Model", bound=type)
 
 
 def models(process: type[AbstractProcess], *tags: str) -> Callable[[Model], Model]:
-    """Class decorator: the model of a process on the CPU, under the tags by which a run configuration chooses it."""
+    """Class decorator: the class is the model of a process on the CPU.
+
+    Args:
+        process: the process.
+        tags: by which a run configuration of Lava chooses the model.
+    """
 
     def decorate(model: Model) -> Model:
         decorated: Model = implements(proc=process, protocol=LoihiProtocol)(requires(CPU)(tag(*tags)(model)))
@@ -26,17 +31,25 @@ def models(process: type[AbstractProcess], *tags: str) -> Callable[[Model], Mode
 
 
 class Monitored(PyLoihiProcessModel, ABC):
-    """A process model that reports to its monitor; `step` does the work of one step of Lava."""
+    """A process model that notes its step and its failure in its monitor; `step` does the work.
+
+    Args:
+        proc_params: of the process, with its "monitor".
+    """
 
     def __init__(self, proc_params: dict[str, Any]) -> None:
         super().__init__(proc_params)
         self.monitor: Monitor = proc_params["monitor"]
 
     def run_spk(self) -> None:
-        """One step of Lava, which counts from 1; `step` counts from 0."""
+        """One step of Lava, which counts from 1."""
         with self.monitor.step(self.time_step):
             self.step(self.time_step - 1)
 
     @abstractmethod
     def step(self, step: int) -> None:
-        """Receive, compute and send for one step, counted from 0."""
+        """Receive, compute and send.
+
+        Args:
+            step: counted from 0.
+        """
