@@ -127,7 +127,9 @@ def to_lava_net(
     model = copy.deepcopy(model).cpu().double()
     netlist = from_model(model)
     if frozen := [name for name, parameter in model.named_parameters() if not parameter.requires_grad]:
-        raise UserError(f"{', '.join(frozen)}: frozen here, but Lava processes learn in every connection; thaw them")
+        raise UserError(
+            f"{', '.join(frozen)}: frozen here, but Lava processes learn in every connection; unfreeze them"
+        )
     if reason := why_not(rule, profile, netlist):
         raise UserError(reason)
     rule.check(profile)

@@ -77,11 +77,13 @@ def microcode_of(net: LavaNet, options: IntegerOptions) -> Microcode:
         raise UserError(f"--headroom {options.headroom:g}: give a number above 0")
     if net.period and options.n_steps > net.period:
         raise UserError(
-            f"--steps {options.n_steps}: the file has sequences of {net.period} steps, and the cores' state runs on "
-            "from one to the next; run one sequence"
+            f"--steps {options.n_steps}: the file has sequences of {net.period} steps, and the cores' state is not "
+            "reset between them; run one sequence"
         )
     if net.batch != 1:
-        raise UserError(f"the file has {net.batch} samples a step, cores learn from one: export with --batch 1")
+        raise UserError(
+            f"the file has {net.batch} samples a step, but the cores learn from one at a time: export with --batch 1"
+        )
     own = net.profile.specification.cores is not None
     profile = options.profile or (net.profile if own else CORES)
     network = quantise(net.netlist, profile, net.inputs[:, 0], weight_headroom=options.headroom)

@@ -92,8 +92,8 @@ def write_net(path: str | Path, net: LavaNet) -> None:
     """
     if REGISTRY.get(net.rule.name) is not type(net.rule):
         raise UserError(
-            f"rule {type(net.rule).__name__} is none of this package, and a network file carries no code; rules of "
-            "one's own run in the emulator from Python, see docs/loihi.md"
+            f"rule {type(net.rule).__name__} is none of this package, and a network file carries no code; run "
+            "your own rule in the emulator from Python, see docs/loihi.md"
         )
     NetFile(path).write(
         {

@@ -120,15 +120,19 @@ def why_not(rule: Rule, profile: HardwareProfile, netlist: Netlist, learns: bool
         return reason
     spec = profile.specification
     if profile.in_place is not None:
-        return f"profile {profile.name} writes its weights by pulses, which Lava does not carry: choose another profile"
+        return (
+            f"profile {profile.name} writes its weights by pulses, which the Lava processes do not model: choose "
+            "another profile"
+        )
     if spec.inputs is not None or spec.dac is not None or spec.adc is not None:
         return (
-            f"profile {profile.name} has converters or scaled inputs, which Lava does not carry: choose another profile"
+            f"profile {profile.name} has converters or scaled inputs, which the Lava processes do not model: choose "
+            "another profile"
         )
-    if unknown := [effect.kind for effect in profile.all_effects() if not _is_carried(effect)]:
+    if unknown := [effect.kind for effect in profile.all_effects() if not _is_modelled(effect)]:
         return (
-            f"profile {profile.name}: Lava does not carry {', '.join(unknown)}; leave them off with --without "
-            f"{','.join(unknown)}, or choose another --profile"
+            f"profile {profile.name}: the Lava processes do not model {', '.join(unknown)}; leave them off with "
+            f"--without {','.join(unknown)}, or choose another --profile"
         )
     return None
 
@@ -136,7 +140,10 @@ def why_not(rule: Rule, profile: HardwareProfile, netlist: Netlist, learns: bool
 def _why_not_rule(rule: Rule, netlist: Netlist) -> str | None:
     """The reason why a rule has no form as Lava processes, or None."""
     if not isinstance(rule, Perturbation) or type(rule).step not in (NodePerturbation.step, WP.step):
-        return f"rule {rule.name} needs a backward pass, or layers of different rules, which Lava processes have not"
+        return (
+            f"rule {rule.name} needs a backward pass, or different rules in different layers; Lava processes "
+            "have neither"
+        )
     if netlist.is_recurrent and (rule.credit != "local" or rule.update != "online"):
         return (
             f"rule {rule.name} with credit '{rule.credit}' and update '{rule.update}': processes learn step by step, "
@@ -145,8 +152,8 @@ def _why_not_rule(rule: Rule, netlist: Netlist) -> str | None:
     return None
 
 
-def _is_carried(effect: Effect) -> bool:
-    """Whether Lava processes have a place for an effect."""
+def _is_modelled(effect: Effect) -> bool:
+    """Whether the Lava processes model an effect."""
     return effect.site == "node" or (effect.site == "weight" and effect.lifetime in ("read", "pass"))
 
 

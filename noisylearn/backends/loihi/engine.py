@@ -56,7 +56,7 @@ class Engine:
         for product in rule:
             for factor in product.factors:
                 if factor.variable not in ("x1", "y1", "y2", "y3", "w") or factor.is_sign or product.dependency != "x0":
-                    raise UserError(f"product {product}: the emulator has x0 with factors of x1, y1, y2, y3 and w only")
+                    raise UserError(f"product {product}: the emulator implements x0 with x1, y1, y2, y3 and w only")
 
     def learn(self, x1: Integers, x0: Integers, y: Mapping[str, Integers], saturation: Saturation) -> None:
         """One learning phase: change the weights in place.

@@ -84,7 +84,7 @@ def parsed(rule: str, mantissa_bits: int = 4, scale_exponent: tuple[int, int] = 
     for product in products:
         _check_scale(rule, product, mantissa_bits, scale_exponent)
     if len({p.dependency for p in products if p.dependency.startswith("u")}) > 1:
-        raise _wrong(rule, "several decimations u<k>", "a rule has one k")
+        raise _wrong(rule, "several decimations u<k>", "use one k in a rule")
     return products
 
 
@@ -131,7 +131,7 @@ def _check_scale(rule: str, product: Product, mantissa_bits: int, scale_exponent
     """Refuse a mantissa or a power of two that the engine does not have."""
     largest = 2 ** (mantissa_bits - 1) - 1
     if not 1 <= abs(product.mantissa) <= largest:
-        raise _wrong(rule, f"mantissa {product.mantissa}", f"the engine keeps 1 to {largest} as it is written")
+        raise _wrong(rule, f"mantissa {product.mantissa}", f"the engine keeps 1 to {largest} unchanged")
     low, high = scale_exponent
     if not low <= product.exponent <= high:
         raise _wrong(rule, f"power of two {product.exponent}", f"the engine has {low} to {high}")
@@ -139,4 +139,4 @@ def _check_scale(rule: str, product: Product, mantissa_bits: int, scale_exponent
 
 def _wrong(rule: str, what: str, remedy: str) -> UserError:
     """The error for a part of a rule that is not in the language."""
-    return UserError(f"learning rule '{rule}': {what} is not of the engine's language; {remedy}")
+    return UserError(f"learning rule '{rule}': {what} is not in the engine's language; {remedy}")

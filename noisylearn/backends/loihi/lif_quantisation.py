@@ -127,7 +127,7 @@ def quantise_spiking(netlist: SpikingNetlist, approximate_reset: bool = False) -
     for depth, layer in enumerate(netlist.layers, start=1):
         if layer.reset != "zero" and not approximate_reset:
             raise UserError(
-                f"layer '{layer.name}' subtracts the threshold at a spike; LIF neurons of Lava and Loihi are set to "
+                f"layer '{layer.name}' subtracts the threshold at a spike; LIF neurons of Lava and Loihi are reset to "
                 "zero: make the network with reset='zero', or accept other spikes with approximate_reset=True"
             )
         found, scale, held = _layer(layer, depth)
@@ -240,6 +240,6 @@ def _one(layer: str, key: str, values: Any) -> float:
     if len(found) != 1:
         raise UserError(
             f"layer '{layer}': {key} differs from neuron to neuron ({found[0]:g} to {found[-1]:g}); integer LIF "
-            "neurons share it; give the layer one"
+            "neurons share it; give the layer one value"
         )
     return float(found[0])

@@ -86,8 +86,8 @@ def to_microcode(rule: Rule, network: FixedNetwork, learning_rate: float, mantis
         rule: a rule whose update is a loss difference x scale x a factor of each neuron x its input, from two passes.
         network: from `quantise`.
         learning_rate: eta, in units of the float network.
-        mantissa: 4 and 2 lose nothing, with traces in steps of 2 and 4; 1 has steps of 1, and loses what the module
-            states.
+        mantissa: 4 and 2 lose nothing, with traces in steps of 2 and 4; with 1 a step of the trace is worth an eighth
+            of those, and an update loses what the module states.
 
     Raises:
         UserError: the rule has no such form, with the reason; the learning rate is not above 0; a connection needs a
@@ -112,7 +112,7 @@ def to_microcode(rule: Rule, network: FixedNetwork, learning_rate: float, mantis
             if exponent > high:
                 raise UserError(
                     f"connection {c.name}: needs the power of two {exponent}, the engine has {low} to {high}; its "
-                    "weights are too small beside the others of its population, scale them"
+                    "weights are too small compared with the population's other connections; scale them"
                 )
             strings[c.name] = _string(mantissa, exponent)
         finest = next(c for c in into if needed[c.name] == lowest)
@@ -153,18 +153,19 @@ def _check(rule: Rule, network: FixedNetwork) -> None:
         )
     if not isinstance(rule, NodePerturbation) or type(rule).step is not NodePerturbation.step:
         raise UserError(
-            f"rule {name}: its update is no product of a loss difference, a factor per neuron and the input, which is "
-            "all that a third factor brings to a synapse; use NP or ANP"
+            f"rule {name}: its update is no product of a loss difference, a factor per neuron and the input, the "
+            "only form that synapses with a third factor learn by; use NP or ANP"
         )
     if rule.baseline == "mean":
         raise UserError(
-            f"rule {name}: the mean of passes is no pass whose spikes a trace could hold; use baseline='noisy'"
+            f"rule {name}: a trace holds the spikes of one pass, not the mean of several; use baseline='noisy'"
         )
     n_layers = len(network.neurons)
     if rule.plan(n_layers).n_passes != 2 or not all(rule.plan(n_layers).perturbed[1]):
         passes = rule.plan(n_layers).n_passes
         raise UserError(
-            f"rule {name}: runs {passes} passes, and an epoch holds two that perturb every neuron; use NP or ANP"
+            f"rule {name}: runs {passes} passes; an epoch has two, a reference and one with every neuron perturbed; "
+            "use NP or ANP"
         )
     if network.is_recurrent and rule.credit != "local":
         raise UserError(f"rule {name}: credit '{rule.credit}' needs losses of other steps; use credit='local'")

@@ -164,7 +164,7 @@ class FixedNetwork:
         if inputs.ndim != 2 or inputs.shape[1] != population.size:
             raise UserError(f"inputs of shape {inputs.shape}: the network takes (samples, {population.size})")
         if not population.split and (inputs < 0).any():
-            raise UserError("inputs below zero, and payloads have no sign: quantise with inputs that show it")
+            raise UserError("inputs below zero, but payloads have no sign: quantise with inputs that include some")
         values = np.concatenate([np.maximum(inputs, 0), np.maximum(-inputs, 0)], 1) if population.split else inputs
         payloads = np.rint(values / population.payload_unit).astype(np.int64)
         counts = saturation or Saturation()
@@ -182,7 +182,7 @@ class FixedNetwork:
         """
         if self.populations[0].split:
             raise UserError(
-                "signed inputs were split: two integer weights stand for each one; shift the inputs above 0"
+                "signed inputs were split: two integer weights stand for each weight; shift the inputs above 0"
             )
         connections = []
         for fixed, original in zip(self.connections, self.origin.connections, strict=True):
@@ -252,6 +252,6 @@ def encoded_samples(
     rates = np.ones(len(payloads)) if rates is None else np.asarray(rates, dtype=np.float64)
     if not len(payloads) == len(targets) == len(rates):
         raise UserError(
-            f"{len(payloads)} inputs, {len(targets)} targets, {len(rates)} rates; give one of each a sample"
+            f"{len(payloads)} inputs, {len(targets)} targets, {len(rates)} rates; give one of each for every sample"
         )
     return payloads, rates

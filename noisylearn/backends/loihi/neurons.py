@@ -92,7 +92,8 @@ class Neurons:
         post = np.asarray(self._microcode.rule.post(activity, self._activity[None, REFERENCE], noise))  # type: ignore[arg-type]
         if post.dtype.kind != "i":
             raise UserError(
-                f"rule {self._microcode.rule.describe()}: post gives {post.dtype}; neurons compute in integers"
+                f"rule {self._microcode.rule.describe()}: post gives {post.dtype}, but neurons compute in integers; "
+                "use operations that keep them"
             )
         self._post = post[0, 0]
         return int(self._post @ self._post)

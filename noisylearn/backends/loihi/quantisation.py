@@ -70,7 +70,8 @@ def _cores(profile: HardwareProfile) -> Cores:
     """The profile's cores."""
     if profile.specification.cores is None:
         raise UserError(
-            f"profile {profile.name} states no [specification.cores]: integers need their bits; use loihi2-lava-0.10"
+            f"profile {profile.name} has no [specification.cores], which state the widths of integers; use "
+            "loihi2-lava-0.10"
         )
     return profile.specification.cores
 
@@ -80,14 +81,17 @@ def _noise(profile: HardwareProfile) -> LfsrNode:
     effects = profile.all_effects()
     others = [e.kind for e in effects if not isinstance(e, LfsrNode)]
     if others:
-        where = "per synapse " if any(e.site == "weight" for e in effects) else ""
+        none = "they have no noise per synapse, " if any(e.site == "weight" for e in effects) else ""
         raise UserError(
-            f"profile {profile.name}: effect {others[0]} has no form on cores that make no noise {where}but that of a "
-            "shift register in every neuron; state kind = 'lfsr-node' alone"
+            f"profile {profile.name}: the cores cannot produce effect {others[0]}; {none}their only noise is that of a "
+            "shift register in every neuron; write kind = 'lfsr-node' alone"
         )
     found = [e for e in effects if isinstance(e, LfsrNode)]
     if not found:
-        raise UserError(f"profile {profile.name} has no effect lfsr-node: without noise nothing can be learned from")
+        raise UserError(
+            f"profile {profile.name} has no effect lfsr-node, and without noise nothing is learned; use "
+            "loihi2-lava-0.10"
+        )
     if log2(found[0].lsb) % 1:
         raise UserError(
             f"profile {profile.name}: lfsr-node.lsb = {found[0].lsb:g} is no power of two, which shifts need"
@@ -101,14 +105,19 @@ def _check(netlist: Netlist) -> None:
     for p in hidden:
         if p.activation != "relu":
             raise UserError(
-                f"population {p.name}: activation {p.activation} has a sign, and payloads none; use activation relu"
+                f"population {p.name}: activation {p.activation} gives signed activities, but payloads have no sign; "
+                "use activation relu"
             )
     if readout.activation != "identity":
-        raise UserError(f"population {readout.name}: activation {readout.activation} at the readout; leave it out")
+        raise UserError(
+            f"population {readout.name}: activation {readout.activation} at the readout, whose outputs are "
+            "pre-activations; leave it out"
+        )
     for p in netlist.populations:
         if p.decorrelation is not None:
             raise UserError(
-                f"population {p.name}: decorrelated activities have a sign, and payloads none; leave it out"
+                f"population {p.name}: decorrelated activities are signed, but payloads have no sign; leave "
+                "decorrelation out"
             )
     for c in netlist.connections:
         if c.bias is not None and c.delayed:
@@ -125,8 +134,8 @@ def _stages(netlist: Netlist) -> dict[str, int]:
         below = {stages[c.source] for c in netlist.into(p.name) if not c.delayed}
         if len(below) != 1:
             raise UserError(
-                f"population {p.name}: reached by ways of {sorted(below)} connections; the passes would meet there at "
-                "different steps, give it inputs from one stage"
+                f"population {p.name}: reached by paths of {sorted(below)} connections, along which a pass arrives at "
+                "different steps; give it inputs from one stage"
             )
         stages[p.name] = below.pop() + 1
     return stages
@@ -173,7 +182,10 @@ def _weight_unit(connection: Connection, payload_unit: float, cores: Cores, head
     if connection.bias is not None:
         largest = max(largest, float(np.abs(_bias_weights(connection, payload_unit, 2**cores.payload_bits - 1)).max()))
     if not largest:
-        raise UserError(f"connection {connection.name}: all weights are zero, so that they have no unit; start it anew")
+        raise UserError(
+            f"connection {connection.name}: all weights are zero, which gives them no scale; initialise them to other "
+            "values"
+        )
     return _power_of_two(largest * headroom / (2**cores.weight_bits - 1))
 
 
@@ -182,8 +194,8 @@ def _pre_activation_unit(name: str, sums: list[float], noise_step: float, cores:
     coarsest = max(sums) / 2.0 ** cores.weight_exponent[1]
     if min(sums) < coarsest:
         raise UserError(
-            f"population {name}: its connections differ by a factor {max(sums) / min(sums):g} in scale, and exponents "
-            f"reach {2 ** cores.weight_exponent[1]}; scale the weights"
+            f"population {name}: its connections differ by a factor {max(sums) / min(sums):g} in scale, but exponents "
+            f"cover a factor {2 ** cores.weight_exponent[1]}; scale the weights"
         )
     return max(min(*sums, noise_step), coarsest)
 

@@ -232,7 +232,7 @@ def per_learning_step(
     if rule.backward_passes():
         raise UserError(
             f"rule {rule.name} goes backward through the network: its operations per learning step are not counted; "
-            "perturbation rules are made of forward passes"
+            "use a perturbation rule, which consists of forward passes"
         )
     passes = rule.forward_passes(sum(layer.n_layers for layer in layers))
     written = sum(layer.n_parameters for layer in layers) * updates

@@ -180,8 +180,8 @@ def from_model(model: nn.Module) -> Netlist:
     if isinstance(model, nn.Sequential):
         return _of_sequence(model)
     raise UserError(
-        f"{type(model).__name__} has no form as populations and connections: only nn.Sequential of Linear layers and "
-        "nl.networks.RNN have"
+        f"{type(model).__name__} cannot be expressed as populations and connections: only nn.Sequential of Linear "
+        "layers and nl.networks.RNN can"
     )
 
 
@@ -199,20 +199,20 @@ def refuse_own_forward(model: nn.Module, *kinds: type[nn.Module]) -> None:
         for kind in kinds:
             if isinstance(module, kind) and type(module).forward is not kind.forward:
                 raise UserError(
-                    f"module '{name or 'model'}' ({type(module).__name__}) has a forward of its own, which has no form "
-                    f"as populations and connections; use a plain {kind.__name__}"
+                    f"module '{name or 'model'}' ({type(module).__name__}) has a forward of its own, which cannot be "
+                    f"expressed as populations and connections; use a plain {kind.__name__}"
                 )
 
 
 def _of_sequence(model: nn.Sequential) -> Netlist:
     """The netlist of a chain of layers."""
-    every = model.named_modules(remove_duplicate=False)  # an activation may stand in several places
+    every = model.named_modules(remove_duplicate=False)  # an activation may occur in several places
     modules = [(name, module) for name, module in every if not list(module.children())]
     linear = [module for _, module in modules if isinstance(module, nn.Linear)]
     if not linear:
         raise UserError("the model has no Linear layer: there is nothing to connect")
     if len(set(linear)) < len(linear):
-        raise UserError("a Linear layer stands in the model twice: give each place a layer of its own")
+        raise UserError("a Linear layer occurs twice in the model: give each occurrence a layer of its own")
     populations, connections = [Population(INPUT, linear[0].in_features)], []
     for name, module in modules:
         last = populations[-1]
@@ -227,8 +227,8 @@ def _of_sequence(model: nn.Sequential) -> Netlist:
             populations[-1] = replace(last, activation=_activation(name, module))
         else:
             raise UserError(
-                f"layer '{name}' ({type(module).__name__}) has no form as populations and connections; use Linear, "
-                f"each followed by one of {', '.join(kind.__name__ for kind in _NAMES)}"
+                f"layer '{name}' ({type(module).__name__}) cannot be expressed as populations and connections; use "
+                f"Linear, each followed by one of {', '.join(kind.__name__ for kind in _NAMES)}"
             )
     return Netlist(tuple(populations), tuple(connections))
 

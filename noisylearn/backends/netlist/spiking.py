@@ -185,7 +185,7 @@ def _weights(name: str, module: nn.Module) -> Weights:
     modules = list(module) if isinstance(module, nn.Sequential) else [module]
     *before, linear = modules
     if not isinstance(linear, nn.Linear) or len(before) > 1 or not all(isinstance(m, Decorrelation) for m in before):
-        raise UserError(f"layer '{name}' ({type(module).__name__}) has no form as weights; use Linear")
+        raise UserError(f"layer '{name}' ({type(module).__name__}) cannot be expressed as weights; use Linear")
     bias = None if linear.bias is None else _numbers(linear.bias)
     matrices = [
         Decorrelator(_numbers(m.matrix).astype(np.float64), m.rate) for m in before if isinstance(m, Decorrelation)

@@ -140,7 +140,7 @@ def _graph(path: Path) -> Any:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"NIR file {path}: damaged, or not a NIR file ({type(error).__name__}: {reason})") from None
     if not isinstance(graph, nir.NIRGraph):
-        raise UserError(f"NIR file {path}: holds one {type(graph).__name__} node and no graph")
+        raise UserError(f"NIR file {path}: contains one {type(graph).__name__} node and no graph")
     if any(isinstance(node, nir.NIRGraph) for node in graph.nodes.values()):
         graph = _flat(path, graph)
     return graph
@@ -152,11 +152,13 @@ def _refuse_links(file: h5py.Group) -> None:
     def look(group: h5py.Group) -> None:
         for key in group:
             if not isinstance(group.get(key, getlink=True), h5py.HardLink):
-                raise UserError(f"'{group.name}/{key}' is a link; noisylearn reads data of the file alone")
+                raise UserError(f"'{group.name}/{key}' is a link; noisylearn reads only data in the file itself")
             if isinstance(group[key], h5py.Group):
                 look(group[key])
             elif group[key].is_virtual or group[key].external:
-                raise UserError(f"'{group.name}/{key}' lies in another file; noisylearn reads data of the file alone")
+                raise UserError(
+                    f"'{group.name}/{key}' lies in another file; noisylearn reads only data in the file itself"
+                )
 
     look(file)
 
@@ -191,7 +193,7 @@ def _options(rule: Rule) -> str:
     try:
         return json.dumps(options)
     except TypeError:
-        raise UserError(f"rule {rule.describe()} has options that no file can carry") from None
+        raise UserError(f"rule {rule.describe()} has options that JSON cannot express; use plain values") from None
 
 
 def _rule(name: Any, options: Any) -> Rule:

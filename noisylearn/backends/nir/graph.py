@@ -80,7 +80,7 @@ def to_graph(model: nn.Module, metadata: dict[str, Any], dt_s: float = DT_S) -> 
         if population.activation != "identity":
             raise UserError(
                 f"layer '{population.name}' has the activation {population.activation}, and NIR has no such node (its "
-                "only nonlinear nodes are spiking neurons and a step); it carries spiking networks, and layers with "
+                "only nonlinear nodes are spiking neurons and a step); use a spiking network, or layers with "
                 "activation 'identity'"
             )
     return _affine(netlist, metadata, dt_s)

@@ -51,7 +51,7 @@ def _chain(graph: Any) -> tuple[list[str], dict[str, list[str]]]:
     while here != end:
         onward = []
         for target in targets[here]:
-            path = _way_back(target, targets, chain)
+            path = _feedback_path(target, targets, chain)
             if path is None:
                 onward.append(target)
             else:
@@ -62,11 +62,11 @@ def _chain(graph: Any) -> tuple[list[str], dict[str, list[str]]]:
         chain.append(here)
     unused = set(graph.nodes) - set(chain) - {name for path in loops.values() for name in path}
     if unused:
-        raise UserError(f"node '{sorted(unused)[0]}' is on no way from the input to the output; {WHAT_IS_READ}")
+        raise UserError(f"node '{sorted(unused)[0]}' is on no path from the input to the output; {WHAT_IS_READ}")
     return chain[1:-1], loops
 
 
-def _way_back(first: str, targets: dict[str, list[str]], chain: list[str]) -> list[str] | None:
+def _feedback_path(first: str, targets: dict[str, list[str]], chain: list[str]) -> list[str] | None:
     """Names from `first` to a node that the chain has passed, that node last; None if the path leads elsewhere."""
     path = [first]
     while path[-1] not in chain:
@@ -140,7 +140,7 @@ def _spiking(graph: Any, chain: list[str], loops: dict[str, list[str]], dt_s: fl
         known.discard(name)
         pending = []
     if known:
-        raise UserError(f"a way back ends at node '{sorted(known)[0]}'; only neurons may have one; {WHAT_IS_READ}")
+        raise UserError(f"a feedback path ends at node '{sorted(known)[0]}'; only neurons may have one; {WHAT_IS_READ}")
     readout, (beta, gain) = _one_weights(graph, pending, chain[-1]), _decay(graph, chain[-1], "tau", "r", dt_s)
     _check_rest(graph, chain[-1])
     return SpikingNetlist(tuple(layers), _scaled(readout, gain), _shared(beta))
@@ -165,7 +165,7 @@ def _spiking_layer(graph: Any, pending: list[str], name: str, back: list[str] | 
     recurrent = None
     if back is not None:
         if len(back) != 1:
-            raise UserError(f"the way back to node '{name}' has {len(back)} nodes; give one, of weights")
+            raise UserError(f"the feedback path to node '{name}' has {len(back)} nodes; give one, of weights")
         recurrent = _weights(graph, back[0])
         into, recurrent = _biases_apart(graph.nodes[pending[-1]].metadata, into, recurrent)
         recurrent = _scaled(recurrent, gain)
@@ -202,8 +202,8 @@ def _decay(graph: Any, name: str, tau: str, gain: str, dt_s: float) -> tuple[Any
     times, gains = _array(graph, name, tau, 1), _array(graph, name, gain, 1)
     if (times < dt_s * (1 - 1e-6)).any():
         raise UserError(
-            f"node '{name}': {tau} = {times.min():g} s is shorter than the step of {dt_s:g} s; say the step that the "
-            "network was made for (dt_s)"
+            f"node '{name}': {tau} = {times.min():g} s is shorter than the step of {dt_s:g} s; give dt_s, the step "
+            "that the network was made for"
         )
     return np.clip(1 - dt_s / times, 0.0, 1.0), dt_s / times * gains
 
@@ -212,7 +212,7 @@ def _check_rest(graph: Any, name: str) -> None:
     """Refuse neurons that rest at, or return to, anything but zero."""
     for key in ("v_leak", "v_reset"):
         if hasattr(graph.nodes[name], key) and _array(graph, name, key, 1).any():
-            raise UserError(f"node '{name}': {key} is not zero; neurons of noisylearn rest at and return to zero")
+            raise UserError(f"node '{name}': {key} is not zero; neurons of noisylearn rest at zero and return to it")
 
 
 def _scaled(weights: Weights, gain: Any) -> Weights:
@@ -235,25 +235,25 @@ def _rnn(graph: Any, chain: list[str], loops: dict[str, list[str]], dt_s: float)
     hidden, names, rest = [], [n for n in chain if _kind(graph.nodes[n]) == "Scale"], list(chain)
     for name in names:
         if name not in loops or not np.all(_array(graph, name, "scale", 1) == 1):
-            raise UserError(f"node '{name}' (Scale) is no sum of ones with a way back; {WHAT_IS_READ}")
+            raise UserError(f"node '{name}' (Scale) is no sum of ones with feedback; {WHAT_IS_READ}")
         back = _weights_behind_delay(graph, loops[name], dt_s)
         into = _weights(graph, rest[0])
         if rest[1] != name:
-            raise UserError(f"node '{name}' (Scale) does not follow on weights; {WHAT_IS_READ}")
+            raise UserError(f"node '{name}' (Scale) does not follow weights; {WHAT_IS_READ}")
         rest = rest[2:]
         decorrelation = None
         if rest and rest[0].endswith(".decorrelation"):
             decorrelation, rest = _decorrelator(graph, rest[0]), rest[1:]
         hidden.append((into, back, decorrelation))
     if len(rest) != 1 or not hidden:
-        raise UserError(f"the graph has a way back, but is no chain of recurrent layers; {WHAT_IS_READ}")
+        raise UserError(f"the graph has feedback, but is no chain of recurrent layers; {WHAT_IS_READ}")
     return _filled_rnn(hidden, _weights(graph, rest[0]))
 
 
 def _weights_behind_delay(graph: Any, path: list[str], dt_s: float) -> Weights:
     """Weights on a feedback path of a Delay and a Linear node."""
     if [_kind(graph.nodes[name]) for name in path] != ["Delay", "Linear"]:
-        raise UserError(f"a way back through {', '.join(path) or 'nothing'}; give a Delay and a Linear node")
+        raise UserError(f"a feedback path through {', '.join(path) or 'nothing'}; give a Delay and a Linear node")
     if not np.allclose(_array(graph, path[0], "delay", 1), dt_s, rtol=1e-6, atol=0):
         raise UserError(f"node '{path[0]}' does not delay by one step of {dt_s:g} s")
     return _weights(graph, path[1])
