@@ -77,13 +77,13 @@ def connected(specs: NetworkSpecs) -> Any:
         decorrelation = p.Decorrelation(spec)
         activities[name].connect(decorrelation.s_in)
         activities[name] = decorrelation.s_out
-    for layer, told in zip(specs.layers, specs.connections, strict=True):
+    for layer, given in zip(specs.layers, specs.connections, strict=True):
         connection, population = connections[layer.name], neurons[layer.name]
         activities[layer.below].connect(connection.s_in)
         if layer.recurs:
             activities[layer.name].connect(connection.s_recurrent_in)
         connection.a_out.connect(population.a_in)
-        if learns and told.from_noise is not None:
+        if learns and given.from_noise is not None:
             critic.third_factor_out.connect(connection.s_in_y1)
         elif learns:
             critic.third_factor_out.connect(population.a_third_factor_in)

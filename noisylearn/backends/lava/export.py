@@ -179,7 +179,7 @@ def _learned_by_torch(
     chip = Chip(model, profile, draws=draws)
     optimizer = torch.optim.SGD(model.parameters(), lr=lr)
     losses = []
-    for (x, y, counts), rate in zip(_stretches(data), data.every_rate.tolist(), strict=False):
+    for (x, y, counts), rate in zip(_segments(data), data.every_rate.tolist(), strict=False):
         if data.period:
             losses.append(rule.run(chip, x, y, data.loss_fn, optimizer, counts))
             continue
@@ -200,7 +200,7 @@ def _loss_of(loss_fn: LossFn, target: Tensor, output: Tensor) -> Tensor:
     return loss_fn(output, target)
 
 
-def _stretches(data: Data) -> list[tuple[Tensor, Tensor, Tensor]]:
+def _segments(data: Data) -> list[tuple[Tensor, Tensor, Tensor]]:
     """Single samples, or whole sequences."""
     length = data.period or 1
     parts = (part.split(length) for part in (data.inputs, data.targets, data.counts))

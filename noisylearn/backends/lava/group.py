@@ -31,7 +31,7 @@ def process_group(command: list[str], folder: Path) -> Iterator[subprocess.Popen
     """
     env = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     if len(str(folder)) <= LONGEST_FOLDER:
-        env["TMPDIR"] = str(folder)  # whatever multiprocessing puts down goes with the folder
+        env["TMPDIR"] = str(folder)  # multiprocessing's files are then removed with the folder
     with (folder / STDERR).open("wb") as errors:
         process = subprocess.Popen(
             command,
@@ -64,11 +64,11 @@ def run_in_group(command: list[str], folder: Path, timeout_s: float) -> None:
         except subprocess.TimeoutExpired:
             raise UserError(f"Lava did not finish within {timeout_s:g} s and was ended; give more timeout_s") from None
     if leader.returncode:
-        said = last_words(folder).splitlines() or [f"exit status {leader.returncode}"]
-        raise UserError(f"Lava stopped: {said[-1]}")
+        lines = last_output(folder).splitlines() or [f"exit status {leader.returncode}"]
+        raise UserError(f"Lava stopped: {lines[-1]}")
 
 
-def last_words(folder: Path) -> str:
+def last_output(folder: Path) -> str:
     """The end of what the group wrote to its standard output and error, at most 2000 characters."""
     return (folder / STDERR).read_text(encoding="utf-8", errors="replace").strip()[-2000:]
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from noisylearn.backends.lava.compat import require_lava
 from noisylearn.backends.lava.fixed import check_cores
-from noisylearn.backends.lava.group import POLL_S, last_words, process_group
+from noisylearn.backends.lava.group import POLL_S, last_output, process_group
 from noisylearn.backends.lava.integers import IntegerOptions, IntegerResult, microcode_of, read_executed
 from noisylearn.backends.lava.monitoring import FAILURE, LAVA, new_monitors, open_monitors
 from noisylearn.backends.lava.netfile import Array, LavaNet, read_net
@@ -171,7 +171,7 @@ def _watch(process: subprocess.Popen[bytes], folder: Path, total: int, timeout_s
         time.sleep(POLL_S)
     _raise_failures(folder)
     if process.returncode:
-        raise UserError(f"Lava ended with status {process.returncode} before its last step:\n{last_words(folder)}")
+        raise UserError(f"Lava ended with status {process.returncode} before its last step:\n{last_output(folder)}")
 
 
 def _raise_failures(folder: Path) -> None:

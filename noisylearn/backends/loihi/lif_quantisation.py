@@ -130,10 +130,10 @@ def quantise_spiking(netlist: SpikingNetlist, approximate_reset: bool = False) -
                 f"layer '{layer.name}' subtracts the threshold at a spike; LIF neurons of Lava and Loihi are reset to "
                 "zero: make the network with reset='zero', or accept other spikes with approximate_reset=True"
             )
-        found, scale, held = _layer(layer, depth)
+        found, scale, n_clipped = _layer(layer, depth)
         layers.append(found)
         scales.append(scale)
-        clipped += held
+        clipped += n_clipped
     weight = netlist.readout.folded.astype(np.float64)
     readout_scale = WEIGHT_MAX / _largest(weight)
     bias = np.zeros(len(weight)) if netlist.readout.bias is None else netlist.readout.bias.astype(np.float64)
@@ -161,9 +161,9 @@ def _layer(layer: SpikingLayer, depth: int) -> tuple[Lif, float, int]:
     mantissa = np.rint(drive * scale / 2.0**exponent)
     u_start, v_start = _starts(drive * scale, alpha, beta, depth)
     limits = (BIAS_MAX, BIAS_MAX), (LIMIT - 1, LIMIT - 1), (LIMIT - 1, round(threshold * scale))
-    held = [np.clip(x, -low, high) for x, (low, high) in zip((mantissa, u_start, v_start), limits, strict=True)]
-    clipped = sum(int((a != b).sum()) for a, b in zip(held, (mantissa, u_start, v_start), strict=True))
-    mantissa, u_start, v_start = (np.rint(x).astype(np.int32) for x in held)
+    bounded = [np.clip(x, -low, high) for x, (low, high) in zip((mantissa, u_start, v_start), limits, strict=True)]
+    clipped = sum(int((a != b).sum()) for a, b in zip(bounded, (mantissa, u_start, v_start), strict=True))
+    mantissa, u_start, v_start = (np.rint(x).astype(np.int32) for x in bounded)
     found = Lif(
         into=_dense(weight, scale / UNIT),
         du=max(du, 0),
@@ -212,7 +212,7 @@ def _scale(
         if fits(scales[e]) and (e <= 0 or safe(scales[e])):
             return scales[e]
     raise UserError(
-        f"layer '{name}': threshold {threshold:g} and biases up to {np.abs(drive).max():g} are too large beside "
+        f"layer '{name}': threshold {threshold:g} and biases up to {np.abs(drive).max():g} are too large for "
         f"weights up to {largest:g} for 17 and 13 bits; train with a lower threshold"
     )
 

@@ -127,12 +127,12 @@ def count_netlist(netlist: Netlist) -> list[LayerOperations]:
     found = []
     for population in netlist.neurons:
         total, n_parameters = Operations(neuron_updates=population.size), 0
-        for way in netlist.into(population.name):
-            n, m = way.weight.shape
+        for connection in netlist.into(population.name):
+            n, m = connection.weight.shape
             total = total + Operations(m * n, 0, m)
-            n_parameters += m * n + (0 if way.bias is None else n)
-            source = netlist.population(way.source)
-            if source.decorrelation is not None and not way.delayed:
+            n_parameters += m * n + (0 if connection.bias is None else n)
+            source = netlist.population(connection.source)
+            if source.decorrelation is not None and not connection.delayed:
                 total = total + _connected(source.size, source.size, 1.0)
                 n_parameters += source.size**2
         found.append(LayerOperations(population.name, total, n_parameters))

@@ -93,12 +93,13 @@ def read_nir(path: str | Path, dt_s: float | None = None) -> NirNetwork:
     """
     path = Path(path)
     graph = _graph(path)
-    said = {key: graph.metadata[key] for key in KEYS if key in graph.metadata}
+    stored = {key: graph.metadata[key] for key in KEYS if key in graph.metadata}
     try:
-        step = _step(said.get("dt_s", DT_S) if dt_s is None else dt_s)
-        rule = _rule(said["rule"], said.get("rule_options", "{}")) if "rule" in said else None
-        profile = profile_from_text(_text(said["profile"], "profile"), "in its metadata") if "profile" in said else None
-        config = _text(said["config"], "config") if "config" in said else None
+        step = _step(stored.get("dt_s", DT_S) if dt_s is None else dt_s)
+        rule = _rule(stored["rule"], stored.get("rule_options", "{}")) if "rule" in stored else None
+        text = _text(stored["profile"], "profile") if "profile" in stored else None
+        profile = None if text is None else profile_from_text(text, "in its metadata")
+        config = _text(stored["config"], "config") if "config" in stored else None
         return NirNetwork(to_model(graph, step), step, rule, profile, config)
     except UserError as error:
         raise UserError(f"NIR file {path}: {error}") from None
@@ -136,7 +137,7 @@ def _graph(path: Path) -> Any:
         raise UserError(f"NIR file {path}: {error}") from None
     except PermissionError as error:
         raise UserError(f"NIR file {path}: cannot be read: {error.strerror}") from None
-    except Exception as error:  # whatever HDF5 and nir make of strange bytes
+    except Exception as error:  # HDF5 and nir raise all kinds of errors on damaged bytes
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"NIR file {path}: damaged, or not a NIR file ({type(error).__name__}: {reason})") from None
     if not isinstance(graph, nir.NIRGraph):

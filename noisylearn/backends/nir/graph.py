@@ -92,15 +92,15 @@ def _affine(netlist: Netlist, metadata: dict[str, Any], dt_s: float) -> Any:
     graph = _Graph(netlist.populations[0].size)
     _decorrelated(graph, "input", netlist.populations[0].decorrelation)
     for population in netlist.neurons:
-        ways = netlist.into(population.name)
-        for way in (way for way in ways if not way.delayed):
-            graph.add(population.name, _weights_node(Weights(_single(way.weight), _single(way.bias))))
-        if any(way.delayed for way in ways):
+        connections = netlist.into(population.name)
+        for connection in (c for c in connections if not c.delayed):
+            graph.add(population.name, _weights_node(Weights(_single(connection.weight), _single(connection.bias))))
+        if any(c.delayed for c in connections):
             graph.add(f"{population.name}.sum", nir.Scale(np.ones(population.size, dtype=np.float32)))
         _decorrelated(graph, population.name, population.decorrelation)
-        for way in (way for way in ways if way.delayed):
+        for connection in (c for c in connections if c.delayed):
             delay = nir.Delay(np.full(population.size, dt_s))
-            back = nir.Linear(weight=_single(way.weight))
+            back = nir.Linear(weight=_single(connection.weight))
             name = population.name
             graph.loop(graph.last, f"{name}.sum", (f"{name}.delay", delay), (f"{name}.recurrent", back))
     return graph.finish(netlist.populations[-1].size, metadata)
