@@ -10,7 +10,7 @@ from noisylearn.backends.lava import compat
 from noisylearn.ground.errors import UserError
 
 ROOT = Path(__file__).parents[2]
-WITHOUT_LAVA = pytest.mark.skipif(not compat.is_installed(), reason="lava-nc 0.10.0 is not installed")
+needs_lava = pytest.mark.skipif(not compat.is_installed(), reason="lava-nc 0.10.0 is not installed")
 
 
 def run(*arguments: str, seconds: float = 200.0) -> str:
@@ -24,7 +24,7 @@ def parity(*options: str) -> list[str]:
     return run(str(ROOT / "benchmarks" / "loihi_parity.py"), "--hidden", "10", *options).splitlines()
 
 
-@WITHOUT_LAVA
+@needs_lava
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize(
     "options",
@@ -90,13 +90,13 @@ print("agree")
 """
 
 
-@WITHOUT_LAVA
+@needs_lava
 @pytest.mark.timeout(120)
-def test_rules_mean_to_lava_what_they_mean_here() -> None:
+def test_lava_parses_and_applies_rules_as_the_emulator_does() -> None:
     assert run("-c", RULES, seconds=100) == "agree\n"
 
 
-@WITHOUT_LAVA
+@needs_lava
 @pytest.mark.timeout(120)
 def test_lava_reports_what_saturated_and_refuses_other_cores() -> None:
     code = """
@@ -128,6 +128,23 @@ except UserError as error:
     print(error)
 """
     assert run("-c", code, seconds=100) == "cores.weight_bits = 6: Lava's engine has 8; use the emulator\n"
+
+
+@needs_lava
+@pytest.mark.timeout(120)
+def test_a_process_model_without_a_step_cannot_be_built() -> None:
+    code = """
+from noisylearn.backends.lava.compat import load_lava
+load_lava()
+from noisylearn.backends.lava.processes.monitored import Monitored
+class Idle(Monitored):
+    pass
+try:
+    Idle({"monitor": None})
+except TypeError as error:
+    print(error)
+"""
+    assert "abstract method" in run("-c", code, seconds=100)
 
 
 def test_without_lava_the_error_names_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -179,7 +179,7 @@ def test_roundings(rounding: str, stochastic: int | None) -> None:
         assert per_phase.std() == pytest.approx(math.sqrt(38 / 128 * 90 / 128 / 2500), rel=0.25)
 
 
-def test_the_engine_refuses_traces_that_it_has_not() -> None:
+def test_the_engine_refuses_traces_that_it_does_not_implement() -> None:
     assert CORES is not None
     with pytest.raises(UserError, match="x1, y1, y2, y3 and w only"):
         Engine("c", np.zeros((2, 2)), parsed("2^-3*x0*x2*y1"), CORES, Fixed(64))
@@ -195,7 +195,7 @@ def test_rules_read_back_as_they_were_written(text: str) -> None:
     assert parsed(text.replace(" ", "")) == rule
 
 
-def test_a_rule_is_read_rightly() -> None:
+def test_a_rule_is_parsed_into_its_products() -> None:
     assert parsed("-3*2^-5*x0*x1*(y2-127) + u4*w") == (
         Product(-3, -5, "x0", (Factor("x1"), Factor("y2", -127))),
         Product(1, 0, "u4", (Factor("w"),)),
@@ -455,7 +455,7 @@ def test_mean_update_is_minus_rate_times_the_estimate(kind: str, model: nn.Modul
 
 @dataclass(frozen=True, kw_only=True)
 class Reversed(nl.rules.ANP):
-    """A rule of one's own: activity-based, the other way."""
+    """A rule from outside the package: activity-based, with the opposite sign."""
 
     name = "reversed"
     stands_alone = False  # not to be offered beside the package's rules for as long as the tests run
@@ -464,7 +464,7 @@ class Reversed(nl.rules.ANP):
         return reference - activity
 
 
-def test_a_rule_of_ones_own_runs_from_its_record() -> None:
+def test_a_rule_from_outside_the_package_runs_with_its_own_post() -> None:
     both = []
     for rule in (nl.rules.ANP(baseline="noisy"), Reversed(baseline="noisy")):
         emulator = Emulator(microcode_for(rule=rule, rate=1e-2), "squared-error")
@@ -510,7 +510,7 @@ def test_wrong_options_are_refused() -> None:
 
 
 @pytest.mark.parametrize(("mantissa", "lost"), [(4, 0.0), (2, 0.0), (1, 7 / 8 / 128)])
-def test_what_the_cut_of_products_loses_is_what_is_stated(mantissa: int, lost: float) -> None:
+def test_truncated_products_lose_what_is_stated(mantissa: int, lost: float) -> None:
     assert CORES is not None
     microcode = microcode_for(mantissa=mantissa)
     assert microcode.lost_lsb == lost
