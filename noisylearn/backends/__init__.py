@@ -1,4 +1,4 @@
-"""Execution beyond torch, and what every backend is tested for.
+"""Backends other than torch: netlists, NIR files, the integer emulator of Loihi, Lava; and their conformance tests.
 
 netlist: networks as records of arrays, and counts of the operations that they take.
 nir: networks written to and read from NIR files.
