@@ -20,9 +20,9 @@ import torch
 import torch.nn.functional as F
 
 import noisylearn as nl
-from noisylearn.backends.lava.export import Data, lowered
+from noisylearn.backends.lava.export import Data, to_lava_net
+from noisylearn.backends.lava.launch import run_net
 from noisylearn.backends.lava.netfile import write_net
-from noisylearn.backends.lava.runner import run_net
 
 CHAIN = """
 import sys, time, numpy as np
@@ -105,7 +105,7 @@ def network(name: str, hidden: int):
         model = nl.networks.mlp(8, (hidden,), 2, activation="tanh")
     else:
         model = nl.networks.RNN(8, hidden, 2, decorrelation_rate=1e-4 if "decorrelated" in name else 0.0)
-    return lowered(model, rule, nl.load_profile("gaussian-node"), data, lr=1e-4)
+    return to_lava_net(model, rule, nl.load_profile("gaussian-node"), data, lr=1e-4)
 
 
 def loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 
 import noisylearn as nl
-from noisylearn.backends.loihi.lif import Counts, run
-from noisylearn.backends.loihi.lif_quantise import quantise
+from noisylearn.backends.loihi.lif import Counts, run_lif
+from noisylearn.backends.loihi.lif_quantisation import quantise_spiking
 from noisylearn.backends.netlist.spiking import from_spiking
 
 PARTS = 10  # of the test part, to bound memory
@@ -61,19 +61,19 @@ def predictions(outputs: np.ndarray) -> np.ndarray:
 
 def compared(options: argparse.Namespace, seed: int) -> dict[str, float]:
     task, model = trained(options, seed)
-    quantised = quantise(from_spiking(model), approximate_reset=True)
+    quantised = quantise_spiking(from_spiking(model), approximate_reset=True)
     right, same, spikes_same, rate, counts = [], [], [], [], Counts()
     for inputs, targets in zip(task.test_inputs.chunk(PARTS), task.test_targets.chunk(PARTS), strict=True):
         steps = task.steps(inputs, targets)
         exact, outputs = followed(model, steps.inputs)
-        record = run(quantised.network, quantised.padded(steps.inputs.numpy()))
-        found, integer = quantised.answer(record)
+        result = run_lif(quantised.network, quantised.padded(steps.inputs.numpy()))
+        found, integer = quantised.answer(result)
         chosen = predictions(outputs), predictions(integer)
         right.append([(c == targets.numpy()).mean() for c in chosen])
         same.append((chosen[0] == chosen[1]).mean())
         spikes_same.append(np.mean([(a == b).mean() for a, b in zip(exact, found, strict=True)]))
         rate.append(np.mean([a.mean() for a in exact]))
-        counts = counts + record.counts
+        counts = counts + result.counts
     floats, integers = np.mean(right, axis=0)
     return {
         "float accuracy": floats, "integer accuracy": integers, "same prediction": float(np.mean(same)),

@@ -10,7 +10,7 @@ import argparse
 import statistics
 import time
 
-from loihi_parity import lowered, problem
+from loihi_parity import microcode_for, problem
 
 from noisylearn.backends.lava.fixed import run_fixed
 from noisylearn.backends.loihi.emulator import Emulator
@@ -25,14 +25,14 @@ def main() -> None:
     for recurrent in (False, True):
         inputs, targets = problem(options.samples, signed=not recurrent)
         for hidden in options.hidden:
-            plan = lowered(recurrent, [hidden], inputs, "anp", "per-synapse", 3e-3)
+            microcode = microcode_for(recurrent, [hidden], inputs, "anp", "per-synapse", 3e-3)
             own, lava = [], []
             for _ in range(options.rounds):
-                emulator = Emulator(plan, "squared-error")
+                emulator = Emulator(microcode, "squared-error")
                 start = time.perf_counter()
                 emulator.run(inputs, targets)
-                own.append(len(inputs) * plan.schedule.t_epoch / (time.perf_counter() - start))
-                found = run_fixed(plan, "squared-error", inputs, targets)
+                own.append(len(inputs) * microcode.schedule.t_epoch / (time.perf_counter() - start))
+                found = run_fixed(microcode, "squared-error", inputs, targets)
                 lava.append(found.steps / found.seconds)
             ratios = sorted(a / b for a, b in zip(own, lava, strict=True))
             name = "recurrent" if recurrent else "feed-forward"

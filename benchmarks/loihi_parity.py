@@ -15,9 +15,9 @@ import numpy as np
 import noisylearn as nl
 from noisylearn.backends.lava.fixed import run_fixed
 from noisylearn.backends.loihi.emulator import Emulator
-from noisylearn.backends.loihi.lowering import Lowered, lower
+from noisylearn.backends.loihi.microcode import Microcode, to_microcode
 from noisylearn.backends.loihi.network import Array
-from noisylearn.backends.loihi.quantise import quantise
+from noisylearn.backends.loihi.quantisation import quantise
 from noisylearn.backends.netlist.rate import from_model
 from noisylearn.profiles import HardwareProfile, load_profile
 
@@ -39,9 +39,9 @@ def problem(n_samples: int, signed: bool, seed: int = 3) -> tuple[Array, Array]:
     return inputs, np.tanh(inputs @ random.normal(size=(N_IN, N_OUT)) / 2)
 
 
-def lowered(
+def microcode_for(
     recurrent: bool, hidden: list[int], inputs: Array, rule: str, rounding: str, rate: float, mantissa: int = 4
-) -> Lowered:
+) -> Microcode:
     """A network of random weights on the integer cores, and the rule on it."""
     if recurrent:
         model = nl.networks.RNN(N_IN, hidden, N_OUT, activation="relu", bias=True)
@@ -49,20 +49,22 @@ def lowered(
         model = nl.networks.mlp(N_IN, hidden, N_OUT, activation="relu")
     network = quantise(from_model(model), with_rounding("loihi2-lava-0.10", rounding), inputs)
     kind = {"anp": nl.rules.ANP, "np": nl.rules.NP}[rule]
-    return lower(kind(baseline="noisy", update="online"), network, rate, mantissa)
+    return to_microcode(kind(baseline="noisy", update="online"), network, rate, mantissa)
 
 
-def differences(plan: Lowered, inputs: Array, targets: Array, seed: int = 0) -> tuple[dict[str, int], float, float]:
+def differences(
+    microcode: Microcode, inputs: Array, targets: Array, seed: int = 0
+) -> tuple[dict[str, int], float, float]:
     """How many numbers differ, by kind; steps per second of the emulator and of Lava."""
-    emulator = Emulator(plan, "squared-error", seed)
+    emulator = Emulator(microcode, "squared-error", seed)
     start = time.perf_counter()
-    own = emulator.run(inputs, targets, record=True)
-    own_rate = len(inputs) * plan.schedule.t_epoch / (time.perf_counter() - start)
-    found = run_fixed(plan, "squared-error", inputs, targets, seed, record=True)
+    own = emulator.run(inputs, targets, keep_payloads=True)
+    own_rate = len(inputs) * microcode.schedule.t_epoch / (time.perf_counter() - start)
+    found = run_fixed(microcode, "squared-error", inputs, targets, seed, keep_payloads=True)
     differ = {"losses": int((own.losses != found.losses).sum())}
     differ["payloads"] = sum(int((own.payloads[name] != found.payloads[name]).sum()) for name in own.payloads)
     differ["weights"] = differ["traces"] = differ["weights that learned"] = 0
-    for c in plan.network.connections:
+    for c in microcode.network.connections:
         differ["weights"] += int((emulator.weights[c.name] != found.weights[c.name]).sum())
         differ["weights that learned"] += int((c.weights != found.weights[c.name]).sum())
         expected = {"x1": emulator.x1[c.source, c.delayed], **emulator.y[c.target]}
@@ -87,8 +89,8 @@ def main() -> None:
             for rounding in options.rounding:
                 for rule in options.rule:
                     sizes = [hidden] * options.layers
-                    plan = lowered(recurrent, sizes, inputs, rule, rounding, options.rate, options.mantissa)
-                    differ, own, lava = differences(plan, inputs, targets)
+                    microcode = microcode_for(recurrent, sizes, inputs, rule, rounding, options.rate, options.mantissa)
+                    differ, own, lava = differences(microcode, inputs, targets)
                     learned = differ.pop("weights that learned")
                     wrong |= any(differ.values()) or not learned
                     what = f"{'recurrent' if recurrent else 'feed-forward'} {hidden} {rule} {rounding}"

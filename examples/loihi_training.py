@@ -25,9 +25,9 @@ from torch import nn
 import noisylearn as nl
 from noisylearn.backends.lava.compat import load_lava
 from noisylearn.backends.loihi.emulator import Emulator
-from noisylearn.backends.loihi.lowering import Lowered, lower
+from noisylearn.backends.loihi.microcode import Microcode, to_microcode
 from noisylearn.backends.loihi.network import Array
-from noisylearn.backends.loihi.quantise import quantise
+from noisylearn.backends.loihi.quantisation import quantise
 from noisylearn.backends.losses import cross_entropy
 from noisylearn.backends.netlist.rate import from_model
 from noisylearn.cli.output import print_table, print_text
@@ -83,9 +83,9 @@ def machine(changes: dict[str, Any]) -> HardwareProfile:
     return profile.model_copy(update={"specification": profile.specification.model_copy(update={"cores": cores})})
 
 
-def lowered(changes: dict[str, Any], mantissa: int, rate: float, seed: int, inputs: Array) -> Lowered:
+def microcode_for(changes: dict[str, Any], mantissa: int, rate: float, seed: int, inputs: Array) -> Microcode:
     network = quantise(from_model(model(seed)), machine(changes), inputs, **HEADROOM)
-    return lower(RULE, network, rate, mantissa)
+    return to_microcode(RULE, network, rate, mantissa)
 
 
 def in_torch(rate: float, epochs: int, seed: int, held_out: str) -> Result:
@@ -110,7 +110,7 @@ def in_integers(changes: dict[str, Any], mantissa: int, rate: float, epochs: int
     task = digits.load(held_out=held_out)
     x, y = task.train_inputs.double().numpy(), task.train_targets.numpy()
     order, relative = samples(len(y), epochs, seed)
-    emulator = Emulator(lowered(changes, mantissa, rate, seed, x), "cross-entropy", seed)
+    emulator = Emulator(microcode_for(changes, mantissa, rate, seed, x), "cross-entropy", seed)
     losses = emulator.run(x[order], y[order], rates=relative).losses[:, 1]
     outputs = emulator.forward(task.test_inputs.double().numpy())
     return _judged(losses, epochs, outputs, task.test_targets.numpy(), str(emulator.saturation))
@@ -141,18 +141,17 @@ def in_lava(rate: float, n_samples: int) -> tuple[bool, float]:
     order, relative = samples(len(task.train_targets), 1, 0)
     chosen = order[:n_samples]
     x, y = task.train_inputs.double().numpy(), task.train_targets.numpy()
-    plan = lowered({"rounding": "per-synapse"}, 4, rate, 0, x)
-    own = Emulator(plan, "cross-entropy").run(x[chosen], y[chosen], rates=relative[:n_samples])
-    lava = run_fixed(plan, "cross-entropy", x[chosen], y[chosen], rates=relative[:n_samples])
+    microcode = microcode_for({"rounding": "per-synapse"}, 4, rate, 0, x)
+    own = Emulator(microcode, "cross-entropy").run(x[chosen], y[chosen], rates=relative[:n_samples])
+    lava = run_fixed(microcode, "cross-entropy", x[chosen], y[chosen], rates=relative[:n_samples])
     return bool((own.losses == lava.losses).all()), float(lava.losses[-n_samples // 4 :, 1].mean())
 
 
 def in_float_lava(rate: float, epochs: int, seed: int) -> Result:
     """The whole training as float Lava processes, each neuron making its own noise."""
-    from noisylearn.backends.lava.export import Data
-    from noisylearn.backends.lava.export import lowered as lowered_to_floats
+    from noisylearn.backends.lava.export import Data, to_lava_net
+    from noisylearn.backends.lava.launch import run_net
     from noisylearn.backends.lava.netfile import write_net
-    from noisylearn.backends.lava.runner import run_net
 
     task, net = digits.load(), model(seed)
     order, relative = (torch.from_numpy(part) for part in samples(len(task.train_targets), epochs, seed))
@@ -160,7 +159,7 @@ def in_float_lava(rate: float, epochs: int, seed: int) -> Result:
     data = Data(x, y, torch.ones(len(x), 1, dtype=torch.float64), 0, task.loss_fn, relative)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "net.h5"
-        write_net(path, lowered_to_floats(net, RULE, load_profile(PROFILE), data, rate, seed))
+        write_net(path, to_lava_net(net, RULE, load_profile(PROFILE), data, rate, seed))
         result = run_net(path, len(x), learns=True)
     net.load_state_dict({key: torch.from_numpy(value) for key, value in result.learned.items()})
     with torch.no_grad():

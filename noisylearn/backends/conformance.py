@@ -15,14 +15,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from noisylearn import networks
-from noisylearn.backends.lava.export import Data, lowered
+from noisylearn.backends.lava.export import Data, to_lava_net
 from noisylearn.backends.lava.fixed import run_fixed
-from noisylearn.backends.lava.lowering import why_not
+from noisylearn.backends.lava.launch import run_net
 from noisylearn.backends.lava.netfile import write_net
-from noisylearn.backends.lava.runner import run_net
+from noisylearn.backends.lava.process_specs import why_not
 from noisylearn.backends.loihi.emulator import Emulator
-from noisylearn.backends.loihi.lowering import Lowered, lower
-from noisylearn.backends.loihi.quantise import quantise
+from noisylearn.backends.loihi.microcode import Microcode, to_microcode
+from noisylearn.backends.loihi.quantisation import quantise
 from noisylearn.backends.netlist.rate import from_model
 from noisylearn.chips.simulated import Chip
 from noisylearn.ground.errors import UserError
@@ -164,7 +164,7 @@ def _learns_in_torch(case: Case) -> str:
 
 
 def _equals_torch(case: Case) -> str:
-    net = lowered(model(case), case.rule, profile(case), samples(case), LR)
+    net = to_lava_net(model(case), case.rule, profile(case), samples(case), LR)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "net.h5"
         write_net(path, net)
@@ -173,10 +173,10 @@ def _equals_torch(case: Case) -> str:
     return "" if difference <= TOLERANCE[case.recurs] else f"differs by {difference:.1e}"
 
 
-def _integers(case: Case) -> Lowered:
+def _integers(case: Case) -> Microcode:
     data = samples(case, SAMPLES)
     network = quantise(from_model(model(case)), CORES, data.inputs[:, 0].numpy())
-    return lower(case.rule, network, learning_rate=0.05)
+    return to_microcode(case.rule, network, learning_rate=0.05)
 
 
 def _learns_in_integers(case: Case) -> str:

@@ -1,4 +1,4 @@
-"""Losses of single samples in numpy, for machines without torch; the same as `noisylearn.tasks` states in torch."""
+"""Losses of single samples in numpy, for the integer emulator and Lava; `noisylearn.tasks` has the same in torch."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,12 +11,28 @@ Array = NDArray[Any]
 
 
 def squared_error(output: Array, target: Array) -> Array:
-    """Mean over outputs of (output - target)^2: outputs and targets (..., n) -> (...)."""
+    """Mean over the outputs of (output - target)^2.
+
+    Args:
+        output: (..., n).
+        target: (..., n), or a shape that broadcasts to it.
+
+    Returns:
+        The loss of each sample, (...).
+    """
     return np.square(output - target).mean(-1)
 
 
 def cross_entropy(output: Array, target: Array) -> Array:
-    """-log softmax(output)[target], in nats: outputs (..., n), labels (...) -> (...)."""
+    """-log softmax(output)[target], in nats.
+
+    Args:
+        output: (..., n).
+        target: class labels 0..n-1, (...), or a shape that broadcasts to it.
+
+    Returns:
+        The loss of each sample, (...).
+    """
     labels = np.broadcast_to(target, output.shape[:-1]).astype(np.int64)
     chosen = np.take_along_axis(output, labels[..., None], -1)[..., 0]
     found: Array = logsumexp(output, axis=-1) - chosen
@@ -24,7 +40,15 @@ def cross_entropy(output: Array, target: Array) -> Array:
 
 
 def half_squared_norm(output: Array, target: Array) -> Array:
-    """1/2 |output - target|^2: outputs and targets (..., n) -> (...)."""
+    """1/2 |output - target|^2.
+
+    Args:
+        output: (..., n).
+        target: (..., n), or a shape that broadcasts to it.
+
+    Returns:
+        The loss of each sample, (...).
+    """
     return 0.5 * np.square(output - target).sum(-1)
 
 

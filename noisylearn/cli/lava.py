@@ -6,8 +6,8 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from noisylearn.backends.lava.launch import TIMEOUT_S, LavaResult, run_net, write_result
 from noisylearn.backends.lava.netfile import LavaNet, read_net
-from noisylearn.backends.lava.runner import TIMEOUT_S, LavaResult, run_net, write_result
 from noisylearn.cli import options as o
 from noisylearn.cli.output import loss_tenths, print_json, print_table, print_text, progress, warn_of_growth
 from noisylearn.ground.errors import UserError

@@ -7,9 +7,9 @@ import numpy as np
 import typer
 
 from noisylearn.backends.lava.integers import IntegerOptions, IntegerResult, emulate
+from noisylearn.backends.lava.launch import TIMEOUT_S, run_net_in_integers
 from noisylearn.backends.lava.netfile import read_net
-from noisylearn.backends.lava.runner import TIMEOUT_S, run_net_in_integers
-from noisylearn.backends.loihi.lowering import Lowered
+from noisylearn.backends.loihi.microcode import Microcode
 from noisylearn.cli import options as o
 from noisylearn.cli.output import loss_tenths, print_json, print_table, print_text, progress, waiting, warn_of_growth
 from noisylearn.ground.errors import UserError
@@ -50,7 +50,7 @@ def run_command(
     options = IntegerOptions(steps, learn, lr, profile, headroom)
     content = read_net(net)
     with waiting(f"{content.rule.name} in integers"):
-        plan, result = emulate(content, options)
+        microcode, result = emulate(content, options)
     document = _document(result)
     if learn:
         warn_of_growth(document, len(result.losses), content.lr if lr is None else lr, "--lr")
@@ -61,15 +61,17 @@ def run_command(
         document |= {"lava_steps_per_s": executed.steps / max(executed.seconds, 1e-9)}
         document |= {"numbers_that_differ_from_lava": _differences(result, executed)}
     if json:
-        print_json(document | {"saturation": result.saturation, "strings": plan.strings, "report": plan.report()})
+        print_json(
+            document | {"saturation": result.saturation, "strings": microcode.strings, "report": microcode.report()}
+        )
         return
     rows = [[key.replace("_", " "), f"{value:.5g}"] for key, value in document.items()]
     print_table(f"{net.name}: {content.rule.name} in integers", ["measured", "value"], rows, numbers=1)
-    _explain(plan, result)
+    _explain(microcode, result)
 
 
-def _explain(plan: Lowered, result: IntegerResult) -> None:
-    print_text(plan.report())
+def _explain(microcode: Microcode, result: IntegerResult) -> None:
+    print_text(microcode.report())
     print_text(result.saturation)
 
 

@@ -51,7 +51,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
 
 
 def stirred(model: nn.Module) -> nn.Module:
-    """Every parameter, and every decorrelation, at a value of its own."""
+    """The network with a different value for every parameter and decorrelation."""
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for parameter in [*model.parameters(), *(b for b in model.buffers() if b.ndim == 2)]:
@@ -268,7 +268,7 @@ RULES: list[Rule] = [
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
-def test_rule_and_profile_ride_along(rule: Rule, tmp_path: Path) -> None:
+def test_rule_and_profile_are_stored_with_the_network(rule: Rule, tmp_path: Path) -> None:
     for profile in (load_profile(PCM), load_profile(PCM).without("programming-noise")):
         found = read_nir(write_nir(tmp_path / "net.nir", mlp(), rule, profile, config='{"a": 1}'))
         assert found.rule == rule
@@ -291,7 +291,7 @@ def test_without_rule_and_profile_there_are_none(tmp_path: Path) -> None:
         (lambda: spiking(beta=1.0), "a decay per step of 1 has no time constant"),
     ],
 )
-def test_what_nir_cannot_say_is_refused(model: Callable[[], nn.Module], says: str, tmp_path: Path) -> None:
+def test_what_nir_cannot_express_is_refused(model: Callable[[], nn.Module], says: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=says):
         write_nir(tmp_path / "net.nir", model())
     assert list(tmp_path.iterdir()) == []
@@ -344,7 +344,9 @@ def damaged(path: Path, how: str) -> None:
         ("profile", "profile in its metadata"), ("step", "dt_s = .*the step must be a positive number"),
     ],
 )  # fmt: skip
-def test_a_strange_file_gives_one_line(how: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_or_unsafe_file_gives_one_line(
+    how: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     path = write_nir(tmp_path / "net.nir", mlp(), ANP(), load_profile(PCM))
     damaged(path, how)

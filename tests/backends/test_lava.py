@@ -25,11 +25,11 @@ from typer.testing import CliRunner
 import noisylearn as nl
 from noisylearn import tasks
 from noisylearn.backends.lava import compat
-from noisylearn.backends.lava.export import lowered
-from noisylearn.backends.lava.integers import IntegerOptions, emulate, plan_of
-from noisylearn.backends.lava.lowering import why_not
+from noisylearn.backends.lava.export import to_lava_net
+from noisylearn.backends.lava.integers import IntegerOptions, emulate, microcode_of
+from noisylearn.backends.lava.launch import LavaResult, run_net, run_net_in_integers
 from noisylearn.backends.lava.netfile import LavaNet, read_net, write_net
-from noisylearn.backends.lava.runner import LavaResult, run_net, run_net_in_integers
+from noisylearn.backends.lava.process_specs import why_not
 from noisylearn.backends.losses import LOSSES
 from noisylearn.backends.netlist.rate import from_model, from_tree
 from noisylearn.cli import app
@@ -40,7 +40,7 @@ pytestmark = pytest.mark.timeout(120)
 
 def replayed(path, model, rule, profile, data, lr=1e-3):
     """Largest difference of learned arrays from torch's, the largest change that learning made, and the losses'."""
-    net = lowered(model, rule, nl.load_profile(profile), data, lr=lr)
+    net = to_lava_net(model, rule, nl.load_profile(profile), data, lr=lr)
     write_net(path, net)
     result = run_net(path, len(data.inputs), learns=True, replays=True)
     assert set(result.learned) == set(net.torch) - {"losses"}
@@ -116,7 +116,7 @@ def test_read_noise_at_the_connections_equals_that_of_the_chip(tmp_path: Path) -
 def test_neurons_make_their_own_noise_and_learn(tmp_path: Path) -> None:
     data = samples(600)
     model = nl.networks.mlp(6, (20,), 3, activation="tanh")
-    net = lowered(model, nl.rules.ANP(baseline="noisy"), nl.load_profile("gaussian-node"), data, lr=1e-2)
+    net = to_lava_net(model, nl.rules.ANP(baseline="noisy"), nl.load_profile("gaussian-node"), data, lr=1e-2)
     write_net(tmp_path / "net.h5", net)
     result = run_net(tmp_path / "net.h5", 600, learns=True)
     again = run_net(tmp_path / "net.h5", 600, learns=True)
@@ -129,7 +129,7 @@ def test_neurons_make_their_own_noise_and_learn(tmp_path: Path) -> None:
 def test_without_learning_a_clean_pass_gives_the_loss_of_the_model(tmp_path: Path) -> None:
     data = samples(5, batch=4)
     model = nl.networks.mlp(6, (20,), 3).double()
-    write_net(tmp_path / "net.h5", lowered(model, nl.rules.NP(), nl.load_profile("gaussian-node"), data, lr=1e-3))
+    write_net(tmp_path / "net.h5", to_lava_net(model, nl.rules.NP(), nl.load_profile("gaussian-node"), data, lr=1e-3))
     result = run_net(tmp_path / "net.h5", 7)
     with torch.no_grad():
         expected = [float(data.loss_fn(model(x), y).mean()) for x, y in zip(data.inputs, data.targets, strict=True)]
@@ -138,15 +138,15 @@ def test_without_learning_a_clean_pass_gives_the_loss_of_the_model(tmp_path: Pat
 
 
 class Twice(nl.rules.NP):
-    """A rule of one's own, under the name of another."""
+    """A rule from outside the package, under the name of one of its rules."""
 
 
-def test_a_file_takes_no_rule_of_ones_own(tmp_path: Path) -> None:
+def test_a_file_refuses_a_rule_from_outside_the_package(tmp_path: Path) -> None:
     with pytest.raises(nl.UserError, match="Twice is none of this package"):
         write_net(tmp_path / "net.h5", small_net(rule=Twice()))
 
 
-def test_a_loss_that_only_looks_alike_is_refused() -> None:
+def test_a_loss_that_agrees_only_on_some_samples_is_refused() -> None:
     weight = torch.tensor([1.0, 1.0, 7.0], dtype=torch.float64)
 
     def weighted(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -157,10 +157,10 @@ def test_a_loss_that_only_looks_alike_is_refused() -> None:
     labels[0] = 0
     data = dataclasses.replace(data, targets=labels, loss_fn=weighted)
     with pytest.raises(nl.UserError, match="loss has no form outside torch"):
-        lowered(nl.networks.mlp(6, (8,), 3), nl.rules.NP(), nl.load_profile("gaussian-node"), data, lr=1e-3)
+        to_lava_net(nl.networks.mlp(6, (8,), 3), nl.rules.NP(), nl.load_profile("gaussian-node"), data, lr=1e-3)
 
 
-def test_options_that_mean_nothing_are_refused(tmp_path: Path) -> None:
+def test_options_that_contradict_one_another_are_refused(tmp_path: Path) -> None:
     write_net(tmp_path / "net.h5", small_net())
     result = LavaResult(np.zeros(3), {"hidden1.weight": np.zeros((8, 6))})
     with pytest.raises(nl.UserError, match="cannot be compared"):
@@ -187,7 +187,7 @@ def test_numpy_losses_are_those_of_the_tasks() -> None:
     assert np.allclose(LOSSES["squared-error"](outputs.numpy(), targets.numpy()), by_task)
 
 
-def test_netlist_survives_a_file(tmp_path: Path) -> None:
+def test_a_file_gives_back_the_netlist(tmp_path: Path) -> None:
     net = small_net()
     write_net(tmp_path / "net.h5", net)
     again = read_net(tmp_path / "net.h5")
@@ -203,7 +203,7 @@ def test_netlist_survives_a_file(tmp_path: Path) -> None:
     assert from_tree(deep.tree()).tree().keys() == deep.tree().keys()
 
 
-def test_netlist_of_a_recurrent_network_computes_what_it_computes() -> None:
+def test_netlist_of_a_recurrent_network_gives_its_outputs() -> None:
     model = nl.networks.RNN(3, (4, 5), 2).double()
     netlist = from_model(model)
     x = torch.randn(1, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -245,7 +245,7 @@ def test_models_without_a_netlist_are_refused_by_name(model: torch.nn.Module, re
         (nl.rules.ANP(baseline="noisy"), "isaac-2016", "converters"),
     ],
 )
-def test_what_has_no_form_as_processes_is_refused_with_the_reason(rule, profile: str, reason: str) -> None:
+def test_what_lava_processes_cannot_execute_is_refused_with_the_reason(rule, profile: str, reason: str) -> None:
     found = why_not(rule, nl.load_profile(profile), from_model(nl.networks.mlp(2, (3,), 2)))
     assert found is not None
     assert re.search(reason, found)
@@ -316,7 +316,7 @@ def test_the_learning_engine_gives_what_the_emulator_gives(tmp_path: Path) -> No
     executed = run_net_in_integers(tmp_path / "net.h5", options)
     assert np.array_equal(emulated.losses, executed.losses)
     assert all(np.array_equal(emulated.weights[name], weights) for name, weights in executed.weights.items())
-    start = plan_of(net, options).network.connections
+    start = microcode_of(net, options).network.connections
     assert any(not np.array_equal(c.weights, executed.weights[c.name]) for c in start)
 
 
@@ -333,10 +333,10 @@ def test_what_has_no_integers_is_refused_in_one_line() -> None:
 
 
 def in_integers(**changes: object) -> LavaNet:
-    """A network that has a form in integers."""
+    """A network that can be quantised to integers."""
     model = nl.networks.mlp(6, (8,), 3, activation="relu")
     rule, profile = nl.rules.ANP(baseline="noisy"), nl.load_profile("loihi2-lava-0.10")
-    net = lowered(model, rule, profile, samples(20), lr=0.01)
+    net = to_lava_net(model, rule, profile, samples(20), lr=0.01)
     return LavaNet(**{**vars(net), **changes})
 
 
@@ -387,13 +387,13 @@ def test_a_kill_of_the_parent_leaves_nothing(short_path: Path) -> None:
 
 
 @needs_lava
-def test_a_start_method_that_was_set_is_named_and_run_net_does_not_mind(tmp_path: Path) -> None:
+def test_a_start_method_that_was_set_is_named_and_run_net_works_in_spite_of_it(tmp_path: Path) -> None:
     write_net(tmp_path / "net.h5", small_net())
     script = tmp_path / "script.py"
     script.write_text(  # without a guard, on purpose
         "import multiprocessing, sys\n"
         "multiprocessing.set_start_method('spawn')\n"
-        "from noisylearn.backends.lava.runner import run_net\n"
+        "from noisylearn.backends.lava.launch import run_net\n"
         "from noisylearn.backends.lava.compat import load_lava\n"
         f"from pathlib import Path\nprint(len(run_net(Path({str(tmp_path / 'net.h5')!r}), 3).losses))\n"
         "try:\n    load_lava()\nexcept ValueError as error:\n    print(error)\n"
@@ -406,7 +406,7 @@ def test_a_start_method_that_was_set_is_named_and_run_net_does_not_mind(tmp_path
 
 
 @needs_lava
-def test_the_cure_is_undone_after_the_import() -> None:
+def test_the_patch_of_dataclasses_is_undone_after_the_import() -> None:
     code = (
         "import dataclasses; before = dataclasses.dataclass\n"
         "from noisylearn.backends.lava.compat import load_lava; load_lava(); load_lava()\n"
@@ -512,7 +512,7 @@ class _Doubled(nn.Sequential):
         return doubled
 
 
-def test_what_is_not_executed_as_it_stands_is_refused() -> None:
+def test_models_whose_forward_is_not_that_of_their_layers_are_refused() -> None:
     twice = nn.Linear(3, 3)
     with pytest.raises(nl.UserError, match="twice"):
         from_model(nn.Sequential(twice, nn.Tanh(), twice))
@@ -522,7 +522,7 @@ def test_what_is_not_executed_as_it_stands_is_refused() -> None:
     rule, profile = nl.rules.ANP(baseline="noisy"), nl.load_profile("gaussian-node")
     for lr in (0.0, -1.0, float("nan"), float("inf")):
         with pytest.raises(nl.UserError, match="learning rate"):
-            lowered(frozen, rule, profile, data, lr=lr)
+            to_lava_net(frozen, rule, profile, data, lr=lr)
     frozen.get_submodule("hidden1").requires_grad_(False)
     with pytest.raises(nl.UserError, match=r"hidden1\.weight, hidden1\.bias: frozen"):
-        lowered(frozen, rule, profile, data, lr=1e-3)
+        to_lava_net(frozen, rule, profile, data, lr=1e-3)

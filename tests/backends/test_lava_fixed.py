@@ -10,7 +10,7 @@ from noisylearn.backends.lava import compat
 from noisylearn.ground.errors import UserError
 
 ROOT = Path(__file__).parents[2]
-WITHOUT_LAVA = pytest.mark.skipif(not compat.is_installed(), reason="lava-nc 0.10.0 is not installed")
+needs_lava = pytest.mark.skipif(not compat.is_installed(), reason="lava-nc 0.10.0 is not installed")
 
 
 def run(*arguments: str, seconds: float = 200.0) -> str:
@@ -24,7 +24,7 @@ def parity(*options: str) -> list[str]:
     return run(str(ROOT / "benchmarks" / "loihi_parity.py"), "--hidden", "10", *options).splitlines()
 
 
-@WITHOUT_LAVA
+@needs_lava
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize(
     "options",
@@ -90,13 +90,13 @@ print("agree")
 """
 
 
-@WITHOUT_LAVA
+@needs_lava
 @pytest.mark.timeout(120)
-def test_rules_mean_to_lava_what_they_mean_here() -> None:
+def test_lava_parses_and_applies_rules_as_the_emulator_does() -> None:
     assert run("-c", RULES, seconds=100) == "agree\n"
 
 
-@WITHOUT_LAVA
+@needs_lava
 @pytest.mark.timeout(120)
 def test_lava_reports_what_saturated_and_refuses_other_cores() -> None:
     code = """
@@ -105,29 +105,46 @@ import noisylearn as nl
 from noisylearn.ground.errors import UserError
 from noisylearn.backends.lava.fixed import run_fixed
 from noisylearn.backends.loihi.emulator import Emulator
-from noisylearn.backends.loihi.lowering import lower
-from noisylearn.backends.loihi.quantise import quantise
+from noisylearn.backends.loihi.microcode import to_microcode
+from noisylearn.backends.loihi.quantisation import quantise
 from noisylearn.backends.netlist.rate import from_model
 from noisylearn.profiles import load_profile
 random = np.random.default_rng(0)
 x, y = random.uniform(0, 1, (6, 5)), 9 * random.normal(size=(6, 2))
 profile = load_profile("loihi2-lava-0.10")
 network = quantise(from_model(nl.networks.mlp(5, [7], 2, activation="relu")), profile, x)
-lowered = lower(nl.rules.ANP(baseline="noisy"), network, 3.0)
-emulator = Emulator(lowered, "squared-error")
+microcode = to_microcode(nl.rules.ANP(baseline="noisy"), network, 3.0)
+emulator = Emulator(microcode, "squared-error")
 emulator.run(x, y)
-found = run_fixed(lowered, "squared-error", x, y)
+found = run_fixed(microcode, "squared-error", x, y)
 of_neurons = {k: n for k, n in emulator.saturation.counts.items() if not k.startswith(("weights", "products", "learn"))}
 assert of_neurons and found.saturation.counts == of_neurons, (of_neurons, found.saturation.counts)
 narrow = profile.specification.cores.model_copy(update={"weight_bits": 6})
 narrow = profile.model_copy(update={"specification": profile.specification.model_copy(update={"cores": narrow})})
 network = quantise(from_model(nl.networks.mlp(5, [7], 2, activation="relu")), narrow, x)
 try:
-    run_fixed(lower(nl.rules.ANP(baseline="noisy"), network, 1e-3), "squared-error", x, y)
+    run_fixed(to_microcode(nl.rules.ANP(baseline="noisy"), network, 1e-3), "squared-error", x, y)
 except UserError as error:
     print(error)
 """
     assert run("-c", code, seconds=100) == "cores.weight_bits = 6: Lava's engine has 8; use the emulator\n"
+
+
+@needs_lava
+@pytest.mark.timeout(120)
+def test_a_process_model_without_a_step_cannot_be_built() -> None:
+    code = """
+from noisylearn.backends.lava.compat import load_lava
+load_lava()
+from noisylearn.backends.lava.processes.monitored import Monitored
+class Idle(Monitored):
+    pass
+try:
+    Idle({"monitor": None})
+except TypeError as error:
+    print(error)
+"""
+    assert "abstract method" in run("-c", code, seconds=100)
 
 
 def test_without_lava_the_error_names_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:

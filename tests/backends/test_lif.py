@@ -11,9 +11,10 @@ import torch
 
 from noisylearn import UserError, networks
 from noisylearn.backends.lava.compat import is_installed
-from noisylearn.backends.lava.lif_run import _in_child, run_in_lava
-from noisylearn.backends.loihi.lif import LIMIT, Counts, Dense, Lif, LifNetwork, run
-from noisylearn.backends.loihi.lif_quantise import quantise
+from noisylearn.backends.lava.group import run_in_group
+from noisylearn.backends.lava.lif import run_lif_in_lava
+from noisylearn.backends.loihi.lif import LIMIT, Counts, Dense, Lif, LifNetwork, run_lif
+from noisylearn.backends.loihi.lif_quantisation import quantise_spiking
 from noisylearn.backends.netlist.spiking import from_spiking
 
 pytest.importorskip("snntorch", reason="snntorch is not installed")
@@ -38,14 +39,14 @@ def train(*spikes: int) -> np.ndarray:
 
 
 def fired(network: LifNetwork, *spikes: int) -> list[int]:
-    return run(network, train(*spikes)).spikes[0][:, 0, 0].astype(int).tolist()
+    return run_lif(network, train(*spikes)).spikes[0][:, 0, 0].astype(int).tolist()
 
 
 def test_a_spike_arrives_a_step_later_and_fires_only_above_the_threshold() -> None:
     assert fired(one_neuron(weight=10, threshold=9), 1, 0, 0) == [0, 1, 0]
     assert fired(one_neuron(weight=10, threshold=10), 1, 0, 0, 0) == [0, 0, 0, 0], "equal is not above"
     assert fired(one_neuron(weight=10, threshold=10), 1, 1, 0, 0) == [0, 0, 1, 0], "and then starts from zero"
-    assert run(one_neuron(weight=10, threshold=9), train(1, 0, 0)).readout.ravel().tolist() == [0, 0, 2]
+    assert run_lif(one_neuron(weight=10, threshold=9), train(1, 0, 0)).readout.ravel().tolist() == [0, 0, 2]
 
 
 def test_exponents_shift_the_sum_and_round_down() -> None:
@@ -73,14 +74,14 @@ def test_bias_is_shifted_by_its_exponent_alone() -> None:
 
 def test_what_does_not_fit_wraps_or_saturates_and_is_counted() -> None:
     loud = one_neuron(weight=254, exponent=7, du=0)  # 254 * 2^7 * 2^6 = 2,080,768 a spike; 2^23 after five
-    found = run(loud, np.ones((7, 1, 1)))
+    found = run_lif(loud, np.ones((7, 1, 1)))
     assert found.counts.current_wraps > 0
     assert found.counts.voltage_saturations > 0
-    steady = run(one_neuron(bias_mantissa=of(-4095), bias_exponent=7), np.zeros((20, 1, 1)))
+    steady = run_lif(one_neuron(bias_mantissa=of(-4095), bias_exponent=7), np.zeros((20, 1, 1)))
     n_held = 20 - (LIMIT - 1) // (4095 << 7)
     assert steady.counts == Counts(voltage_saturations=n_held)
     many = LifNetwork((dataclasses.replace(loud.layers[0], into=Dense(np.full((1, 3), 254, np.int32), 7)),))
-    assert run(many, np.ones((1, 2, 3))).counts.accumulator_overflows == 2
+    assert run_lif(many, np.ones((1, 2, 3))).counts.accumulator_overflows == 2
 
 
 @pytest.mark.parametrize(
@@ -100,9 +101,9 @@ def test_numbers_out_of_range_are_refused(change: dict, says: str) -> None:
 
 def test_inputs_must_be_spikes_of_the_right_size() -> None:
     with pytest.raises(UserError, match="not all 0 or 1"):
-        run(one_neuron(), np.full((3, 1, 1), 0.5))
+        run_lif(one_neuron(), np.full((3, 1, 1), 0.5))
     with pytest.raises(UserError, match=r"give \(time, batch, 1\)"):
-        run(one_neuron(), np.ones((3, 1)))
+        run_lif(one_neuron(), np.ones((3, 1)))
 
 
 def spike_trains(steps: int, batch: int, n: int, rate: float = 0.2) -> np.ndarray:
@@ -134,11 +135,11 @@ def spiking(kind: str, sizes: tuple[int, ...] = (40, 30), **options: object) -> 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_quantised_network_follows_the_float_one(kind: str) -> None:
     model, inputs = spiking(kind), spike_trains(60, 16, 30)
-    quantised = quantise(from_spiking(model))
-    record = run(quantised.network, quantised.padded(inputs))
-    spikes, outputs = quantised.answer(record)
+    quantised = quantise_spiking(from_spiking(model))
+    result = run_lif(quantised.network, quantised.padded(inputs))
+    spikes, outputs = quantised.answer(result)
     exact, wanted = followed(model, inputs)
-    assert not record.counts.any
+    assert not result.counts.any
     for found, true, bound in zip(spikes, exact, (0.93, 0.8), strict=True):
         assert 0.05 < true.mean() < 0.6
         assert (found[:3] == true[:3]).mean() > 0.95
@@ -165,12 +166,12 @@ def test_a_network_of_numbers_that_fit_gives_the_same_spikes(kind: str) -> None:
                 neurons.recurrent.weight.copy_(even(*neurons.recurrent.weight.shape))
                 neurons.recurrent.bias.copy_(torch.from_numpy(generator.integers(0, 500, len(layer.bias)) / 2**14))
     inputs = spike_trains(60, 16, 30)
-    quantised = quantise(from_spiking(model))
-    record = run(quantised.network, quantised.padded(inputs))
+    quantised = quantise_spiking(from_spiking(model))
+    result = run_lif(quantised.network, quantised.padded(inputs))
     exact, _ = followed(model, inputs)
     assert quantised.scales == (2.0**14, 2.0**14)
-    assert not record.counts.any
-    for found, true in zip(quantised.answer(record)[0], exact, strict=True):
+    assert not result.counts.any
+    for found, true in zip(quantised.answer(result)[0], exact, strict=True):
         assert 0.05 < true.mean() < 0.6
         assert np.array_equal(found, true)
 
@@ -183,9 +184,9 @@ def test_bias_acts_from_the_first_step_of_the_input_in_every_layer(kind: str) ->
             model.get_submodule(name).bias.uniform_(0.02, 0.07, generator=torch.Generator().manual_seed(2))
             model.get_submodule(name).weight.mul_(0.01)
     silence = np.zeros((12, 1, 30), dtype=np.int32)
-    quantised = quantise(from_spiking(model))
+    quantised = quantise_spiking(from_spiking(model))
     assert quantised.clipped == 0
-    spikes, _ = quantised.answer(run(quantised.network, quantised.padded(silence)))
+    spikes, _ = quantised.answer(run_lif(quantised.network, quantised.padded(silence)))
     exact, _ = followed(model, silence)
     for found, true in zip(spikes, exact, strict=True):
         assert true.sum() > 20
@@ -201,22 +202,22 @@ def test_decorrelation_is_folded_into_the_weights() -> None:
             if hasattr(module, "matrix"):
                 module.matrix.add_(0.1 * torch.randn(module.matrix.shape, generator=torch.Generator().manual_seed(3)))
     inputs = spike_trains(30, 8, 30)
-    outputs, _ = quantise(from_spiking(model))(inputs)
+    outputs, _ = quantise_spiking(from_spiking(model))(inputs)
     _, wanted = followed(model, inputs)
     assert np.corrcoef(outputs.ravel(), wanted.ravel())[0, 1] > 0.98
 
 
 def test_what_integer_neurons_cannot_do_is_refused() -> None:
     with pytest.raises(UserError, match="reset='zero', or accept other spikes with approximate_reset=True"):
-        quantise(from_spiking(spiking("leaky", reset="subtract")))
-    assert quantise(from_spiking(spiking("leaky", reset="subtract")), approximate_reset=True).scales
+        quantise_spiking(from_spiking(spiking("leaky", reset="subtract")))
+    assert quantise_spiking(from_spiking(spiking("leaky", reset="subtract")), approximate_reset=True).scales
     spread = spiking("leaky")
     spread.neurons1.beta = torch.linspace(0.8, 0.9, 40)
     with pytest.raises(UserError, match=r"beta differs from neuron to neuron \(0.8 to 0.9\)"):
-        quantise(from_spiking(spread))
+        quantise_spiking(from_spiking(spread))
     huge = spiking("leaky", threshold=1e6)
     with pytest.raises(UserError, match="train with a lower threshold"):
-        quantise(from_spiking(huge))
+        quantise_spiking(from_spiking(huge))
 
 
 def processes_with(text: str) -> list[str]:
@@ -240,8 +241,8 @@ def densities(n: int) -> np.ndarray:
 @pytest.mark.timeout(150)
 @pytest.mark.parametrize("kind", KINDS)
 def test_lava_gives_the_same_spikes_bit_for_bit(kind: str) -> None:
-    network = quantise(from_spiking(spiking(kind, (40, 30, 20)))).network
-    ours, theirs = run(network, densities(30)), run_in_lava(network, densities(30))
+    network = quantise_spiking(from_spiking(spiking(kind, (40, 30, 20)))).network
+    ours, theirs = run_lif(network, densities(30)), run_lif_in_lava(network, densities(30))
     for found, lava in zip(ours.spikes, theirs.spikes, strict=True):
         assert 0.05 < lava.mean() < 0.6
         assert np.array_equal(found, lava)
@@ -265,7 +266,7 @@ def test_lava_wraps_and_saturates_as_the_emulator_does() -> None:
         Lif(dense(20, 40, -3), 2000, 4095, 3, whole(20, 4095), 0, whole(20, 9), whole(20, 9)),
     )
     network = LifNetwork(layers, dense(5, 20, -2))
-    ours, theirs = run(network, densities(30)), run_in_lava(network, densities(30))
+    ours, theirs = run_lif(network, densities(30)), run_lif_in_lava(network, densities(30))
     assert ours.counts.current_wraps > 100
     assert ours.counts.voltage_saturations > 100
     assert ours.counts.accumulator_overflows > 100
@@ -279,7 +280,7 @@ def test_lava_wraps_and_saturates_as_the_emulator_does() -> None:
 @pytest.mark.timeout(60)
 def test_no_process_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    assert run_in_lava(one_neuron(), np.ones((5, 1, 1))).spikes[0].shape == (5, 1, 1)
+    assert run_lif_in_lava(one_neuron(), np.ones((5, 1, 1))).spikes[0].shape == (5, 1, 1)
     assert not processes_with(str(tmp_path))
 
 
@@ -289,7 +290,7 @@ def test_a_child_that_takes_too_long_is_stopped_with_its_children(tmp_path: Path
     loop = "import sys, time; time.sleep(100)"
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {loop!r}, sys.argv[1]])"
     with pytest.raises(UserError, match=r"did not finish within 2 s and was ended"):
-        _in_child([sys.executable, "-c", parent, str(tmp_path)], tmp_path, 2.0)
+        run_in_group([sys.executable, "-c", parent, str(tmp_path)], tmp_path, 2.0)
     for _ in range(100):
         if not processes_with(str(tmp_path)):
             return
@@ -299,9 +300,9 @@ def test_a_child_that_takes_too_long_is_stopped_with_its_children(tmp_path: Path
 
 def test_a_child_that_fails_says_why(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="Lava stopped: ValueError: no such thing"):
-        _in_child([sys.executable, "-c", "raise ValueError('no such thing')"], tmp_path, 30.0)
+        run_in_group([sys.executable, "-c", "raise ValueError('no such thing')"], tmp_path, 30.0)
 
 
 def test_lava_takes_one_sample() -> None:
     with pytest.raises(UserError, match=r"give \(time, 1, n_in\)"):
-        run_in_lava(one_neuron(), np.ones((5, 2, 1)))
+        run_lif_in_lava(one_neuron(), np.ones((5, 2, 1)))

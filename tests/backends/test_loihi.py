@@ -22,10 +22,10 @@ from noisylearn.backends.loihi.critic import Critic
 from noisylearn.backends.loihi.emulator import Emulator
 from noisylearn.backends.loihi.engine import Engine
 from noisylearn.backends.loihi.grammar import Factor, Product, parsed, written
-from noisylearn.backends.loihi.lowering import Lowered, lower
+from noisylearn.backends.loihi.microcode import Microcode, to_microcode
 from noisylearn.backends.loihi.network import FixedNetwork, Register
 from noisylearn.backends.loihi.neurons import Neurons
-from noisylearn.backends.loihi.quantise import quantise
+from noisylearn.backends.loihi.quantisation import quantise
 from noisylearn.backends.loihi.rounding import Fixed, thresholds
 from noisylearn.backends.loihi.saturation import Saturation
 from noisylearn.backends.loihi.schedule import Schedule
@@ -70,8 +70,10 @@ def fixed(model: nn.Module, inputs: np.ndarray = INPUTS, profile: HardwareProfil
     return quantise(from_model(model), profile, inputs)
 
 
-def plan(rule: Rule | None = None, rate: float = 1e-3, mantissa: int = 4, model: nn.Module | None = None) -> Lowered:
-    return lower(rule or nl.rules.ANP(baseline="noisy"), fixed(model or mlp()), rate, mantissa)
+def microcode_for(
+    rule: Rule | None = None, rate: float = 1e-3, mantissa: int = 4, model: nn.Module | None = None
+) -> Microcode:
+    return to_microcode(rule or nl.rules.ANP(baseline="noisy"), fixed(model or mlp()), rate, mantissa)
 
 
 # ---- arithmetic and the engine, against Python's integers ----
@@ -177,7 +179,7 @@ def test_roundings(rounding: str, stochastic: int | None) -> None:
         assert per_phase.std() == pytest.approx(math.sqrt(38 / 128 * 90 / 128 / 2500), rel=0.25)
 
 
-def test_the_engine_refuses_traces_that_it_has_not() -> None:
+def test_the_engine_refuses_traces_that_it_does_not_implement() -> None:
     assert CORES is not None
     with pytest.raises(UserError, match="x1, y1, y2, y3 and w only"):
         Engine("c", np.zeros((2, 2)), parsed("2^-3*x0*x2*y1"), CORES, Fixed(64))
@@ -193,7 +195,7 @@ def test_rules_read_back_as_they_were_written(text: str) -> None:
     assert parsed(text.replace(" ", "")) == rule
 
 
-def test_a_rule_is_read_rightly() -> None:
+def test_a_rule_is_parsed_into_its_products() -> None:
     assert parsed("-3*2^-5*x0*x1*(y2-127) + u4*w") == (
         Product(-3, -5, "x0", (Factor("x1"), Factor("y2", -127))),
         Product(1, 0, "u4", (Factor("w"),)),
@@ -241,7 +243,7 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 @pytest.mark.parametrize("inputs", [INPUTS, SIGNED], ids=["positive", "signed"])
 def test_integers_compute_what_the_floats_do(model: nn.Module, inputs: np.ndarray) -> None:
     network = fixed(model, inputs)
-    emulator = Emulator(lower(nl.rules.ANP(baseline="noisy", update="online"), network, 1e-3), "squared-error")
+    emulator = Emulator(to_microcode(nl.rules.ANP(baseline="noisy", update="online"), network, 1e-3), "squared-error")
     x = torch.tensor(inputs, dtype=torch.float32)
     with torch.no_grad():
         if network.is_recurrent:
@@ -320,9 +322,9 @@ def test_what_has_no_integers_is_refused() -> None:
 def test_an_epoch_too_long_is_one_clear_error() -> None:
     deep = nl.networks.mlp(6, [4] * 60, 3, activation="relu")
     with pytest.raises(UserError, match=r"t_epoch = 64.*at most 60 layers") as caught:
-        lower(nl.rules.ANP(baseline="noisy"), fixed(deep), 1e-3)
+        to_microcode(nl.rules.ANP(baseline="noisy"), fixed(deep), 1e-3)
     assert "\n" not in str(caught.value)
-    assert lower(nl.rules.ANP(baseline="noisy"), fixed(nl.networks.mlp(6, [4] * 59, 3, activation="relu")), 1e-3)
+    assert to_microcode(nl.rules.ANP(baseline="noisy"), fixed(nl.networks.mlp(6, [4] * 59, 3, activation="relu")), 1e-3)
 
 
 def test_the_phases_of_two_layers() -> None:
@@ -355,9 +357,9 @@ def test_coarse_registers_lose_bits_downwards() -> None:
 
 
 def test_drawn_noise_is_uniform_over_the_register() -> None:
-    lowered = plan(rule=nl.rules.NP(baseline="noisy"))
-    population = lowered.network.neurons[0]
-    neurons = Neurons(population, 1, lowered, seed=3)
+    microcode = microcode_for(rule=nl.rules.NP(baseline="noisy"))
+    population = microcode.network.neurons[0]
+    neurons = Neurons(population, 1, microcode, seed=3)
     drawn = np.concatenate([neurons.integrate(np.zeros((2, 8), int), 0) for _ in range(4000)])
     counts = [int((drawn == value).sum()) for value in population.noise.values()]
     assert sum(counts) == drawn.size
@@ -367,16 +369,16 @@ def test_drawn_noise_is_uniform_over_the_register() -> None:
 
 def test_a_clean_baseline_has_no_noise_and_others_do() -> None:
     for baseline, moved in (("clean", False), ("noisy", True)):
-        lowered = plan(rule=nl.rules.NP(baseline=baseline))  # type: ignore[arg-type]
-        neurons = Neurons(lowered.network.neurons[0], 1, lowered, seed=0)
+        microcode = microcode_for(rule=nl.rules.NP(baseline=baseline))  # type: ignore[arg-type]
+        neurons = Neurons(microcode.network.neurons[0], 1, microcode, seed=0)
         activity = neurons.integrate(np.zeros((2, 8), int), 0)
         assert activity[0].any()
         assert activity[1].any() == moved
 
 
 def test_passes_one_by_one_are_the_passes_together() -> None:
-    lowered = plan()
-    together, alone = (Neurons(lowered.network.neurons[0], 1, lowered, seed=0) for _ in range(2))
+    microcode = microcode_for()
+    together, alone = (Neurons(microcode.network.neurons[0], 1, microcode, seed=0) for _ in range(2))
     sums = np.arange(16).reshape(2, 8) * 100
     for _ in range(5):
         both = together.integrate(sums, 0)
@@ -389,15 +391,15 @@ def test_passes_one_by_one_are_the_passes_together() -> None:
 
 
 def test_a_unit_that_falls_silent_leaves_no_trace() -> None:
-    lowered = plan()
-    neurons = Neurons(lowered.network.neurons[0], 1, lowered, seed=0)
+    microcode = microcode_for()
+    neurons = Neurons(microcode.network.neurons[0], 1, microcode, seed=0)
     activity = np.zeros((2, 8), int)
     activity[0, :4] = activity[1, 2:6] = 2**14
     sent = neurons.spikes(activity, 0)
     assert (sent[1, :2] == 1).all()
     assert (trace_of(sent[1, :2], 7) == 0).all()
     assert (sent[1, 6:8] == 0).all()
-    assert sent[0, -1] == sent[1, -1] == lowered.network.neurons[0].constant
+    assert sent[0, -1] == sent[1, -1] == microcode.network.neurons[0].constant
 
 
 # ---- rules: what the cores do is the rule's equation ----
@@ -412,9 +414,9 @@ def test_mean_update_is_minus_rate_times_the_estimate(kind: str, model: nn.Modul
         "anp-layer": nl.rules.ANP(baseline="noisy", scale="layer", update="online"),
         "np": nl.rules.NP(baseline="noisy", update="online"),
     }[kind]
-    lowered = lower(rule, fixed(model, profile=with_cores(third_factor_bits=16)), 2e-3)
-    network = lowered.network
-    population = [Neurons(p, i + 1, lowered, seed=5) for i, p in enumerate(network.neurons)]
+    microcode = to_microcode(rule, fixed(model, profile=with_cores(third_factor_bits=16)), 2e-3)
+    network = microcode.network
+    population = [Neurons(p, i + 1, microcode, seed=5) for i, p in enumerate(network.neurons)]
     sums = [RANDOM.integers(-1000, 1000, (2, p.size)) for p in network.neurons]
     activity = [n.integrate(s, 0) for n, s in zip(population, sums, strict=True)]
     units = [p.unit for p in network.neurons]
@@ -428,17 +430,17 @@ def test_mean_update_is_minus_rate_times_the_estimate(kind: str, model: nn.Modul
         "anp-layer": [0.3 * d.size * d / (d**2).sum() for d in differences],
         "np": [0.3 * e / (step**2 * 65535 / 12) for e in noises],
     }[kind]
-    factors = Critic(lowered, "squared-error").third_factors(losses, [n.squared_norm() for n in population])
+    factors = Critic(microcode, "squared-error").third_factors(losses, [n.squared_norm() for n in population])
     for p, neurons, factor, g in zip(network.neurons, population, factors, expected, strict=True):
-        steps = np.array([np.subtract(*neurons.traces(factor)) for _ in range(3000)]) / lowered.trace_step
+        steps = np.array([np.subtract(*neurons.traces(factor)) for _ in range(3000)]) / microcode.trace_step
         assert not neurons.saturation.counts
-        assert mean_agrees(steps * lowered.trace_units[p.name], g, ALARM)
-        assert np.abs(g).max() > 2 * lowered.trace_units[p.name] / math.sqrt(3000), "far from the noise of rounding"
+        assert mean_agrees(steps * microcode.trace_units[p.name], g, ALARM)
+        assert np.abs(g).max() > 2 * microcode.trace_units[p.name] / math.sqrt(3000), "far from the noise of rounding"
         for c in network.into(p.name):
             source = network.population(c.source)
             x1 = RANDOM.integers(0, 128, c.weights.shape[1])
             assert CORES is not None
-            rule_of_c = lowered.products(c.name)
+            rule_of_c = microcode.products(c.name)
             engine = Engine(c.name, c.weights, rule_of_c, CORES, thresholds("per-synapse", c.weights.shape, (1, 2)))
             changes = []
             for _ in range(3000):
@@ -448,12 +450,12 @@ def test_mean_update_is_minus_rate_times_the_estimate(kind: str, model: nn.Modul
                 changes.append(engine.weights.ravel() * c.unit)
             pre = 2 * x1 * source.payload_unit
             assert mean_agrees(np.array(changes), (-2e-3 * np.outer(g, pre)).ravel(), ALARM)
-            assert lowered.effective_learning_rate(c) == pytest.approx(2e-3, rel=1e-12)
+            assert microcode.effective_learning_rate(c) == pytest.approx(2e-3, rel=1e-12)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reversed(nl.rules.ANP):
-    """A rule of one's own: activity-based, the other way."""
+    """A rule from outside the package: activity-based, with the opposite sign."""
 
     name = "reversed"
     stands_alone = False  # not to be offered beside the package's rules for as long as the tests run
@@ -462,10 +464,10 @@ class Reversed(nl.rules.ANP):
         return reference - activity
 
 
-def test_a_rule_of_ones_own_runs_from_its_record() -> None:
+def test_a_rule_from_outside_the_package_runs_with_its_own_post() -> None:
     both = []
     for rule in (nl.rules.ANP(baseline="noisy"), Reversed(baseline="noisy")):
-        emulator = Emulator(plan(rule=rule, rate=1e-2), "squared-error")
+        emulator = Emulator(microcode_for(rule=rule, rate=1e-2), "squared-error")
         emulator.run(INPUTS[:1], TARGETS[:1])
         both.append(emulator.y["readout"])
     y, reverse = both
@@ -487,34 +489,34 @@ def test_a_rule_of_ones_own_runs_from_its_record() -> None:
 )
 def test_rules_without_this_form_are_refused_with_the_reason(rule: Rule, reason: str) -> None:
     with pytest.raises(UserError, match=reason) as caught:
-        plan(rule=rule)
+        microcode_for(rule=rule)
     assert "\n" not in str(caught.value)
 
 
 def test_wrong_options_are_refused() -> None:
     network = fixed(rnn())
     with pytest.raises(UserError, match="credit='local'"):
-        lower(nl.rules.ANP(baseline="noisy", credit="trace", update="online"), network, 1e-3)
+        to_microcode(nl.rules.ANP(baseline="noisy", credit="trace", update="online"), network, 1e-3)
     with pytest.raises(UserError, match="update='online'"):
-        lower(nl.rules.ANP(baseline="noisy"), network, 1e-3)
+        to_microcode(nl.rules.ANP(baseline="noisy"), network, 1e-3)
     with pytest.raises(UserError, match="above 0"):
-        plan(rate=0.0)
+        microcode_for(rate=0.0)
     with pytest.raises(UserError, match="give 1, 2 or 4"):
-        plan(mantissa=3)
+        microcode_for(mantissa=3)
     with pytest.raises(UserError, match="unknown loss"):
-        Emulator(plan(), "hinge")
+        Emulator(microcode_for(), "hinge")
     with pytest.raises(UserError, match="give one of each"):
-        Emulator(plan(), "squared-error").run(INPUTS, TARGETS[:3])
+        Emulator(microcode_for(), "squared-error").run(INPUTS, TARGETS[:3])
 
 
 @pytest.mark.parametrize(("mantissa", "lost"), [(4, 0.0), (2, 0.0), (1, 7 / 8 / 128)])
-def test_what_the_cut_of_products_loses_is_what_is_stated(mantissa: int, lost: float) -> None:
+def test_truncated_products_lose_what_is_stated(mantissa: int, lost: float) -> None:
     assert CORES is not None
-    lowered = plan(mantissa=mantissa)
-    assert lowered.lost_lsb == lost
-    rule = lowered.products("input to hidden1")
+    microcode = microcode_for(mantissa=mantissa)
+    assert microcode.lost_lsb == lost
+    rule = microcode.products("input to hidden1")
     x1, steps = np.arange(128), np.arange(-15, 16)
-    y = steps * lowered.trace_step
+    y = steps * microcode.trace_step
     for product, part in zip(rule, (np.maximum(y, 0), np.maximum(-y, 0)), strict=True):
         exact = product.mantissa * np.outer(part, x1) / 8
         loss = (exact - np.floor(exact)) / 128
@@ -522,14 +524,14 @@ def test_what_the_cut_of_products_loses_is_what_is_stated(mantissa: int, lost: f
 
 
 def test_the_report_states_rates_and_roundings() -> None:
-    lowered = plan(rate=3e-3)
-    text = lowered.report() + lowered.network.report()
+    microcode = microcode_for(rate=3e-3)
+    text = microcode.report() + microcode.network.report()
     for words in ("effective learning rate 0.003", "-4*2^-7*x0*x1*y1", "t_epoch 5", "LSB 2^", "largest rounding error"):
         assert words in text
 
 
 def test_third_factors_keep_their_bits_and_say_when_they_do_not_fit() -> None:
-    critic = Critic(plan(), "squared-error")
+    critic = Critic(microcode_for(), "squared-error")
     for value in (1.0, -0.3, 126.9, 1e-6, -7e-9, 0.0):
         mantissa, shift = critic._rounded("p", value)
         assert abs(mantissa) <= 127
@@ -546,8 +548,8 @@ def test_third_factors_keep_their_bits_and_say_when_they_do_not_fit() -> None:
 
 @pytest.mark.parametrize("model", [mlp(), rnn()], ids=["mlp", "rnn"])
 def test_a_run_in_pieces_is_the_whole_run(model: nn.Module) -> None:
-    lowered = lower(nl.rules.ANP(baseline="noisy", update="online"), fixed(model), 1e-2)
-    whole, pieces, other = (Emulator(lowered, "squared-error", seed) for seed in (1, 1, 2))
+    microcode = to_microcode(nl.rules.ANP(baseline="noisy", update="online"), fixed(model), 1e-2)
+    whole, pieces, other = (Emulator(microcode, "squared-error", seed) for seed in (1, 1, 2))
     losses = whole.run(INPUTS, TARGETS).losses
     first = pieces.run(INPUTS[:13], TARGETS[:13]).losses
     second = pieces.run(INPUTS[13:], TARGETS[13:]).losses
@@ -556,12 +558,12 @@ def test_a_run_in_pieces_is_the_whole_run(model: nn.Module) -> None:
     for name, weights in whole.weights.items():
         np.testing.assert_array_equal(weights, pieces.weights[name])
         assert (weights != other.weights[name]).any()
-        assert (weights != next(c for c in lowered.network.connections if c.name == name).weights).any()
+        assert (weights != next(c for c in microcode.network.connections if c.name == name).weights).any()
 
 
 def test_without_learning_nothing_changes() -> None:
-    lowered = plan(rate=1e-2)
-    emulator = Emulator(lowered, "squared-error")
+    microcode = microcode_for(rate=1e-2)
+    emulator = Emulator(microcode, "squared-error")
     before = emulator.weights
     emulator.run(INPUTS, TARGETS, learn=False)
     for name, weights in emulator.weights.items():
@@ -569,7 +571,7 @@ def test_without_learning_nothing_changes() -> None:
 
 
 def test_a_run_that_saturates_says_so() -> None:
-    emulator = Emulator(plan(rate=3.0), "squared-error")
+    emulator = Emulator(microcode_for(rate=3.0), "squared-error")
     emulator.run(INPUTS, 10 * TARGETS)
     counts = emulator.saturation.counts
     assert counts["traces of readout"] > 0
@@ -585,7 +587,7 @@ def test_it_learns(rule: type[Rule]) -> None:
     random = np.random.default_rng(0)
     inputs = random.uniform(0, 1, (2000, 6))
     targets = inputs @ random.normal(size=(6, 3)) / 2
-    emulator = Emulator(plan(rule=rule(baseline="noisy"), rate=3e-3), "squared-error")  # type: ignore[call-arg]
+    emulator = Emulator(microcode_for(rule=rule(baseline="noisy"), rate=3e-3), "squared-error")  # type: ignore[call-arg]
     before = squared_error(emulator.forward(inputs), targets).mean()
     emulator.run(inputs, targets)
     assert squared_error(emulator.forward(inputs), targets).mean() < 0.3 * before

@@ -11,7 +11,7 @@ from torch import Tensor
 
 import noisylearn as nl
 from noisylearn.backends.lava.compat import INSTALL, is_installed
-from noisylearn.backends.lava.export import Data, lowered
+from noisylearn.backends.lava.export import Data, to_lava_net
 from noisylearn.backends.lava.netfile import LavaNet
 
 needs_lava = pytest.mark.skipif(not is_installed(), reason=f"Lava is not installed: {INSTALL}")
@@ -34,7 +34,7 @@ def small_net(steps: int = 20, **changes: object) -> LavaNet:
     """A feed-forward network with ANP on two noisy passes."""
     rule = nl.rules.ANP(baseline="noisy")
     model = nl.networks.mlp(6, (8,), 3, activation="tanh")
-    net = lowered(model, rule, nl.load_profile("gaussian-node"), samples(steps), lr=1e-3)
+    net = to_lava_net(model, rule, nl.load_profile("gaussian-node"), samples(steps), lr=1e-3)
     return type(net)(**{**vars(net), **changes})
 
 

@@ -1,9 +1,9 @@
-"""The process that Lava runs in: builds the processes of a network file, runs them, leaves results in a folder.
+"""The process that Lava runs in: builds the processes of a network file, runs them and writes results into a folder.
 
     python -m noisylearn.backends.lava.child JOB.json
 
-Started by `noisylearn.backends.lava.runner` as the leader of a process group of its own. It ends its group when the one
-who started it is gone: then the pipe on its standard input closes.
+Started by `noisylearn.backends.lava.launch` as the leader of a process group of its own. It ends its group when the
+process that started it is gone: the pipe on its standard input then closes.
 """
 
 import json
@@ -17,11 +17,9 @@ import torch
 from noisylearn.backends.lava.compat import load_lava
 from noisylearn.backends.lava.group import end_with_parent
 from noisylearn.backends.lava.integers import IntegerOptions, execute
-from noisylearn.backends.lava.lowering import Options, Specs, lower
+from noisylearn.backends.lava.monitoring import LAVA, Monitor, Monitors, open_monitors
 from noisylearn.backends.lava.netfile import read_net
-from noisylearn.backends.lava.report import Report, Reports, open_reports
-
-LAVA = "Lava"  # title of this process itself
+from noisylearn.backends.lava.process_specs import FloatOptions, NetworkSpecs, process_specs
 
 
 def main() -> None:
@@ -29,37 +27,49 @@ def main() -> None:
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     folder = Path(job["folder"])
     threading.Thread(target=end_with_parent, args=(folder,), daemon=True).start()
-    reports = open_reports(folder)
-    with Report(LAVA, -1, folder, reports.progress).step(0):
+    monitors = open_monitors(folder)
+    with Monitor(LAVA, -1, folder, monitors.progress).step(0):
         torch.set_num_threads(1)  # Lava forks, and threads do not survive a fork
         net = read_net(Path(job["net"]))
         if "integers" in job:
-            execute(net, IntegerOptions(**job["integers"]), reports)
+            execute(net, IntegerOptions(**job["integers"]), monitors)
         else:
-            run_processes(lower(net, Options(**job["options"]), reports), reports)
+            run_processes(process_specs(net, FloatOptions(**job["options"]), monitors), monitors)
 
 
-def run_processes(specs: Specs, reports: Reports) -> None:
-    """Connect the processes and run them, one step longer than they learn."""
+def run_processes(specs: NetworkSpecs, monitors: Monitors) -> None:
+    """Connect the processes and run them for one step more than they learn.
+
+    Args:
+        specs: of every process.
+        monitors: of the run; their titles are published before it starts.
+    """
     load_lava()
     from lava.magma.core.run_conditions import RunSteps
     from lava.magma.core.run_configs import Loihi2SimCfg
 
-    reports.publish()
+    monitors.publish()
     critic = connected(specs)
     try:
-        n_steps = specs.source.run.n_steps + 1
+        n_steps = specs.source.settings.n_steps + 1
         critic.run(condition=RunSteps(num_steps=n_steps), run_cfg=Loihi2SimCfg(select_tag="floating_pt"))
     finally:
         critic.stop()
 
 
-def connected(specs: Specs) -> Any:
-    """All processes, connected; the critic stands for them."""
+def connected(specs: NetworkSpecs) -> Any:
+    """Build all processes and connect them.
+
+    Args:
+        specs: of every process.
+
+    Returns:
+        The critic, through which all of them are run and stopped.
+    """
     from noisylearn.backends.lava.processes import float_processes as p
 
-    learns = specs.source.run.learns
-    source, critic, recorder = p.Source(specs.source), p.Critic(specs.critic), p.Recorder(specs.recorder)
+    learns = specs.source.settings.learns
+    source, critic, loss_log = p.Source(specs.source), p.Critic(specs.critic), p.LossLog(specs.loss_log)
     connections = {spec.layer: p.Connection(spec) for spec in specs.connections}
     neurons = {layer.name: p.Neurons(spec) for layer, spec in zip(specs.layers, specs.neurons, strict=True)}
     activities = {specs.layers[0].below: source.s_out} | {name: process.s_out for name, process in neurons.items()}
@@ -67,20 +77,20 @@ def connected(specs: Specs) -> Any:
         decorrelation = p.Decorrelation(spec)
         activities[name].connect(decorrelation.s_in)
         activities[name] = decorrelation.s_out
-    for layer, told in zip(specs.layers, specs.connections, strict=True):
+    for layer, given in zip(specs.layers, specs.connections, strict=True):
         connection, population = connections[layer.name], neurons[layer.name]
         activities[layer.below].connect(connection.s_in)
         if layer.recurs:
             activities[layer.name].connect(connection.s_recurrent_in)
         connection.a_out.connect(population.a_in)
-        if learns and told.from_noise is not None:
+        if learns and given.from_noise is not None:
             critic.third_factor_out.connect(connection.s_in_y1)
         elif learns:
             critic.third_factor_out.connect(population.a_third_factor_in)
             population.s_out_y1.connect(connection.s_in_y1)
             population.norm_out.connect(critic.norm_in)
     activities[specs.layers[-1].name].connect(critic.y_in)
-    critic.loss_out.connect(recorder.loss_in)
+    critic.loss_out.connect(loss_log.loss_in)
     return critic
 
 

@@ -1,4 +1,4 @@
-"""Imports lava-nc 0.10.0, the last release, on the Pythons and the numpy that it does not know of."""
+"""Imports lava-nc 0.10.0, the last release, on versions of Python and numpy that it does not support."""
 
 import dataclasses
 import functools
@@ -23,15 +23,17 @@ _VAR_MODEL = "lava.magma.compiler.var_model"
 
 
 def is_installed() -> bool:
-    """Whether the release of Lava that this package uses is there."""
+    """Whether the release of Lava that this package needs is installed."""
     return _installed_version() == VERSION
 
 
 def load_lava() -> None:
-    """Make `import lava...` work in this process, once.
+    """Make `import lava...` work in this process; further calls do nothing.
 
     Lava sets multiprocessing's start method to "fork" for the whole process.
-    Raises UserError where it is not installed, is another release, or the start method was set before.
+
+    Raises:
+        UserError: Lava is not installed, is another release, or the start method was set before.
     """
     if _VAR_MODEL in sys.modules:
         return
@@ -50,7 +52,11 @@ def load_lava() -> None:
 
 
 def require_lava() -> None:
-    """Raises UserError, with the line that installs it, where Lava is absent or another release."""
+    """Check that the release of Lava that this package needs is installed.
+
+    Raises:
+        UserError: it is not; the message has the command that installs it.
+    """
     found = _installed_version()
     if found is None:
         raise UserError(f"Lava is not installed; install it with: {INSTALL}")
@@ -59,6 +65,7 @@ def require_lava() -> None:
 
 
 def _installed_version() -> str | None:
+    """Version of the installed lava-nc, or None."""
     try:
         return importlib.metadata.version("lava-nc")
     except importlib.metadata.PackageNotFoundError:
@@ -67,7 +74,7 @@ def _installed_version() -> str | None:
 
 @contextmanager
 def _hashable_byte_encoder() -> Iterator[None]:
-    """Inside the block, dataclasses give Lava's ByteEncoder a hash: 3.11 refuses defaults that have none."""
+    """Inside the block, dataclasses give Lava's ByteEncoder a hash: Python 3.11 refuses defaults that have none."""
     original = dataclasses.dataclass
 
     def dataclass(cls: type | None = None, /, **options: Any) -> Any:
@@ -85,7 +92,7 @@ def _hashable_byte_encoder() -> Iterator[None]:
 
 
 def _mend_reshape() -> None:
-    """Lava's ReshapePort names an argument that numpy 2.4 no longer has."""
+    """Replace the calls of Lava's ReshapePort that name an argument which numpy 2.4 no longer has."""
     from lava.magma.core.process.ports.ports import ReshapePort
 
     def forward(port: Any) -> Callable[[np.ndarray], np.ndarray]:
@@ -99,4 +106,5 @@ def _mend_reshape() -> None:
 
 
 def _reshape(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """np.reshape with the shape by keyword."""
     return np.reshape(values, shape)

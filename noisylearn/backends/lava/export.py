@@ -1,4 +1,4 @@
-"""From a run of torch to a network file for Lava, with draws to replay and what torch makes of them."""
+"""From a run of torch to a network file for Lava, with draws to replay and the weights that torch learns with them."""
 
 import copy
 import functools
@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from noisylearn import tasks
-from noisylearn.backends.lava.lowering import why_not
 from noisylearn.backends.lava.netfile import Array, LavaNet
+from noisylearn.backends.lava.process_specs import why_not
 from noisylearn.backends.losses import LOSSES
 from noisylearn.backends.netlist.rate import from_model
 from noisylearn.chips.simulated import Chip
@@ -32,10 +32,15 @@ LossFn = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """Samples in the order they are learned, float64: inputs (steps, batch, n), targets and counts (steps, batch, ...).
+    """Samples in the order in which they are learned, float64.
 
-    period: steps of a sequence, or 0.  loss_fn: of torch, of rows of outputs and targets.  rates: of learning at every
-    step, relative, (steps,), for single samples; None for one rate.
+    Args:
+        inputs: (steps, batch, n).
+        targets: (steps, batch, ...).
+        counts: (steps, batch), 0 where a loss does not count.
+        period: steps of a sequence; 0 for single samples.
+        loss_fn: torch function of outputs (rows, n_outputs) and targets (rows, ...), giving (rows,).
+        rates: relative learning rate of every step, (steps,), for single samples; None for 1.
     """
 
     inputs: Tensor
@@ -47,7 +52,11 @@ class Data:
 
     @property
     def every_rate(self) -> Tensor:
-        """Relative rates, ones where none are stated. Raises UserError for rates along sequences."""
+        """Relative learning rate of every step, (steps,).
+
+        Raises:
+            UserError: rates are given along sequences.
+        """
         if self.rates is None:
             return torch.ones(len(self.inputs), dtype=torch.float64)
         if self.period:
@@ -64,11 +73,20 @@ def export_run(
     profile: HardwareProfile | None = None,
     data_dir: str | None = None,
 ) -> LavaNet:
-    """The network of a finished run, its rule, its profile (or another one), and `steps` steps of its training data.
+    """A network file's content for a finished run: its network, rule and profile, and steps of its training data.
 
-    batch: samples (or sequences) of one step.  lr: of plain gradient steps; by default the run's own, if it took such.
-    initial: the weights that the run began with, in place of those it ended with.
-    Raises UserError for a run whose rule or network has no form as Lava processes, with the reason.
+    Args:
+        path: the run file.
+        steps: number of steps.
+        batch: samples, or sequences, of one step.
+        lr: learning rate of plain gradient steps; None for that of the run, if it took such steps.
+        initial: the weights that the run began with, in place of those it ended with.
+        profile: in place of that of the run.
+        data_dir: folder of the task's data.
+
+    Raises:
+        UserError: the run is not finished, took no plain gradient steps, or has a rule or a network without a form as
+            Lava processes.
     """
     tree = RunFile(path).read()
     config = TrainConfig.of_run(tree, path)
@@ -80,23 +98,38 @@ def export_run(
     if not initial:
         model.load_state_dict(tensors(tree["weights"]["digital"]))
     data = training_data(task, steps, batch, config.seed)
-    return lowered(model, config.build_rule(), profile, data, _rate(config, lr), config.seed, config.model_dump_json())
+    return to_lava_net(
+        model, config.build_rule(), profile, data, _rate(config, lr), config.seed, config.model_dump_json()
+    )
 
 
-def lowered(
+def to_lava_net(
     model: nn.Module, rule: Rule, profile: HardwareProfile, data: Data, lr: float, seed: int = 0, facts: str = "{}"
 ) -> LavaNet:
-    """A network file's content for a model, which is left as it is, and for any rule that Lava processes can execute.
+    """A network file's content for a model, and for any rule that Lava processes can execute.
 
-    Torch learns along with the rule itself, in float64, so that its draws can be replayed and its weights compared.
-    Raises UserError with the reason where there is no such form.
+    Torch learns along by the rule itself, in float64, so that its draws can be replayed and its weights compared.
+
+    Args:
+        model: the network; it is left as it is.
+        rule: the learning rule.
+        profile: the hardware profile.
+        data: the samples.
+        lr: learning rate of plain gradient steps.
+        seed: of torch's draws.
+        facts: of the run that the model came from, JSON.
+
+    Raises:
+        UserError: model, rule, profile or loss has no such form, or the learning rate is no positive number.
     """
     if not (math.isfinite(lr) and lr > 0):
         raise UserError(f"learning rate {lr}: give a positive number")
     model = copy.deepcopy(model).cpu().double()
     netlist = from_model(model)
     if frozen := [name for name, parameter in model.named_parameters() if not parameter.requires_grad]:
-        raise UserError(f"{', '.join(frozen)}: frozen here, but Lava processes learn in every connection; thaw them")
+        raise UserError(
+            f"{', '.join(frozen)}: frozen here, but Lava processes learn in every connection; unfreeze them"
+        )
     if reason := why_not(rule, profile, netlist):
         raise UserError(reason)
     rule.check(profile)
@@ -114,7 +147,14 @@ def lowered(
 def training_data(task: tasks.Task, steps: int, batch: int, seed: int = 0) -> Data:
     """The first steps of a task's training part, in an order drawn from the seed; it starts again at its end.
 
-    Of sequences, as many whole ones as hold so many steps.
+    Args:
+        task: single samples, or sequences.
+        steps: number of steps; of sequences, as many whole ones are taken as contain so many steps.
+        batch: samples, or sequences, of one step.
+        seed: of the order.
+
+    Raises:
+        UserError: `steps` or `batch` is below 1, or the task has fewer samples than `batch`.
     """
     if steps < 1 or batch < 1:
         raise UserError(f"--steps {steps}, --batch {batch}: give at least 1 of both")
@@ -139,7 +179,7 @@ def _learned_by_torch(
     chip = Chip(model, profile, draws=draws)
     optimizer = torch.optim.SGD(model.parameters(), lr=lr)
     losses = []
-    for (x, y, counts), rate in zip(_stretches(data), data.every_rate.tolist(), strict=False):
+    for (x, y, counts), rate in zip(_segments(data), data.every_rate.tolist(), strict=False):
         if data.period:
             losses.append(rule.run(chip, x, y, data.loss_fn, optimizer, counts))
             continue
@@ -156,10 +196,11 @@ def _learned_by_torch(
 
 
 def _loss_of(loss_fn: LossFn, target: Tensor, output: Tensor) -> Tensor:
+    """The loss with the arguments in the order in which `partial` needs them."""
     return loss_fn(output, target)
 
 
-def _stretches(data: Data) -> list[tuple[Tensor, Tensor, Tensor]]:
+def _segments(data: Data) -> list[tuple[Tensor, Tensor, Tensor]]:
     """Single samples, or whole sequences."""
     length = data.period or 1
     parts = (part.split(length) for part in (data.inputs, data.targets, data.counts))
@@ -167,7 +208,7 @@ def _stretches(data: Data) -> list[tuple[Tensor, Tensor, Tensor]]:
 
 
 def _name_of(loss_fn: LossFn, data: Data) -> str:
-    """Name of the numpy loss that agrees with this one on numbers. Raises UserError if there is none."""
+    """Name of the numpy loss that gives the same numbers; refused where there is none."""
     target = data.targets.flatten(0, 1)[:PROBED]
     labels = target.dim() == 1
     n_outputs = int(data.targets.max()) + 1 if labels else target.shape[-1]
@@ -187,6 +228,7 @@ def _name_of(loss_fn: LossFn, data: Data) -> str:
 
 
 def _rate(config: TrainConfig, lr: float | None) -> float:
+    """The learning rate stated, or that of a run of plain gradient steps."""
     if lr is not None:
         return lr
     if config.optimizer == "sgd" and config.schedule == "constant":
@@ -203,4 +245,5 @@ def _stacked(numbers: list[Tensor], steps: int) -> Array:
 
 
 def _widened(targets: Tensor) -> Tensor:
+    """Values in float64, labels as they are."""
     return targets.double() if targets.is_floating_point() else targets

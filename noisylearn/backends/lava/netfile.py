@@ -1,10 +1,10 @@
-"""The file that carries a network to Lava: netlist, rule, profile, data, draws, and what torch made of them."""
+"""The file that carries a network to Lava: netlist, rule, profile, data, draws, and what torch learned with them."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,14 +22,25 @@ KEYS = {"kind", "netlist", "rule", "profile", "loss", "lr", "period", "seed", "d
 
 @dataclass(frozen=True, eq=False)
 class LavaNet:
-    """A network, and everything its learning needs.
+    """A network, and everything that its learning needs.
 
-    loss: name in `noisylearn.backends.losses`.  lr: of plain gradient steps.  period: steps of a sequence, 0 for
-    single samples.  inputs: (steps, batch, features).  targets: (steps, batch, ...).  counts: (steps, batch), 0 where
-    a loss does not count.  rates: of learning, relative to lr, (steps,).  draws: name of a stream in torch -> its
-    numbers, (steps, draws of a step, ...) or, drawn once, (1, draws, ...), to be replayed.
-    torch: what torch made of the same draws after `steps` updates: "layer.weight", "layer.bias", "population.matrix"
-    and the loss of every step, "losses".  facts: of the run it came from.
+    Args:
+        netlist: the float network.
+        rule: the learning rule.
+        profile: the hardware profile.
+        loss: name in `noisylearn.backends.losses.LOSSES`.
+        lr: learning rate of plain gradient steps.
+        period: steps of a sequence; 0 for single samples.
+        seed: of the draws.
+        inputs: (steps, batch, features).
+        targets: (steps, batch, ...).
+        counts: (steps, batch), 0 where a loss does not count.
+        rates: learning rates relative to `lr`, (steps,).
+        draws: name of a random stream in torch -> its numbers, (steps, draws of a step, ...) or, where they were drawn
+            once, (1, draws, ...), to be replayed.
+        torch: what torch learned with the same draws after `steps` updates: "layer.weight", "layer.bias",
+            "population.matrix", and the loss of every step, "losses".
+        facts: of the run that it came from, JSON.
     """
 
     netlist: Netlist
@@ -49,32 +60,41 @@ class LavaNet:
 
     @property
     def steps(self) -> int:
-        """Steps of data, and of draws."""
+        """Number of steps of data, and of draws."""
         return len(self.inputs)
 
     @property
     def batch(self) -> int:
+        """Number of samples, or sequences, of one step."""
         return int(self.inputs.shape[1])
 
 
+@final
 class NetFile(TreeFile):
     """The HDF5 file of a `LavaNet`."""
 
     what, mend = "network file", "write it again with noisylearn export"
 
     def missing(self, tree: Tree) -> set[str]:
+        """Entries that a network file has and this one has not."""
         return KEYS - set(tree)
 
 
 def write_net(path: str | Path, net: LavaNet) -> None:
-    """Write the file beside and rename it.
+    """Write a network file; another process never sees half of it.
 
-    Raises UserError where it cannot be written, and for a rule of one's own: a file names rules, it carries no code.
+    Args:
+        path: the file to write.
+        net: its content.
+
+    Raises:
+        UserError: the file cannot be written, or the rule is none of this package: a file names its rule and carries no
+            code.
     """
     if REGISTRY.get(net.rule.name) is not type(net.rule):
         raise UserError(
-            f"rule {type(net.rule).__name__} is none of this package, and a network file carries no code; rules of "
-            "one's own run in the emulator from Python, see docs/loihi.md"
+            f"rule {type(net.rule).__name__} is none of this package, and a network file carries no code; run "
+            "your own rule in the emulator from Python, see docs/loihi.md"
         )
     NetFile(path).write(
         {
@@ -95,7 +115,14 @@ def write_net(path: str | Path, net: LavaNet) -> None:
 
 
 def read_net(path: Path) -> LavaNet:
-    """Read the file. Raises UserError for a damaged one, or one of another kind."""
+    """Read a network file.
+
+    Args:
+        path: the file.
+
+    Raises:
+        UserError: it is damaged, or of another kind.
+    """
     tree = NetFile(path).read()
     try:
         return _net(tree)
@@ -106,6 +133,7 @@ def read_net(path: Path) -> LavaNet:
 
 
 def _net(tree: Mapping[str, Any]) -> LavaNet:
+    """The content of a file's tree."""
     options = json.loads(tree["rule"])
     if tree["loss"] not in LOSSES:
         raise KeyError(f"unknown loss {tree['loss']}")

@@ -1,4 +1,4 @@
-"""What each Lava process of a float network is told: records of numbers and functions, without torch and Lava."""
+"""What each Lava process of a float network is given: records of numbers and functions, without torch and Lava."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,18 +6,23 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from noisylearn.backends.lava.report import Report
+from noisylearn.backends.lava.monitoring import Monitor
 
 Array = NDArray[np.float64]
 Index = slice | list[int]
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
-    """What all processes share.
+class RunSettings:
+    """What all processes of a run share.
 
-    n_steps: of learning; one more step lets the last update arrive.  data_steps: after which the data starts again.
-    period: steps of a sequence, after which states start at zero; 0 for single samples.
+    Args:
+        n_passes: forward passes of a step.
+        batch: samples, or sequences, of a step.
+        n_steps: steps of learning; one more step lets the last update arrive.
+        data_steps: steps after which the data starts again.
+        period: steps of a sequence, after which states start at zero; 0 for single samples.
+        learns: whether the weights change.
     """
 
     n_passes: int
@@ -28,33 +33,50 @@ class Run:
     learns: bool
 
     def is_over(self, step: int) -> bool:
-        """Whether this is the step in which the last update arrives, and nothing else counts."""
+        """Whether this is the additional step, in which only the last update arrives."""
         return step >= self.n_steps
 
     def starts_sequence(self, step: int) -> bool:
+        """Whether states start at zero in this step."""
         return bool(self.period) and step % self.data_steps % self.period == 0
 
 
 @dataclass(frozen=True, eq=False)
 class SourceSpec:
-    """inputs: (steps, batch, n)."""
+    """The process that sends the samples.
 
-    run: Run
-    report: Report
+    Args:
+        settings: of the run.
+        monitor: of the process.
+        inputs: (steps, batch, n).
+    """
+
+    settings: RunSettings
+    monitor: Monitor
     inputs: Array
 
 
 @dataclass(frozen=True, eq=False)
 class ConnectionSpec:
-    """A layer's weights, between what enters it (and, recurrent, what its own neurons gave a step before) and them.
+    """The process of a layer's weights, for its inputs and, if recurrent, its own activities of the step before.
 
-    reference: what passes (passes, ...) are compared with.  rates: of learning at every step, divided by the batch.
-    read_noise: (step, inputs (passes, batch, n), weight) -> noise on the pre-activations, or None.
-    weight_noise: step -> noise of every pass by parameter, or None.  from_noise: (modulators, noise) -> gradients.
+    Args:
+        settings: of the run.
+        monitor: of the process.
+        layer: name of the torch layer.
+        weight: initial weights, (units, inputs + n_recurrent).
+        bias: initial biases, (units,), or None.
+        n_recurrent: columns of `weight` that take the layer's own activities of the step before.
+        rates: learning rate of every step, divided by the batch, (steps,).
+        reference: what passes (passes, ...) are compared with, (...).
+        read_noise: (step, inputs (passes, batch, n), weight) -> noise of the pre-activations (passes, batch, units), or
+            None.
+        weight_noise: step -> noise of every pass by parameter, or None.
+        from_noise: (modulators (passes,), noise) -> gradients by parameter, or None for a rule that perturbs nodes.
     """
 
-    run: Run
-    report: Report
+    settings: RunSettings
+    monitor: Monitor
     layer: str
     weight: Array
     bias: Array | None
@@ -68,15 +90,23 @@ class ConnectionSpec:
 
 @dataclass(frozen=True, eq=False)
 class NeuronSpec:
-    """Neurons of one layer.
+    """The process of one layer's neurons.
 
-    layer: its place among the layers.  noise: step -> noise (passes, batch, n), or None.
-    post: (pre-activations, noise) -> the rule's factor of each neuron, (compared passes, batch, n), or None where the
-    rule has none.  compared: which passes these are.
+    Args:
+        settings: of the run.
+        monitor: of the process.
+        layer: index of the layer.
+        n_layers: number of layers.
+        size: number of neurons.
+        activation: of pre-activations.
+        noise: step -> noise of the pre-activations (passes, batch, size), or None.
+        post: (pre-activations, noise) -> the rule's factor of each neuron, (compared passes, batch, size); None where
+            the rule has none.
+        compared: which passes these are.
     """
 
-    run: Run
-    report: Report
+    settings: RunSettings
+    monitor: Monitor
     layer: int
     n_layers: int
     size: int
@@ -88,10 +118,20 @@ class NeuronSpec:
 
 @dataclass(frozen=True, eq=False)
 class DecorrelationSpec:
-    """x* = R x and its learning.  counts: (steps, batch), 0 where a sample does not count."""
+    """The process of x* = R x and of the learning of R.
 
-    run: Run
-    report: Report
+    Args:
+        settings: of the run.
+        monitor: of the process.
+        population: whose activities are decorrelated.
+        matrix: initial R, (n, n).
+        rate: learning rate of R.
+        counts: (steps, batch), 0 where a sample does not count.
+        reference: what passes (passes, ...) are compared with, (...).
+    """
+
+    settings: RunSettings
+    monitor: Monitor
     population: str
     matrix: Array
     rate: float
@@ -101,14 +141,24 @@ class DecorrelationSpec:
 
 @dataclass(frozen=True, eq=False)
 class CriticSpec:
-    """Losses, and from them the modulators that are broadcast.
+    """The process that computes losses, and from them the modulators that it broadcasts.
 
-    loss: (outputs, targets) -> (passes, batch).  by_nodes: whether neurons tell the norms of what they keep.
-    factors: (losses, norms (layers, passes, batch) or None) -> what is broadcast, of shape `factor_shape`.
+    Args:
+        settings: of the run.
+        monitor: of the process.
+        n_outputs: outputs of the network.
+        n_layers: number of layers.
+        targets: (steps, batch, ...).
+        counts: (steps, batch), 0 where a loss does not count.
+        loss: (outputs (passes, batch, n_outputs), targets) -> (passes, batch).
+        reference: what passes (passes, ...) are compared with, (...).
+        by_nodes: whether the neurons send the norms of their factors.
+        factors: (losses, norms (layers, passes, batch) or None) -> what is broadcast, of shape `factor_shape`.
+        factor_shape: (layers, passes, batch), or (1, passes, 1) for a rule that perturbs weights.
     """
 
-    run: Run
-    report: Report
+    settings: RunSettings
+    monitor: Monitor
     n_outputs: int
     n_layers: int
     targets: Array
@@ -121,11 +171,16 @@ class CriticSpec:
 
 
 @dataclass(frozen=True, eq=False)
-class RecorderSpec:
-    """Keeps the loss of every step."""
+class LossLogSpec:
+    """The process that keeps the loss of every step.
 
-    run: Run
-    report: Report
+    Args:
+        settings: of the run.
+        monitor: of the process.
+    """
+
+    settings: RunSettings
+    monitor: Monitor
 
 
-ProcessSpec = SourceSpec | ConnectionSpec | NeuronSpec | DecorrelationSpec | CriticSpec | RecorderSpec
+ProcessSpec = SourceSpec | ConnectionSpec | NeuronSpec | DecorrelationSpec | CriticSpec | LossLogSpec

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from math import frexp
+from typing import final
 
 import numpy as np
 
 from noisylearn.backends.loihi.arithmetic import Integers
-from noisylearn.backends.loihi.lowering import Lowered
+from noisylearn.backends.loihi.microcode import Microcode
 from noisylearn.backends.loihi.network import Array
 from noisylearn.backends.loihi.neurons import ThirdFactor
 from noisylearn.backends.loihi.saturation import Saturation
@@ -17,30 +18,55 @@ from noisylearn.ground.errors import unknown_name
 Loss = Callable[[Array, Array], Array]
 
 
+@final
 class Critic:
-    """Computes in float64; what it sends is an integer mantissa and a right shift for every population."""
+    """Losses of both passes, and from them the third factor of every population.
 
-    def __init__(self, lowered: Lowered, loss: str | Loss) -> None:
+    It computes in float64; what it sends to a population is an integer mantissa and a right shift.
+
+    Args:
+        microcode: the rule on its network.
+        loss: name in `noisylearn.backends.losses.LOSSES`, or a function of outputs (passes, n) and one target.
+
+    Raises:
+        UserError: no loss has this name.
+    """
+
+    def __init__(self, microcode: Microcode, loss: str | Loss) -> None:
         if isinstance(loss, str) and loss not in LOSSES:
             raise unknown_name("loss", loss, LOSSES)
         self._loss: Loss = LOSSES[loss] if isinstance(loss, str) else loss
-        self._rule = lowered.rule
-        self._neurons = lowered.network.neurons
+        self._rule = microcode.rule
+        self._neurons = microcode.network.neurons
         self._sizes = [p.size for p in self._neurons]
         self._variances = [p.noise_variance for p in self._neurons]
         self._squared_units = [p.unit**2 for p in self._neurons]
-        self._gains = [p.unit / lowered.trace_units[p.name] for p in self._neurons]
-        self._cores = lowered.network.cores
+        self._gains = [p.unit / microcode.trace_units[p.name] for p in self._neurons]
+        self._cores = microcode.network.cores
         self.saturation = Saturation()
 
     def losses(self, outputs: Integers, target: Array) -> Array:
-        """Losses (passes,) of the readout's pre-activations (passes, outputs), integers in order of time."""
+        """Loss of each pass.
+
+        Args:
+            outputs: the readout's pre-activations, integers (passes, n_outputs), in order of time.
+            target: of this sample.
+
+        Returns:
+            Losses, (passes,).
+        """
         return self._loss(outputs * self._neurons[-1].unit, target)
 
     def third_factors(self, losses: Array, norms: list[int], rate: float = 1.0) -> list[ThirdFactor]:
-        """(mantissa, shift) for every population: modulator x scale in units of traces for each unit of post.
+        """Third factor of every population: modulator x scale, in steps of its trace per unit of its integer `post`.
 
-        norms: ||post||^2 of every population, in its integers.  rate: learning rate of this sample, relative.
+        Args:
+            losses: (2,), the perturbed pass first.
+            norms: ||post||^2 of every population, in the square of its pre-activation unit.
+            rate: learning rate of this sample, relative to the rule's.
+
+        Returns:
+            (mantissa, shift) for every population, standing for mantissa 2^-shift.
         """
         modulator = float(losses[PERTURBED] - losses[REFERENCE])
         squares = [norm * square for norm, square in zip(norms, self._squared_units, strict=True)]
@@ -51,7 +77,7 @@ class Critic:
         ]
 
     def _rounded(self, name: str, value: float) -> ThirdFactor:
-        """value as mantissa 2^-shift: the largest shift with which the mantissa fits, within what shifts there are."""
+        """`value` as mantissa 2^-shift, with the largest available shift at which the mantissa fits."""
         largest = 2 ** (self._cores.third_factor_bits - 1) - 1
         fraction, exponent = frexp(value)
         shift = min(self._cores.third_factor_bits - 1 - exponent, self._cores.third_factor_exponent_max)

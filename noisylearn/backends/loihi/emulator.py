@@ -1,46 +1,62 @@
-"""The emulator: two passes and learning for one sample after the other, in integers and vectorised over units."""
+"""The emulator: two passes and one learning phase for each sample, in integers and vectorised over units."""
 
 from dataclasses import dataclass
+from typing import final
 
 import numpy as np
 
 from noisylearn.backends.loihi.arithmetic import Integers, shifted_to_nearest, trace_of
 from noisylearn.backends.loihi.critic import Critic, Loss
 from noisylearn.backends.loihi.engine import Engine
-from noisylearn.backends.loihi.lowering import Lowered
-from noisylearn.backends.loihi.network import Array, FixedConnection, with_constant
+from noisylearn.backends.loihi.microcode import Microcode
+from noisylearn.backends.loihi.network import Array, FixedConnection, encoded_samples, with_constant
 from noisylearn.backends.loihi.neurons import Neurons, summed
 from noisylearn.backends.loihi.rounding import thresholds
 from noisylearn.backends.loihi.saturation import Saturation
 from noisylearn.backends.loihi.schedule import REFERENCE
-from noisylearn.ground.errors import UserError
 
 Emission = tuple[str, bool]  # population, and whether it is sent an epoch later
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
-    """losses: (samples, 2), the perturbed pass first.  payloads: (samples, 2, width) by population, where recorded."""
+class EmulatorResult:
+    """What the emulator computed over a series of samples.
+
+    Args:
+        losses: (samples, 2), the perturbed pass first, then the reference.
+        payloads: population -> (samples, 2, width), and for the readout its pre-activations (samples, 2, n_outputs);
+            empty where they were not kept.
+    """
 
     losses: Array
     payloads: dict[str, Integers]
 
 
+@final
 class Emulator:
-    """A network in integers that learns by a lowered rule.
+    """A network in integers that learns by a rule's microcode.
 
-    After `run`: `weights` and the traces x1, y1, y2 are those of the last epoch, `saturation` counts what did not fit
-    since the beginning. `forward` reads the network without noise and changes nothing.
+    Args:
+        microcode: the rule on its network, from `to_microcode`.
+        loss: name in `noisylearn.backends.losses.LOSSES`, or a function of outputs (passes, n) and one target.
+        seed: of the noise and of every stochastic rounding.
+
+    Attributes:
+        x1: (source population, whether delayed) -> its presynaptic trace after the last epoch, (payloads,).
+        y: population -> its traces "y1" and "y2" after the last epoch, (size,).
+
+    Raises:
+        UserError: no loss has this name, or the engine cannot execute a product of the microcode.
     """
 
-    def __init__(self, lowered: Lowered, loss: str | Loss, seed: int = 0) -> None:
-        self._lowered, self._network = lowered, lowered.network
+    def __init__(self, microcode: Microcode, loss: str | Loss, seed: int = 0) -> None:
+        self._microcode, self._network = microcode, microcode.network
         cores = self._network.cores
-        self._neurons = [Neurons(p, i, lowered, seed) for i, p in enumerate(self._network.populations) if i]
-        self._critic = Critic(lowered, loss)
+        self._neurons = [Neurons(p, i, microcode, seed) for i, p in enumerate(self._network.populations) if i]
+        self._critic = Critic(microcode, loss)
         self._engines = {
             c.name: Engine(
-                c.name, c.weights, lowered.products(c.name), cores,
+                c.name, c.weights, microcode.products(c.name), cores,
                 thresholds(cores.rounding, c.weights.shape, rounding_seed(seed, i)),
             )
             for i, c in enumerate(self._network.connections)
@@ -54,12 +70,12 @@ class Emulator:
 
     @property
     def weights(self) -> dict[str, Integers]:
-        """Integer weights (targets, payloads) by connection."""
+        """Connection -> integer weights, (targets, payloads)."""
         return {name: engine.weights.astype(np.int64) for name, engine in self._engines.items()}
 
     @property
     def saturation(self) -> Saturation:
-        """Counts of everything that did not fit its range."""
+        """Counts of every number clipped to its range since construction, by place."""
         total = Saturation()
         for part in (self._counts, self._critic.saturation, *(n.saturation for n in self._neurons)):
             total.add(part.counts)
@@ -71,13 +87,24 @@ class Emulator:
         targets: Array,
         learn: bool = True,
         rates: Array | None = None,
-        record: bool = False,
-    ) -> Run:
-        """Samples in order: inputs (samples, features), targets (samples, ...).
+        keep_payloads: bool = False,
+    ) -> EmulatorResult:
+        """Run samples in order, each with two passes and, where `learn` is set, one learning phase.
 
-        rates: learning rate of every sample, relative to that of the rule.  record: keep all payloads.
+        Args:
+            inputs: (samples, features), in units of the float network.
+            targets: (samples, ...), class labels or values, as the loss takes them.
+            learn: whether the weights change.
+            rates: learning rate of every sample, relative to the rule's, (samples,); None for 1.
+            keep_payloads: whether the result has the payloads of all samples.
+
+        Returns:
+            Losses, and payloads where they are kept.
+
+        Raises:
+            UserError: inputs of another shape, or not as many inputs, targets and rates.
         """
-        payloads, rates = self._prepared(inputs, targets, rates)
+        payloads, rates = encoded_samples(self._network, inputs, targets, rates, self._counts)
         losses = np.zeros((len(payloads), 2))
         kept: dict[str, list[Integers]] = {p.name: [] for p in self._network.populations}
         for k, payload in enumerate(payloads):
@@ -86,13 +113,21 @@ class Emulator:
             if learn:
                 self._learn(losses[k], sent, float(rates[k]))
             self._sent = sent
-            if record:
+            if keep_payloads:
                 for name, payload_of_both in sent.items():
                     kept[name].append(payload_of_both)
-        return Run(losses, {name: np.array(rows) for name, rows in kept.items()} if record else {})
+        return EmulatorResult(losses, {name: np.array(rows) for name, rows in kept.items()} if keep_payloads else {})
 
     def forward(self, inputs: Array) -> Array:
-        """Outputs (samples, outputs) without noise, in units of the float network; in time, from a state of zeros."""
+        """Outputs without noise; changes nothing.
+
+        Args:
+            inputs: (samples, features), in units of the float network; for a recurrent network the steps of one
+                sequence, which starts from a state of zeros.
+
+        Returns:
+            The readout's pre-activations, (samples, n_outputs), in units of the float network.
+        """
         payloads = self._network.encoded(np.asarray(inputs, dtype=np.float64))
         steps = [p[None] for p in payloads] if self._network.is_recurrent else [payloads]
         before = {p.name: np.zeros((1, p.size), dtype=np.int64) for p in self._network.populations}
@@ -107,17 +142,8 @@ class Emulator:
             outputs.append(sums * p.unit)
         return np.concatenate(outputs)
 
-    def _prepared(self, inputs: Array, targets: Array, rates: Array | None) -> tuple[Integers, Array]:
-        payloads = self._network.encoded(np.asarray(inputs, dtype=np.float64), self._counts)
-        rates = np.ones(len(payloads)) if rates is None else np.asarray(rates, dtype=np.float64)
-        if not len(payloads) == len(targets) == len(rates):
-            raise UserError(
-                f"{len(payloads)} inputs, {len(targets)} targets, {len(rates)} rates; give one of each a sample"
-            )
-        return payloads, rates
-
     def _passes(self, payload: Integers) -> tuple[dict[str, Integers], Integers]:
-        """Payloads (2, width) of every population, and the readout's pre-activations (2, outputs)."""
+        """Payloads (2, width) of every population, and the readout's pre-activations (2, n_outputs)."""
         sent = {self._network.populations[0].name: np.broadcast_to(payload, (2, len(payload)))}
         for neurons in self._neurons:
             name = neurons.population.name
@@ -131,10 +157,12 @@ class Emulator:
         return sum(sums[1:], sums[0])
 
     def _sum(self, c: FixedConnection, sent: dict[str, Integers]) -> Integers:
+        """Sum over one connection, in units of the target's pre-activation."""
         weights = self._engines[c.name].as_floats
         return summed(sent[c.source][:, : weights.shape[1]], weights, c.exponent)
 
     def _learn(self, losses: Array, sent: dict[str, Integers], rate: float) -> None:
+        """Update traces and weights from one sample's two passes."""
         norms = [neurons.squared_norm() for neurons in self._neurons]
         factors = self._critic.third_factors(losses, norms, rate)
         spiked: dict[Emission, Integers] = {}
@@ -152,5 +180,5 @@ class Emulator:
 
 
 def rounding_seed(seed: int, connection: int) -> tuple[int, ...]:
-    """Of the stream of thresholds of a connection, by its place in the network."""
+    """Seed of a connection's stochastic rounding, from the run's seed and the connection's place in the network."""
     return (seed, connection, 2)

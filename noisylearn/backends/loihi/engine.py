@@ -1,6 +1,7 @@
-"""The learning engine: a rule's sum of products applied to the integer weights of one connection."""
+"""The learning engine: a sum of products applied to the integer weights of one connection."""
 
 from collections.abc import Mapping
+from typing import final
 
 import numpy as np
 
@@ -12,16 +13,34 @@ from noisylearn.ground.errors import UserError
 from noisylearn.profiles.cores import Cores
 
 
+@final
 class Engine:
-    """Weights w (targets, sources) of one connection, changed once an epoch by a sum of products.
+    """Integer weights w of one connection, changed once an epoch by a sum of products.
 
-    In units of 2^-7 of a weight's LSB, A = 2^7 w + sum over products of clip(((m prod f) >> s) << (e + 7)), where
-    every factor f is clipped to its width, s is what the widths of all factors and of the mantissa exceed 15 bits by,
-    and A is clipped to 16 bits after each product; then w = floor(A / 2^7) + (threshold < A mod 2^7), clipped to 9
-    bits.
+    In units of 2^-7 of a weight's LSB,
 
-    `as_floats` are the weights in float64, in which they and every sum over them are exact, for the speed of products.
-    Raises UserError for a factor that this engine has not: traces other than x1 and y1..y3, delays and tags.
+        A = 2^7 w + sum over products of clip(((m f_1 f_2 ...) >> s) << (e + 7))
+        w <- clip(floor(A / 2^7) + (threshold < A mod 2^7))
+
+    Every factor f is clipped to its width, s is the number of bits by which the widths of all factors and of the
+    mantissa exceed 15, A is clipped to 16 bits after each product, and w to 9 bits.
+
+    Args:
+        name: of the connection, for the counts of what was clipped.
+        weights: initial weights, integers (targets, sources).
+        rule: the products.
+        cores: widths of weights, traces and accumulators, in bits.
+        thresholds: what the fraction A mod 2^7 is compared with.
+
+    Attributes:
+        weights: present weights, integers (targets, sources).
+        as_floats: the same in float64, in which they and every sum over them are exact; products of floats are faster.
+
+    Raises:
+        UserError: a product with a factor that this emulator does not implement: traces other than x1 and y1 to y3,
+            delays and tags.
+
+    Source: LearningRuleApplierBitApprox of lava-nc 0.10.0 (lava.magma.core.learning), with which the tests compare it.
     """
 
     def __init__(
@@ -37,10 +56,17 @@ class Engine:
         for product in rule:
             for factor in product.factors:
                 if factor.variable not in ("x1", "y1", "y2", "y3", "w") or factor.is_sign or product.dependency != "x0":
-                    raise UserError(f"product {product}: the emulator has x0 with factors of x1, y1, y2, y3 and w only")
+                    raise UserError(f"product {product}: the emulator implements x0 with x1, y1, y2, y3 and w only")
 
     def learn(self, x1: Integers, x0: Integers, y: Mapping[str, Integers], saturation: Saturation) -> None:
-        """One learning phase: traces x1 (sources,) where x0 is true, y: "y1".. -> (targets,)."""
+        """One learning phase: change the weights in place.
+
+        Args:
+            x1: presynaptic traces, integers (sources,).
+            x0: which sources spiked, bool (sources,).
+            y: name of a postsynaptic trace, "y1" to "y3" -> integers (targets,).
+            saturation: counts what is clipped.
+        """
         drawn = self._thresholds.next()
         sources = self.rule[:1] if self._merges else self.rule
         pre = [self._factors(product, {"x1": x1}) * x0 for product in sources]
@@ -79,7 +105,7 @@ class Engine:
         return accumulator - start
 
     def _factors(self, product: Product, traces: Mapping[str, Integers]) -> Integers:
-        """The factors of a product that are among these traces, each clipped to its width."""
+        """Product of the factors that are among these traces, each clipped to its width."""
         bound = 2**self.cores.trace_bits
         found = None
         for f in product.factors:
@@ -112,20 +138,22 @@ class Engine:
 
     @property
     def _limits(self) -> tuple[int, int]:
+        """Smallest and largest number that the accumulator holds."""
         return -(2**self.cores.learning_accumulator_bits) - 1, 2**self.cores.learning_accumulator_bits - 1
 
     def _place(self, what: str) -> str:
+        """Name under which clipped numbers are counted."""
         return f"{what} of {self.name}"
 
 
 def _all_but_post(product: Product) -> tuple[object, ...]:
-    """What a product has besides its mantissa and the factors of its target."""
+    """Everything of a product except its mantissa and the factors of the target neuron."""
     factors = tuple(f for f in product.factors if f.variable in ("x1", "w"))
     return product.exponent, len(product.factors), factors
 
 
 def _indices(factors: list[Integers]) -> Integers:
-    """Where some factor is not zero."""
+    """Where at least one factor is not zero."""
     acts = factors[0] != 0
     for factor in factors[1:]:
         acts |= factor != 0

@@ -1,4 +1,4 @@
-"""Sums of products, the language of the learning engine: read, checked and written.
+"""Sums of products, the language of the learning engine: parsed, checked and written.
 
 A rule reads like `-4*2^-7*x0*x1*y1 + 4*2^-7*x0*x1*y2`. Each product has an optional mantissa and power of two, exactly
 one dependency (x0: the source spiked; y0: the target spiked; u0..u9: every 2^k-th epoch) and factors: the traces x1 x2
@@ -20,7 +20,13 @@ _DEPENDENCY = re.compile(r"x0|y0|u\d")
 
 @dataclass(frozen=True)
 class Factor:
-    """A trace or synaptic variable plus a constant, or the sign of that."""
+    """A trace or synaptic variable plus a constant, or the sign of that sum.
+
+    Args:
+        variable: x1, x2, y1, y2, y3, w, d or t.
+        constant: added to it.
+        is_sign: whether only the sign of the sum counts.
+    """
 
     variable: str
     constant: int = 0
@@ -35,7 +41,14 @@ class Factor:
 
 @dataclass(frozen=True)
 class Product:
-    """mantissa 2^exponent x dependency x factors."""
+    """mantissa 2^exponent x dependency x factors.
+
+    Args:
+        mantissa: an integer with sign.
+        exponent: power of two.
+        dependency: x0, y0 or u0 to u9.
+        factors: multiplied with one another.
+    """
 
     mantissa: int
     exponent: int
@@ -48,23 +61,30 @@ class Product:
 
 
 def written(products: tuple[Product, ...]) -> str:
-    """The rule as a string."""
+    """The products as a rule's text, which `parsed` reads back."""
     first, *others = map(str, products)
     return " ".join([first, *(f"- {text[1:]}" if text.startswith("-") else f"+ {text}" for text in others)])
 
 
 def parsed(rule: str, mantissa_bits: int = 4, scale_exponent: tuple[int, int] = (-7, 8)) -> tuple[Product, ...]:
-    """The products of a rule.
+    """The products of a rule's text.
 
-    Raises UserError, in one line with the product and what is allowed, for what the engine would refuse, or change
-    without a word: a number that is no mantissa times a power of two, or a mantissa that does not fit.
+    Args:
+        rule: the text; white space does not matter.
+        mantissa_bits: width of a mantissa, including the sign.
+        scale_exponent: smallest and largest power of two.
+
+    Raises:
+        UserError: the engine would refuse a part of the text or change it silently, such as a number that is no
+            mantissa times a power of two, or a mantissa that does not fit; the message names the part and says what is
+            allowed.
     """
     terms = _terms(re.sub(r"\s", "", rule))
     products = tuple(_product(rule, sign, term) for sign, term in terms)
     for product in products:
         _check_scale(rule, product, mantissa_bits, scale_exponent)
     if len({p.dependency for p in products if p.dependency.startswith("u")}) > 1:
-        raise _wrong(rule, "several decimations u<k>", "a rule has one k")
+        raise _wrong(rule, "several decimations u<k>", "use one k in a rule")
     return products
 
 
@@ -86,6 +106,7 @@ def _terms(text: str) -> list[tuple[int, str]]:
 
 
 def _product(rule: str, sign: int, term: str) -> Product:
+    """One product of a rule's text."""
     scale = _SCALE.match(term)
     mantissa, exponent, rest = 1, 0, term
     if scale is not None and term[scale.end() : scale.end() + 1] in ("*", ""):
@@ -107,13 +128,15 @@ def _product(rule: str, sign: int, term: str) -> Product:
 
 
 def _check_scale(rule: str, product: Product, mantissa_bits: int, scale_exponent: tuple[int, int]) -> None:
+    """Refuse a mantissa or a power of two that the engine does not have."""
     largest = 2 ** (mantissa_bits - 1) - 1
     if not 1 <= abs(product.mantissa) <= largest:
-        raise _wrong(rule, f"mantissa {product.mantissa}", f"the engine keeps 1 to {largest} as it is written")
+        raise _wrong(rule, f"mantissa {product.mantissa}", f"the engine keeps 1 to {largest} unchanged")
     low, high = scale_exponent
     if not low <= product.exponent <= high:
         raise _wrong(rule, f"power of two {product.exponent}", f"the engine has {low} to {high}")
 
 
 def _wrong(rule: str, what: str, remedy: str) -> UserError:
-    return UserError(f"learning rule '{rule}': {what} is not of the engine's language; {remedy}")
+    """The error for a part of a rule that is not in the language."""
+    return UserError(f"learning rule '{rule}': {what} is not in the engine's language; {remedy}")

@@ -2,7 +2,7 @@
 
 Weights (Dense), t the time step, s the spikes, << and >> shifts (an exponent below 0 shifts right, towards -infinity):
 
-    a_t = (W s_{t-1}) << exponent                                            what is sent lags one step
+    a_t = (W s_{t-1}) << exponent                                            spikes arrive one step later
 
 Neurons (LIF), all state integer, D(x, k) = sign(x) ((|x| (4096 - k)) >> 12):
 
@@ -10,7 +10,8 @@ Neurons (LIF), all state integer, D(x, k) = sign(x) ((|x| (4096 - k)) >> 12):
     v_t = clip( D(v_{t-1}, dv) + u_t + (bias_mantissa << bias_exponent) )    to +-(2^23 - 1)
     s_t = v_t > threshold << 6,    v_t = 0 where s_t
 
-Sources: lava.proc.lif.models (PyLifModelBitAcc), lava.proc.dense.models (PyDenseModelBitAcc); Davies et al. 2018.
+Source: lava.proc.lif.models (PyLifModelBitAcc), lava.proc.dense.models (PyDenseModelBitAcc) of lava-nc 0.10.0; Davies
+et al. 2018, IEEE Micro 38(1), 82-99, doi:10.1109/MM.2018.112130359.
 """
 
 from dataclasses import dataclass, fields
@@ -36,7 +37,15 @@ ACCUMULATOR_LIMIT = 2**15  # the chip's sum of a step has 16 bits; Lava's has 32
 
 @dataclass(frozen=True, eq=False)
 class Dense:
-    """Weights (targets, sources): even integers from -254 to 254, times 2^exponent, -8..7."""
+    """Weights of a connection: integers times 2^exponent.
+
+    Args:
+        weight: even integers from -254 to 254, (targets, sources).
+        exponent: -8 to 7.
+
+    Raises:
+        UserError: weights or exponent out of range.
+    """
 
     weight: Integers
     exponent: int
@@ -50,19 +59,35 @@ class Dense:
             )
 
     def send(self, spikes: Spikes) -> Integers:
-        """(W s) << exponent, of spikes (batch, sources)."""
+        """(W s) << exponent.
+
+        Args:
+            spikes: (batch, sources).
+
+        Returns:
+            Integers, (batch, targets).
+        """
         total = (spikes.astype(np.float64) @ self.weight.T.astype(np.float64)).astype(np.int64)  # exact, and BLAS
         return (total << self.exponent if self.exponent > 0 else total >> -self.exponent).astype(np.int32)
 
 
 @dataclass(frozen=True, eq=False)
 class Lif:
-    """A population of LIF neurons and what ends at it.
+    """A population of LIF neurons and the connections that end at it.
 
-    du, dv: current keeps (4095 - du) / 4096 of itself in a step, voltage (4096 - dv) / 4096.
-    threshold: in units of 64.
-    bias_mantissa, u_start, v_start: (n,), the last two of current and voltage before the first step.
-    recurrent: weights from the population to itself, or None.
+    Args:
+        into: weights from the population before it, or from the input.
+        du: the current keeps (4095 - du) / 4096 of itself in a step; 0 to 4095.
+        dv: the voltage keeps (4096 - dv) / 4096 of itself in a step; 0 to 4095.
+        threshold: in units of 64; 0 to 2^17 - 1.
+        bias_mantissa: of what is added to the voltage at every step, (n,); up to 4095 in size.
+        bias_exponent: 0 to 7.
+        u_start: current before the first step, (n,).
+        v_start: voltage before the first step, (n,).
+        recurrent: weights from the population to itself, or None.
+
+    Raises:
+        UserError: a number out of range.
     """
 
     into: Dense
@@ -91,13 +116,18 @@ class Lif:
 
     @property
     def bias(self) -> Integers:
-        """What is added to the voltage at every step, (n,)."""
+        """Addition to the voltage at every step, (n,)."""
         return (self.bias_mantissa << self.bias_exponent).astype(np.int32)
 
 
 @dataclass(frozen=True, eq=False)
 class LifNetwork:
-    """Populations in a chain, and weights whose sums leave the chip for a readout outside it (or None)."""
+    """LIF populations in a chain, and a readout outside the chip.
+
+    Args:
+        layers: populations in order from the input.
+        readout: weights whose sums leave the chip for the readout, or None.
+    """
 
     layers: tuple[Lif, ...]
     readout: Dense | None = None
@@ -105,10 +135,12 @@ class LifNetwork:
 
 @dataclass(frozen=True)
 class Counts:
-    """How often a number did not fit, over all neurons, steps and samples.
+    """How often a number did not fit its range, over all neurons, steps and samples.
 
-    current_wraps: u came out with the other sign.  voltage_saturations: v was held at its limit.
-    accumulator_overflows: a sum of a step beyond 16 bits, which Lava keeps and the chip does not.
+    Args:
+        current_wraps: a current came out with the other sign.
+        voltage_saturations: a voltage was clipped to its limit.
+        accumulator_overflows: a sum of one step beyond 16 bits, which Lava keeps and the chip does not.
     """
 
     current_wraps: int = 0
@@ -120,14 +152,18 @@ class Counts:
 
     @property
     def any(self) -> bool:
+        """Whether anything did not fit."""
         return any(getattr(self, f.name) for f in fields(self))
 
 
 @dataclass(frozen=True, eq=False)
-class LifRecord:
-    """What a run gave.
+class LifResult:
+    """What a LIF network computed.
 
-    spikes: of every layer, (time, batch, n) bool.  readout: sums sent to the readout, (time, batch, n_out), or None.
+    Args:
+        spikes: of every layer, bool (time, batch, n).
+        readout: sums sent to the readout, integers (time, batch, n_out), or None without a readout.
+        counts: what did not fit its range.
     """
 
     spikes: tuple[Spikes, ...]
@@ -135,32 +171,39 @@ class LifRecord:
     counts: Counts
 
 
-def run(network: LifNetwork, inputs: NDArray[Any]) -> LifRecord:
-    """Run the network over input spikes (time, batch, n_in), 0 or 1; every sample starts afresh.
+def run_lif(network: LifNetwork, inputs: NDArray[Any]) -> LifResult:
+    """Run a LIF network over input spikes; every sample starts from the initial state.
 
-    Layer l = 1, 2, ... answers the input of step t at step t + l, and so on to the readout.
-    Raises UserError for inputs that are no spikes, or of another size.
+    Layer l = 1, 2, ... responds to the input of step t at step t + l, and the readout one step after the last layer.
+
+    Args:
+        network: the integers.
+        inputs: spikes, 0 or 1, (time, batch, n_in).
+
+    Raises:
+        UserError: inputs that are not all 0 or 1, or of another shape.
     """
     given = _checked(network, inputs)
     batch, counts = given.shape[1], Counts()
     states = [_State(layer, batch) for layer in network.layers]
     sizes = [len(layer.bias_mantissa) for layer in network.layers]
-    recorded = [np.zeros((len(given), batch, size), dtype=bool) for size in sizes]
+    spikes = [np.zeros((len(given), batch, size), dtype=bool) for size in sizes]
     readout = _Lagging(network.readout, batch) if network.readout is not None else None
     sums = []
     for t, below in enumerate(given):
-        for state, record in zip(states, recorded, strict=True):
-            below = record[t] = state.step(below)
+        for state, kept in zip(states, spikes, strict=True):
+            below = kept[t] = state.step(below)
         if readout is not None:
             sums.append(readout.step(below))
     for state in states:
         counts = counts + state.counts
     if readout is not None:
         counts = counts + Counts(accumulator_overflows=readout.overflows)
-    return LifRecord(tuple(recorded), np.stack(sums) if readout is not None else None, counts)
+    return LifResult(tuple(spikes), np.stack(sums) if readout is not None else None, counts)
 
 
 def _checked(network: LifNetwork, inputs: NDArray[Any]) -> Spikes:
+    """The inputs as bools, if they are spikes of the right shape."""
     n_in = network.layers[0].into.weight.shape[1]
     if inputs.ndim != 3 or inputs.shape[2] != n_in or not len(inputs):
         raise UserError(f"input spikes of shape {inputs.shape}: give (time, batch, {n_in})")
@@ -173,14 +216,14 @@ def _checked(network: LifNetwork, inputs: NDArray[Any]) -> Spikes:
 
 
 class _Lagging:
-    """Weights whose sums arrive a step later."""
+    """Weights whose sums arrive one step later."""
 
     def __init__(self, dense: Dense, batch: int) -> None:
         self._dense, self.overflows = dense, 0
         self.arriving = np.zeros((batch, len(dense.weight)), dtype=np.int32)
 
     def step(self, spikes: Spikes) -> Integers:
-        """What arrives now; these spikes arrive next."""
+        """Sums that arrive now; those of these spikes arrive at the next step."""
         arriving, self.arriving = self.arriving, self._dense.send(spikes)
         self.overflows += int((np.abs(self.arriving.astype(np.int64)) >= ACCUMULATOR_LIMIT).sum())
         return arriving
@@ -197,10 +240,12 @@ class _State:
 
     @property
     def counts(self) -> Counts:
+        """What did not fit its range so far."""
         overflows = self._into.overflows + (0 if self._back is None else self._back.overflows)
         return Counts(self._wraps, self._saturations, overflows)
 
     def step(self, below: Spikes) -> Spikes:
+        """One step: spikes of the population from the spikes of the layer below."""
         layer, arriving = self._layer, self._into.step(below)
         sums = arriving if self._back is None else arriving + self._back.arriving
         current = _decayed(self._u, layer.du + 1) + (sums << SHIFT)
@@ -218,6 +263,6 @@ class _State:
 
 
 def _decayed(x: Integers, lost: int) -> Integers:
-    """D(x, lost): (4096 - lost) / 4096 of x, towards zero."""
+    """D(x, lost): (4096 - lost) / 4096 of x, rounded towards zero."""
     kept = x.astype(np.int64) * (DECAY_ONE - lost)
     return (np.sign(kept) * (np.abs(kept) >> 12)).astype(np.int32)

@@ -1,7 +1,7 @@
 """A network in integers: populations that send graded spikes, and connections of 8-bit weights.
 
 Every unit is a power of two, so that shifts convert between them. In units of the float network: a pre-activation is
-`unit` x integer, an activity `payload_unit` x payload, a weight `unit` x integer of its connection.
+`unit` x integer, an activity `payload_unit` x payload, a weight the `unit` of its connection x integer.
 """
 
 from collections.abc import Mapping
@@ -22,13 +22,18 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Register:
-    """Noise of a neuron: floor((r - 128 + 64 mantissa) 2^shift) units, r one of 0..255."""
+    """Noise of a neuron: floor((r - 128 + 64 mantissa) 2^shift) units of its pre-activation, r uniform over 0..255.
+
+    Args:
+        mantissa: shifts the mean, in steps of 64.
+        shift: power of two.
+    """
 
     mantissa: int
     shift: int
 
     def values(self) -> Integers:
-        """All 256, equally likely."""
+        """All 256 values, equally likely, (256,)."""
         return shifted(np.arange(256) - 128 + 64 * self.mantissa, self.shift)
 
 
@@ -36,10 +41,18 @@ class Register:
 class FixedPopulation:
     """Neurons that run the same program.
 
-    stage: connections between the input (0) and here.  unit: of a pre-activation (of the input: unused).
-    payload_unit: of an activity.  constant: payload of one more source that never changes, from which the biases of
-    the connections that start here come; 0 where there are none.  split: sends the positive and the negative part of
-    its values, one after the other, since payloads have no sign.
+    Args:
+        name: of the population.
+        size: number of neurons.
+        activation: name; "identity" of the input and the readout, else "relu".
+        stage: number of connections between the input (0) and here.
+        unit: of a pre-activation, in units of the float network; of the input: unused.
+        payload_unit: of an activity, in units of the float network.
+        noise: of every neuron.
+        constant: payload of one more source that never changes, whose weights are the biases of the connections that
+            start here; 0 where there are none.
+        split: whether it sends the positive and the negative part of its values, one after the other, because payloads
+            have no sign.
     """
 
     name: str
@@ -54,7 +67,7 @@ class FixedPopulation:
 
     @property
     def width(self) -> int:
-        """Payloads that it sends along its direct connections."""
+        """Number of payloads that it sends along its direct connections."""
         return self.size * (2 if self.split else 1) + (self.constant > 0)
 
     @property
@@ -64,15 +77,24 @@ class FixedPopulation:
 
     @property
     def noise_variance(self) -> float:
-        """Of the integers really added, in units of the pre-activation, squared."""
+        """Variance of the integers that are added, in squared units of the float network's pre-activation."""
         return float(self.noise.values().var()) * self.unit**2
 
 
 @dataclass(frozen=True, eq=False)
 class FixedConnection:
-    """Integer weights (targets, payloads), the bias in the last column; their sum is shifted up by `exponent`.
+    """Integer weights of one connection.
 
-    largest_error: of the rounded weights, in units of the float network's weights.
+    Args:
+        name: of the connection.
+        source: population where it starts.
+        target: population where it ends.
+        weights: integers (targets, payloads); the last column is the bias where `has_bias` is set.
+        unit: of a weight, in units of the float network.
+        exponent: the sum over the connection is shifted up by it, to units of the target's pre-activation.
+        delayed: whether it carries the payloads of the previous sample.
+        has_bias: whether the last column is a bias.
+        largest_error: largest rounding error of a weight, in units of the float network.
     """
 
     name: str
@@ -88,7 +110,14 @@ class FixedConnection:
 
 @dataclass(frozen=True, eq=False)
 class FixedNetwork:
-    """Populations from the input (first) to the readout (last), connections in order, and what they compute with."""
+    """A network in integers.
+
+    Args:
+        populations: from the input (first) to the readout (last).
+        connections: in order of the float network.
+        cores: widths of all numbers, in bits.
+        origin: the float network.
+    """
 
     populations: tuple[FixedPopulation, ...]
     connections: tuple[FixedConnection, ...]
@@ -97,30 +126,45 @@ class FixedNetwork:
 
     @property
     def neurons(self) -> tuple[FixedPopulation, ...]:
+        """Every population except the input."""
         return self.populations[1:]
 
     @property
     def depth(self) -> int:
-        """Connections between the input and the readout."""
+        """Number of connections between the input and the readout."""
         return self.populations[-1].stage
 
     @property
     def is_recurrent(self) -> bool:
+        """Whether a connection is delayed."""
         return any(connection.delayed for connection in self.connections)
 
     def population(self, name: str) -> FixedPopulation:
+        """The population of this name."""
         return next(p for p in self.populations if p.name == name)
 
     def into(self, population: str) -> list[FixedConnection]:
+        """The connections that end at a population."""
         return [connection for connection in self.connections if connection.target == population]
 
     def encoded(self, inputs: Array, saturation: Saturation | None = None) -> Integers:
-        """Payloads (samples, width) of inputs (samples, features); what does not fit is clipped, and counted."""
+        """Payloads of inputs; what does not fit is clipped, and counted.
+
+        Args:
+            inputs: (samples, features), in units of the float network.
+            saturation: counts what is clipped; None counts nothing.
+
+        Returns:
+            Payloads, integers (samples, width).
+
+        Raises:
+            UserError: inputs of another shape, or negative ones where the network was quantised with inputs from 0 up.
+        """
         population = self.populations[0]
         if inputs.ndim != 2 or inputs.shape[1] != population.size:
             raise UserError(f"inputs of shape {inputs.shape}: the network takes (samples, {population.size})")
         if not population.split and (inputs < 0).any():
-            raise UserError("inputs below zero, and payloads have no sign: quantise with inputs that show it")
+            raise UserError("inputs below zero, but payloads have no sign: quantise with inputs that include some")
         values = np.concatenate([np.maximum(inputs, 0), np.maximum(-inputs, 0)], 1) if population.split else inputs
         payloads = np.rint(values / population.payload_unit).astype(np.int64)
         counts = saturation or Saturation()
@@ -128,13 +172,17 @@ class FixedNetwork:
         return with_constant(payloads, population)
 
     def to_netlist(self, weights: Mapping[str, Integers]) -> Netlist:
-        """The float network with the values of integer weights, by connection.
+        """The float network with the values of integer weights.
 
-        Raises UserError where signed inputs were split: there two weights stand for one.
+        Args:
+            weights: connection -> integers (targets, payloads).
+
+        Raises:
+            UserError: signed inputs were split, so that two integer weights stand for each weight.
         """
         if self.populations[0].split:
             raise UserError(
-                "signed inputs were split: two integer weights stand for each one; shift the inputs above 0"
+                "signed inputs were split: two integer weights stand for each weight; shift the inputs above 0"
             )
         connections = []
         for fixed, original in zip(self.connections, self.origin.connections, strict=True):
@@ -147,7 +195,7 @@ class FixedNetwork:
         return replace(self.origin, connections=tuple(connections))
 
     def report(self) -> str:
-        """Units and rounding errors, a line for each population and connection."""
+        """Text: units and rounding errors, one line for each population and connection."""
         lines = []
         for p in self.populations:
             what = (
@@ -167,8 +215,43 @@ class FixedNetwork:
 
 
 def with_constant(payloads: Integers, population: FixedPopulation) -> Integers:
-    """Payloads (..., units) with the constant one behind them, if the population has it."""
+    """Payloads with the constant payload appended, if the population has one.
+
+    Args:
+        payloads: (..., units).
+        population: which sends them.
+
+    Returns:
+        (..., units), or (..., units + 1).
+    """
     if not population.constant:
         return payloads
     constant = np.full((*payloads.shape[:-1], 1), population.constant, dtype=payloads.dtype)
     return np.concatenate([payloads, constant], -1)
+
+
+def encoded_samples(
+    network: FixedNetwork, inputs: Array, targets: Array, rates: Array | None, saturation: Saturation
+) -> tuple[Integers, Array]:
+    """Payloads and learning rates of samples, checked to be equally many.
+
+    Args:
+        network: the network in integers.
+        inputs: (samples, features), in units of the float network.
+        targets: (samples, ...).
+        rates: relative learning rates, (samples,); None for 1.
+        saturation: counts what is clipped.
+
+    Returns:
+        Payloads, integers (samples, width), and rates (samples,).
+
+    Raises:
+        UserError: inputs of another shape, or not as many inputs, targets and rates.
+    """
+    payloads = network.encoded(np.asarray(inputs, dtype=np.float64), saturation)
+    rates = np.ones(len(payloads)) if rates is None else np.asarray(rates, dtype=np.float64)
+    if not len(payloads) == len(targets) == len(rates):
+        raise UserError(
+            f"{len(payloads)} inputs, {len(targets)} targets, {len(rates)} rates; give one of each for every sample"
+        )
+    return payloads, rates

@@ -1,4 +1,4 @@
-"""Counts of numbers that did not fit, by the place where it happened."""
+"""Counts of numbers that did not fit their range, by the place where it happened."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -11,19 +11,33 @@ from noisylearn.backends.loihi.arithmetic import Integers
 
 @dataclass
 class Saturation:
-    """How many numbers were clipped to their range, by place."""
+    """How many numbers were clipped to their range.
+
+    Args:
+        counts: place -> number of clipped numbers.
+    """
 
     counts: Counter[str] = field(default_factory=Counter)
 
     def clip(self, place: str, values: Integers, low: int, high: int) -> Integers:
-        """values within low..high; what was outside is counted."""
+        """`values` clipped to low..high; those outside are counted.
+
+        Args:
+            place: where it happened, for the counts.
+            values: integers of any shape.
+            low: smallest value.
+            high: largest value.
+
+        Returns:
+            Integers of the shape of `values`; `values` itself where all fit.
+        """
         if not values.size or (values.max() <= high and values.min() >= low):
             return values
         self.counts[place] += int(np.count_nonzero((values < low) | (values > high)))
         return np.minimum(np.maximum(values, low), high)
 
     def count(self, place: str, times: int) -> None:
-        """Note that so many numbers were clipped elsewhere."""
+        """Count numbers that were clipped elsewhere."""
         if times:
             self.counts[place] += times
 
@@ -32,6 +46,7 @@ class Saturation:
         self.counts.update(counts)
 
     def __str__(self) -> str:
+        """One line, with the word SATURATED where anything was clipped."""
         if not self.counts:
             return "nothing saturated"
         places = ", ".join(f"{place} {times:,}" for place, times in sorted(self.counts.items()))

@@ -29,9 +29,17 @@ from noisylearn.rules import Rule
 
 @dataclass(frozen=True)
 class EnergyModel:
-    """Energies per operation, in pJ, with their source and how they were obtained.
+    """Energies per operation, in pJ.
 
-    neuron_update_pj: of a neuron that is not idle; hop_pj: of one message by one tile, times `hops`.
+    Args:
+        name: of the model.
+        source: the publication.
+        obtained: how the energies were obtained there.
+        synaptic_operation_pj: of one synaptic operation.
+        learning_update_pj: of one weight that is written.
+        neuron_update_pj: of a neuron that is not idle.
+        hop_pj: of one message by one tile.
+        hops: tiles that a message crosses.
     """
 
     name: str
@@ -57,7 +65,14 @@ LOIHI_1 = EnergyModel(
 
 @dataclass(frozen=True)
 class Operations:
-    """Counts; sums and multiples of them are counts again. With measured spike rates they are means, not whole."""
+    """Counts of operations; their sums and multiples are counts again. With measured spike rates they are means.
+
+    Args:
+        synaptic_operations: events that add a weight to a target.
+        neuron_updates: new states of neurons.
+        messages: events sent along connections.
+        learning_updates: weights that are written.
+    """
 
     synaptic_operations: float = 0.0
     neuron_updates: float = 0.0
@@ -71,7 +86,11 @@ class Operations:
         return Operations(*(getattr(self, f.name) * times for f in fields(self)))
 
     def estimated_energy_pj(self, model: EnergyModel = LOIHI_1) -> float:
-        """Sum of counts times energies per operation, pJ: an estimate."""
+        """Sum of counts times energies per operation, in pJ: an estimate.
+
+        Args:
+            model: energies per operation.
+        """
         return (
             self.synaptic_operations * model.synaptic_operation_pj
             + self.neuron_updates * model.neuron_update_pj
@@ -82,9 +101,13 @@ class Operations:
 
 @dataclass(frozen=True)
 class LayerOperations:
-    """Operations of everything that ends at one population, per step in time.
+    """Operations of everything that ends at one population.
 
-    n_parameters: weights and biases, and the elements of R, that learning writes.  n_layers: weight layers in it.
+    Args:
+        name: of the population.
+        per_step: counts of one step in time.
+        n_parameters: weights and biases, and elements of R, that learning writes.
+        n_layers: weight layers among them.
     """
 
     name: str
@@ -97,16 +120,19 @@ def count_netlist(netlist: Netlist) -> list[LayerOperations]:
     """Operations of every population of a netlist, in order; every unit sends its value at every step.
 
     A decorrelation counts at the layer above.
+
+    Args:
+        netlist: the network.
     """
     found = []
     for population in netlist.neurons:
         total, n_parameters = Operations(neuron_updates=population.size), 0
-        for way in netlist.into(population.name):
-            n, m = way.weight.shape
+        for connection in netlist.into(population.name):
+            n, m = connection.weight.shape
             total = total + Operations(m * n, 0, m)
-            n_parameters += m * n + (0 if way.bias is None else n)
-            source = netlist.population(way.source)
-            if source.decorrelation is not None and not way.delayed:
+            n_parameters += m * n + (0 if connection.bias is None else n)
+            source = netlist.population(connection.source)
+            if source.decorrelation is not None and not connection.delayed:
                 total = total + _connected(source.size, source.size, 1.0)
                 n_parameters += source.size**2
         found.append(LayerOperations(population.name, total, n_parameters))
@@ -114,10 +140,14 @@ def count_netlist(netlist: Netlist) -> list[LayerOperations]:
 
 
 def count_spiking(netlist: SpikingNetlist, rates: Sequence[float]) -> list[LayerOperations]:
-    """Operations of every layer and the readout of a spiking network.
+    """Operations of every layer and of the readout of a spiking network.
 
-    rates: spikes per unit and step of the input, then of every layer, 0 to 1.
-    Raises UserError for another number of rates, or rates out of range.
+    Args:
+        netlist: the network.
+        rates: spikes per unit and step, 0 to 1, of the input and then of every layer.
+
+    Raises:
+        UserError: another number of rates, or a rate out of range.
     """
     if len(rates) != len(netlist.layers) + 1 or not all(0 <= rate <= 1 for rate in rates):
         raise UserError(
@@ -141,9 +171,12 @@ def count_spiking(netlist: SpikingNetlist, rates: Sequence[float]) -> list[Layer
 
 
 def measured_rates(model: Spiking, inputs: Tensor) -> list[float]:
-    """Spikes per unit and step of the input and of every layer, over inputs (time, batch, n_in); for `count_spiking`.
+    """Spikes per unit and step of the input and of every layer, for `count_spiking`.
 
-    An input that is not all 0 and 1 sends a value at every step: its rate is 1.
+    Args:
+        model: the network.
+        inputs: (time, batch, n_in); an input that is not all 0 and 1 sends a value at every step, so that its rate is
+            1.
     """
     is_spikes = bool(((inputs == 0) | (inputs == 1)).all())
     fired = [0.0] * len(model.sizes)
@@ -167,12 +200,17 @@ def measured_rates(model: Spiking, inputs: Tensor) -> list[float]:
 
 
 def _connected(m: int, n: int, rate: float) -> Operations:
-    """m sources that send at a rate, to n units."""
+    """Operations of a connection of m sources with this rate to n units."""
     return Operations(rate * m * n, n, rate * m)
 
 
 def per_inference(layers: Iterable[LayerOperations], n_steps: int = 1) -> Operations:
-    """Operations of one inference of n_steps steps in time."""
+    """Operations of one inference.
+
+    Args:
+        layers: counts of one step in time.
+        n_steps: steps in time of the inference.
+    """
     return sum((layer.per_step for layer in layers), Operations()) * n_steps
 
 
@@ -181,13 +219,20 @@ def per_learning_step(
 ) -> Operations:
     """Operations of one learning step on a batch: the rule's forward passes, and the writing of every weight.
 
-    updates: how often the weights are written in it (online along sequences: at every step).
-    Raises UserError for rules with backward passes, whose operations are not those of forward passes.
+    Args:
+        layers: counts of one step in time.
+        rule: the learning rule.
+        n_steps: steps in time of each pass.
+        batch: samples.
+        updates: how often the weights are written in it: once, or, online along sequences, at every step.
+
+    Raises:
+        UserError: the rule has backward passes, whose operations are not those of forward passes.
     """
     if rule.backward_passes():
         raise UserError(
             f"rule {rule.name} goes backward through the network: its operations per learning step are not counted; "
-            "perturbation rules are made of forward passes"
+            "use a perturbation rule, which consists of forward passes"
         )
     passes = rule.forward_passes(sum(layer.n_layers for layer in layers))
     written = sum(layer.n_parameters for layer in layers) * updates
@@ -201,9 +246,17 @@ def table(
     batch: int = 1,
     updates: float = 1,
 ) -> list[dict[str, str | float]]:
-    """Rows for a table: every layer per inference, all of them, and with a rule of forward passes one learning step.
+    """Rows of a table: every layer per inference, all of them, and one learning step of a rule of forward passes.
 
-    Keys: those of `COLUMNS`.
+    Args:
+        layers: counts of one step in time.
+        rule: the learning rule; None, or a rule with backward passes, has no row.
+        n_steps: steps in time of an inference.
+        batch: samples of a learning step.
+        updates: how often the weights are written in a learning step.
+
+    Returns:
+        Rows with the keys of `COLUMNS`.
     """
     parts: dict[str, Operations] = {layer.name: layer.per_step * n_steps for layer in layers}
     parts["one inference"] = per_inference(layers, n_steps)
@@ -214,7 +267,12 @@ def table(
 
 
 def row(what: str, counts: Operations) -> dict[str, str | float]:
-    """One row of a table of operations."""
+    """One row of a table of operations.
+
+    Args:
+        what: its label.
+        counts: its numbers.
+    """
     return {"what": what} | asdict(counts) | {"estimated_energy_nj": counts.estimated_energy_pj() / 1000}
 
 

@@ -1,6 +1,6 @@
-"""A network as populations of neurons and the connections between them: what other machines than torch execute.
+"""A network as populations of rate neurons and the connections between them, all numpy in float64.
 
-Everything is numpy in float64. `from_model` takes a plain torch model apart; nothing here knows of rules or backends.
+`from_model` takes a torch model apart; nothing here knows of rules or backends.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,10 +21,16 @@ INPUT = "input"
 
 @dataclass(frozen=True, eq=False)
 class Connection:
-    """Weights (target units, source units) from one population, or the input, to another.
+    """Weights from one population, or the input, to another.
 
-    bias: of the target's units, or None.  delayed: carries the activities of the step before.
-    layer: the torch layer that it is, or is a part of; columns: which columns of that layer's weight.
+    Args:
+        source: population where it starts.
+        target: population where it ends.
+        weight: (target units, source units).
+        bias: of the target's units, (target units,), or None.
+        delayed: whether it carries the activities of the step before.
+        layer: name of the torch layer that it is, or is a part of.
+        columns: which columns of that layer's weight it is.
     """
 
     source: str
@@ -37,12 +43,18 @@ class Connection:
 
     @property
     def name(self) -> str:
+        """Both ends, as in "input to hidden1"."""
         return f"{self.source} to {self.target}"
 
 
 @dataclass(frozen=True, eq=False)
 class Decorrelator:
-    """x* = R x of a population's activities before any connection takes them; R learns at `rate`."""
+    """x* = R x of a population's activities, before any connection takes them.
+
+    Args:
+        matrix: R, (units, units).
+        rate: learning rate of R.
+    """
 
     matrix: Array
     rate: float
@@ -50,7 +62,14 @@ class Decorrelator:
 
 @dataclass(frozen=True, eq=False)
 class Population:
-    """Neurons f(a). decorrelation: of their activities."""
+    """Neurons f(a).
+
+    Args:
+        name: of the population.
+        size: number of neurons.
+        activation: name of f in `ACTIVATIONS`.
+        decorrelation: of their activities, or None.
+    """
 
     name: str
     size: int
@@ -60,18 +79,24 @@ class Population:
 
 @dataclass(frozen=True, eq=False)
 class Netlist:
-    """Populations from the input (first; it has no weights) to the readout (last), and connections, in order."""
+    """Populations and the connections between them.
+
+    Args:
+        populations: from the input (first; it has no weights) to the readout (last).
+        connections: in order.
+    """
 
     populations: tuple[Population, ...]
     connections: tuple[Connection, ...]
 
     @property
     def is_recurrent(self) -> bool:
+        """Whether a connection is delayed."""
         return any(connection.delayed for connection in self.connections)
 
     @property
     def neurons(self) -> tuple[Population, ...]:
-        """Every population but the input."""
+        """Every population except the input."""
         return self.populations[1:]
 
     def into(self, population: str) -> list[Connection]:
@@ -79,6 +104,7 @@ class Netlist:
         return [connection for connection in self.connections if connection.target == population]
 
     def population(self, name: str) -> Population:
+        """The population of this name."""
         return next(p for p in self.populations if p.name == name)
 
     def tree(self) -> dict[str, Any]:
@@ -98,7 +124,15 @@ _NAMES: dict[type[nn.Module], str] = {
 
 
 def from_tree(tree: Mapping[str, Any]) -> Netlist:
-    """The netlist that `Netlist.tree` wrote. Raises KeyError or TypeError for a tree of something else."""
+    """The netlist that `Netlist.tree` wrote.
+
+    Args:
+        tree: as read from a file.
+
+    Raises:
+        KeyError: the tree is of something else.
+        TypeError: likewise.
+    """
     populations = []
     for item in _items(tree["populations"]):
         decorrelation = item.pop("decorrelation", None)
@@ -111,11 +145,12 @@ def from_tree(tree: Mapping[str, Any]) -> Netlist:
 
 
 def _trees(records: Sequence[Any]) -> dict[str, Any]:
-    """Records by their number, with what is None left out."""
+    """Records by their number, without what is None."""
     return {str(i): _tree(record) for i, record in enumerate(records)}
 
 
 def _tree(record: Any) -> dict[str, Any]:
+    """A record as a tree."""
     tree: dict[str, Any] = {}
     for key, value in vars(record).items():
         if isinstance(value, slice):
@@ -126,13 +161,18 @@ def _tree(record: Any) -> dict[str, Any]:
 
 
 def _items(tree: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Trees in the order of their numbers."""
     return [dict(tree[str(i)]) for i in range(len(tree))]
 
 
 def from_model(model: nn.Module) -> Netlist:
-    """The netlist of an nn.Sequential of Linear layers and element-wise functions, or of an RNN.
+    """The netlist of an nn.Sequential of Linear layers and element-wise functions, or of an nl.networks.RNN.
 
-    Raises UserError, naming the module, for what has no form as populations and connections.
+    Args:
+        model: the network.
+
+    Raises:
+        UserError: a module has no form as populations and connections; the message names it.
     """
     refuse_own_forward(model, RNN, nn.Sequential)
     if isinstance(model, RNN):
@@ -140,30 +180,39 @@ def from_model(model: nn.Module) -> Netlist:
     if isinstance(model, nn.Sequential):
         return _of_sequence(model)
     raise UserError(
-        f"{type(model).__name__} has no form as populations and connections: only nn.Sequential of Linear layers and "
-        "nl.networks.RNN have"
+        f"{type(model).__name__} cannot be expressed as populations and connections: only nn.Sequential of Linear "
+        "layers and nl.networks.RNN can"
     )
 
 
 def refuse_own_forward(model: nn.Module, *kinds: type[nn.Module]) -> None:
-    """Raises UserError for a module of these kinds whose forward is not theirs: what it computes cannot be known."""
+    """Check that modules compute what their class computes, which is what can be taken apart.
+
+    Args:
+        model: the network.
+        kinds: classes of modules to check.
+
+    Raises:
+        UserError: a module of one of these classes has a forward of its own.
+    """
     for name, module in model.named_modules():
         for kind in kinds:
             if isinstance(module, kind) and type(module).forward is not kind.forward:
                 raise UserError(
-                    f"module '{name or 'model'}' ({type(module).__name__}) has a forward of its own, which has no form "
-                    f"as populations and connections; use a plain {kind.__name__}"
+                    f"module '{name or 'model'}' ({type(module).__name__}) has a forward of its own, which cannot be "
+                    f"expressed as populations and connections; use a plain {kind.__name__}"
                 )
 
 
 def _of_sequence(model: nn.Sequential) -> Netlist:
-    every = model.named_modules(remove_duplicate=False)  # an activation may stand in several places
+    """The netlist of a chain of layers."""
+    every = model.named_modules(remove_duplicate=False)  # an activation may occur in several places
     modules = [(name, module) for name, module in every if not list(module.children())]
     linear = [module for _, module in modules if isinstance(module, nn.Linear)]
     if not linear:
         raise UserError("the model has no Linear layer: there is nothing to connect")
     if len(set(linear)) < len(linear):
-        raise UserError("a Linear layer stands in the model twice: give each place a layer of its own")
+        raise UserError("a Linear layer occurs twice in the model: give each occurrence a layer of its own")
     populations, connections = [Population(INPUT, linear[0].in_features)], []
     for name, module in modules:
         last = populations[-1]
@@ -178,13 +227,14 @@ def _of_sequence(model: nn.Sequential) -> Netlist:
             populations[-1] = replace(last, activation=_activation(name, module))
         else:
             raise UserError(
-                f"layer '{name}' ({type(module).__name__}) has no form as populations and connections; use Linear, "
-                f"each followed by one of {', '.join(kind.__name__ for kind in _NAMES)}"
+                f"layer '{name}' ({type(module).__name__}) cannot be expressed as populations and connections; use "
+                f"Linear, each followed by one of {', '.join(kind.__name__ for kind in _NAMES)}"
             )
     return Netlist(tuple(populations), tuple(connections))
 
 
 def _of_rnn(model: RNN) -> Netlist:
+    """The netlist of a recurrent network."""
     populations, connections, below = [], [], INPUT
     n_below = model.get_submodule("hidden1").get_parameter("weight").shape[1] - model.sizes[0]
     populations.append(Population(INPUT, n_below))
@@ -208,16 +258,19 @@ def _of_rnn(model: RNN) -> Netlist:
 
 
 def _connection(layer: str, module: nn.Linear, source: str, target: str) -> Connection:
+    """A Linear layer as a connection."""
     weight = module.weight.detach().cpu().double().numpy().copy()
     bias = None if module.bias is None else module.bias.detach().cpu().double().numpy().copy()
     return Connection(source, target, weight, bias, False, layer, slice(0, weight.shape[1]))
 
 
 def _decorrelator(module: Decorrelation) -> Decorrelator:
+    """A torch decorrelation as arrays."""
     return Decorrelator(module.matrix.detach().cpu().double().numpy().copy(), module.rate)
 
 
 def _activation(name: str, module: nn.Module) -> str:
+    """Name of an activation."""
     if isinstance(module, nn.LeakyReLU) and module.negative_slope != 0.01:
         raise UserError(f"layer '{name}': LeakyReLU({module.negative_slope:g}) has no counterpart; use a slope of 0.01")
     if type(module) not in _NAMES:

@@ -1,6 +1,6 @@
-"""A spiking network as arrays: what other machines and file formats are made from.
+"""A spiking network as numpy arrays, from which other machines and file formats are made.
 
-Everything is numpy. `from_spiking` takes an nl.networks.Spiking apart, `to_spiking` puts one together.
+`from_spiking` takes an nl.networks.Spiking apart, `to_spiking` builds one.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,13 @@ Array = NDArray[np.floating[Any]]
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """W x + b.  weight: (targets, sources).  bias: (targets,), or None.  decorrelation: R of W R x + b, or None."""
+    """W x + b, or W R x + b.
+
+    Args:
+        weight: W, (targets, sources).
+        bias: b, (targets,), or None.
+        decorrelation: R, or None.
+    """
 
     weight: Array
     bias: Array | None
@@ -29,19 +35,24 @@ class Weights:
 
     @property
     def folded(self) -> Array:
-        """W R, or W where nothing is decorrelated."""
+        """W R, or W where nothing is decorrelated; (targets, sources)."""
         return self.weight if self.decorrelation is None else self.weight @ self.decorrelation.matrix
 
 
 @dataclass(frozen=True, eq=False)
 class SpikingLayer:
-    """Weights, and the neurons that they end at.
+    """Weights, and the neurons at which they end.
 
-    u_t = alpha u_{t-1} + W x_t + b + V s_{t-1} + c,   v_t = beta v_{t-1} + u_t,   s_t = v_t > threshold
+        u_t = alpha u_{t-1} + W x_t + b + V s_{t-1} + c,   v_t = beta v_{t-1} + u_t,   s_t = v_t > threshold
 
-    name: of the weight layer in torch.  recurrent: V and c, or None.  alpha, beta, threshold: numbers or (n,).
-    alpha: None without a synaptic current (as 0).
-    reset "zero": v_t = 0 where s_t.  "subtract": threshold is subtracted from v_{t+1}.
+    Args:
+        name: of the weight layer in torch.
+        into: W and b.
+        alpha: decay of the synaptic current per step, a number or (n,); None without a synaptic current, as for 0.
+        beta: decay of the membrane per step, a number or (n,).
+        threshold: a number or (n,).
+        reset: "zero": v_t = 0 at a spike; "subtract": threshold is subtracted from v_{t+1}.
+        recurrent: V and c, or None.
     """
 
     name: str
@@ -54,12 +65,19 @@ class SpikingLayer:
 
     @property
     def size(self) -> int:
+        """Number of neurons."""
         return len(self.into.weight)
 
 
 @dataclass(frozen=True, eq=False)
 class SpikingNetlist:
-    """Layers from the input on, and a readout y_t = beta y_{t-1} + W s_t + b that never fires."""
+    """Spiking layers, and a readout y_t = beta y_{t-1} + W s_t + b that never spikes.
+
+    Args:
+        layers: in order from the input.
+        readout: W and b of the readout.
+        readout_beta: decay per step, a number or (n_out,).
+    """
 
     layers: tuple[SpikingLayer, ...]
     readout: Weights
@@ -67,11 +85,19 @@ class SpikingNetlist:
 
     @property
     def n_in(self) -> int:
+        """Number of inputs."""
         return int(self.layers[0].into.weight.shape[1])
 
 
 def from_spiking(model: Spiking) -> SpikingNetlist:
-    """The arrays of an nl.networks.Spiking, in its own precision. Raises UserError for neurons set up otherwise."""
+    """The arrays of an nl.networks.Spiking, in its own precision.
+
+    Args:
+        model: the network.
+
+    Raises:
+        UserError: its neurons or layers are set up in a way that has no counterpart here.
+    """
     refuse_own_forward(model, Spiking)
     layers = []
     for i in range(1, len(model.sizes) + 1):
@@ -92,7 +118,15 @@ def from_spiking(model: Spiking) -> SpikingNetlist:
 
 
 def to_spiking(netlist: SpikingNetlist) -> Spiking:
-    """The nl.networks.Spiking of a netlist. Raises UserError for layers that differ in kind, or decays within one."""
+    """The nl.networks.Spiking of a netlist.
+
+    Args:
+        netlist: the arrays.
+
+    Raises:
+        UserError: layers differ in the kind of their neurons or in their reset, or a layer has both recurrent weights
+            and a synaptic current.
+    """
     kinds = {_kind(layer) for layer in netlist.layers}
     resets = {layer.reset for layer in netlist.layers}
     if len(kinds) > 1 or len(resets) > 1:
@@ -114,6 +148,7 @@ def to_spiking(netlist: SpikingNetlist) -> Spiking:
 
 
 def _kind(layer: SpikingLayer) -> str:
+    """Kind of a layer's neurons, as nl.networks.Spiking names it."""
     if layer.recurrent is not None and layer.alpha is not None:
         raise UserError(
             f"layer '{layer.name}' has recurrent weights and a synaptic current; nl.networks.Spiking has one of them"
@@ -122,7 +157,13 @@ def _kind(layer: SpikingLayer) -> str:
 
 
 def put_weights(parent: nn.Module, name: str, weights: Weights) -> None:
-    """Make `parent.name` a Linear layer of these weights, behind their decorrelation if there is one."""
+    """Make a submodule a Linear layer of these weights, behind their decorrelation if there is one.
+
+    Args:
+        parent: module that gets it.
+        name: of the submodule.
+        weights: its numbers.
+    """
     linear = nn.Linear(weights.weight.shape[1], weights.weight.shape[0], bias=weights.bias is not None)
     with torch.no_grad():
         linear.weight.copy_(torch.from_numpy(np.array(weights.weight)))
@@ -140,10 +181,11 @@ def put_weights(parent: nn.Module, name: str, weights: Weights) -> None:
 
 
 def _weights(name: str, module: nn.Module) -> Weights:
+    """Weights of a Linear layer, perhaps behind a decorrelation."""
     modules = list(module) if isinstance(module, nn.Sequential) else [module]
     *before, linear = modules
     if not isinstance(linear, nn.Linear) or len(before) > 1 or not all(isinstance(m, Decorrelation) for m in before):
-        raise UserError(f"layer '{name}' ({type(module).__name__}) has no form as weights; use Linear")
+        raise UserError(f"layer '{name}' ({type(module).__name__}) cannot be expressed as weights; use Linear")
     bias = None if linear.bias is None else _numbers(linear.bias)
     matrices = [
         Decorrelator(_numbers(m.matrix).astype(np.float64), m.rate) for m in before if isinstance(m, Decorrelation)
@@ -152,6 +194,7 @@ def _weights(name: str, module: nn.Module) -> Weights:
 
 
 def _reset(name: str, neurons: Any) -> Reset:
+    """Reset of a layer's neurons."""
     if neurons.graded_spikes_factor != 1 or neurons.inhibition or neurons.state_quant:
         raise UserError(f"neurons '{name}': graded spikes, inhibition and state_quant have no counterpart")
     found = neurons.reset_mechanism, neurons.reset_delay
@@ -164,4 +207,5 @@ def _reset(name: str, neurons: Any) -> Reset:
 
 
 def _numbers(values: Tensor | nn.Module) -> Array:
+    """A copy of torch's numbers."""
     return cast(Array, cast(Tensor, values).detach().cpu().numpy().copy())

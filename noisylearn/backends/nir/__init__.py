@@ -1,4 +1,7 @@
-"""Networks for other programs, and from them: NIR files."""
+"""Networks exchanged with other programs as NIR files (Neuromorphic Intermediate Representation).
+
+file: reading and writing.  graph: from a network to NIR nodes.  model: from NIR nodes to a network.
+"""
 
 from noisylearn.backends.nir.file import NirNetwork, export_nir, read_nir, write_nir
 from noisylearn.backends.nir.graph import ExchangeWarning

@@ -1,4 +1,4 @@
-"""NIR files: written beside and renamed; read with everything that a stranger's file may hold checked."""
+"""NIR files: written beside and renamed; on reading, everything that a file from elsewhere may contain is checked."""
 
 import io
 import json
@@ -25,9 +25,14 @@ KEYS = ("noisylearn_version", "dt_s", "rule", "rule_options", "profile", "config
 
 @dataclass(frozen=True, eq=False)
 class NirNetwork:
-    """What a NIR file holds: the network, and where noisylearn wrote it the rule and the profile it was trained with.
+    """What a NIR file contains.
 
-    config: JSON of the run's configuration, or None.  dt_s: the step of its time constants, seconds.
+    Args:
+        model: the network.
+        dt_s: time step of its time constants, s.
+        rule: that the network was trained with, where noisylearn wrote the file; else None.
+        profile: likewise.
+        config: JSON of the run's configuration, or None.
     """
 
     model: nn.Module
@@ -45,12 +50,22 @@ def write_nir(
     config: str | None = None,
     dt_s: float = DT_S,
 ) -> Path:
-    """Write a network as a NIR file; rule, its options and the profile's full text go along as metadata.
+    """Write a network as a NIR file; the rule, its options and the profile's full text are stored as metadata.
 
-    model: nl.networks.Spiking, an nn.Sequential of Linear layers, or an nl.networks.RNN without activation.
-    dt_s: step of the time constants; snntorch takes 1e-4 s for granted.
-    Raises UserError for a network that NIR cannot say, a rule with options that are no plain values, or a file that
-    cannot be written; warns (ExchangeWarning) where other programs will take the network otherwise.
+    Args:
+        path: the file to write.
+        model: nl.networks.Spiking, an nn.Sequential of Linear layers, or an nl.networks.RNN without activation.
+        rule: that it was trained with.
+        profile: that it was trained with.
+        config: JSON of the run's configuration.
+        dt_s: time step of the time constants, s; snntorch assumes 1e-4 s.
+
+    Returns:
+        The path.
+
+    Raises:
+        UserError: NIR cannot express the network, the rule has options that are no plain values, or the file cannot be
+            written. An ExchangeWarning says where other programs will interpret the network differently.
     """
     if not 0 < dt_s < float("inf"):
         raise UserError(f"dt_s = {dt_s}: give a positive number of seconds, for example 1e-4")
@@ -68,18 +83,23 @@ def write_nir(
 def read_nir(path: str | Path, dt_s: float | None = None) -> NirNetwork:
     """Read a network from a NIR file, of this package or of another program.
 
-    dt_s: the step of its time constants; by default what the file says, else 1e-4 s.
-    Raises UserError, in one line, for a file that is damaged or none of NIR, and for a network this package has no
-    counterpart for, naming the node.
+    Args:
+        path: the file.
+        dt_s: time step of its time constants, s; None for what the file states, or 1e-4 s.
+
+    Raises:
+        UserError: the file is damaged or no NIR file, or no network of this package corresponds to it; the message
+            names the node.
     """
     path = Path(path)
     graph = _graph(path)
-    said = {key: graph.metadata[key] for key in KEYS if key in graph.metadata}
+    stored = {key: graph.metadata[key] for key in KEYS if key in graph.metadata}
     try:
-        step = _step(said.get("dt_s", DT_S) if dt_s is None else dt_s)
-        rule = _rule(said["rule"], said.get("rule_options", "{}")) if "rule" in said else None
-        profile = profile_from_text(_text(said["profile"], "profile"), "in its metadata") if "profile" in said else None
-        config = _text(said["config"], "config") if "config" in said else None
+        step = _step(stored.get("dt_s", DT_S) if dt_s is None else dt_s)
+        rule = _rule(stored["rule"], stored.get("rule_options", "{}")) if "rule" in stored else None
+        text = _text(stored["profile"], "profile") if "profile" in stored else None
+        profile = None if text is None else profile_from_text(text, "in its metadata")
+        config = _text(stored["config"], "config") if "config" in stored else None
         return NirNetwork(to_model(graph, step), step, rule, profile, config)
     except UserError as error:
         raise UserError(f"NIR file {path}: {error}") from None
@@ -88,7 +108,16 @@ def read_nir(path: str | Path, dt_s: float | None = None) -> NirNetwork:
 def export_nir(run_file: str | Path, out: str | Path, dt_s: float = DT_S) -> Path:
     """Write the network of a finished run, with its rule, profile and configuration, as a NIR file.
 
-    Raises UserError as `write_nir` does, and for a run that is not finished.
+    Args:
+        run_file: the run.
+        out: the file to write.
+        dt_s: time step of the time constants, s.
+
+    Returns:
+        The path of the NIR file.
+
+    Raises:
+        UserError: as `write_nir`, and where the run is not finished.
     """
     run = trained_run(Path(run_file))
     config = run.config.model_dump_json()
@@ -96,6 +125,7 @@ def export_nir(run_file: str | Path, out: str | Path, dt_s: float = DT_S) -> Pat
 
 
 def _graph(path: Path) -> Any:
+    """The graph of a file, if nothing in it is damaged or lies elsewhere."""
     nir = nir_library()
     if not path.is_file():
         raise UserError(f"NIR file {path}: there is no such file")
@@ -107,33 +137,35 @@ def _graph(path: Path) -> Any:
         raise UserError(f"NIR file {path}: {error}") from None
     except PermissionError as error:
         raise UserError(f"NIR file {path}: cannot be read: {error.strerror}") from None
-    except Exception as error:  # whatever HDF5 and nir make of strange bytes
+    except Exception as error:  # HDF5 and nir raise all kinds of errors on damaged bytes
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"NIR file {path}: damaged, or not a NIR file ({type(error).__name__}: {reason})") from None
     if not isinstance(graph, nir.NIRGraph):
-        raise UserError(f"NIR file {path}: holds one {type(graph).__name__} node and no graph")
+        raise UserError(f"NIR file {path}: contains one {type(graph).__name__} node and no graph")
     if any(isinstance(node, nir.NIRGraph) for node in graph.nodes.values()):
         graph = _flat(path, graph)
     return graph
 
 
 def _refuse_links(file: h5py.Group) -> None:
-    """A NIR file holds its own data: links into other files are refused."""
+    """Refuse links into other files: a NIR file contains its own data."""
 
     def look(group: h5py.Group) -> None:
         for key in group:
             if not isinstance(group.get(key, getlink=True), h5py.HardLink):
-                raise UserError(f"'{group.name}/{key}' is a link; noisylearn reads data of the file alone")
+                raise UserError(f"'{group.name}/{key}' is a link; noisylearn reads only data in the file itself")
             if isinstance(group[key], h5py.Group):
                 look(group[key])
             elif group[key].is_virtual or group[key].external:
-                raise UserError(f"'{group.name}/{key}' lies in another file; noisylearn reads data of the file alone")
+                raise UserError(
+                    f"'{group.name}/{key}' lies in another file; noisylearn reads only data in the file itself"
+                )
 
     look(file)
 
 
 def _flat(path: Path, graph: Any) -> Any:
-    """A graph whose sub-graphs (recurrent layers of snntorch, for one) are put in their place."""
+    """A graph with the nodes of its sub-graphs (of snntorch's recurrent layers, for example) in their place."""
     nir = nir_library()
     nodes, edges = {}, []
     ends: dict[str, tuple[str, str]] = {}
@@ -162,10 +194,11 @@ def _options(rule: Rule) -> str:
     try:
         return json.dumps(options)
     except TypeError:
-        raise UserError(f"rule {rule.describe()} has options that no file can carry") from None
+        raise UserError(f"rule {rule.describe()} has options that JSON cannot express; use plain values") from None
 
 
 def _rule(name: Any, options: Any) -> Rule:
+    """The rule of this name with options from JSON."""
     kinds: dict[str, type[Rule]] = {kind.name: kind for kind in (Delta, PerLayer)}
     name = _text(name, "rule")
     kind = kinds[name] if name in kinds else rule_class(name)
@@ -181,6 +214,7 @@ def _rule(name: Any, options: Any) -> Rule:
 
 
 def _step(value: Any) -> float:
+    """The time step, if it is a positive number."""
     number = float(value) if isinstance(value, int | float | np.number) else float("nan")
     if not 0 < number < float("inf"):
         raise UserError(f"dt_s = {value!r}: the step must be a positive number of seconds")
@@ -188,6 +222,7 @@ def _step(value: Any) -> float:
 
 
 def _text(value: Any, key: str) -> str:
+    """The value, if it is text."""
     if not isinstance(value, str):
         raise UserError(f"metadata '{key}' is no text")
     return value

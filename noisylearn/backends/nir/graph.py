@@ -1,13 +1,15 @@
-"""A network of torch as a graph of NIR: nodes with their equations, and edges.
+"""A torch network as a NIR graph: nodes with their equations, and edges.
 
-NIR states differential equations. Advanced by steps of dt (forward Euler), its neurons are
+NIR states differential equations. Advanced by time steps dt (forward Euler), its neurons are
 
     LIF      v_t = (1 - dt/tau) v_{t-1} + (dt/tau) r I_t,   spike where v_t > v_threshold, then v_t = v_reset
     CubaLIF  I_t = (1 - dt/tau_syn) I_{t-1} + (dt/tau_syn) w_in S_t,   v_t as LIF with tau_mem
     LI       LIF without spikes
 
-so that a decay per step beta is tau = dt / (1 - beta), with r = 1 / (1 - beta) for inputs that count as they are, and
-alpha likewise with tau_syn and w_in. Source: Pedersen et al. 2024, doi:10.1038/s41467-024-52259-9.
+so that a decay per step beta is tau = dt / (1 - beta), with r = 1 / (1 - beta) so that inputs enter unscaled,
+and alpha likewise with tau_syn and w_in.
+
+Source: Pedersen et al. 2024, doi:10.1038/s41467-024-52259-9.
 """
 
 import warnings
@@ -26,7 +28,7 @@ DT_S = 1e-4  # the step that snntorch assumes
 
 
 class ExchangeWarning(UserWarning):
-    """What other programs will take otherwise than it was meant."""
+    """Other programs will interpret a file differently from the network that was written."""
 
 
 class _Graph:
@@ -38,13 +40,13 @@ class _Graph:
         self.last = "input"
 
     def add(self, name: str, node: Any) -> None:
-        """A node behind the last one."""
+        """Add a node behind the last one."""
         self.edges.append((self.last, name))
         self.nodes[name] = node
         self.last = name
 
     def loop(self, start: str, end: str, *path: tuple[str, Any]) -> None:
-        """Nodes that lead from `start` to `end`."""
+        """Add nodes that lead from `start` to `end`."""
         for name, node in path:
             self.nodes[name] = node
             self.edges.append((start, name))
@@ -52,14 +54,24 @@ class _Graph:
         self.edges.append((start, end))
 
     def finish(self, n_out: int, metadata: dict[str, Any]) -> Any:
+        """The NIR graph."""
         self.add("output", nir_library().Output(output_type=np.array([n_out])))
         return nir_library().NIRGraph(self.nodes, self.edges, metadata=metadata)
 
 
 def to_graph(model: nn.Module, metadata: dict[str, Any], dt_s: float = DT_S) -> Any:
-    """The NIR graph of nl.networks.Spiking, of a chain of Linear layers, or of an nl.networks.RNN without activation.
+    """The NIR graph of a network; warns (ExchangeWarning) where it says less than the network does.
 
-    Raises UserError for what NIR has no node for, and warns (ExchangeWarning) where it says less than the network does.
+    Args:
+        model: nl.networks.Spiking, an nn.Sequential of Linear layers, or an nl.networks.RNN without activation.
+        metadata: of the graph.
+        dt_s: time step of the time constants, s.
+
+    Returns:
+        A nir.NIRGraph.
+
+    Raises:
+        UserError: NIR has no node for a part of the network.
     """
     if isinstance(model, Spiking):
         return _spiking(from_spiking(model), metadata, dt_s)
@@ -68,38 +80,41 @@ def to_graph(model: nn.Module, metadata: dict[str, Any], dt_s: float = DT_S) -> 
         if population.activation != "identity":
             raise UserError(
                 f"layer '{population.name}' has the activation {population.activation}, and NIR has no such node (its "
-                "only nonlinear nodes are spiking neurons and a step); it carries spiking networks, and layers with "
+                "only nonlinear nodes are spiking neurons and a step); use a spiking network, or layers with "
                 "activation 'identity'"
             )
     return _affine(netlist, metadata, dt_s)
 
 
 def _affine(netlist: Netlist, metadata: dict[str, Any], dt_s: float) -> Any:
+    """The graph of a network without spikes."""
     nir = nir_library()
     graph = _Graph(netlist.populations[0].size)
     _decorrelated(graph, "input", netlist.populations[0].decorrelation)
     for population in netlist.neurons:
-        ways = netlist.into(population.name)
-        for way in (way for way in ways if not way.delayed):
-            graph.add(population.name, _weights_node(Weights(_single(way.weight), _single(way.bias))))
-        if any(way.delayed for way in ways):
+        connections = netlist.into(population.name)
+        for connection in (c for c in connections if not c.delayed):
+            graph.add(population.name, _weights_node(Weights(_single(connection.weight), _single(connection.bias))))
+        if any(c.delayed for c in connections):
             graph.add(f"{population.name}.sum", nir.Scale(np.ones(population.size, dtype=np.float32)))
         _decorrelated(graph, population.name, population.decorrelation)
-        for way in (way for way in ways if way.delayed):
+        for connection in (c for c in connections if c.delayed):
             delay = nir.Delay(np.full(population.size, dt_s))
-            back = nir.Linear(weight=_single(way.weight))
+            back = nir.Linear(weight=_single(connection.weight))
             name = population.name
             graph.loop(graph.last, f"{name}.sum", (f"{name}.delay", delay), (f"{name}.recurrent", back))
     return graph.finish(netlist.populations[-1].size, metadata)
 
 
 def _decorrelated(graph: _Graph, name: str, of: Decorrelator | None) -> None:
+    """Add the matrix of a decorrelation, if there is one."""
     if of is not None:
         node = nir_library().Linear(weight=_single(of.matrix), metadata={"decorrelation_rate": of.rate})
         graph.add(f"{name}.decorrelation", node)
 
 
 def _spiking(netlist: SpikingNetlist, metadata: dict[str, Any], dt_s: float) -> Any:
+    """The graph of a spiking network."""
     nir = nir_library()
     if any(layer.reset == "subtract" for layer in netlist.layers):
         warnings.warn(
@@ -127,7 +142,7 @@ def _spiking(netlist: SpikingNetlist, metadata: dict[str, Any], dt_s: float) -> 
 
 
 def _add_weights(graph: _Graph, name: str, weights: Weights, recurrent: Weights | None = None) -> None:
-    """Weights of a layer; the bias of recurrent weights is added to theirs, and kept apart in the metadata."""
+    """Add the weights of a layer; the bias of recurrent weights is added to theirs, and kept apart in the metadata."""
     _decorrelated(graph, name, weights.decorrelation)
     if recurrent is None or recurrent.bias is None:
         graph.add(name, _weights_node(weights))
@@ -139,13 +154,14 @@ def _add_weights(graph: _Graph, name: str, weights: Weights, recurrent: Weights 
 
 
 def _weights_node(weights: Weights) -> Any:
+    """Affine, or Linear where there is no bias."""
     if weights.bias is None:
         return nir_library().Linear(weight=weights.weight)
     return nir_library().Affine(weight=weights.weight, bias=weights.bias)
 
 
 def _neurons_node(layer: SpikingLayer, dt_s: float) -> Any:
-    """LIF or CubaLIF of a layer; times in seconds, float64 so that decays come back as they were."""
+    """LIF or CubaLIF of a layer; times in s, float64 so that decays come back exactly."""
     n = layer.size
     threshold = np.broadcast_to(layer.threshold.astype(np.float64), n).copy()
     tau, r = _decay(layer.name, layer.beta, n, dt_s)
@@ -169,5 +185,5 @@ def _decay(name: str, per_step: Any, n: int, dt_s: float) -> tuple[Any, Any]:
 
 
 def _single(values: Any) -> Any:
-    """Weights in the precision that torch keeps them in."""
+    """Weights in float32, as torch stores them."""
     return None if values is None else np.asarray(values, dtype=np.float32)

@@ -6,7 +6,11 @@ from noisylearn.ground.errors import UserError
 
 
 def nir_library() -> Any:
-    """The module `nir`. Raises UserError where it is missing."""
+    """The module `nir`.
+
+    Raises:
+        UserError: it is not installed; the message has the command that installs it.
+    """
     try:
         import nir
     except ImportError:

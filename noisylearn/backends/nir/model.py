@@ -1,4 +1,4 @@
-"""A graph of NIR as a network of torch: values as they stand in the file, or a refusal that names the node."""
+"""A NIR graph as a torch network: with exactly the file's values, or refused by an error that names the node."""
 
 from typing import Any, cast
 
@@ -21,9 +21,14 @@ WHAT_IS_READ = (
 
 
 def to_model(graph: Any, dt_s: float) -> nn.Module:
-    """The network of a graph; dt_s: the step its time constants are advanced by (`nir_graph` states the equations).
+    """The network of a NIR graph.
 
-    Raises UserError, naming the node, for what no network of this package is.
+    Args:
+        graph: a nir.NIRGraph.
+        dt_s: time step that its time constants are advanced by, s; `noisylearn.backends.nir.graph` has the equations.
+
+    Raises:
+        UserError: no network of this package corresponds to the graph; the message names the node.
     """
     chain, loops = _chain(graph)
     kinds = {_kind(graph.nodes[name]) for name in chain}
@@ -33,7 +38,7 @@ def to_model(graph: Any, dt_s: float) -> nn.Module:
 
 
 def _chain(graph: Any) -> tuple[list[str], dict[str, list[str]]]:
-    """Names of the nodes from Input to Output, and of those on a way back: where it ends -> names in order."""
+    """Names of the nodes from Input to Output, and of those on a feedback path: where it ends -> names in order."""
     nir = nir_library()
     ends = [[name for name, node in graph.nodes.items() if isinstance(node, kind)] for kind in (nir.Input, nir.Output)]
     if len(ends[0]) != 1 or len(ends[1]) != 1:
@@ -46,7 +51,7 @@ def _chain(graph: Any) -> tuple[list[str], dict[str, list[str]]]:
     while here != end:
         onward = []
         for target in targets[here]:
-            path = _way_back(target, targets, chain)
+            path = _feedback_path(target, targets, chain)
             if path is None:
                 onward.append(target)
             else:
@@ -57,12 +62,12 @@ def _chain(graph: Any) -> tuple[list[str], dict[str, list[str]]]:
         chain.append(here)
     unused = set(graph.nodes) - set(chain) - {name for path in loops.values() for name in path}
     if unused:
-        raise UserError(f"node '{sorted(unused)[0]}' is on no way from the input to the output; {WHAT_IS_READ}")
+        raise UserError(f"node '{sorted(unused)[0]}' is on no path from the input to the output; {WHAT_IS_READ}")
     return chain[1:-1], loops
 
 
-def _way_back(first: str, targets: dict[str, list[str]], chain: list[str]) -> list[str] | None:
-    """Names from `first` to a node that the chain has passed, that node last; None if it leads elsewhere."""
+def _feedback_path(first: str, targets: dict[str, list[str]], chain: list[str]) -> list[str] | None:
+    """Names from `first` to a node that the chain has passed, that node last; None if the path leads elsewhere."""
     path = [first]
     while path[-1] not in chain:
         onward = targets[path[-1]]
@@ -73,6 +78,7 @@ def _way_back(first: str, targets: dict[str, list[str]], chain: list[str]) -> li
 
 
 def _layers(graph: Any, chain: list[str]) -> nn.Module:
+    """A chain of Linear layers."""
     weights = _all_weights(graph, chain)
     sizes = [len(w.weight) for w in weights]
     model = mlp(weights[0].weight.shape[1], sizes[:-1], sizes[-1], activation="identity")
@@ -82,7 +88,7 @@ def _layers(graph: Any, chain: list[str]) -> nn.Module:
 
 
 def _all_weights(graph: Any, chain: list[str]) -> list[Weights]:
-    """Weights along a chain; a Linear node named `.decorrelation` is the transform before the next."""
+    """Weights along a chain; a Linear node named `.decorrelation` is the decorrelation before the next."""
     found: list[Weights] = []
     before = None
     for name in chain:
@@ -97,6 +103,7 @@ def _all_weights(graph: Any, chain: list[str]) -> list[Weights]:
 
 
 def _decorrelator(graph: Any, name: str) -> Decorrelator:
+    """A Linear node as a decorrelation."""
     matrix, rate = _array(graph, name, "weight", 2), graph.nodes[name].metadata.get("decorrelation_rate")
     if matrix.shape[0] != matrix.shape[1] or not isinstance(rate, int | float) or not 0 < rate < float("inf"):
         raise UserError(
@@ -106,6 +113,7 @@ def _decorrelator(graph: Any, name: str) -> Decorrelator:
 
 
 def _weights(graph: Any, name: str, decorrelation: Decorrelator | None = None) -> Weights:
+    """An Affine or Linear node."""
     kind = _kind(graph.nodes[name])
     if kind not in WEIGHTS:
         raise UserError(f"node '{name}' ({kind}) stands where weights were expected; {WHAT_IS_READ}")
@@ -117,6 +125,7 @@ def _weights(graph: Any, name: str, decorrelation: Decorrelator | None = None) -
 
 
 def _spiking(graph: Any, chain: list[str], loops: dict[str, list[str]], dt_s: float) -> SpikingNetlist:
+    """A chain of weights and neurons, with a leaky integrator at its end."""
     if _kind(graph.nodes[chain[-1]]) != "LI":
         raise UserError(
             f"the last node, '{chain[-1]}', is {_kind(graph.nodes[chain[-1]])}; spiking networks of noisylearn end in "
@@ -131,13 +140,14 @@ def _spiking(graph: Any, chain: list[str], loops: dict[str, list[str]], dt_s: fl
         known.discard(name)
         pending = []
     if known:
-        raise UserError(f"a way back ends at node '{sorted(known)[0]}'; only neurons may have one; {WHAT_IS_READ}")
+        raise UserError(f"a feedback path ends at node '{sorted(known)[0]}'; only neurons may have one; {WHAT_IS_READ}")
     readout, (beta, gain) = _one_weights(graph, pending, chain[-1]), _decay(graph, chain[-1], "tau", "r", dt_s)
     _check_rest(graph, chain[-1])
     return SpikingNetlist(tuple(layers), _scaled(readout, gain), _shared(beta))
 
 
 def _one_weights(graph: Any, pending: list[str], before: str) -> Weights:
+    """The one layer of weights before a node."""
     weights = _all_weights(graph, pending) if pending else []
     if len(weights) != 1:
         raise UserError(f"node '{before}' has {len(weights)} layers of weights before it; give one")
@@ -145,6 +155,7 @@ def _one_weights(graph: Any, pending: list[str], before: str) -> Weights:
 
 
 def _spiking_layer(graph: Any, pending: list[str], name: str, back: list[str] | None, dt_s: float) -> SpikingLayer:
+    """Weights and the neurons behind them."""
     into = _one_weights(graph, pending, name)
     cuba = _kind(graph.nodes[name]) == "CubaLIF"
     beta, gain = _decay(graph, name, "tau_mem" if cuba else "tau", "r", dt_s)
@@ -154,7 +165,7 @@ def _spiking_layer(graph: Any, pending: list[str], name: str, back: list[str] | 
     recurrent = None
     if back is not None:
         if len(back) != 1:
-            raise UserError(f"the way back to node '{name}' has {len(back)} nodes; give one, of weights")
+            raise UserError(f"the feedback path to node '{name}' has {len(back)} nodes; give one, of weights")
         recurrent = _weights(graph, back[0])
         into, recurrent = _biases_apart(graph.nodes[pending[-1]].metadata, into, recurrent)
         recurrent = _scaled(recurrent, gain)
@@ -191,20 +202,21 @@ def _decay(graph: Any, name: str, tau: str, gain: str, dt_s: float) -> tuple[Any
     times, gains = _array(graph, name, tau, 1), _array(graph, name, gain, 1)
     if (times < dt_s * (1 - 1e-6)).any():
         raise UserError(
-            f"node '{name}': {tau} = {times.min():g} s is shorter than the step of {dt_s:g} s; say the step that the "
-            "network was made for (dt_s)"
+            f"node '{name}': {tau} = {times.min():g} s is shorter than the step of {dt_s:g} s; give dt_s, the step "
+            "that the network was made for"
         )
     return np.clip(1 - dt_s / times, 0.0, 1.0), dt_s / times * gains
 
 
 def _check_rest(graph: Any, name: str) -> None:
+    """Refuse neurons that rest at, or return to, anything but zero."""
     for key in ("v_leak", "v_reset"):
         if hasattr(graph.nodes[name], key) and _array(graph, name, key, 1).any():
-            raise UserError(f"node '{name}': {key} is not zero; neurons of noisylearn rest at and return to zero")
+            raise UserError(f"node '{name}': {key} is not zero; neurons of noisylearn rest at zero and return to it")
 
 
 def _scaled(weights: Weights, gain: Any) -> Weights:
-    """Weights times a factor per unit, where it is not 1 but for rounding."""
+    """Weights times a factor per unit, where it differs from 1 by more than rounding."""
     if np.allclose(gain, 1.0, rtol=1e-6, atol=0):
         return weights
     scale = np.asarray(gain)
@@ -213,40 +225,42 @@ def _scaled(weights: Weights, gain: Any) -> Weights:
 
 
 def _shared(values: Any) -> Any:
-    """One number where all are the same, as in torch; in torch's precision."""
+    """One number where all values are the same, as in torch; in float32."""
     single = np.asarray(values, dtype=np.float32)
     return single[0] if len(np.unique(single)) == 1 else single
 
 
 def _rnn(graph: Any, chain: list[str], loops: dict[str, list[str]], dt_s: float) -> nn.Module:
-    """Layers x_t = A u_t + R x*_{t-1}: weights, a Scale of ones where the way back ends, perhaps a decorrelation."""
+    """Layers x_t = A u_t + R x*_{t-1}: weights, a Scale of ones where the feedback ends, perhaps a decorrelation."""
     hidden, names, rest = [], [n for n in chain if _kind(graph.nodes[n]) == "Scale"], list(chain)
     for name in names:
         if name not in loops or not np.all(_array(graph, name, "scale", 1) == 1):
-            raise UserError(f"node '{name}' (Scale) is no sum of ones with a way back; {WHAT_IS_READ}")
+            raise UserError(f"node '{name}' (Scale) is no sum of ones with feedback; {WHAT_IS_READ}")
         back = _weights_behind_delay(graph, loops[name], dt_s)
         into = _weights(graph, rest[0])
         if rest[1] != name:
-            raise UserError(f"node '{name}' (Scale) does not follow on weights; {WHAT_IS_READ}")
+            raise UserError(f"node '{name}' (Scale) does not follow weights; {WHAT_IS_READ}")
         rest = rest[2:]
         decorrelation = None
         if rest and rest[0].endswith(".decorrelation"):
             decorrelation, rest = _decorrelator(graph, rest[0]), rest[1:]
         hidden.append((into, back, decorrelation))
     if len(rest) != 1 or not hidden:
-        raise UserError(f"the graph has a way back, but is no chain of recurrent layers; {WHAT_IS_READ}")
+        raise UserError(f"the graph has feedback, but is no chain of recurrent layers; {WHAT_IS_READ}")
     return _filled_rnn(hidden, _weights(graph, rest[0]))
 
 
 def _weights_behind_delay(graph: Any, path: list[str], dt_s: float) -> Weights:
+    """Weights on a feedback path of a Delay and a Linear node."""
     if [_kind(graph.nodes[name]) for name in path] != ["Delay", "Linear"]:
-        raise UserError(f"a way back through {', '.join(path) or 'nothing'}; give a Delay and a Linear node")
+        raise UserError(f"a feedback path through {', '.join(path) or 'nothing'}; give a Delay and a Linear node")
     if not np.allclose(_array(graph, path[0], "delay", 1), dt_s, rtol=1e-6, atol=0):
         raise UserError(f"node '{path[0]}' does not delay by one step of {dt_s:g} s")
     return _weights(graph, path[1])
 
 
 def _filled_rnn(hidden: list[tuple[Weights, Weights, Decorrelator | None]], readout: Weights) -> nn.Module:
+    """An nl.networks.RNN with these weights."""
     rates = {0.0 if decorrelator is None else decorrelator.rate for *_, decorrelator in hidden}
     if len(rates) > 1:
         raise UserError("decorrelation_rate differs from layer to layer; nl.networks.RNN has one")
@@ -263,7 +277,7 @@ def _filled_rnn(hidden: list[tuple[Weights, Weights, Decorrelator | None]], read
 
 
 def _array(graph: Any, name: str, key: str, n_dims: int) -> Any:
-    """Numbers of a node. Raises UserError for other shapes and for values that are not finite."""
+    """Numbers of a node, if they have so many dimensions and are finite."""
     values = np.asarray(getattr(graph.nodes[name], key))
     if values.ndim != n_dims or values.dtype.kind not in "fiu" or not np.isfinite(values).all():
         raise UserError(
@@ -273,4 +287,5 @@ def _array(graph: Any, name: str, key: str, n_dims: int) -> Any:
 
 
 def _kind(node: Any) -> str:
+    """Name of a node's class."""
     return type(node).__name__

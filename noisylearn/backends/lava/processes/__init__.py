@@ -1,1 +1,1 @@
-"""Lava processes alone: Lava executes every file of this folder while it compiles."""
+"""Lava processes alone: Lava executes every file of this folder when it compiles a network."""

@@ -4,22 +4,19 @@ Lava executes every file of this folder for every class of process in it: nothin
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import numpy as np
-from lava.magma.core.decorator import implements, requires, tag
 from lava.magma.core.model.py.ports import PyInPort, PyOutPort
 from lava.magma.core.model.py.type import LavaPyType
 from lava.magma.core.process.ports.ports import InPort, OutPort
 from lava.magma.core.process.process import AbstractProcess
-from lava.magma.core.resources import CPU
-from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 from lava.proc.dense.models import PyLearningDenseModelBitApproximate
 from lava.proc.dense.process import LearningDense
 
 from noisylearn.backends.lava.logs import CountFile
-from noisylearn.backends.lava.processes.reporting import Reporting
-from noisylearn.backends.lava.report import Report
+from noisylearn.backends.lava.monitoring import Monitor
+from noisylearn.backends.lava.processes.monitored import Monitored, models
 from noisylearn.backends.loihi.arithmetic import Integers
 from noisylearn.backends.loihi.critic import Critic
 from noisylearn.backends.loihi.network import Array
@@ -31,18 +28,27 @@ _IN = LavaPyType(PyInPort.VEC_DENSE, np.int64)
 _OUT = LavaPyType(PyOutPort.VEC_DENSE, np.int64)
 
 
+@final
 class Source(AbstractProcess):
-    """Sends payloads (samples, width) of a sample in both passes."""
+    """Sends the payloads of a sample in both passes.
 
-    def __init__(self, payloads: Integers, schedule: Schedule, log: Path | None, report: Report) -> None:
-        super().__init__(payloads=payloads, schedule=schedule, log=log, report=report)
+    Args:
+        payloads: integers (samples, width).
+        schedule: which step of an epoch does what.
+        log: file for the payloads sent, or None.
+        monitor: of the process.
+    """
+
+    def __init__(self, payloads: Integers, schedule: Schedule, log: Path | None, monitor: Monitor) -> None:
+        super().__init__(payloads=payloads, schedule=schedule, log=log, monitor=monitor)
         self.s_out = OutPort(shape=(payloads.shape[1],))
 
 
-@implements(proc=Source, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("fixed_pt")
-class PySource(Reporting):
+@final
+@models(Source, "fixed_pt")
+class PySource(Monitored):
+    """Model of `Source`."""
+
     s_out: PyOutPort = _OUT
 
     def __init__(self, proc_params: Any) -> None:
@@ -51,6 +57,7 @@ class PySource(Reporting):
         self._log = _Log(proc_params["log"])
 
     def step(self, step: int) -> None:
+        """Send the payloads of this sample in phases 0 and 1."""
         phase, sample = self._schedule.phase(self.time_step), (self.time_step - 1) // self._schedule.t_epoch
         which = self._schedule.pass_at(0, phase)
         payload = self._payloads[sample]
@@ -59,22 +66,33 @@ class PySource(Reporting):
             self._log.put((sample, which), payload)
 
 
+@final
 class NeuronProcess(AbstractProcess):
-    """A population: `neurons` is its program, `index` its place among the populations that have neurons.
+    """A population of neurons.
 
-    s_out: payloads, or the readout's pre-activations, (width,).  norm_out: ||post||^2 at its place.  g_in: the
-    critic's (mantissas, shifts) of all populations.  y1_out, y2_out: traces.
+    Ports: `s_out` sends payloads, or the readout's pre-activations, (width,); `norm_out` ||post||^2 at the population's
+    place; `g_in` receives the critic's mantissas and then shifts of all populations; `y1_out` and `y2_out` send traces.
+
+    Args:
+        neurons: the population's program.
+        index: place among the populations that have neurons.
+        n_populations: number of these.
+        is_readout: whether it sends pre-activations in place of payloads.
+        schedule: which step of an epoch does what.
+        log: file for what it sent, or None.
+        counts: file for what was clipped.
+        monitor: of the process.
     """
 
     def __init__(
         self, neurons: Neurons, index: int, n_populations: int, is_readout: bool, schedule: Schedule, log: Path | None,
-        counts: CountFile, report: Report,
+        counts: CountFile, monitor: Monitor,
     ) -> None:  # fmt: skip
         population = neurons.population
         width = population.size if is_readout else population.width
         super().__init__(
             neurons=neurons, index=index, n_populations=n_populations, is_readout=is_readout, schedule=schedule,
-            width=width, log=log, counts=counts, report=report,
+            width=width, log=log, counts=counts, monitor=monitor,
         )  # fmt: skip
         self.a_in = InPort(shape=(population.size,))
         self.s_out = OutPort(shape=(width,))
@@ -84,10 +102,11 @@ class NeuronProcess(AbstractProcess):
         self.y2_out = OutPort(shape=(population.size,))
 
 
-@implements(proc=NeuronProcess, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("fixed_pt")
-class PyNeuronProcess(Reporting):
+@final
+@models(NeuronProcess, "fixed_pt")
+class PyNeuronProcess(Monitored):
+    """Model of `NeuronProcess`."""
+
     a_in: PyInPort = _IN
     s_out: PyOutPort = _OUT
     norm_out: PyOutPort = _OUT
@@ -105,7 +124,7 @@ class PyNeuronProcess(Reporting):
         self._no_traces = np.zeros(self._neurons.population.size, dtype=np.int64)
 
     def step(self, step: int) -> None:
-        """The third factor first, so that no process waits in a circle."""
+        """Receive the third factor first, so that no process waits for another in a circle."""
         phase = self._schedule.phase(self.time_step)
         g = self.g_in.recv()
         y1, y2 = self._no_traces, self._no_traces
@@ -128,32 +147,40 @@ class PyNeuronProcess(Reporting):
         self.norm_out.send(norms)
 
     def _write_counts(self) -> None:
-        """What saturated so far, by place, for who reads it after the run."""
+        """Write what was clipped so far, by place."""
         if self._neurons.saturation.counts:
             self._counts.write(self._neurons.saturation.counts)
 
 
+@final
 class Relay(AbstractProcess):
     """Keeps what a population sent in both passes of an epoch, and sends it in the next.
 
-    size: payloads that are kept, from the first on.  source_stage, target_stage: of the populations that it joins.
+    Args:
+        width: payloads that it receives.
+        size: payloads that it keeps, from the first on.
+        source_stage: of the population where the connection starts.
+        target_stage: of the population where it ends.
+        schedule: which step of an epoch does what.
+        monitor: of the process.
     """
 
     def __init__(
-        self, width: int, size: int, source_stage: int, target_stage: int, schedule: Schedule, report: Report
+        self, width: int, size: int, source_stage: int, target_stage: int, schedule: Schedule, monitor: Monitor
     ) -> None:
         super().__init__(
             width=width, size=size, source_stage=source_stage, target_stage=target_stage, schedule=schedule,
-            report=report,
+            monitor=monitor,
         )  # fmt: skip
         self.s_in = InPort(shape=(width,))
         self.s_out = OutPort(shape=(size,))
 
 
-@implements(proc=Relay, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("fixed_pt")
-class PyRelay(Reporting):
+@final
+@models(Relay, "fixed_pt")
+class PyRelay(Monitored):
+    """Model of `Relay`."""
+
     s_in: PyInPort = _IN
     s_out: PyOutPort = _OUT
 
@@ -165,6 +192,7 @@ class PyRelay(Reporting):
         self._next = self._kept.copy()
 
     def step(self, step: int) -> None:
+        """Send a pass of the epoch before, and keep one of this."""
         phase = self._schedule.phase(self.time_step)
         sends, receives = self._schedule.pass_at(self._out, phase), self._schedule.pass_at(self._in, phase)
         if phase == 0:
@@ -175,26 +203,42 @@ class PyRelay(Reporting):
             self._next[receives] = spikes[: self._size]
 
 
+@final
 class CriticProcess(AbstractProcess):
-    """Losses of both passes from the readout, and the third factors that they give, in the phase of learning."""
+    """Losses of both passes from the readout and, in the learning phase, the third factors computed from them.
+
+    Args:
+        critic: the critic's program.
+        targets: (samples, ...).
+        rates: relative learning rates, (samples,).
+        n_outputs: outputs of the readout.
+        n_populations: populations that have neurons.
+        depth: connections between the input and the readout.
+        learn: whether the weights change.
+        schedule: which step of an epoch does what.
+        log: file for the losses, or None.
+        counts: file for what was clipped.
+        monitor: of the process.
+    """
 
     def __init__(
         self, critic: Critic, targets: Array, rates: Array, n_outputs: int, n_populations: int, depth: int, learn: bool,
-        schedule: Schedule, log: Path | None, counts: CountFile, report: Report,
+        schedule: Schedule, log: Path | None, counts: CountFile, monitor: Monitor,
     ) -> None:  # fmt: skip
         super().__init__(
             critic=critic, targets=targets, rates=rates, n_outputs=n_outputs, n_populations=n_populations, depth=depth,
-            learn=learn, schedule=schedule, log=log, counts=counts, report=report,
+            learn=learn, schedule=schedule, log=log, counts=counts, monitor=monitor,
         )  # fmt: skip
         self.y_in = InPort(shape=(n_outputs,))
         self.norm_in = InPort(shape=(n_populations,))
         self.g_out = OutPort(shape=(2 * n_populations,))
 
 
-@implements(proc=CriticProcess, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("fixed_pt")
-class PyCriticProcess(Reporting):
+@final
+@models(CriticProcess, "fixed_pt")
+class PyCriticProcess(Monitored):
+    """Model of `CriticProcess`."""
+
     g_out: PyOutPort = _OUT
     y_in: PyInPort = _IN
     norm_in: PyInPort = _IN
@@ -209,7 +253,7 @@ class PyCriticProcess(Reporting):
         self._norms = np.zeros(proc_params["n_populations"], dtype=np.int64)
 
     def step(self, step: int) -> None:
-        """Sends before it receives: that opens the circle through the neurons."""
+        """Send before receiving, so that no process waits for another in a circle."""
         phase, sample = self._schedule.phase(self.time_step), (self.time_step - 1) // self._schedule.t_epoch
         g = np.zeros(2 * len(self._norms), dtype=np.int64)
         if phase == self._schedule.learning_phase:
@@ -223,6 +267,7 @@ class PyCriticProcess(Reporting):
         self._norms += self.norm_in.recv()
 
     def _third_factors(self, sample: int) -> list[int]:
+        """Mantissas, then shifts, of all populations."""
         losses = self._critic.losses(self._outputs, self._targets[sample])
         self._log.put(sample, losses)
         if not self._learns:
@@ -233,17 +278,18 @@ class PyCriticProcess(Reporting):
         return [mantissa for mantissa, _ in factors] + [shift for _, shift in factors]
 
 
-@implements(proc=LearningDense, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("fixed_pt", "rounded")
+@final
+@models(LearningDense, "fixed_pt", "rounded")
 class PyRoundedLearningDense(PyLearningDenseModelBitApproximate):
-    """Lava's learning connection, with weights rounded as `rounding` says; "shared" is what Lava does by itself."""
+    """Lava's learning connection with weights rounded by the parameter `rounding`; "shared" is Lava's own rounding."""
 
     def run_spk(self) -> None:
-        with self.proc_params["report"].step(self.time_step):
+        """One step of Lava, noted in the monitor."""
+        with self.proc_params["monitor"].step(self.time_step):
             super().run_spk()
 
     def _init_randoms(self) -> None:
+        """Replace Lava's random numbers of the weights by the thresholds of the rounding."""
         super()._init_randoms()
         rounding, shape = self.proc_params["rounding"], self.proc_params["shape"]
         if rounding != "shared":
@@ -258,15 +304,17 @@ class _Thresholds:
         self.random_stochastic_round: Integers | float = 0.0
 
     def advance(self) -> None:
+        """Take the thresholds of the next learning phase, as fractions of an LSB."""
         self.random_stochastic_round = self._source.next() / ONE
 
 
 class _Log:
-    """An array in a file that the process that waits for the run reads afterwards; None keeps nothing."""
+    """An array in a file that is read after the run; with a path of None it keeps nothing."""
 
     def __init__(self, path: Path | None) -> None:
         self._array = None if path is None else np.load(path, mmap_mode="r+")
 
     def put(self, place: Any, values: Array | Integers) -> None:
+        """Write values at a place."""
         if self._array is not None:
             self._array[place] = values

@@ -1,31 +1,28 @@
 """A network that learns, as Lava processes in float64: all passes of a step travel side by side in one message.
 
-In every step the critic first broadcasts what it made of the step before, which is what lets the loop run; then each
-process receives, computes and sends on. Messages between layers have the shape (passes, batch, units).
+In every step the critic first broadcasts what it computed from the step before, so that no process waits for another in
+a circle; then each process receives, computes and sends. Messages between layers have the shape (passes, batch, units).
 """
 
 import time
-from typing import Any
+from typing import Any, final
 
 import numpy as np
-from lava.magma.core.decorator import implements, requires, tag
 from lava.magma.core.model.py.ports import PyInPort, PyOutPort
 from lava.magma.core.model.py.type import LavaPyType
 from lava.magma.core.process.ports.ports import InPort, OutPort
 from lava.magma.core.process.process import AbstractProcess
-from lava.magma.core.resources import CPU
-from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 from scipy.linalg.blas import dgemm
 
-from noisylearn.backends.lava.processes.reporting import Reporting
+from noisylearn.backends.lava.processes.monitored import Monitored, models
 from noisylearn.backends.lava.specs import (
     Array,
     ConnectionSpec,
     CriticSpec,
     DecorrelationSpec,
+    LossLogSpec,
     NeuronSpec,
     ProcessSpec,
-    RecorderSpec,
     SourceSpec,
 )
 
@@ -33,52 +30,65 @@ RECEIVES = LavaPyType(PyInPort.VEC_DENSE, float)
 SENDS = LavaPyType(PyOutPort.VEC_DENSE, float)
 
 
-class Told(Reporting):
-    """A process model that keeps what it was told."""
+class SpecModel(Monitored):
+    """A process model that keeps the spec of its process."""
 
     def __init__(self, proc_params: dict[str, Any]) -> None:
         super().__init__(proc_params)
         self.spec: ProcessSpec = proc_params["spec"]
 
 
+@final
 class Source(AbstractProcess):
-    """Sends the sample of every step to all passes."""
+    """Sends the sample of every step to all passes.
+
+    Args:
+        spec: what the process is given.
+    """
 
     def __init__(self, spec: SourceSpec) -> None:
-        super().__init__(spec=spec, report=spec.report)
-        self.s_out = OutPort(shape=(spec.run.n_passes, *spec.inputs.shape[1:]))
+        super().__init__(spec=spec, monitor=spec.monitor)
+        self.s_out = OutPort(shape=(spec.settings.n_passes, *spec.inputs.shape[1:]))
 
 
-@implements(proc=Source, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("floating_pt")
-class PySource(Told):
+@final
+@models(Source, "floating_pt")
+class PySource(SpecModel):
+    """Model of `Source`."""
+
     spec: SourceSpec
     s_out: PyOutPort = SENDS
 
     def step(self, step: int) -> None:
+        """Send the sample of this step, (passes, batch, n)."""
         x = self.spec.inputs[step % len(self.spec.inputs)]
-        self.s_out.send(np.broadcast_to(x, (self.spec.run.n_passes, *x.shape)).copy())
+        self.s_out.send(np.broadcast_to(x, (self.spec.settings.n_passes, *x.shape)).copy())
 
 
+@final
 class Connection(AbstractProcess):
-    """W x + b of every pass, and the update of W and b in place."""
+    """W x + b of every pass, and the update of W and b in place.
+
+    Args:
+        spec: what the process is given.
+    """
 
     def __init__(self, spec: ConnectionSpec) -> None:
-        super().__init__(spec=spec, report=spec.report)
-        rows = spec.run.n_passes, spec.run.batch
+        super().__init__(spec=spec, monitor=spec.monitor)
+        rows = spec.settings.n_passes, spec.settings.batch
         n_units, n_inputs = spec.weight.shape
         self.s_in = InPort(shape=(*rows, n_inputs - spec.n_recurrent))
         self.s_recurrent_in = InPort(shape=(*rows, max(spec.n_recurrent, 1)))
         self.a_out = OutPort(shape=(*rows, n_units))
         by_weights = spec.from_noise is not None
-        self.s_in_y1 = InPort(shape=(1, spec.run.n_passes, 1) if by_weights else (spec.run.batch, n_units))
+        self.s_in_y1 = InPort(shape=(1, spec.settings.n_passes, 1) if by_weights else (spec.settings.batch, n_units))
 
 
-@implements(proc=Connection, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("floating_pt")
-class PyConnection(Told):
+@final
+@models(Connection, "floating_pt")
+class PyConnection(SpecModel):
+    """Model of `Connection`."""
+
     spec: ConnectionSpec
     s_in: PyInPort = RECEIVES
     s_recurrent_in: PyInPort = RECEIVES
@@ -90,19 +100,20 @@ class PyConnection(Told):
         spec = self.spec
         self.weight = np.ascontiguousarray(spec.weight)
         self.bias = np.zeros(len(spec.weight)) if spec.bias is None else spec.bias.copy()
-        self.presynaptic = np.zeros((spec.run.batch, spec.weight.shape[1]))
-        self.before = np.zeros((spec.run.n_passes, spec.run.batch, spec.n_recurrent))
+        self.presynaptic = np.zeros((spec.settings.batch, spec.weight.shape[1]))
+        self.before = np.zeros((spec.settings.n_passes, spec.settings.batch, spec.n_recurrent))
         self.noise: list[dict[str, Array]] = []
 
     def step(self, step: int) -> None:
-        spec, run = self.spec, self.spec.run
-        if run.learns:
+        """Learn from the step before, then send the pre-activations of this one."""
+        spec, settings = self.spec, self.spec.settings
+        if settings.learns:
             self.learn(self.s_in_y1.recv(), step)
-        if step == run.n_steps:
-            self.report.save(weight=self.weight, bias=self.bias)
+        if step == settings.n_steps:
+            self.monitor.save(weight=self.weight, bias=self.bias)
         inputs = self.s_in.recv()
         if spec.n_recurrent:
-            if run.starts_sequence(step):
+            if settings.starts_sequence(step):
                 self.before = np.zeros_like(self.before)
             inputs = np.concatenate([inputs, self.before], -1)
         self.a_out.send(self.product(inputs, step))
@@ -111,6 +122,15 @@ class PyConnection(Told):
             self.before = self.s_recurrent_in.recv()
 
     def product(self, inputs: Array, step: int) -> Array:
+        """Pre-activations with all noise of the weights.
+
+        Args:
+            inputs: (passes, batch, n).
+            step: counted from 0.
+
+        Returns:
+            (passes, batch, units).
+        """
         rows = inputs.reshape(-1, inputs.shape[-1])
         activity = (rows @ self.weight.T + self.bias).reshape(*inputs.shape[:2], -1)
         if self.spec.weight_noise is not None:
@@ -123,7 +143,12 @@ class PyConnection(Told):
         return activity
 
     def learn(self, received: Array, step: int) -> None:
-        """W <- W - rate g pre^T in place, with the g that the neurons formed of the step before."""
+        """W <- W - rate g pre^T in place, with the g that the neurons computed from the step before.
+
+        Args:
+            received: g of the batch, (batch, units), or for weight perturbation the modulators, (1, passes, 1).
+            step: counted from 0.
+        """
         if step == 0:
             return
         spec = self.spec
@@ -138,22 +163,31 @@ class PyConnection(Told):
             self.bias -= rate * received.sum(0)
 
 
+@final
 class Neurons(AbstractProcess):
-    """f(a + noise) of every pass; each neuron makes its own noise and keeps what a rule wants to know of it."""
+    """f(a + noise) of every pass; neurons draw their own noise and keep the rule's factor `post`.
+
+    Args:
+        spec: what the process is given.
+    """
 
     def __init__(self, spec: NeuronSpec) -> None:
-        super().__init__(spec=spec, report=spec.report)
-        run = spec.run
-        shape, factors = (run.n_passes, run.batch, spec.size), (spec.n_layers, run.n_passes, run.batch)
+        super().__init__(spec=spec, monitor=spec.monitor)
+        settings = spec.settings
+        shape, factors = (
+            (settings.n_passes, settings.batch, spec.size),
+            (spec.n_layers, settings.n_passes, settings.batch),
+        )
         self.a_in, self.s_out = InPort(shape=shape), OutPort(shape=shape)
         self.a_third_factor_in, self.norm_out = InPort(shape=factors), OutPort(shape=factors)
-        self.s_out_y1 = OutPort(shape=(run.batch, spec.size))
+        self.s_out_y1 = OutPort(shape=(settings.batch, spec.size))
 
 
-@implements(proc=Neurons, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("floating_pt")
-class PyNeurons(Told):
+@final
+@models(Neurons, "floating_pt")
+class PyNeurons(SpecModel):
+    """Model of `Neurons`."""
+
     spec: NeuronSpec
     a_in: PyInPort = RECEIVES
     s_out: PyOutPort = SENDS
@@ -164,12 +198,13 @@ class PyNeurons(Told):
     def __init__(self, proc_params: dict[str, Any]) -> None:
         super().__init__(proc_params)
         spec = self.spec
-        n_compared = len(np.arange(spec.run.n_passes)[spec.compared])
-        self.post = np.zeros((n_compared, spec.run.batch, spec.size))
+        n_compared = len(np.arange(spec.settings.n_passes)[spec.compared])
+        self.post = np.zeros((n_compared, spec.settings.batch, spec.size))
 
     def step(self, step: int) -> None:
+        """Send g = factor x post of the step before, then the activities of this one."""
         spec = self.spec
-        post = spec.post if self.spec.run.learns else None
+        post = spec.post if self.spec.settings.learns else None
         if post is not None:
             factors = self.a_third_factor_in.recv()[spec.layer, spec.compared]
             self.s_out_y1.send((factors[:, :, None] * self.post).sum(0))
@@ -185,19 +220,25 @@ class PyNeurons(Told):
         self.s_out.send(spec.activation(activity))
 
 
+@final
 class Decorrelation(AbstractProcess):
-    """x* = R x, R <- R - rate (mean of x* x*^T without its diagonal) R."""
+    """x* = R x, and the learning R <- R - rate (mean of x* x*^T without its diagonal) R.
+
+    Args:
+        spec: what the process is given.
+    """
 
     def __init__(self, spec: DecorrelationSpec) -> None:
-        super().__init__(spec=spec, report=spec.report)
-        shape = (spec.run.n_passes, spec.run.batch, len(spec.matrix))
+        super().__init__(spec=spec, monitor=spec.monitor)
+        shape = (spec.settings.n_passes, spec.settings.batch, len(spec.matrix))
         self.s_in, self.s_out = InPort(shape=shape), OutPort(shape=shape)
 
 
-@implements(proc=Decorrelation, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("floating_pt")
-class PyDecorrelation(Told):
+@final
+@models(Decorrelation, "floating_pt")
+class PyDecorrelation(SpecModel):
+    """Model of `Decorrelation`."""
+
     spec: DecorrelationSpec
     s_in: PyInPort = RECEIVES
     s_out: PyOutPort = SENDS
@@ -207,40 +248,51 @@ class PyDecorrelation(Told):
         self.matrix = np.ascontiguousarray(self.spec.matrix)
 
     def step(self, step: int) -> None:
-        run = self.spec.run
-        if step == run.n_steps:
-            self.report.save(matrix=self.matrix)
+        """Send the decorrelated activities, then learn from them."""
+        settings = self.spec.settings
+        if step == settings.n_steps:
+            self.monitor.save(matrix=self.matrix)
         s = self.s_in.recv()
         decorrelated = (s.reshape(-1, s.shape[-1]) @ self.matrix.T).reshape(s.shape)
         self.s_out.send(decorrelated)
-        counts = self.spec.counts[step % run.data_steps] != 0
-        if run.learns and counts.any():
+        counts = self.spec.counts[step % settings.data_steps] != 0
+        if settings.learns and counts.any():
             self.learn(self.spec.reference(decorrelated)[counts])
 
     def learn(self, x: Array) -> None:
-        """Formed from the samples: the covariance itself would cost n^3."""
+        """Update R from samples x* (rows, n), without the covariance, which would cost n^3.
+
+        Args:
+            x: decorrelated activities that count, (rows, n).
+        """
         share = self.spec.rate / len(x)
         step = x @ self.matrix
         self.matrix *= 1 + share * np.square(x).sum(0)[:, None]
         dgemm(-share, step.T, x, beta=1.0, c=self.matrix.T, overwrite_c=True)
 
 
+@final
 class Critic(AbstractProcess):
-    """Compares the losses of the passes and broadcasts what the rule makes of them, one step later."""
+    """Compares the losses of the passes, and one step later broadcasts what the rule computes from them.
+
+    Args:
+        spec: what the process is given.
+    """
 
     def __init__(self, spec: CriticSpec) -> None:
-        super().__init__(spec=spec, report=spec.report)
-        rows = spec.run.n_passes, spec.run.batch
+        super().__init__(spec=spec, monitor=spec.monitor)
+        rows = spec.settings.n_passes, spec.settings.batch
         self.y_in = InPort(shape=(*rows, spec.n_outputs))
         self.norm_in = InPort(shape=(spec.n_layers, *rows))
         self.third_factor_out = OutPort(shape=spec.factor_shape)
         self.loss_out = OutPort(shape=(1,))
 
 
-@implements(proc=Critic, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("floating_pt")
-class PyCritic(Told):
+@final
+@models(Critic, "floating_pt")
+class PyCritic(SpecModel):
+    """Model of `Critic`."""
+
     spec: CriticSpec
     y_in: PyInPort = RECEIVES
     norm_in: PyInPort = RECEIVES
@@ -252,42 +304,50 @@ class PyCritic(Told):
         self.factors = np.zeros(self.spec.factor_shape)
 
     def step(self, step: int) -> None:
-        spec, run = self.spec, self.spec.run
-        if run.learns:
+        """Send the factors of the step before, then compute those of this one."""
+        spec, settings = self.spec, self.spec.settings
+        if settings.learns:
             self.third_factor_out.send(self.factors)
         outputs = self.y_in.recv()
-        now = step % run.data_steps
+        now = step % settings.data_steps
         counts = spec.counts[now]
         losses = spec.loss(outputs, spec.targets[now]) * counts
-        if run.learns:
+        if settings.learns:
             norms = self.norm_in.recv() if spec.by_nodes else None
             self.factors = spec.factors(losses, norms)
         self.loss_out.send(np.array([spec.reference(losses).sum() / max(counts.sum(), 1.0)]))
 
 
-class Recorder(AbstractProcess):
-    """Keeps the loss of every step and the time it came at."""
+@final
+class LossLog(AbstractProcess):
+    """Keeps the loss of every step and the time at which it arrived.
 
-    def __init__(self, spec: RecorderSpec) -> None:
-        super().__init__(spec=spec, report=spec.report)
+    Args:
+        spec: what the process is given.
+    """
+
+    def __init__(self, spec: LossLogSpec) -> None:
+        super().__init__(spec=spec, monitor=spec.monitor)
         self.loss_in = InPort(shape=(1,))
 
 
-@implements(proc=Recorder, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("floating_pt")
-class PyRecorder(Told):
-    spec: RecorderSpec
+@final
+@models(LossLog, "floating_pt")
+class PyLossLog(SpecModel):
+    """Model of `LossLog`."""
+
+    spec: LossLogSpec
     loss_in: PyInPort = RECEIVES
 
     def __init__(self, proc_params: dict[str, Any]) -> None:
         super().__init__(proc_params)
-        self.losses = np.zeros(self.spec.run.n_steps)
-        self.times_s = np.zeros(self.spec.run.n_steps)
+        self.losses = np.zeros(self.spec.settings.n_steps)
+        self.times_s = np.zeros(self.spec.settings.n_steps)
 
     def step(self, step: int) -> None:
+        """Keep a loss; in the additional step, save all of them."""
         loss = self.loss_in.recv()[0]
-        if step < self.spec.run.n_steps:
+        if step < self.spec.settings.n_steps:
             self.losses[step], self.times_s[step] = loss, time.perf_counter()
         else:
-            self.report.save(losses=self.losses, times_s=self.times_s)
+            self.monitor.save(losses=self.losses, times_s=self.times_s)

@@ -1,26 +1,24 @@
-"""Runs a network file in Lava, in a process group of its own, under a watchdog."""
+"""Runs a network file in Lava, in a process group of its own, watched for failures and for lack of progress."""
 
 import json
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
-from noisylearn.backends.lava.child import LAVA
 from noisylearn.backends.lava.compat import require_lava
 from noisylearn.backends.lava.fixed import check_cores
-from noisylearn.backends.lava.group import POLL_S, last_words, process_group
-from noisylearn.backends.lava.integers import IntegerOptions, IntegerResult, plan_of, read_executed
-from noisylearn.backends.lava.lowering import Options, Specs, lower
+from noisylearn.backends.lava.group import POLL_S, last_output, process_group
+from noisylearn.backends.lava.integers import IntegerOptions, IntegerResult, microcode_of, read_executed
+from noisylearn.backends.lava.monitoring import FAILURE, LAVA, new_monitors, open_monitors
 from noisylearn.backends.lava.netfile import Array, LavaNet, read_net
-from noisylearn.backends.lava.report import FAILURE, new_reports, open_reports
+from noisylearn.backends.lava.process_specs import FloatOptions, NetworkSpecs, process_specs
 from noisylearn.experiments.run_file import TreeFile
 from noisylearn.ground.errors import UserError
 
@@ -33,8 +31,12 @@ OnStep = Callable[[int, int, float], None]
 class LavaResult:
     """What a run in Lava gave.
 
-    losses: of the reference pass at every step, (steps,).  learned: "layer.weight", "layer.bias" and
-    "population.matrix" at the end; empty where nothing learned.  steps_per_s: after the first.
+    Args:
+        losses: of the reference pass at every step, (steps,).
+        learned: "layer.weight", "layer.bias" and "population.matrix" -> the array at the end; empty where nothing
+            learned.
+        steps_per_s: after the first step.
+        n_processes: number of Lava processes.
     """
 
     losses: Array
@@ -43,9 +45,13 @@ class LavaResult:
     n_processes: int = 0
 
     def difference(self, net: LavaNet) -> dict[str, float]:
-        """Largest difference from what torch learned of the same draws, by array.
+        """Largest difference from what torch learned with the same draws, by array.
 
-        Raises UserError after another number of steps than torch made.
+        Args:
+            net: content of the network file.
+
+        Raises:
+            UserError: the run had another number of steps than torch's.
         """
         if len(self.losses) != net.steps:
             raise UserError(f"{len(self.losses)} steps ran, torch learned for {net.steps}: these cannot be compared")
@@ -60,20 +66,33 @@ def run_net(
     timeout_s: float = TIMEOUT_S,
     on_step: OnStep = lambda step, total, loss: None,
 ) -> LavaResult:
-    """Run a network file for so many steps as Lava processes.
+    """Run a network file as Lava processes, in a process group of its own.
 
-    learns: the weights change, by the rule of the file, and torch's noise is drawn anew by each neuron; with `replays`
-    the recorded draws take its place, and the result is that of torch to rounding.  timeout_s: without any progress.
-    Raises UserError where Lava is not installed, the file has no form as processes, a process fails (with its name and
-    traceback) or no step ends in time. No process is left behind, whatever happens.
+    No process is left behind, however the run ends.
+
+    Args:
+        path: the network file.
+        n_steps: number of steps.
+        learns: whether the weights change, by the rule of the file; each neuron draws noise of its own.
+        replays: whether the recorded draws of torch take the place of the neurons' own; the result then equals torch's
+            to rounding.
+        timeout_s: seconds without any progress after which the run is ended.
+        on_step: called with the number of finished steps, the total and the loss (nan: not known before the end).
+
+    Raises:
+        UserError: Lava is not installed, the file has no form as processes, a process fails (with its name and
+            traceback) or no step ends in time.
     """
     require_lava()
     if n_steps < 1:
         raise UserError(f"--steps {n_steps}: give at least 1")
     _check_timeout(timeout_s)
-    options = Options(n_steps, learns, replays)
-    with _scratch() as folder:
-        specs = lower(read_net(path), options, new_reports(folder))  # so that mistakes show before anything starts
+    options = FloatOptions(n_steps, learns, replays)
+    with TemporaryDirectory(prefix="nl-lava-") as name:
+        folder = Path(name)
+        specs = process_specs(
+            read_net(path), options, new_monitors(folder)
+        )  # so that mistakes show before anything starts
         _run_job({"net": str(path.resolve()), "options": vars(options)}, folder, n_steps, timeout_s, on_step)
         return _result(specs)
 
@@ -84,30 +103,33 @@ def run_net_in_integers(
     timeout_s: float = TIMEOUT_S,
     on_step: OnStep = lambda step, total, loss: None,
 ) -> IntegerResult:
-    """Run a network file in Lava's fixed-point learning engine, bit for bit what `integers.emulate` does.
+    """Run a network file in Lava's fixed-point learning engine, bit for bit what `integers.emulate` computes.
 
-    Raises UserError as `run_net` does, and for what has no form in integers.
+    Args:
+        path: the network file.
+        options: of the run.
+        timeout_s: seconds without any progress after which the run is ended.
+        on_step: as in `run_net`; steps are those of the cores' clock.
+
+    Raises:
+        UserError: as in `run_net`, and for what has no form in integers.
     """
     require_lava()
-    plan = plan_of(read_net(path), options)
-    check_cores(plan.network.cores)
+    microcode = microcode_of(read_net(path), options)
+    check_cores(microcode.network.cores)
     _check_timeout(timeout_s)
-    with _scratch() as folder:
-        new_reports(folder)
-        total = options.n_steps * plan.schedule.t_epoch
+    with TemporaryDirectory(prefix="nl-lava-") as name:
+        folder = Path(name)
+        new_monitors(folder)
+        total = options.n_steps * microcode.schedule.t_epoch
         _run_job({"net": str(path.resolve()), "integers": vars(options)}, folder, total, timeout_s, on_step)
         return read_executed(folder)
 
 
 def _check_timeout(timeout_s: float) -> None:
+    """Refuse a time-out that is not above 0."""
     if not timeout_s > 0:
         raise UserError(f"--timeout {timeout_s:g}: give seconds, more than 0")
-
-
-@contextmanager
-def _scratch() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="nl-lava-") as name:
-        yield Path(name)
 
 
 def _run_job(job: dict[str, Any], folder: Path, total: int, timeout_s: float, on_step: OnStep) -> None:
@@ -119,18 +141,27 @@ def _run_job(job: dict[str, Any], folder: Path, total: int, timeout_s: float, on
 
 
 def write_result(path: Path, net: LavaNet, result: LavaResult) -> None:
-    """Losses and learned arrays in an HDF5 file, with the facts of the run. Raises UserError as writing fails."""
+    """Write losses and learned arrays into an HDF5 file, with the facts of the run.
+
+    Args:
+        path: the file to write.
+        net: content of the network file.
+        result: of the run.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
     learned = {key.replace("/", "|"): value for key, value in result.learned.items()}
     TreeFile(path).write({"facts": net.facts, "losses": result.losses, "learned": learned})
 
 
 def _watch(process: subprocess.Popen[bytes], folder: Path, total: int, timeout_s: float, on_step: OnStep) -> None:
-    """Wait for the end. Raises UserError for a process that fails, or for too long without progress."""
-    reports = open_reports(folder)
+    """Wait for the end of a run; refuse a process that fails, and too long a time without progress."""
+    monitors = open_monitors(folder)
     last, since = -1, time.monotonic()
     while process.poll() is None:
         _raise_failures(folder)
-        steps = reports.steps()
+        steps = monitors.steps()
         done = sum(steps.values())
         if done != last:
             last, since = done, time.monotonic()
@@ -140,11 +171,11 @@ def _watch(process: subprocess.Popen[bytes], folder: Path, total: int, timeout_s
         time.sleep(POLL_S)
     _raise_failures(folder)
     if process.returncode:
-        raise UserError(f"Lava ended with status {process.returncode} before its last step:\n{last_words(folder)}")
+        raise UserError(f"Lava ended with status {process.returncode} before its last step:\n{last_output(folder)}")
 
 
 def _raise_failures(folder: Path) -> None:
-    """Raises UserError with the name and the traceback of a process that failed; its own, before Lava's."""
+    """Raise the error of a process that failed, with its name and traceback; one of ours before that of Lava itself."""
     found = sorted(folder.glob(f"*{FAILURE}"), key=lambda path: (path.stem == LAVA, path.name))
     if found:
         trace = found[0].read_text(encoding="utf-8").strip()
@@ -153,6 +184,7 @@ def _raise_failures(folder: Path) -> None:
 
 
 def _hang(steps: dict[str, int], timeout_s: float) -> str:
+    """Message for a run in which no process makes progress."""
     least = min(steps.values(), default=0)
     behind = ", ".join(title for title, step in steps.items() if step == least) or "all of them"
     return (
@@ -161,18 +193,19 @@ def _hang(steps: dict[str, int], timeout_s: float) -> str:
     )
 
 
-def _result(specs: Specs) -> LavaResult:
-    recorded = specs.recorder.report.results()
+def _result(specs: NetworkSpecs) -> LavaResult:
+    """The result that the processes left in their folder."""
+    recorded = specs.loss_log.monitor.results()
     times = recorded["times_s"]
     speed = (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else float("nan")
     learned: dict[str, Array] = {}
-    if specs.source.run.learns:
+    if specs.source.settings.learns:
         for spec in specs.connections:
-            found = spec.report.results()
+            found = spec.monitor.results()
             learned[f"{spec.layer}.weight"] = found["weight"]
             if spec.bias is not None:
                 learned[f"{spec.layer}.bias"] = found["bias"]
         for name, decorrelation in specs.decorrelations.items():
-            learned[f"{specs.decorrelated(name)}.matrix"] = decorrelation.report.results()["matrix"]
+            learned[f"{specs.decorrelated(name)}.matrix"] = decorrelation.monitor.results()["matrix"]
     n_processes = 3 + len(specs.connections) + len(specs.neurons) + len(specs.decorrelations)
     return LavaResult(recorded["losses"], learned, speed, n_processes)

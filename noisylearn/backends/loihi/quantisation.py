@@ -1,4 +1,4 @@
-"""From a float network to integers: units, exponents, registers of the noise."""
+"""From a float network to integers: units, exponents and noise registers."""
 
 from math import ceil, log2
 
@@ -19,12 +19,21 @@ def quantise(
     weight_headroom: float = 2.0,
     activity_headroom: float = 1.5,
 ) -> FixedNetwork:
-    """The network in the integers of a profile with [specification.cores] and noise of a shift register.
+    """The network in the integers of a profile's cores.
 
-    inputs: (samples, features), typical ones, in order of time for a recurrent network: units are powers of two chosen
-    so that inputs fit, activities fit `activity_headroom` times and weights `weight_headroom` times over. Weights are
-    rounded to even integers: of signed weights the cores load no odd ones, only learning reaches them.
-    Raises UserError, in one line with the remedy, for what has no integer form.
+    Units are powers of two, chosen so that the inputs fit once, activities `activity_headroom` times and weights
+    `weight_headroom` times over. Weights are rounded to even integers: the cores load only even signed weights, odd
+    ones come about by learning.
+
+    Args:
+        netlist: the float network, from `from_model`.
+        profile: with [specification.cores] and the effect lfsr-node alone, or the name of such a profile.
+        inputs: typical inputs, (samples, features); for a recurrent network in order of time.
+        weight_headroom: how many times over the largest weight of a connection fits at the start.
+        activity_headroom: how many times over the largest activity of a population fits.
+
+    Raises:
+        UserError: the network or the profile has no such form; the message names the part and the remedy.
     """
     machine = load_profile(profile)
     cores, noise = _cores(machine), _noise(machine)
@@ -58,25 +67,31 @@ def quantise(
 
 
 def _cores(profile: HardwareProfile) -> Cores:
+    """The profile's cores."""
     if profile.specification.cores is None:
         raise UserError(
-            f"profile {profile.name} states no [specification.cores]: integers need their bits; use loihi2-lava-0.10"
+            f"profile {profile.name} has no [specification.cores], which state the widths of integers; use "
+            "loihi2-lava-0.10"
         )
     return profile.specification.cores
 
 
 def _noise(profile: HardwareProfile) -> LfsrNode:
+    """The profile's noise of a shift register, if it is its only effect."""
     effects = profile.all_effects()
     others = [e.kind for e in effects if not isinstance(e, LfsrNode)]
     if others:
-        where = "per synapse " if any(e.site == "weight" for e in effects) else ""
+        none = "they have no noise per synapse, " if any(e.site == "weight" for e in effects) else ""
         raise UserError(
-            f"profile {profile.name}: effect {others[0]} has no form on cores that make no noise {where}but that of a "
-            "shift register in every neuron; state kind = 'lfsr-node' alone"
+            f"profile {profile.name}: the cores cannot produce effect {others[0]}; {none}their only noise is that of a "
+            "shift register in every neuron; write kind = 'lfsr-node' alone"
         )
     found = [e for e in effects if isinstance(e, LfsrNode)]
     if not found:
-        raise UserError(f"profile {profile.name} has no effect lfsr-node: without noise nothing can be learned from")
+        raise UserError(
+            f"profile {profile.name} has no effect lfsr-node, and without noise nothing is learned; use "
+            "loihi2-lava-0.10"
+        )
     if log2(found[0].lsb) % 1:
         raise UserError(
             f"profile {profile.name}: lfsr-node.lsb = {found[0].lsb:g} is no power of two, which shifts need"
@@ -85,19 +100,24 @@ def _noise(profile: HardwareProfile) -> LfsrNode:
 
 
 def _check(netlist: Netlist) -> None:
-    """Everything that integers cannot be, one line each."""
+    """Refuse what integers cannot represent."""
     *hidden, readout = netlist.neurons
     for p in hidden:
         if p.activation != "relu":
             raise UserError(
-                f"population {p.name}: activation {p.activation} has a sign, and payloads none; use activation relu"
+                f"population {p.name}: activation {p.activation} gives signed activities, but payloads have no sign; "
+                "use activation relu"
             )
     if readout.activation != "identity":
-        raise UserError(f"population {readout.name}: activation {readout.activation} at the readout; leave it out")
+        raise UserError(
+            f"population {readout.name}: activation {readout.activation} at the readout, whose outputs are "
+            "pre-activations; leave it out"
+        )
     for p in netlist.populations:
         if p.decorrelation is not None:
             raise UserError(
-                f"population {p.name}: decorrelated activities have a sign, and payloads none; leave it out"
+                f"population {p.name}: decorrelated activities are signed, but payloads have no sign; leave "
+                "decorrelation out"
             )
     for c in netlist.connections:
         if c.bias is not None and c.delayed:
@@ -108,21 +128,21 @@ def _check(netlist: Netlist) -> None:
 
 
 def _stages(netlist: Netlist) -> dict[str, int]:
-    """Direct connections between the input and every population. Raises UserError where ways differ in length."""
+    """Number of direct connections between the input and every population; refused where paths differ in length."""
     stages = {INPUT: 0}
     for p in netlist.neurons:
         below = {stages[c.source] for c in netlist.into(p.name) if not c.delayed}
         if len(below) != 1:
             raise UserError(
-                f"population {p.name}: reached by ways of {sorted(below)} connections; the passes would meet there at "
-                "different steps, give it inputs from one stage"
+                f"population {p.name}: reached by paths of {sorted(below)} connections, along which a pass arrives at "
+                "different steps; give it inputs from one stage"
             )
         stages[p.name] = below.pop() + 1
     return stages
 
 
 def _largest_activities(netlist: Netlist, inputs: Array) -> dict[str, float]:
-    """Largest |activity| of every population along the inputs, computed in floats without noise."""
+    """Largest |activity| of every population over the inputs, computed in floats without noise."""
     largest = {INPUT: float(np.abs(inputs).max())}
     before = {p.name: np.zeros(p.size) for p in netlist.populations}
     steps = list(inputs) if netlist.is_recurrent else [inputs]
@@ -138,7 +158,7 @@ def _largest_activities(netlist: Netlist, inputs: Array) -> dict[str, float]:
 
 
 def _power_of_two(value: float) -> float:
-    """The smallest power of two that is not below; 1 for zero."""
+    """The smallest power of two that is not below `value`; 1 for zero."""
     return 2.0 ** ceil(log2(value)) if value > 0 else 1.0
 
 
@@ -150,27 +170,32 @@ def _constant(netlist: Netlist, population: str, payload_unit: float, largest_pa
 
 
 def _bias_weights(connection: Connection, payload_unit: float, largest_payload: int) -> Array:
+    """Weights from the constant payload that amount to the bias."""
     constant = min(max(1, round(1 / payload_unit)), largest_payload)
     assert connection.bias is not None
     return connection.bias / (constant * payload_unit)
 
 
 def _weight_unit(connection: Connection, payload_unit: float, cores: Cores, headroom: float) -> float:
+    """Unit of a connection's weights."""
     largest = float(np.abs(connection.weight).max())
     if connection.bias is not None:
         largest = max(largest, float(np.abs(_bias_weights(connection, payload_unit, 2**cores.payload_bits - 1)).max()))
     if not largest:
-        raise UserError(f"connection {connection.name}: all weights are zero, so that they have no unit; start it anew")
+        raise UserError(
+            f"connection {connection.name}: all weights are zero, which gives them no scale; initialise them to other "
+            "values"
+        )
     return _power_of_two(largest * headroom / (2**cores.weight_bits - 1))
 
 
 def _pre_activation_unit(name: str, sums: list[float], noise_step: float, cores: Cores) -> float:
-    """As fine as the finest sum, and as the noise where the exponents of the weights reach so far."""
+    """As fine as the finest sum, and as the noise as far as the weight exponents allow."""
     coarsest = max(sums) / 2.0 ** cores.weight_exponent[1]
     if min(sums) < coarsest:
         raise UserError(
-            f"population {name}: its connections differ by a factor {max(sums) / min(sums):g} in scale, and exponents "
-            f"reach {2 ** cores.weight_exponent[1]}; scale the weights"
+            f"population {name}: its connections differ by a factor {max(sums) / min(sums):g} in scale, but exponents "
+            f"cover a factor {2 ** cores.weight_exponent[1]}; scale the weights"
         )
     return max(min(*sums, noise_step), coarsest)
 
@@ -178,6 +203,7 @@ def _pre_activation_unit(name: str, sums: list[float], noise_step: float, cores:
 def _connection(
     c: Connection, source: FixedPopulation, target: FixedPopulation, unit: float, cores: Cores
 ) -> FixedConnection:
+    """A connection in integers."""
     values = np.concatenate([c.weight, -c.weight], 1) if source.split else c.weight
     if c.bias is not None:
         bias = _bias_weights(c, source.payload_unit, 2**cores.payload_bits - 1)

@@ -1,4 +1,4 @@
-"""What Lava processes leave in a folder while they run: the step each is in, its failure, its results."""
+"""What Lava processes write into a folder while they run: the step that each is in, its failure, its results."""
 
 import json
 import traceback
@@ -15,12 +15,20 @@ from noisylearn.ground.replace import replace_file
 
 MOST_PROCESSES = 4096
 FAILURE = ".error"
+LAVA = "Lava"  # title of the process that runs Lava itself
 _PROGRESS, _TITLES = "progress.npy", "titles.json"
 
 
 @dataclass(frozen=True, eq=False)
-class Report:
-    """The place of one process: its title, and its number among all."""
+class Monitor:
+    """What one process writes.
+
+    Args:
+        title: of the process, for messages.
+        index: number of the process among all of the run.
+        folder: of the run.
+        progress: the step that every process is in, (MOST_PROCESSES,), shared through a file.
+    """
 
     title: str
     index: int
@@ -29,7 +37,7 @@ class Report:
 
     @contextmanager
     def step(self, number: int) -> Iterator[None]:
-        """Says that the process is in this step; a failure inside leaves its traceback."""
+        """Note that the process is in this step; a failure inside the block leaves its traceback in the folder."""
         self.progress[self.index] = number
         try:
             yield
@@ -39,45 +47,51 @@ class Report:
             raise
 
     def save(self, **arrays: NDArray[Any]) -> None:
-        """Leave results behind."""
+        """Write results, by name."""
         np.savez(self.folder / f"{self.index}.npz", allow_pickle=False, **arrays)
 
     def results(self) -> dict[str, NDArray[Any]]:
-        """What `save` left."""
+        """The arrays that `save` wrote."""
         with np.load(self.folder / f"{self.index}.npz", allow_pickle=False) as arrays:
             return dict(arrays)
 
 
 @dataclass(frozen=True, eq=False)
-class Reports:
-    """All places of a run, in one folder; who waits for the run and who runs it make one each."""
+class Monitors:
+    """All monitors of a run, in one folder; the process that waits and the one that runs each make a set of their own.
+
+    Args:
+        folder: of the run.
+        progress: the step that every process is in, (MOST_PROCESSES,), shared through a file.
+        titles: of the processes, by index.
+    """
 
     folder: Path
     progress: NDArray[np.int64]
     titles: list[str] = field(default_factory=list)
 
-    def of(self, title: str) -> Report:
-        """The place of one more process."""
+    def of(self, title: str) -> Monitor:
+        """The monitor of one more process."""
         self.titles.append(title)
-        return Report(title, len(self.titles) - 1, self.folder, self.progress)
+        return Monitor(title, len(self.titles) - 1, self.folder, self.progress)
 
     def publish(self) -> None:
-        """Let who waits know the titles."""
+        """Write the titles, for the process that waits."""
         replace_file(self.folder / _TITLES, json.dumps(self.titles).encode(), "titles")
 
     def steps(self) -> dict[str, int]:
-        """Title -> the step that each process is in; empty before the run knows them."""
+        """Title -> the step that each process is in; empty before the titles are published."""
         if not self.titles and (self.folder / _TITLES).exists():
             self.titles.extend(json.loads((self.folder / _TITLES).read_text(encoding="utf-8")))
         return dict(zip(self.titles, self.progress.tolist(), strict=False))
 
 
-def new_reports(folder: Path) -> Reports:
-    """Places in a folder that has none yet."""
+def new_monitors(folder: Path) -> Monitors:
+    """Monitors in a folder that has none yet."""
     shape = (MOST_PROCESSES,)
-    return Reports(folder, np.lib.format.open_memmap(folder / _PROGRESS, mode="w+", dtype=np.int64, shape=shape))
+    return Monitors(folder, np.lib.format.open_memmap(folder / _PROGRESS, mode="w+", dtype=np.int64, shape=shape))
 
 
-def open_reports(folder: Path) -> Reports:
-    """Places in a folder that another process made."""
-    return Reports(folder, np.lib.format.open_memmap(folder / _PROGRESS, mode="r+"))
+def open_monitors(folder: Path) -> Monitors:
+    """Monitors in a folder where another process made them."""
+    return Monitors(folder, np.lib.format.open_memmap(folder / _PROGRESS, mode="r+"))

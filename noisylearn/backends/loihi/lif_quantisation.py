@@ -1,6 +1,8 @@
-"""A float spiking network in the integers of `noisylearn.backends.loihi.lif`, and what it answers.
+"""A float spiking network in the integers of `noisylearn.backends.loihi.lif`, and its outputs from their results.
 
-A layer's numbers are times one scale S: v_int = S v, threshold_int = S threshold / 64, W_int 2^exponent = S W / 64.
+One scale S converts a layer's numbers:
+
+    v_int = S v,    threshold_int = S threshold / 64,    W_int 2^exponent = S W / 64
 """
 
 from dataclasses import dataclass
@@ -22,8 +24,8 @@ from noisylearn.backends.loihi.lif import (
     Dense,
     Lif,
     LifNetwork,
-    LifRecord,
-    run,
+    LifResult,
+    run_lif,
 )
 from noisylearn.backends.netlist.spiking import SpikingLayer, SpikingNetlist
 from noisylearn.ground.errors import UserError
@@ -34,10 +36,19 @@ UNIT = 2**SHIFT
 
 @dataclass(frozen=True, eq=False)
 class QuantisedLif:
-    """Integers of a spiking network, and how its readout, which is not on the chip, is read.
+    """A spiking network in integers, and the readout outside the chip,
 
-    y_t = beta y_{t-1} + a_t / readout_scale + readout_bias, of the sums a_t that leave the chip.
-    scales: S of every layer.  clipped: biases and starting values that did not fit and were held at the limit.
+        y_t = beta y_{t-1} + a_t / readout_scale + readout_bias
+
+    of the sums a_t that leave the chip.
+
+    Args:
+        network: the integers.
+        scales: S of every layer.
+        readout_scale: units of a_t for each unit of the float network.
+        readout_bias: (n_out,).
+        readout_beta: decay per step, a number or (n_out,).
+        clipped: number of biases and initial values that did not fit and were clipped to the limit.
     """
 
     network: LifNetwork
@@ -49,50 +60,80 @@ class QuantisedLif:
 
     @property
     def lag(self) -> int:
-        """Steps from an input to the readout's answer."""
+        """Steps from an input to the readout's response."""
         return len(self.network.layers) + 1
 
     def padded(self, inputs: NDArray[Any]) -> NDArray[Any]:
-        """Inputs (time, batch, n_in) and silence behind them, until the last answer is out."""
+        """Inputs with silence appended, so that the response to the last step is computed as well.
+
+        Args:
+            inputs: spikes, (time, batch, n_in).
+
+        Returns:
+            (time + lag, batch, n_in).
+        """
         return np.concatenate([inputs, np.zeros((self.lag, *inputs.shape[1:]), dtype=inputs.dtype)])
 
-    def answer(self, record: LifRecord) -> tuple[tuple[NDArray[np.bool_], ...], Array]:
-        """Spikes of every layer and outputs (time, batch, n) for the steps of the input, from a run over `padded`."""
-        n_steps = len(record.spikes[0]) - self.lag
-        spikes = tuple(of[i : i + n_steps] for i, of in enumerate(record.spikes, start=1))
-        assert record.readout is not None
+    def answer(self, result: LifResult) -> tuple[tuple[NDArray[np.bool_], ...], Array]:
+        """Spikes and outputs aligned with the steps of the input.
+
+        Args:
+            result: of a run over `padded` inputs.
+
+        Returns:
+            Spikes of every layer, bool (time, batch, n), and outputs (time, batch, n_out).
+        """
+        n_steps = len(result.spikes[0]) - self.lag
+        spikes = tuple(of[i : i + n_steps] for i, of in enumerate(result.spikes, start=1))
+        assert result.readout is not None
         membrane, outputs = 0.0 * self.readout_bias, []
-        for sums in record.readout[self.lag :]:
+        for sums in result.readout[self.lag :]:
             membrane = self.readout_beta * membrane + sums / self.readout_scale + self.readout_bias
             outputs.append(membrane)
         return spikes, np.stack(outputs)
 
-    def __call__(self, inputs: NDArray[Any]) -> tuple[Array, LifRecord]:
-        """Outputs (time, batch, n_out) for input spikes (time, batch, n_in), and the record of the run."""
-        record = run(self.network, self.padded(inputs))
-        return self.answer(record)[1], record
+    def __call__(self, inputs: NDArray[Any]) -> tuple[Array, LifResult]:
+        """Run the network in the emulator.
+
+        Args:
+            inputs: spikes, 0 or 1, (time, batch, n_in).
+
+        Returns:
+            Outputs (time, batch, n_out), and the result of the run with its counts.
+
+        Raises:
+            UserError: inputs that are not all 0 or 1, or of another shape.
+        """
+        result = run_lif(self.network, self.padded(inputs))
+        return self.answer(result)[1], result
 
 
-def quantise(netlist: SpikingNetlist, approximate_reset: bool = False) -> QuantisedLif:
+def quantise_spiking(netlist: SpikingNetlist, approximate_reset: bool = False) -> QuantisedLif:
     """The integers of a spiking network.
 
     The scale of a layer uses all 8 bits for its largest weight, and as many more bits of voltage as leave room for the
     worst input. Decays are rounded to 1/4096.
-    approximate_reset: take neurons that subtract the threshold as if they were set to zero.
-    Raises UserError for what integer LIF neurons cannot do: subtract the threshold (without approximate_reset), decays
-    or thresholds that differ within a layer, numbers out of range.
+
+    Args:
+        netlist: the float network, from `from_spiking`.
+        approximate_reset: treat neurons that subtract the threshold at a spike as if they were reset to zero; their
+            spikes then differ.
+
+    Raises:
+        UserError: integer LIF neurons cannot represent the network: a reset that subtracts the threshold (without
+            `approximate_reset`), decays or thresholds that differ within a layer, or numbers out of range.
     """
     layers, scales, clipped = [], [], 0
     for depth, layer in enumerate(netlist.layers, start=1):
         if layer.reset != "zero" and not approximate_reset:
             raise UserError(
-                f"layer '{layer.name}' subtracts the threshold at a spike; LIF neurons of Lava and Loihi are set to "
+                f"layer '{layer.name}' subtracts the threshold at a spike; LIF neurons of Lava and Loihi are reset to "
                 "zero: make the network with reset='zero', or accept other spikes with approximate_reset=True"
             )
-        found, scale, held = _layer(layer, depth)
+        found, scale, n_clipped = _layer(layer, depth)
         layers.append(found)
         scales.append(scale)
-        clipped += held
+        clipped += n_clipped
     weight = netlist.readout.folded.astype(np.float64)
     readout_scale = WEIGHT_MAX / _largest(weight)
     bias = np.zeros(len(weight)) if netlist.readout.bias is None else netlist.readout.bias.astype(np.float64)
@@ -102,7 +143,7 @@ def quantise(netlist: SpikingNetlist, approximate_reset: bool = False) -> Quanti
 
 
 def _layer(layer: SpikingLayer, depth: int) -> tuple[Lif, float, int]:
-    """Integers of a layer, its scale, and how many numbers were held at their limit."""
+    """Integers of a layer, its scale, and how many numbers were clipped to their limit."""
     alpha = 0.0 if layer.alpha is None else _one(layer.name, "alpha", layer.alpha)
     beta, threshold = (_one(layer.name, key, getattr(layer, key)) for key in ("beta", "threshold"))
     alpha, beta = min(max(alpha, 0.0), 1.0), min(max(beta, 0.0), 1.0)
@@ -120,9 +161,9 @@ def _layer(layer: SpikingLayer, depth: int) -> tuple[Lif, float, int]:
     mantissa = np.rint(drive * scale / 2.0**exponent)
     u_start, v_start = _starts(drive * scale, alpha, beta, depth)
     limits = (BIAS_MAX, BIAS_MAX), (LIMIT - 1, LIMIT - 1), (LIMIT - 1, round(threshold * scale))
-    held = [np.clip(x, -low, high) for x, (low, high) in zip((mantissa, u_start, v_start), limits, strict=True)]
-    clipped = sum(int((a != b).sum()) for a, b in zip(held, (mantissa, u_start, v_start), strict=True))
-    mantissa, u_start, v_start = (np.rint(x).astype(np.int32) for x in held)
+    bounded = [np.clip(x, -low, high) for x, (low, high) in zip((mantissa, u_start, v_start), limits, strict=True)]
+    clipped = sum(int((a != b).sum()) for a, b in zip(bounded, (mantissa, u_start, v_start), strict=True))
+    mantissa, u_start, v_start = (np.rint(x).astype(np.int32) for x in bounded)
     found = Lif(
         into=_dense(weight, scale / UNIT),
         du=max(du, 0),
@@ -138,7 +179,7 @@ def _layer(layer: SpikingLayer, depth: int) -> tuple[Lif, float, int]:
 
 
 def _starts(drive: Array, alpha: float, beta: float, depth: int) -> tuple[Array, Array]:
-    """Current and voltage from which bias alone leads to (-drive, 0) in `depth` steps, before the first input arrives.
+    """Current and voltage that the bias alone brings to (-drive, 0) in `depth` steps, before the first input arrives.
 
     There, u_t = -drive alpha^t cancels the part of the bias that a synaptic current has not reached yet.
     """
@@ -153,7 +194,7 @@ def _starts(drive: Array, alpha: float, beta: float, depth: int) -> tuple[Array,
 def _scale(
     name: str, weight: Array, back: Array | None, threshold: float, drive: Array, alpha: float, beta: float
 ) -> float:
-    """The largest scale without an overflow at the worst input; else the one of weights without further bits."""
+    """The largest scale without an overflow at the worst input; else that of weights without further bits."""
     largest = _largest(weight)
     reach = np.abs(weight).sum(1) + (0.0 if back is None else np.abs(back).sum(1))
     worst = (reach / (1 - alpha) + np.abs(drive)) / max(1 - beta, 1e-9)
@@ -171,13 +212,13 @@ def _scale(
         if fits(scales[e]) and (e <= 0 or safe(scales[e])):
             return scales[e]
     raise UserError(
-        f"layer '{name}': threshold {threshold:g} and biases up to {np.abs(drive).max():g} are too large beside "
+        f"layer '{name}': threshold {threshold:g} and biases up to {np.abs(drive).max():g} are too large for "
         f"weights up to {largest:g} for 17 and 13 bits; train with a lower threshold"
     )
 
 
 def _dense(weight: Array, scale: float) -> Dense:
-    """Even integers w and an exponent e: w 2^e nearest to `scale` times the weights, at the smallest e that fits."""
+    """Even integers w and an exponent e, w 2^e nearest to `scale` times the weights, at the smallest e that fits."""
     largest = np.abs(weight).max() * scale
     for e in EXPONENTS:
         if largest <= (WEIGHT_MAX + 1) * 2.0**e:
@@ -189,14 +230,16 @@ def _dense(weight: Array, scale: float) -> Dense:
 
 
 def _largest(weight: Array) -> float:
+    """Largest size of a weight; 1 where all are zero."""
     return float(np.abs(weight).max(initial=0.0)) or 1.0
 
 
 def _one(layer: str, key: str, values: Any) -> float:
+    """The one value that all neurons of a layer share."""
     found = np.unique(np.asarray(values, dtype=np.float64))
     if len(found) != 1:
         raise UserError(
             f"layer '{layer}': {key} differs from neuron to neuron ({found[0]:g} to {found[-1]:g}); integer LIF "
-            "neurons share it; give the layer one"
+            "neurons share it; give the layer one value"
         )
     return float(found[0])

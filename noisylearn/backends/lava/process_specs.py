@@ -1,7 +1,7 @@
-"""From a network file to what each Lava process is told: the rule's own functions, and noise for every neuron.
+"""From a network file to what each Lava process is given: the rule's own functions, and noise for every neuron.
 
-Nothing of a rule is written again here: `post`, `scales`, `modulators` and `from_noise` of its record run on numpy
-arrays as they run on torch tensors.
+No part of a rule is written a second time here: its `post`, `scales`, `modulators` and `from_noise` run on numpy arrays
+as they run on torch tensors.
 """
 
 from collections.abc import Callable
@@ -12,17 +12,17 @@ import numpy as np
 import torch
 from torch import nn
 
+from noisylearn.backends.lava.monitoring import Monitors
 from noisylearn.backends.lava.netfile import LavaNet
-from noisylearn.backends.lava.report import Reports
 from noisylearn.backends.lava.specs import (
     Array,
     ConnectionSpec,
     CriticSpec,
     DecorrelationSpec,
     Index,
+    LossLogSpec,
     NeuronSpec,
-    RecorderSpec,
-    Run,
+    RunSettings,
     SourceSpec,
 )
 from noisylearn.backends.losses import LOSSES
@@ -42,8 +42,14 @@ PASS = "pass"  # purpose of the random streams, as a rule's passes have it
 
 
 @dataclass(frozen=True)
-class Options:
-    """n_steps: updates to make, or samples to read.  learns: whether the weights change.  replays: torch's draws."""
+class FloatOptions:
+    """How a network file is run in floats.
+
+    Args:
+        n_steps: updates to make, or samples to read.
+        learns: whether the weights change.
+        replays: whether torch's recorded draws are used.
+    """
 
     n_steps: int
     learns: bool
@@ -52,7 +58,16 @@ class Options:
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """Weights of one torch layer: from `below`, and where `recurs` from its own neurons a step before."""
+    """Weights of one torch layer.
+
+    Args:
+        name: of the layer in torch.
+        below: population that it takes its inputs from.
+        recurs: whether it also takes the activities of its own neurons of the step before.
+        n_recurrent: columns of `weight` for these.
+        weight: (units, inputs + n_recurrent).
+        bias: (units,), or None.
+    """
 
     name: str
     below: str
@@ -63,8 +78,18 @@ class Layer:
 
 
 @dataclass(frozen=True, eq=False)
-class Specs:
-    """What every process is told, by kind; layers in order from the input to the readout."""
+class NetworkSpecs:
+    """What every process of a network is given.
+
+    Args:
+        layers: in order from the input to the readout.
+        source: of the samples.
+        connections: one for each layer.
+        neurons: one for each layer.
+        decorrelations: population -> its decorrelation.
+        critic: of the losses.
+        loss_log: of the losses' values.
+    """
 
     layers: list[Layer]
     source: SourceSpec
@@ -72,35 +97,53 @@ class Specs:
     neurons: list[NeuronSpec]
     decorrelations: dict[str, DecorrelationSpec]
     critic: CriticSpec
-    recorder: RecorderSpec
+    loss_log: LossLogSpec
 
     def decorrelated(self, population: str) -> str:
-        """The layer whose input the decorrelation of a population makes, as torch names it."""
+        """Name in torch of the layer whose input is the decorrelated population."""
         return next(layer.name for layer in self.layers if layer.below == population)
 
 
 def why_not(rule: Rule, profile: HardwareProfile, netlist: Netlist, learns: bool = True) -> str | None:
-    """Why this rule, on this machine, has no form as Lava processes; None where it has one."""
+    """The reason why this rule, on this profile and network, has no form as Lava processes.
+
+    Args:
+        rule: the learning rule.
+        profile: the hardware profile.
+        netlist: the float network.
+        learns: whether the weights are to change.
+
+    Returns:
+        One line, with the remedy where there is one; None where the form exists.
+    """
     if learns and (reason := _why_not_rule(rule, netlist)):
         return reason
     spec = profile.specification
     if profile.in_place is not None:
-        return f"profile {profile.name} writes its weights by pulses, which Lava does not carry: choose another profile"
+        return (
+            f"profile {profile.name} writes its weights by pulses, which the Lava processes do not model: choose "
+            "another profile"
+        )
     if spec.inputs is not None or spec.dac is not None or spec.adc is not None:
         return (
-            f"profile {profile.name} has converters or scaled inputs, which Lava does not carry: choose another profile"
+            f"profile {profile.name} has converters or scaled inputs, which the Lava processes do not model: choose "
+            "another profile"
         )
-    if unknown := [effect.kind for effect in profile.all_effects() if not _is_carried(effect)]:
+    if unknown := [effect.kind for effect in profile.all_effects() if not _is_modelled(effect)]:
         return (
-            f"profile {profile.name}: Lava does not carry {', '.join(unknown)}; leave them off with --without "
-            f"{','.join(unknown)}, or choose another --profile"
+            f"profile {profile.name}: the Lava processes do not model {', '.join(unknown)}; leave them off with "
+            f"--without {','.join(unknown)}, or choose another --profile"
         )
     return None
 
 
 def _why_not_rule(rule: Rule, netlist: Netlist) -> str | None:
+    """The reason why a rule has no form as Lava processes, or None."""
     if not isinstance(rule, Perturbation) or type(rule).step not in (NodePerturbation.step, WP.step):
-        return f"rule {rule.name} needs a backward pass, or layers of different rules, which Lava processes have not"
+        return (
+            f"rule {rule.name} needs a backward pass, or different rules in different layers; Lava processes "
+            "have neither"
+        )
     if netlist.is_recurrent and (rule.credit != "local" or rule.update != "online"):
         return (
             f"rule {rule.name} with credit '{rule.credit}' and update '{rule.update}': processes learn step by step, "
@@ -109,12 +152,22 @@ def _why_not_rule(rule: Rule, netlist: Netlist) -> str | None:
     return None
 
 
-def _is_carried(effect: Effect) -> bool:
+def _is_modelled(effect: Effect) -> bool:
+    """Whether the Lava processes model an effect."""
     return effect.site == "node" or (effect.site == "weight" and effect.lifetime in ("read", "pass"))
 
 
-def lower(net: LavaNet, options: Options, reports: Reports) -> Specs:
-    """What every process is told. Raises UserError for what has no form as processes, or draws that are too few."""
+def process_specs(net: LavaNet, options: FloatOptions, monitors: Monitors) -> NetworkSpecs:
+    """What every process of a network file is given.
+
+    Args:
+        net: content of the file.
+        options: of the run.
+        monitors: of the run, which gain one for each process.
+
+    Raises:
+        UserError: the network has no form as processes, or the recorded draws are too few.
+    """
     if reason := why_not(net.rule, net.profile, net.netlist, options.learns):
         raise UserError(reason)
     if options.replays and not options.learns:
@@ -123,34 +176,37 @@ def lower(net: LavaNet, options: Options, reports: Reports) -> Specs:
         raise UserError(
             f"--replay has draws for {net.steps} steps, not {options.n_steps}: export with more --steps, or run fewer"
         )
-    return _Lowering(net, options, reports).specs()
+    return _SpecBuilder(net, options, monitors).specs()
 
 
-class _Lowering:
-    """One lowering: what its parts share."""
+class _SpecBuilder:
+    """The specs of one network, and what they share."""
 
-    def __init__(self, net: LavaNet, options: Options, reports: Reports) -> None:
-        self.reports = reports
+    def __init__(self, net: LavaNet, options: FloatOptions, monitors: Monitors) -> None:
+        self.monitors = monitors
         self.net, self.learns = net, options.learns
         self.layers = layers_of(net.netlist)
         self.crossbars = {layer.name: _crossbar(layer, net.profile) for layer in self.layers}
         self.draws = _draws(net, options.replays)
         self.plan = allowed_plan(net.rule, net.profile, len(self.layers), options.learns)
-        self.run = Run(self.plan.n_passes, net.batch, options.n_steps, net.steps, net.period, options.learns)
+        self.settings = RunSettings(
+            self.plan.n_passes, net.batch, options.n_steps, net.steps, net.period, options.learns
+        )
 
-    def specs(self) -> Specs:
-        net, run = self.net, self.run
-        source = SourceSpec(run, self.reports.of("source"), net.inputs)
+    def specs(self) -> NetworkSpecs:
+        """All of them."""
+        net, settings = self.net, self.settings
+        source = SourceSpec(settings, self.monitors.of("source"), net.inputs)
         connections = [self._connection(layer) for layer in self.layers]
         rows = self._compared()
         neurons = [self._neurons(i, layer, rows[i]) for i, layer in enumerate(self.layers)]
         decorrelations = {p.name: self._decorrelation(p.name) for p in net.netlist.populations if p.decorrelation}
         critic = self._critic(rows, neurons)
-        recorder = RecorderSpec(run, self.reports.of("recorder"))
-        return Specs(self.layers, source, connections, neurons, decorrelations, critic, recorder)
+        loss_log = LossLogSpec(settings, self.monitors.of("loss log"))
+        return NetworkSpecs(self.layers, source, connections, neurons, decorrelations, critic, loss_log)
 
     def _reference(self, passes: Array) -> Array:
-        """What passes are compared with; of a single pass, it itself."""
+        """What passes are compared with; a single pass is its own reference."""
         if not self.learns:
             return passes[0]
         assert isinstance(self.net.rule, Perturbation)
@@ -158,12 +214,14 @@ class _Lowering:
         return found
 
     def _compared(self) -> list[Index | None]:
+        """Which passes of every layer are compared with the reference; None where a layer compares none."""
         rule = self.net.rule
         if not self.learns or not isinstance(rule, NodePerturbation):
             return [None] * len(self.layers)
         return list(compared_passes(rule.baseline, self.plan, len(self.layers)))
 
     def _connection(self, layer: Layer) -> ConnectionSpec:
+        """Spec of a layer's weights."""
         rule = self.net.rule if self.learns else None
         by_weights = isinstance(rule, WP)
         variance = self.crossbars[layer.name].weight_variance
@@ -174,12 +232,13 @@ class _Lowering:
             return found
 
         return ConnectionSpec(
-            self.run, self.reports.of(f"connection into {layer.name}"), layer.name, layer.weight, layer.bias,
+            self.settings, self.monitors.of(f"connection into {layer.name}"), layer.name, layer.weight, layer.bias,
             layer.n_recurrent, self.net.rates * (self.net.lr / (1 if by_weights else self.net.batch)), self._reference,
             self._read_noise(layer), self._weight_noise(layer), from_noise if by_weights else None,
         )  # fmt: skip
 
     def _neurons(self, i: int, layer: Layer, compared: Index | None) -> NeuronSpec:
+        """Spec of a layer's neurons."""
         rule = self.net.rule
         index: Index = slice(0, 0) if compared is None else compared
 
@@ -191,20 +250,22 @@ class _Lowering:
 
         activation = ACTIVATIONS[self.net.netlist.population(layer.name).activation]
         return NeuronSpec(
-            self.run, self.reports.of(f"neurons {layer.name}"), i, len(self.layers), len(layer.weight), activation,
-            self._node_noise(i, layer), None if compared is None else post, index,
+            self.settings, self.monitors.of(f"neurons {layer.name}"), i, len(self.layers), len(layer.weight),
+            activation, self._node_noise(i, layer), None if compared is None else post, index,
         )  # fmt: skip
 
     def _decorrelation(self, name: str) -> DecorrelationSpec:
+        """Spec of the decorrelation of a population."""
         decorrelation = self.net.netlist.population(name).decorrelation
         assert decorrelation is not None
         given = decorrelation.matrix, decorrelation.rate, self.net.counts, self._reference
-        return DecorrelationSpec(self.run, self.reports.of(f"decorrelation of {name}"), name, *given)
+        return DecorrelationSpec(self.settings, self.monitors.of(f"decorrelation of {name}"), name, *given)
 
     def _critic(self, rows: list[Index | None], neurons: list[NeuronSpec]) -> CriticSpec:
+        """Spec of the critic."""
         net, rule = self.net, self.net.rule
         perturbed = [i for i, index in enumerate(rows) if index is not None]
-        shape = (len(self.layers), self.run.n_passes, self.run.batch)
+        shape = (len(self.layers), self.settings.n_passes, self.settings.batch)
         variances = [crossbar.node_variance for crossbar in self.crossbars.values()]
 
         def by_nodes(losses: Array, norms: Array | None) -> Array:
@@ -225,26 +286,27 @@ class _Lowering:
 
         is_wp = self.learns and isinstance(rule, WP)
         return CriticSpec(
-            self.run, self.reports.of("critic"), neurons[-1].size, len(self.layers), net.targets, net.counts,
+            self.settings, self.monitors.of("critic"), neurons[-1].size, len(self.layers), net.targets, net.counts,
             LOSSES[net.loss], self._reference, bool(perturbed), by_weights if is_wp else by_nodes,
-            (1, self.run.n_passes, 1) if is_wp else shape,
+            (1, self.settings.n_passes, 1) if is_wp else shape,
         )  # fmt: skip
 
     def _node_noise(self, i: int, layer: Layer) -> Callable[[int], Array] | None:
-        crossbar, run = self.crossbars[layer.name], self.run
-        perturbed = [p for p in range(run.n_passes) if self.plan.perturbed[p][i]]
+        """Function that draws the noise of a layer's neurons, if they have any."""
+        crossbar, settings = self.crossbars[layer.name], self.settings
+        perturbed = [p for p in range(settings.n_passes) if self.plan.perturbed[p][i]]
         if not crossbar.node_effects or not perturbed:
             return None
 
         trail: list[State] = [{} for _ in crossbar.node_effects]
 
         def noise(step: int) -> Array:
-            zeros = torch.zeros(run.n_passes, 1, run.batch, len(layer.weight), dtype=torch.float64)
-            if run.starts_sequence(step) or not run.period:
+            zeros = torch.zeros(settings.n_passes, 1, settings.batch, len(layer.weight), dtype=torch.float64)
+            if settings.starts_sequence(step) or not settings.period:
                 for left in trail:
                     left.clear()
             drawn = zeros
-            if not run.is_over(step):
+            if not settings.is_over(step):
                 drawn = node_noise(crossbar, layer.name, zeros, perturbed, self.draws, PASS, trail)
             values: Array = drawn[:, 0].numpy()
             return values
@@ -252,30 +314,32 @@ class _Lowering:
         return noise
 
     def _read_noise(self, layer: Layer) -> Callable[[int, Array, Array], Array] | None:
-        crossbar, run = self.crossbars[layer.name], self.run
+        """Function that draws the read noise of a layer's weights at its pre-activations, if the devices have any."""
+        crossbar, settings = self.crossbars[layer.name], self.settings
         if crossbar.read_variance() is None:
             return None
 
         def noise(step: int, inputs: Array, weight: Array) -> Array:
-            shape = (run.n_passes, run.batch, len(weight))
-            if run.is_over(step):
+            shape = (settings.n_passes, settings.batch, len(weight))
+            if settings.is_over(step):
                 return np.zeros(shape)
             each = _variance_of(crossbar, weight)
-            z = self.draws.normal((layer.name, "read", PASS), shape, range(run.n_passes))
+            z = self.draws.normal((layer.name, "read", PASS), shape, range(settings.n_passes))
             return np.sqrt(np.square(inputs) @ each.T) * z.numpy()
 
         return noise
 
     def _weight_noise(self, layer: Layer) -> Callable[[int], list[dict[str, Array]]] | None:
+        """Function that draws the noise of a layer's weights by pass, if the devices have any."""
         crossbar = self.crossbars[layer.name]
         noisy = [p for p, perturbed in enumerate(self.plan.perturbed) if any(perturbed)]
         if not crossbar.pass_effects or not noisy:
             return None
 
         def noise(step: int) -> list[dict[str, Array]]:
-            over = self.run.is_over(step)
+            over = self.settings.is_over(step)
             drawn = {} if over else weight_noise(crossbar, layer.name, noisy, self.draws, PASS)
-            one_by_one = [drawn.get(p, {}) for p in range(self.run.n_passes)]
+            one_by_one = [drawn.get(p, {}) for p in range(self.settings.n_passes)]
             return [{key: value.numpy() for key, value in one.items()} for one in one_by_one]
 
         return noise
@@ -289,7 +353,14 @@ class _Noise:
 
 
 def layers_of(netlist: Netlist) -> list[Layer]:
-    """The connections of every layer joined again, as one array of weights, in order."""
+    """The connections of every layer as one array of weights.
+
+    Args:
+        netlist: the float network.
+
+    Returns:
+        Layers in order from the input to the readout.
+    """
     parts: dict[str, list[Connection]] = {}
     for connection in netlist.connections:
         parts.setdefault(connection.layer, []).append(connection)
@@ -303,7 +374,14 @@ def layers_of(netlist: Netlist) -> list[Layer]:
 
 
 def allowed_plan(rule: Rule, profile: HardwareProfile, n_layers: int, learns: bool) -> Plan:
-    """The rule's passes, with noise in each where it cannot be switched off; a single pass where nothing learns."""
+    """The rule's passes, with noise in each where the profile does not allow to switch it off.
+
+    Args:
+        rule: the learning rule.
+        profile: the hardware profile.
+        n_layers: number of layers.
+        learns: whether the weights change; if not, the plan is a single pass.
+    """
     always = "clean_pass" not in profile.observable
     plan = Plan(((False,) * n_layers,))
     if learns:
@@ -313,7 +391,7 @@ def allowed_plan(rule: Rule, profile: HardwareProfile, n_layers: int, learns: bo
 
 
 def _variance_of(crossbar: Crossbar, weight: Array) -> Array:
-    """Variance of every weight at a read, as the devices would have it with these weights on them."""
+    """Variance of every weight at a read, as the devices have it with these weights programmed."""
     crossbar.layer.weight.data = torch.from_numpy(weight)
     crossbar.program()
     found = crossbar.read_variance()
@@ -323,7 +401,7 @@ def _variance_of(crossbar: Crossbar, weight: Array) -> Array:
 
 
 def _crossbar(layer: Layer, profile: HardwareProfile) -> Crossbar:
-    """The layer on the devices of the profile, for what these know of their own noise."""
+    """The layer on the devices of the profile, which know the size of their noise."""
     linear = nn.Linear(layer.weight.shape[1], len(layer.weight), bias=layer.bias is not None, dtype=torch.float64)
     with torch.no_grad():
         linear.weight.copy_(torch.from_numpy(layer.weight))
@@ -331,7 +409,7 @@ def _crossbar(layer: Layer, profile: HardwareProfile) -> Crossbar:
 
 
 def _draws(net: LavaNet, replays: bool) -> Draws:
-    """Torch's own recorded numbers, or streams of the processes' own."""
+    """Torch's recorded draws, or random streams of the processes' own."""
     if not replays:
         return Draws(stream_seed(net.seed, ("lava",)), dtype=torch.float64)
     record = {tuple(name.split("|")): list(torch.from_numpy(n).flatten(0, 1)) for name, n in net.draws.items()}

@@ -1,12 +1,13 @@
-"""A rule's update as sums of products of the learning engine, with a mantissa and exponents that it keeps.
+"""A learning rule as sums of products for the learning engine, with mantissas and exponents that the engine keeps.
 
-The update is dW = -eta g pre^T with g = modulator x scale x post. The neuron sends g in units of its trace, its
-positive part in y1 and its negative one in y2, and the engine adds
+The update is dW = -eta g pre^T with g = modulator x scale x post. The neuron sends g in units of its trace, the
+positive part in y1 and the negative part in y2, and the engine adds
 
     -m 2^e x0 x1 y1 + m 2^e x0 x1 y2        (x0: the source spiked; x1: half its payload)
 
-to the weight. Products are cut to 15 bits before they are scaled, which takes 3 bits off m x1 y: where the traces are
-multiples of 8 / m nothing is lost, else every weight loses up to 7/8 of 2^-7 LSB at every update, always downwards.
+to the weight. Products are truncated to 15 bits before they are scaled, which takes 3 bits off m x1 y: where the traces
+are multiples of 8 / m nothing is lost; otherwise every weight loses up to 7/8 of 2^-7 LSB at every update, always
+downwards.
 """
 
 from dataclasses import dataclass
@@ -21,12 +22,18 @@ from noisylearn.rules.base import NodePerturbation, Rule
 
 
 @dataclass(frozen=True)
-class Lowered:
-    """What the cores are told, and what it amounts to.
+class Microcode:
+    """What the cores execute for a learning rule, and the units of it.
 
-    strings: dw of every connection, by name.  trace_units: what one step of a trace is worth, by population, in units
-    of the float network's gradient at a pre-activation.  trace_step: traces are multiples of it.  lost_lsb: what a
-    weight may lose by the cut of one product, in LSBs.
+    Args:
+        rule: the rule; its `post` and `scales` run on the cores' integers.
+        learning_rate: eta, in units of the float network.
+        strings: connection -> its sum of products dw.
+        trace_units: population -> value of one step of its trace, in units of the gradient at a pre-activation.
+        trace_step: traces are multiples of it.
+        lost_lsb: the most that a weight loses at one update by truncation of products, in LSBs of the weight.
+        network: the network in integers.
+        schedule: which step of an epoch does what.
     """
 
     rule: NodePerturbation
@@ -39,11 +46,12 @@ class Lowered:
     schedule: Schedule
 
     def products(self, connection: str) -> tuple[Product, ...]:
+        """The products of a connection."""
         cores = self.network.cores
         return parsed(self.strings[connection], cores.mantissa_bits, cores.scale_exponent)
 
     def effective_learning_rate(self, connection: FixedConnection) -> float:
-        """eta that the string, read back, and the units amount to, before the third factor is rounded."""
+        """The learning rate eta as computed back from the string and the units, before the third factor is rounded."""
         product, cores = self.products(connection.name)[0], self.network.cores
         raised = 2.0 ** (product.exponent - cores.scale_exponent[0] - cut_bits(self.network))
         gain = abs(product.mantissa) * self.trace_step * raised / 2**FRACTION_BITS * connection.unit
@@ -51,7 +59,7 @@ class Lowered:
         return gain / (self.trace_units[connection.target] * pre)
 
     def report(self) -> str:
-        """Rule, effective learning rates and every rounding, a line each."""
+        """Text: the rule, effective learning rates and every rounding, one line each."""
         cores = self.network.cores
         lines = [f"rule {self.rule.describe()}, learning rate {self.learning_rate:g}, t_epoch {self.schedule.t_epoch}"]
         for c in self.network.connections:
@@ -71,12 +79,19 @@ class Lowered:
         return "\n".join(lines)
 
 
-def lower(rule: Rule, network: FixedNetwork, learning_rate: float, mantissa: int = 4) -> Lowered:
-    """The strings of a rule on a network in integers.
+def to_microcode(rule: Rule, network: FixedNetwork, learning_rate: float, mantissa: int = 4) -> Microcode:
+    """The microcode of a rule on a network in integers.
 
-    mantissa: 4 and 2 lose nothing, with traces in steps of 2 and 4; 1 has steps an eighth as large as those, and loses
-    what is stated above.
-    Raises UserError for rules without this form, with the reason, and for learning rates or scales out of reach.
+    Args:
+        rule: a rule whose update is a loss difference x scale x a factor of each neuron x its input, from two passes.
+        network: from `quantise`.
+        learning_rate: eta, in units of the float network.
+        mantissa: 4 and 2 lose nothing, with traces in steps of 2 and 4; with 1 a step of the trace is worth an eighth
+            of those, and an update loses what the module states.
+
+    Raises:
+        UserError: the rule has no such form, with the reason; the learning rate is not above 0; a connection needs a
+            power of two that the engine does not have; or an epoch is longer than the engine counts.
     """
     _check(rule, network)
     assert isinstance(rule, NodePerturbation)
@@ -97,28 +112,29 @@ def lower(rule: Rule, network: FixedNetwork, learning_rate: float, mantissa: int
             if exponent > high:
                 raise UserError(
                     f"connection {c.name}: needs the power of two {exponent}, the engine has {low} to {high}; its "
-                    "weights are too small beside the others of its population, scale them"
+                    "weights are too small compared with the population's other connections; scale them"
                 )
             strings[c.name] = _string(mantissa, exponent)
         finest = next(c for c in into if needed[c.name] == lowest)
         gain = mantissa * step / whole / 2**FRACTION_BITS * finest.unit
         trace_units[p.name] = gain / (2 * network.population(finest.source).payload_unit * learning_rate)
     lost = (1 - 1 / whole) / 2**FRACTION_BITS if mantissa * step % whole else 0.0
-    return Lowered(rule, learning_rate, strings, trace_units, step, lost, network, scheduled(network))
+    return Microcode(rule, learning_rate, strings, trace_units, step, lost, network, scheduled(network))
 
 
 def cut_bits(network: FixedNetwork) -> int:
-    """Bits that the engine takes off the product of a mantissa and two traces."""
+    """Bits by which the engine truncates the product of a mantissa and two traces."""
     cores = network.cores
     return max(0, cores.mantissa_bits + 2 * cores.trace_bits - cores.learning_accumulator_bits)
 
 
-def largest_steps(lowered: Lowered) -> int:
-    """Steps of a trace that fit."""
-    return int((2**lowered.network.cores.trace_bits - 1) // lowered.trace_step)
+def largest_steps(microcode: Microcode) -> int:
+    """The most steps that a trace holds."""
+    return int((2**microcode.network.cores.trace_bits - 1) // microcode.trace_step)
 
 
 def _string(mantissa: int, exponent: int) -> str:
+    """The two products of a connection, as text."""
     x1 = Factor("x1")
     return written(
         (
@@ -129,7 +145,7 @@ def _string(mantissa: int, exponent: int) -> str:
 
 
 def _check(rule: Rule, network: FixedNetwork) -> None:
-    """Only loss difference x scale x a factor per neuron x input, from two passes, has this form."""
+    """Refuse rules other than loss difference x scale x a factor per neuron x input, from two passes."""
     name = rule.describe()
     if "injected_weight_noise" in rule.observes:
         raise UserError(
@@ -137,18 +153,19 @@ def _check(rule: Rule, network: FixedNetwork) -> None:
         )
     if not isinstance(rule, NodePerturbation) or type(rule).step is not NodePerturbation.step:
         raise UserError(
-            f"rule {name}: its update is no product of a loss difference, a factor per neuron and the input, which is "
-            "all that a third factor brings to a synapse; use NP or ANP"
+            f"rule {name}: its update is no product of a loss difference, a factor per neuron and the input, the "
+            "only form that synapses with a third factor learn by; use NP or ANP"
         )
     if rule.baseline == "mean":
         raise UserError(
-            f"rule {name}: the mean of passes is no pass whose spikes a trace could hold; use baseline='noisy'"
+            f"rule {name}: a trace holds the spikes of one pass, not the mean of several; use baseline='noisy'"
         )
     n_layers = len(network.neurons)
     if rule.plan(n_layers).n_passes != 2 or not all(rule.plan(n_layers).perturbed[1]):
         passes = rule.plan(n_layers).n_passes
         raise UserError(
-            f"rule {name}: runs {passes} passes, and an epoch holds two that perturb every neuron; use NP or ANP"
+            f"rule {name}: runs {passes} passes; an epoch has two, a reference and one with every neuron perturbed; "
+            "use NP or ANP"
         )
     if network.is_recurrent and rule.credit != "local":
         raise UserError(f"rule {name}: credit '{rule.credit}' needs losses of other steps; use credit='local'")
