@@ -8,8 +8,9 @@ import typer
 from noisylearn.cli import options as o
 from noisylearn.cli.output import print_json, print_table, print_text, progress
 from noisylearn.experiments.config import TrainConfig, resolve
-from noisylearn.experiments.run_file import RunFile, Tree
+from noisylearn.experiments.run_file import RunFile
 from noisylearn.experiments.train import train
+from noisylearn.ground.tree_file import Tree
 
 
 def train_command(

@@ -9,9 +9,10 @@ from typing import Any
 
 from noisylearn import tasks
 from noisylearn.experiments.config import TrainConfig, idle_options, resolve
-from noisylearn.experiments.run_file import RunFile, Tree
+from noisylearn.experiments.run_file import RunFile
 from noisylearn.experiments.train import OnStep, train
 from noisylearn.ground.errors import RunawayError, UserError
+from noisylearn.ground.tree_file import Tree
 from noisylearn.profiles import HardwareProfile
 from noisylearn.rules import rule_class
 

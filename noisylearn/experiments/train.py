@@ -12,9 +12,10 @@ import torch
 from noisylearn import tasks
 from noisylearn.experiments.build import check_device, load_data, machine, optimizer_class
 from noisylearn.experiments.config import TrainConfig
-from noisylearn.experiments.run_file import RunFile, Tree, prepare_folder
+from noisylearn.experiments.run_file import RunFile, prepare_folder
 from noisylearn.experiments.trainer import Trainer
 from noisylearn.ground.errors import RunawayError, UserError
+from noisylearn.ground.tree_file import Tree
 from noisylearn.profiles import HardwareProfile
 from noisylearn.version import __version__
 

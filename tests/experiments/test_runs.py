@@ -18,11 +18,11 @@ import noisylearn
 from noisylearn import cli, tasks
 from noisylearn.backends.lava.export import export_run
 from noisylearn.backends.lava.netfile import NetFile
-from noisylearn.experiments import run_file as runs
 from noisylearn.experiments import trainer as training_module
 from noisylearn.experiments.build import UNFIT_OPTIMIZERS
 from noisylearn.experiments.run_file import RunFile
 from noisylearn.experiments.run_model import trained_run
+from noisylearn.ground import tree_file as tree_files
 from noisylearn.ground.errors import RunawayError, UserError
 
 N_STEPS = 10
@@ -93,10 +93,10 @@ def killed(out, point, number, sent):
 
         setattr(module, name, tap)
 
-    tapped(runs, "_write_group", before=False)  # inside the HDF5 file
-    tapped(runs, "_checksum", before=True)
-    tapped(runs.os, "fsync", before=True)
-    tapped(runs.os, "replace", before=False)
+    tapped(tree_files, "_write_group", before=False)  # inside the HDF5 file
+    tapped(tree_files, "_checksum", before=True)
+    tapped(tree_files.os, "fsync", before=True)
+    tapped(tree_files.os, "replace", before=False)
     tapped(training_module.Trainer, "finish", before=False)
     tapped(training_module.Trainer, "end_epoch", before=True)
     every = 1e9 if point == "rarely" else 0
@@ -317,7 +317,7 @@ def test_altered_attribute(unfinished, fact, value):
 
 def test_a_file_of_the_first_versions_has_a_checksum_of_its_arrays_alone(unfinished):
     with h5py.File(unfinished.path, "a") as file:
-        file.attrs["checksum"] = runs._checksum(file, of_arrays_alone=True)
+        file.attrs["checksum"] = tree_files._checksum(file, of_arrays_alone=True)
     assert unfinished.read()["status"] == "running"
 
 

@@ -21,8 +21,8 @@ from noisylearn.backends.lava.integers import IntegerOptions, IntegerResult, pla
 from noisylearn.backends.lava.lowering import Options, Specs, lower
 from noisylearn.backends.lava.netfile import Array, LavaNet, read_net
 from noisylearn.backends.lava.report import FAILURE, new_reports, open_reports
-from noisylearn.experiments.run_file import TreeFile
 from noisylearn.ground.errors import UserError
+from noisylearn.ground.tree_file import TreeFile
 
 START_S = 120.0  # to import, compile and start
 TIMEOUT_S = 60.0
