@@ -2,6 +2,7 @@
 
 import tempfile
 from pathlib import Path
+from typing import final
 
 from noisylearn.ground.errors import UserError
 from noisylearn.ground.tree_file import Tree, TreeFile
@@ -10,6 +11,7 @@ ALWAYS = {"id", "config", "status", "metrics", "step", "wall_s"}
 FINISHED, UNFINISHED = {"final", "weights", "baselines"}, {"checkpoint"}
 
 
+@final
 class RunFile(TreeFile):
     """The file of one run. Groups: config and facts as attributes, `metrics`, `weights`, `final`, `checkpoint`."""
 

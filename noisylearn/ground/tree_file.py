@@ -4,9 +4,10 @@ import glob
 import hashlib
 import io
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import h5py
 import numpy as np
@@ -22,21 +23,22 @@ LARGE = 4096  # bytes of an array above which compression is worth its overhead
 Tree = dict[str, Any]  # of numbers, strings, tensors, numpy arrays and further trees
 
 
-class TreeFile:
+class TreeFile(ABC):
     """A tree of numbers, strings and arrays in one HDF5 file, with a checksum.
 
     what: the kind of file, for messages.  mend: what to do about a damaged one.  compresses: whether arrays are.
     """
 
-    what, mend = "file", "make it anew"
-    compresses = False
+    what: ClassVar[str]
+    mend: ClassVar[str]
+    compresses: ClassVar[bool] = False
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
 
+    @abstractmethod
     def missing(self, tree: Tree) -> set[str]:
         """Keys that such a file needs and this tree lacks."""
-        return set()
 
     def write(self, tree: Tree) -> None:
         """Replace the file by one that holds `tree`. Raises UserError where it cannot be written."""

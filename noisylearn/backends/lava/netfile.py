@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +57,7 @@ class LavaNet:
         return int(self.inputs.shape[1])
 
 
+@final
 class NetFile(TreeFile):
     """The HDF5 file of a `LavaNet`."""
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from noisylearn.backends.lava.lowering import Options, Specs, lower
 from noisylearn.backends.lava.netfile import Array, LavaNet, read_net
 from noisylearn.backends.lava.report import FAILURE, new_reports, open_reports
 from noisylearn.ground.errors import UserError
-from noisylearn.ground.tree_file import TreeFile
+from noisylearn.ground.tree_file import Tree, TreeFile
 
 START_S = 120.0  # to import, compile and start
 TIMEOUT_S = 60.0
@@ -118,10 +118,20 @@ def _run_job(job: dict[str, Any], folder: Path, total: int, timeout_s: float, on
         _watch(process, folder, total, timeout_s, on_step)
 
 
+@final
+class ResultFile(TreeFile):
+    """Losses and learned arrays of a network that ran in Lava."""
+
+    what, mend = "result file", "run the network again"
+
+    def missing(self, tree: Tree) -> set[str]:
+        return {"facts", "losses", "learned"} - set(tree)
+
+
 def write_result(path: Path, net: LavaNet, result: LavaResult) -> None:
     """Losses and learned arrays in an HDF5 file, with the facts of the run. Raises UserError as writing fails."""
     learned = {key.replace("/", "|"): value for key, value in result.learned.items()}
-    TreeFile(path).write({"facts": net.facts, "losses": result.losses, "learned": learned})
+    ResultFile(path).write({"facts": net.facts, "losses": result.losses, "learned": learned})
 
 
 def _watch(process: subprocess.Popen[bytes], folder: Path, total: int, timeout_s: float, on_step: OnStep) -> None:
