@@ -1,5 +1,6 @@
 """Run files: killed at any moment and resumed bit for bit; damaged ones are refused and left alone."""
 
+import json
 import os
 import resource
 import shutil
@@ -242,6 +243,44 @@ def test_unfinished_run_needs_resume(unfinished):
     assert "--resume" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert unfinished.path.read_bytes() == before
+
+
+def of_another_version(file, versions):
+    """The file as other versions would have written it: they are part of a run's identity, and of its file's name."""
+    tree = file.read()
+    other = RunFile(file.path.with_name(file.path.name.replace(tree["id"], "0" * 12)))
+    other.write(tree | {"id": "0" * 12, "versions": json.dumps(json.loads(tree["versions"]) | versions)})
+    file.path.unlink()
+    return other
+
+
+@pytest.mark.parametrize("versions", [{"noisylearn": "0.1.0"}, {"torch": "2.6.0"}], ids=str)
+def test_unfinished_run_of_another_version_is_not_resumed(unfinished, versions):
+    other = of_another_version(unfinished, versions)
+    before = other.path.read_bytes()
+    with pytest.raises(UserError) as caught:
+        small_train(other.path.parent, FULL, resume=True)
+    message = str(caught.value)
+    ((package, version),) = versions.items()
+    for part in (str(other.path), f"{package} {version}", "cannot continue it", "remove it", "leave --resume out"):
+        assert part in message
+    assert "\n" not in message
+    assert [path.read_bytes() for path in other.path.parent.iterdir()] == [before]
+
+
+def test_other_runs_of_another_version_are_left_alone(unfinished, whole):
+    """Of another configuration, another profile, finished, or damaged: none of them is this run."""
+    other = of_another_version(unfinished, {"noisylearn": "0.1.0"})
+    tree, folder = other.read(), other.path.parent
+    config = json.loads(tree["config"])
+    changes = {
+        "1": {"config": json.dumps(config | {"epochs": 3})}, "2": {"profile": "another"}, "3": {"config": "{}"},
+    }  # fmt: skip
+    for name, changed in changes.items():
+        RunFile(folder / other.path.name.replace("0" * 12, name)).write(tree | changed)
+    (folder / other.path.name.replace("0" * 12, "4")).write_bytes(b"garbage")
+    other.write(whole.read() | {"id": "0" * 12, "versions": tree["versions"]})
+    assert same(small_train(folder, FULL, resume=True).read(), whole.read()) == []
 
 
 def test_wall_time_goes_on_across_a_resume(unfinished):
