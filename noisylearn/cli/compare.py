@@ -26,35 +26,11 @@ def compare_command(
     rules: Annotated[str, typer.Option(help="Rules separated by commas, e.g. danp,anp,bp.")] = "danp,anp,bp",
     profiles: Annotated[str, typer.Option(help="Profiles separated by commas.")] = "gaussian-node",
     seeds: Annotated[str, typer.Option(help="Seeds separated by commas.")] = "0,1,2",
-    baseline: o.Baseline = None,
-    draws: o.Draws = None,
-    epochs: o.Epochs = None,
-    batch: o.Batch = None,
-    lr: o.Lr = None,
-    decorrelation_rate: o.DecorrelationRate = None,
-    hidden: o.Hidden = None,
+    *,
+    settings: Mapping[str, Any],
     only: o.Only = None,
     without: o.Without = None,
     write: o.Write = None,
-    device: o.Device = None,
-    scale: o.Scale = None,
-    forward: o.Forward = None,
-    readout: o.Readout = None,
-    hidden_noise: o.HiddenNoise = None,
-    credit: o.Credit = None,
-    decay: o.Decay = None,
-    update: o.Update = None,
-    seq_len: o.SeqLen = None,
-    network: o.Network = None,
-    neuron: o.Neuron = None,
-    threshold: o.Threshold = None,
-    reset: o.Reset = None,
-    activation: o.Activation = None,
-    initialisation: o.Initialisation = None,
-    optimizer: o.Optimizer = None,
-    schedule: o.Schedule = None,
-    weight_normalisation: o.WeightNormalisation = None,
-    held_out: o.HeldOut = None,
     data_dir: o.DataDir = None,
     tune_lr: Annotated[
         str | None,
@@ -71,14 +47,13 @@ def compare_command(
 
     Example: noisylearn compare --task mnist-sample --rules danp,anp,np,bp --profiles pcm-nandakumar-2019
     """
-    given = o.stated(locals())
     labels, names = split_list(rules, "--rules"), split_list(profiles, "--profiles")
     numbers = split_integers(seeds, "--seeds")
     check_request(labels, names, numbers)
     chosen = [o.chosen_profile(name, only, without, write) for name in names]
-    tuning = _tuning(tune_lr, tune_epochs, given)
+    tuning = _tuning(tune_lr, tune_epochs, settings)
     with progress() as bar:
-        rows = compare(task, labels, chosen, numbers, given, out, data_dir, on_run=bar.run, tuning=tuning)
+        rows = compare(task, labels, chosen, numbers, settings, out, data_dir, on_run=bar.run, tuning=tuning)
     plot = _plot(task, rows, out)
     if json:
         print_json(
