@@ -18,7 +18,7 @@ from noisylearn.cli.output import (
 )
 from noisylearn.experiments.compare import Row, Tuning, check_request, compare
 from noisylearn.ground.errors import UserError
-from noisylearn.report.tables import COLUMNS, N_NUMBERS, table_rows, trivial_baselines
+from noisylearn.report.tables import comparison_table, trivial_baselines
 
 
 def compare_command(
@@ -104,6 +104,6 @@ def _document(row: Row) -> dict[str, Any]:
 
 
 def _print(task: str, rows: list[Row], plot: str | None) -> None:
-    print_table(f"task {task}: median (± sd over the seeds)", COLUMNS, table_rows(rows), N_NUMBERS)
+    print_table(comparison_table(f"task {task}: median (± sd over the seeds)", rows))
     if plot:
         print_text(f"plot: {plot}")

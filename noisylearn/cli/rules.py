@@ -9,6 +9,7 @@ import typer
 from noisylearn.cli.options import Json
 from noisylearn.cli.output import print_json, print_table, print_text
 from noisylearn.experiments.config import label_options, split_label
+from noisylearn.ground.table import Table
 from noisylearn.profiles import load_profile, profile_files
 from noisylearn.rules import REGISTRY, Rule, fitted, rule_class
 from noisylearn.rules.options import Option, options_of
@@ -25,7 +26,7 @@ def list_command(json: Json = False) -> None:
         rows = [
             [r.name, r.title, r.equation, ", ".join(sorted(r.observes)) or "-", r.source] for r in REGISTRY.values()
         ]
-        print_table("learning rules", ["name", "what it is", "equation", "must observe", "source"], rows)
+        print_table(Table("learning rules", ["name", "what it is", "equation", "must observe", "source"], rows))
         print_text("A leading d (danp, dbp, ...) decorrelates the inputs of every layer as well.")
 
 
@@ -51,7 +52,7 @@ def _print_options(rule: type[Rule], stated: Mapping[str, Any]) -> None:
         for one in options_of(rule).values()
     ]
     if shown:
-        print_table("options", ["option", "takes", "what it is for"], shown)
+        print_table(Table("options", ["option", "takes", "what it is for"], shown))
     else:
         print_text("options: none")
 

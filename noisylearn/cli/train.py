@@ -11,6 +11,7 @@ from noisylearn.cli.output import print_json, print_table, print_text, progress
 from noisylearn.experiments.config import TrainConfig, resolve
 from noisylearn.experiments.run_file import RunFile
 from noisylearn.experiments.train import train
+from noisylearn.ground.table import Table
 from noisylearn.ground.tree_file import Tree
 
 
@@ -73,5 +74,7 @@ def _print(config: TrainConfig, recipes: list[str], file: RunFile, run: Tree) ->
     rows = [[key.replace("_", " "), f"{value:.4g}"] for key, value in run["final"].items()]
     rows += [[f"trivial baseline: {name}", f"{value:.4g}"] for name, value in run["baselines"].items()]
     rows.append(["wall time (s)", f"{run['wall_s']:.1f}"])
-    print_table(f"{config.label} on {config.profile}, task {config.task}", ["measured", "value"], rows, numbers=1)
+    print_table(
+        Table(f"{config.label} on {config.profile}, task {config.task}", ["measured", "value"], rows, numbers=1)
+    )
     print_text(f"run file: {file.path}")

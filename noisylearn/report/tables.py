@@ -1,9 +1,10 @@
-"""The table of a comparison, as cells for any printer."""
+"""The table of a comparison."""
 
 from collections.abc import Sequence
 
 from noisylearn.experiments.compare import Row
 from noisylearn.experiments.config import NETWORKS_IN_TIME, rule_from
+from noisylearn.ground.table import Table
 
 COLUMNS = (
     "rule",
@@ -15,15 +16,15 @@ COLUMNS = (
     "updates",
     "wall (s)",
 )
-N_NUMBERS = 5  # columns at the right that hold numbers
 
 
-def table_rows(rows: Sequence[Row]) -> list[list[str]]:
-    """One line of cells a row, then one for every trivial baseline."""
-    baselines = trivial_baselines(rows)
-    return [_cells(row) for row in rows] + [
-        [name, "(trivial baseline)", "", _number(value), "", "", "", ""] for name, value in baselines.items()
+def comparison_table(title: str, rows: Sequence[Row]) -> Table:
+    """A row for every rule and profile, then one for every trivial baseline."""
+    baselines = [
+        [name, "(trivial baseline)", "", _number(value), "", "", "", ""]
+        for name, value in trivial_baselines(rows).items()
     ]
+    return Table(title, COLUMNS, [*map(_cells, rows), *baselines], numbers=5)
 
 
 def trivial_baselines(rows: Sequence[Row]) -> dict[str, float]:
