@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from noisylearn.experiments.run_file import Tree, prepare_folder
+from noisylearn.experiments.run_file import prepare_folder
 from noisylearn.ground.errors import UserError
 from noisylearn.ground.replace import replace_file
+from noisylearn.ground.tree_file import Tree
 from noisylearn.papers.harness.results import Result, read_result
 from noisylearn.papers.harness.study import Figure, Found, Paper, Study
 
