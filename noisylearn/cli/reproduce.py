@@ -11,7 +11,7 @@ from noisylearn.ground.errors import UserError
 from noisylearn.ground.replace import replace_file
 from noisylearn.ground.table import Table
 from noisylearn.papers import PAPERS, STUDIES, study
-from noisylearn.papers.harness.pages import figure_cells, write_pages
+from noisylearn.papers.harness.pages import figures_table, write_pages
 from noisylearn.papers.harness.reproduction import measure, reproduce
 from noisylearn.papers.harness.results import Result
 from noisylearn.papers.harness.study import Study
@@ -119,8 +119,7 @@ def _document(result: Result) -> dict[str, Any]:
 def _print(result: Result, file: Path, plot: Path) -> None:
     judged = result.judgement
     title = f"{result.study.name}: {result.study.title}, scale {result.scale}"
-    cells = [figure_cells(figure) for figure in judged.figures]
-    print_table(Table(title, ("quantity", "ours", "published", "difference"), cells, 3))
+    print_table(figures_table(title, judged.figures))
     rows = [[c.statement, c.measured, "holds" if c.holds else "does not hold"] for c in judged.criteria]
     print_table(Table("criteria", ("criterion", "measured", "verdict"), rows))
     caution = " (smoke: a test of the package, not a result)" if result.scale == "smoke" else ""
