@@ -18,6 +18,7 @@ import torch.nn.functional as F
 import noisylearn as nl
 from noisylearn.chips.readings import Plan
 from noisylearn.cli.output import print_table
+from noisylearn.ground.table import Table
 from noisylearn.profiles import profile_files
 
 BATCH, REPEATS = 100, 200
@@ -81,7 +82,7 @@ def main() -> None:
         for name, found in measured.items()
     ]
     cells = [row + [""] * (len(columns) - len(row)) for row in cells]
-    print_table("Difference of two passes relative to the signal, cosine of ANP's estimate", columns, cells, 5)
+    print_table(Table("Difference of two passes relative to the signal, cosine of ANP's estimate", columns, cells, 5))
 
 
 if __name__ == "__main__":

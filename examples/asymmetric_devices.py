@@ -17,6 +17,7 @@ import torch.nn.functional as F
 import noisylearn as nl
 from noisylearn.cli.output import print_table, print_text, progress
 from noisylearn.experiments.compare import Row, compare
+from noisylearn.ground.table import Table
 from noisylearn.profiles.write import PulsedDevice
 from noisylearn.report.plots import accuracy_curves
 from noisylearn.report.tables import trivial_baselines
@@ -105,14 +106,14 @@ def main() -> None:
         gross, net = pulses_sent(rule, RATES[label], samples=1000)
         causes.append([label, f"{gross:.3f}", f"{net:.3f}", f"{gross / net:.1f}"])
     title = "First layer, 1000 samples: what a weight is moved"
-    print_table(title, ["rule", "in all", "net", "ratio"], causes, 3)
+    print_table(Table(title, ["rule", "in all", "net", "ratio"], causes, 3))
     print_text("forgotten after: " + ", ".join(f"{pull(name):.2f} in all on {name}" for name in devices))
 
     rows = accuracies(devices, arguments.seeds, arguments.epochs, arguments.out)
     cells = [
         [name, *(_figure(row) for label, row in rows if label == name)] for name in dict.fromkeys(n for n, _ in rows)
     ]
-    print_table("Digits, accuracy on the chip (mean ± sd)", ["", *devices], cells, len(devices))
+    print_table(Table("Digits, accuracy on the chip (mean ± sd)", ["", *devices], cells, len(devices)))
     for name in devices:
         chosen = [(label, row) for label, row in rows if row.profile.startswith(name)]
         labels, drawn = zip(*chosen, strict=True)

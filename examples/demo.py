@@ -14,7 +14,7 @@ from noisylearn.cli.output import print_table, print_text, progress
 from noisylearn.experiments.compare import Row, compare
 from noisylearn.report.device import device_picture
 from noisylearn.report.plots import accuracy_curves
-from noisylearn.report.tables import COLUMNS, N_NUMBERS, table_rows, trivial_baselines
+from noisylearn.report.tables import comparison_table, trivial_baselines
 
 TASK = "mnist-sample"
 PCM = "pcm-nandakumar-2019"
@@ -50,7 +50,7 @@ def main() -> None:
     arguments = parser.parse_args()
     rows = run(arguments.out, arguments.epochs)
 
-    print_table("784-300-10 on a sample of MNIST: accuracy read on the chip", COLUMNS, table_rows(rows), N_NUMBERS)
+    print_table(comparison_table("784-300-10 on a sample of MNIST: accuracy read on the chip", rows))
     curves, noise = arguments.out / "accuracy.png", arguments.out / f"noise-{PCM}.png"
     accuracy_curves([row for row in rows if row.runs], "accuracy", trivial_baselines(rows), curves)
     device_picture(nl.load_profile(PCM), noise)

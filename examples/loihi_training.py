@@ -31,6 +31,7 @@ from noisylearn.backends.loihi.quantisation import quantise
 from noisylearn.backends.losses import cross_entropy
 from noisylearn.backends.netlist.rate import from_model
 from noisylearn.cli.output import print_table, print_text
+from noisylearn.ground.table import Table
 from noisylearn.profiles import HardwareProfile, load_profile
 from noisylearn.tasks import digits
 
@@ -208,7 +209,7 @@ def main() -> None:
         "of float",
         "test accuracy",
     ]
-    print_table("64-100-10, digits, ANP with a noisy baseline", head, rows)
+    print_table(Table("64-100-10, digits, ANP with a noisy baseline", head, rows))
     for name, found in results.items():
         if found[0].saturated:
             print_text(f"{name}: {found[0].saturated}")

@@ -13,6 +13,7 @@ from noisylearn.cli.export import export_command
 from noisylearn.cli.lava import app as lava_app
 from noisylearn.cli.loihi import app as loihi_app
 from noisylearn.cli.operations import operations_command
+from noisylearn.cli.options import with_settings
 from noisylearn.cli.output import InterruptedRunError
 from noisylearn.cli.profiles import app as profiles_app
 from noisylearn.cli.reproduce import reproduce_command
@@ -24,23 +25,30 @@ from noisylearn.ground.errors import UserError
 
 INTERRUPTED = 130  # exit status of a shell for Ctrl-C
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    help="Train networks on noisy chips with forward passes only, and compare honestly with backprop.",
-)
-app.command("train")(train_command)
-app.command("compare")(compare_command)
-app.command("reproduce")(reproduce_command)
-app.command("export")(export_command)
-app.command("conformance")(conformance_command)
-app.add_typer(lava_app, name="lava")
-app.add_typer(loihi_app, name="loihi")
-app.command("operations")(operations_command)
-app.add_typer(profiles_app, name="profiles")
-app.add_typer(rules_app, name="rules")
-app.add_typer(tasks_app, name="tasks")
+
+def built() -> typer.Typer:
+    """All commands, with the options of the rules that are registered now."""
+    app = typer.Typer(
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        help="Train networks on noisy chips with forward passes only, and compare honestly with backprop.",
+    )
+    app.command("train")(with_settings(train_command))
+    app.command("compare")(with_settings(compare_command))
+    app.command("reproduce")(reproduce_command)
+    app.command("export")(export_command)
+    app.command("conformance")(conformance_command)
+    app.add_typer(lava_app, name="lava")
+    app.add_typer(loihi_app, name="loihi")
+    app.command("operations")(operations_command)
+    app.add_typer(profiles_app, name="profiles")
+    app.add_typer(rules_app, name="rules")
+    app.add_typer(tasks_app, name="tasks")
+    return app
+
+
+app = built()
 
 
 def main() -> None:
@@ -52,7 +60,7 @@ def main() -> None:
     keep_freed_memory()
     warnings.showwarning = lambda message, *_, **__: errors.print(f"warning: {message}")
     try:
-        app(prog_name="noisylearn")
+        built()(prog_name="noisylearn")
     except UserError as error:
         errors.print(f"error: {error}", style="red" if errors.is_terminal else None)
         sys.exit(1)

@@ -18,7 +18,7 @@ from noisylearn.cli.output import (
 )
 from noisylearn.experiments.compare import Row, Tuning, check_request, compare
 from noisylearn.ground.errors import UserError
-from noisylearn.report.tables import COLUMNS, N_NUMBERS, table_rows, trivial_baselines
+from noisylearn.report.tables import comparison_table, trivial_baselines
 
 
 def compare_command(
@@ -26,35 +26,11 @@ def compare_command(
     rules: Annotated[str, typer.Option(help="Rules separated by commas, e.g. danp,anp,bp.")] = "danp,anp,bp",
     profiles: Annotated[str, typer.Option(help="Profiles separated by commas.")] = "gaussian-node",
     seeds: Annotated[str, typer.Option(help="Seeds separated by commas.")] = "0,1,2",
-    baseline: o.Baseline = None,
-    draws: o.Draws = None,
-    epochs: o.Epochs = None,
-    batch: o.Batch = None,
-    lr: o.Lr = None,
-    decorrelation_rate: o.DecorrelationRate = None,
-    hidden: o.Hidden = None,
+    *,
+    settings: Mapping[str, Any],
     only: o.Only = None,
     without: o.Without = None,
     write: o.Write = None,
-    device: o.Device = None,
-    scale: o.Scale = None,
-    forward: o.Forward = None,
-    readout: o.Readout = None,
-    hidden_noise: o.HiddenNoise = None,
-    credit: o.Credit = None,
-    decay: o.Decay = None,
-    update: o.Update = None,
-    seq_len: o.SeqLen = None,
-    network: o.Network = None,
-    neuron: o.Neuron = None,
-    threshold: o.Threshold = None,
-    reset: o.Reset = None,
-    activation: o.Activation = None,
-    initialisation: o.Initialisation = None,
-    optimizer: o.Optimizer = None,
-    schedule: o.Schedule = None,
-    weight_normalisation: o.WeightNormalisation = None,
-    held_out: o.HeldOut = None,
     data_dir: o.DataDir = None,
     tune_lr: Annotated[
         str | None,
@@ -71,14 +47,13 @@ def compare_command(
 
     Example: noisylearn compare --task mnist-sample --rules danp,anp,np,bp --profiles pcm-nandakumar-2019
     """
-    given = o.stated(locals())
     labels, names = split_list(rules, "--rules"), split_list(profiles, "--profiles")
     numbers = split_integers(seeds, "--seeds")
     check_request(labels, names, numbers)
     chosen = [o.chosen_profile(name, only, without, write) for name in names]
-    tuning = _tuning(tune_lr, tune_epochs, given)
+    tuning = _tuning(tune_lr, tune_epochs, settings)
     with progress() as bar:
-        rows = compare(task, labels, chosen, numbers, given, out, data_dir, on_run=bar.run, tuning=tuning)
+        rows = compare(task, labels, chosen, numbers, settings, out, data_dir, on_run=bar.run, tuning=tuning)
     plot = _plot(task, rows, out)
     if json:
         print_json(
@@ -129,6 +104,6 @@ def _document(row: Row) -> dict[str, Any]:
 
 
 def _print(task: str, rows: list[Row], plot: str | None) -> None:
-    print_table(f"task {task}: median (± sd over the seeds)", COLUMNS, table_rows(rows), N_NUMBERS)
+    print_table(comparison_table(f"task {task}: median (± sd over the seeds)", rows))
     if plot:
         print_text(f"plot: {plot}")

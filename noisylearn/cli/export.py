@@ -12,6 +12,7 @@ from noisylearn.cli import options as o
 from noisylearn.cli.output import print_json, print_table, print_text, waiting
 from noisylearn.experiments.run_file import RunFile
 from noisylearn.ground.errors import UserError, unknown_name
+from noisylearn.ground.table import Table
 from noisylearn.profiles import HardwareProfile, profile_from_text
 
 FORMS = ("lava", "nir")
@@ -64,7 +65,7 @@ def export_command(
         print_json(_document(net, out))
     else:
         rows = [[key, str(value)] for key, value in _document(net, out).items() if key != "layers"]
-        print_table(f"{run.name} for Lava", ["what", "value"], rows)
+        print_table(Table(f"{run.name} for Lava", ["what", "value"], rows))
         print_text(f"run it with: noisylearn lava run {out} --steps {net.steps} --learn --replay")
 
 

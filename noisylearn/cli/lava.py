@@ -11,6 +11,7 @@ from noisylearn.backends.lava.netfile import LavaNet, read_net
 from noisylearn.cli import options as o
 from noisylearn.cli.output import loss_tenths, print_json, print_table, print_text, progress, warn_of_growth
 from noisylearn.ground.errors import UserError
+from noisylearn.ground.table import Table
 
 app = typer.Typer(no_args_is_help=True, help="Run exported networks as Lava processes.")
 
@@ -50,7 +51,7 @@ def run_command(
     else:
         rows = [[key.replace("_", " "), f"{value:.5g}"] for key, value in document.items()]
         print_table(
-            f"{net.name}: {content.rule.name} on {content.profile.name}", ["measured", "value"], rows, numbers=1
+            Table(f"{net.name}: {content.rule.name} on {content.profile.name}", ["measured", "value"], rows, numbers=1)
         )
         if not_compared:
             print_text(not_compared)

@@ -13,6 +13,7 @@ from noisylearn.backends.loihi.microcode import Microcode
 from noisylearn.cli import options as o
 from noisylearn.cli.output import loss_tenths, print_json, print_table, print_text, progress, waiting, warn_of_growth
 from noisylearn.ground.errors import UserError
+from noisylearn.ground.table import Table
 
 app = typer.Typer(no_args_is_help=True, help="Run exported networks in integers, as Loihi's cores would compute.")
 
@@ -66,7 +67,7 @@ def run_command(
         )
         return
     rows = [[key.replace("_", " "), f"{value:.5g}"] for key, value in document.items()]
-    print_table(f"{net.name}: {content.rule.name} in integers", ["measured", "value"], rows, numbers=1)
+    print_table(Table(f"{net.name}: {content.rule.name} in integers", ["measured", "value"], rows, numbers=1))
     _explain(microcode, result)
 
 

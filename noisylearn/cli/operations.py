@@ -20,6 +20,7 @@ from noisylearn.backends.netlist.spiking import from_spiking
 from noisylearn.cli.options import DataDir, Json
 from noisylearn.cli.output import print_json, print_table, print_text
 from noisylearn.experiments.run_model import TrainedRun, trained_run
+from noisylearn.ground.table import Table
 from noisylearn.networks import Spiking
 
 SAMPLES = 100  # of the held-out part, to measure spike rates on
@@ -45,7 +46,7 @@ def operations_command(
         return
     shown = [[_number(row[key]) for key in COLUMNS] for row in rows]
     print_table(
-        f"operations of {run_file.name}, {n_steps} step{'s' * (n_steps != 1)}", list(COLUMNS.values()), shown, 5
+        Table(f"operations of {run_file.name}, {n_steps} step{'s' * (n_steps != 1)}", list(COLUMNS.values()), shown, 5)
     )
     print_text(energy)
 

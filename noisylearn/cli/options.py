@@ -1,16 +1,18 @@
-"""Options that several commands share."""
+"""Options that several commands share, and those that follow from the settings of a training."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from noisylearn.experiments.config import TrainConfig
+from noisylearn.experiments.config import TrainConfig, all_settings, recipes, rule_options
 from noisylearn.ground.errors import UserError
 from noisylearn.profiles import HardwareProfile, load_profile
-
-PLACE = ("task", "rule", "profile")  # what every command names by itself
+from noisylearn.rules import REGISTRY
+from noisylearn.rules.options import Option
 
 TASK_HELP = "Task to learn; see 'noisylearn tasks list'."
 RECIPE = "Default: from the recipe of task, rule and profile."
@@ -22,47 +24,6 @@ DataDir = Annotated[
     typer.Option(help="Folder with the data files; else $NOISYLEARN_DATA, else ~/.cache/noisylearn."),
 ]
 Out = Annotated[Path, typer.Option(help="Folder for run files and plots.")]
-Baseline = Annotated[
-    str | None,
-    typer.Option(help="What a pass is compared with: clean, noisy, or mean (of all noisy passes)."),
-]
-Draws = Annotated[int | None, typer.Option(help=f"Noise draws per sample and step. {RECIPE}")]
-Scale = Annotated[str | None, typer.Option(help="ANP's norm: network, layer or rnn-paper.")]
-Forward = Annotated[str | None, typer.Option(help="BP's forward pass: digital, or chip (hardware-aware).")]
-Readout = Annotated[str | None, typer.Option(help="same (as the rule), or delta: the exact delta rule at the readout.")]
-HiddenNoise = Annotated[
-    bool | None, typer.Option("--hidden-noise", help="Of REINFORCE: noisy passes have noise in every layer.")
-]
-Credit = Annotated[
-    str | None,
-    typer.Option(help="In time, losses a perturbation is held against: local, sequence, reward-to-go or trace."),
-]
-Decay = Annotated[float | None, typer.Option(help="Of --credit trace, per step.")]
-Update = Annotated[
-    str | None, typer.Option(help=f"In time, when weights change: online (every step) or sequence. {RECIPE}")
-]
-SeqLen = Annotated[int | None, typer.Option(help="Steps of a sequence (copying: symbols). Default: as the task says.")]
-Network = Annotated[str | None, typer.Option(help="mlp, convnet or convnet-64; for sequences rnn or spiking.")]
-Neuron = Annotated[str | None, typer.Option(help="Of --network spiking: leaky, rleaky or synaptic.")]
-Threshold = Annotated[float | None, typer.Option(help="Of --network spiking: membrane potential at which one fires.")]
-Reset = Annotated[str | None, typer.Option(help="Of --network spiking, at a spike: subtract, or zero (as on Loihi).")]
-Hidden = Annotated[str | None, typer.Option(help=f"Units of the hidden layers, e.g. 300 or 300,100. {RECIPE}")]
-Activation = Annotated[str | None, typer.Option(help="Of the mlp or rnn: leaky-relu, relu, tanh or identity.")]
-Initialisation = Annotated[
-    str | None,
-    typer.Option(help="Of the mlp or convnet: torch (its defaults), or glorot (as Keras)."),
-]
-Optimizer = Annotated[str | None, typer.Option(help="Any optimizer of torch.optim, in lower case, with its defaults.")]
-Lr = Annotated[float | None, typer.Option(help=f"Learning rate. {RECIPE}")]
-Schedule = Annotated[str | None, typer.Option(help="Of learning and decorrelation: constant or cosine (to zero).")]
-Epochs = Annotated[int | None, typer.Option(help=RECIPE)]
-Batch = Annotated[int | None, typer.Option(help=f"Samples per step. {RECIPE}")]
-DecorrelationRate = Annotated[float | None, typer.Option(help=f"Of the d... rules. {RECIPE}")]
-WeightNormalisation = Annotated[
-    bool | None,
-    typer.Option("--weight-normalisation", help="Hold the norm of every neuron's incoming weights."),
-]
-HeldOut = Annotated[str | None, typer.Option(help="Part to measure on: test, or validation (for tuning).")]
 Only = Annotated[
     str | None, typer.Option(help="Effects of the profile that stay on, all others off; separated by commas, or none.")
 ]
@@ -70,11 +31,11 @@ Without = Annotated[str | None, typer.Option(help="Effects of the profile to swi
 Write = Annotated[
     str | None,
     typer.Option(
-        help="How updates reach pulsed devices: pulsed, accumulate or auxiliary, with numbers of [write] "
+        help="How updates reach pulsed devices: pulsed, accumulate or auxiliary, with numbers of \\[write] "
         "where they differ, as in accumulate,threshold=0.05"
     ),
 ]
-Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda.")]
+Device = Annotated[str | None, typer.Option(help=TrainConfig.model_fields["device"].description)]
 
 
 def hidden_units(text: str | None) -> tuple[int, ...] | None:
@@ -118,8 +79,49 @@ def _kinds(text: str) -> list[str]:
     return [kind.strip() for kind in text.split(",") if kind.strip() not in ("", "none")]
 
 
-def stated(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a training configuration among a command's arguments, those that were given."""
-    settings = {key: arguments[key] for key in TrainConfig.model_fields if key in arguments and key not in PLACE}
-    settings["hidden"] = hidden_units(arguments["hidden"])
-    return {key: value for key, value in settings.items() if value is not None}
+def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with an option for every setting of a training, in place of its argument `settings`.
+
+    What is stated of them reaches the command as the mapping `settings`. Settings come from the configuration and from
+    the records of the rules that are registered when this is called.
+    """
+    known = {name: one for name, one in all_settings().items() if name != "seed" and not one.in_label}
+    more = [
+        Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(one))
+        for name, one in known.items()
+    ]
+    own = [p.replace(kind=p.KEYWORD_ONLY) for p in signature(command).parameters.values()]
+    place = [p.name for p in own].index("settings")
+    own[place : place + 1] = more
+
+    @wraps(command)
+    def commanded(**arguments: Any) -> None:
+        given = {name: arguments.pop(name) for name in known}
+        given["hidden"] = hidden_units(given["hidden"])
+        command(**arguments, settings={name: value for name, value in given.items() if value is not None})
+
+    commanded.__signature__ = Signature(own)  # type: ignore[attr-defined]
+    return commanded
+
+
+def _annotation(setting: Option) -> Any:
+    """What typer has to know of a setting."""
+    name = f"--{setting.name.replace('_', '-')}"
+    choices = [] if all(one in setting.help for one in setting.choices) else [f"One of: {', '.join(setting.choices)}."]
+    stated = any(setting.name in recipe for recipe in recipes().values()) and "Default:" not in setting.help
+    if setting.plain_kind is bool and setting.default:
+        name = f"{name}/--no-{name[2:]}"
+    info = typer.Option(
+        name,
+        help=" ".join([setting.help, *choices, *([RECIPE] if stated else [])]),
+        rich_help_panel="Options of rules" if setting.name in rule_options() else None,
+    )
+    return Annotated[setting.plain_kind | None, info]
+
+
+def rules_help() -> str:
+    """The names of all rules."""
+    apart = [kind for kind in REGISTRY.values() if kind.instead_without_time]
+    names = ", ".join(name for name, kind in REGISTRY.items() if kind not in apart)
+    in_time = ", ".join(name for kind in apart for name in (kind.name, *kind.other_labels))
+    return f"{names} (sequences: {in_time}); with d in front: decorrelated."

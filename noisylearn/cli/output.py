@@ -3,7 +3,7 @@
 import json
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,10 +17,10 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
 
 from noisylearn.experiments.train import OnStep
 from noisylearn.ground.errors import UserError
+from noisylearn.ground.table import Table
 
 
 def print_json(document: Any) -> None:
@@ -33,18 +33,12 @@ def json_text(document: Any) -> str:
     return json.dumps(_finite(document), indent=2, allow_nan=False)
 
 
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], numbers: int = 0) -> None:
-    """A table; the last `numbers` columns are right-aligned. Not cut to a width where output is piped."""
+def print_table(table: Table) -> None:
+    """A table, not cut to a width where output is piped."""
     console = Console(markup=False, emoji=False)
     if not console.is_terminal:
         console = Console(width=200, markup=False, emoji=False)
-    table = Table(title=title, title_justify="left")
-    for i, column in enumerate(columns):
-        right = i >= len(columns) - numbers
-        table.add_column(column, justify="right" if right else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
+    console.print(table.to_rich())
 
 
 def print_text(text: str) -> None:

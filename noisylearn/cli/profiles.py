@@ -11,8 +11,9 @@ from noisylearn.cli.output import print_json, print_table, print_text
 from noisylearn.effects import Curve
 from noisylearn.ground.errors import UserError, unknown_name
 from noisylearn.ground.records import CitedRecord
+from noisylearn.ground.table import Table
 from noisylearn.profiles import HardwareProfile, load_profile, profile_files
-from noisylearn.profiles.keys import Table, keys, tables
+from noisylearn.profiles import keys as profile_keys
 from noisylearn.rules import rules_for
 
 app = typer.Typer(no_args_is_help=True, help="Hardware profiles: what a machine does and what can be seen of it.")
@@ -26,7 +27,7 @@ def list_command(json: Json = False) -> None:
         print_json([{"name": p.name, "title": p.title, "observable": p.observable} for p in found])
     else:
         rows = [[p.name, p.title, ", ".join(rules_for(p))] for p in found]
-        print_table("hardware profiles", ["name", "what it is", "rules that can learn on it"], rows)
+        print_table(Table("hardware profiles", ["name", "what it is", "rules that can learn on it"], rows))
 
 
 @app.command("show")
@@ -53,7 +54,7 @@ def show_command(
         f"observable: {', '.join(profile.observable)}\nrules that can learn on it: {', '.join(rules_for(profile))}"
     )
     rows = [row for place, table in profile.cited_tables() for row in _numbers(place, table)]
-    print_table("numbers", ["where", "key", "value", "status", "source"], rows)
+    print_table(Table("numbers", ["where", "key", "value", "status", "source"], rows))
     for key, source in profile.sources.items():
         print_text(f"[{key}] {source.citation} {source.url}".rstrip())
 
@@ -67,7 +68,7 @@ def keys_command(
 
     Example: noisylearn profiles keys programming-noise
     """
-    known = tables()
+    known = profile_keys.tables()
     if table is not None and table not in known:
         raise unknown_name("table of a profile", table, known)
     if json:
@@ -78,25 +79,25 @@ def keys_command(
         _print_keys(known[table])
 
 
-def _print_tables(known: Iterable[Table]) -> None:
-    rows = [[one.name, one.heading, ", ".join(key.name for key in keys(one))] for one in known]
-    print_table("tables of a profile", ["name", "heading in the file", "keys"], rows)
+def _print_tables(known: Iterable[profile_keys.Table]) -> None:
+    rows = [[one.name, one.heading, ", ".join(key.name for key in profile_keys.keys(one))] for one in known]
+    print_table(Table("tables of a profile", ["name", "heading in the file", "keys"], rows))
     print_text(
         "Besides: schema_version, name, title, description and observable at the top; [sources.KEY] with citation "
         "and url; date in [specification] and [calibration]; status and source in every table above."
     )
 
 
-def _print_keys(table: Table) -> None:
+def _print_keys(table: profile_keys.Table) -> None:
     print_text(f"{table.heading}\n\n{table.meaning}\n")
-    rows = [[key.name, key.takes, key.default, key.meaning] for key in keys(table)]
+    rows = [[key.name, key.takes, key.default, key.meaning] for key in profile_keys.keys(table)]
     n_columns = 4 if any(row[-1] for row in rows) else 3
     columns = ["key", "takes", "default", "what"]
-    print_table("keys, beside status and source", columns[:n_columns], [row[:n_columns] for row in rows])
+    print_table(Table("keys, beside status and source", columns[:n_columns], [row[:n_columns] for row in rows]))
 
 
-def _keys_document(table: Table) -> dict[str, Any]:
-    own = [key._asdict() for key in keys(table)]
+def _keys_document(table: profile_keys.Table) -> dict[str, Any]:
+    own = [key._asdict() for key in profile_keys.keys(table)]
     return {"name": table.name, "heading": table.heading, "meaning": table.meaning, "keys": own}
 
 

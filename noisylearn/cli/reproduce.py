@@ -9,8 +9,9 @@ from noisylearn.cli import options as o
 from noisylearn.cli.output import json_text, print_json, print_table, print_text, progress
 from noisylearn.ground.errors import UserError
 from noisylearn.ground.replace import replace_file
+from noisylearn.ground.table import Table
 from noisylearn.papers import PAPERS, STUDIES, study
-from noisylearn.papers.harness.pages import figure_cells, write_pages
+from noisylearn.papers.harness.pages import figures_table, write_pages
 from noisylearn.papers.harness.reproduction import measure, reproduce
 from noisylearn.papers.harness.results import Result
 from noisylearn.papers.harness.study import Study
@@ -60,7 +61,7 @@ def _list(json: bool) -> None:
         print_json([{"name": s.name, "paper": s.paper, "source": s.source, "title": s.title} for s in STUDIES])
         return
     rows = [[s.name, f"[{s.paper.upper()}] {s.source}", s.title] for s in STUDIES]
-    print_table("studies", ("name", "published in", "title"), rows)
+    print_table(Table("studies", ("name", "published in", "title"), rows))
     for key, paper in PAPERS.items():
         print_text(f"[{key.upper()}] {paper.citation}")
 
@@ -118,10 +119,9 @@ def _document(result: Result) -> dict[str, Any]:
 def _print(result: Result, file: Path, plot: Path) -> None:
     judged = result.judgement
     title = f"{result.study.name}: {result.study.title}, scale {result.scale}"
-    cells = [figure_cells(figure) for figure in judged.figures]
-    print_table(title, ("quantity", "ours", "published", "difference"), cells, 3)
+    print_table(figures_table(title, judged.figures))
     rows = [[c.statement, c.measured, "holds" if c.holds else "does not hold"] for c in judged.criteria]
-    print_table("criteria", ("criterion", "measured", "verdict"), rows)
+    print_table(Table("criteria", ("criterion", "measured", "verdict"), rows))
     caution = " (smoke: a test of the package, not a result)" if result.scale == "smoke" else ""
     print_text(f"{result.study.name}: {judged.verdict}{caution}\nsetting: {result.study.setting[result.scale]}")
     print_text(f"result: {file}\nplot: {plot}")

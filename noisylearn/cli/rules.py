@@ -1,7 +1,7 @@
 """`noisylearn rules`: list, show."""
 
 import inspect
-from dataclasses import fields
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -9,8 +9,10 @@ import typer
 from noisylearn.cli.options import Json
 from noisylearn.cli.output import print_json, print_table, print_text
 from noisylearn.experiments.config import label_options, split_label
+from noisylearn.ground.table import Table
 from noisylearn.profiles import load_profile, profile_files
 from noisylearn.rules import REGISTRY, Rule, fitted, rule_class
+from noisylearn.rules.options import Option, options_of
 
 app = typer.Typer(no_args_is_help=True, help="Learning rules: what they compute and what they must observe.")
 
@@ -24,7 +26,7 @@ def list_command(json: Json = False) -> None:
         rows = [
             [r.name, r.title, r.equation, ", ".join(sorted(r.observes)) or "-", r.source] for r in REGISTRY.values()
         ]
-        print_table("learning rules", ["name", "what it is", "equation", "must observe", "source"], rows)
+        print_table(Table("learning rules", ["name", "what it is", "equation", "must observe", "source"], rows))
         print_text("A leading d (danp, dbp, ...) decorrelates the inputs of every layer as well.")
 
 
@@ -39,9 +41,24 @@ def show_command(name: Annotated[str, typer.Argument(help="Name of the rule.")],
     print_text(f"{rule.name}: {rule.title}\n{rule.equation}   {rule.source}\n\n{inspect.getdoc(rule)}\n")
     if decorrelated:
         print_text(f"{name} decorrelates the inputs of every layer as well; see --decorrelation-rate.\n")
-    options = {f.name: f.default for f in fields(rule)} | label_options(name)
-    print_text("options: " + (", ".join(f"{key} = {value!r}" for key, value in options.items()) or "none"))
+    _print_options(rule, label_options(name))
     print_text(f"profiles it can learn on: {', '.join(_profiles(rule)) or 'none'}")
+
+
+def _print_options(rule: type[Rule], stated: Mapping[str, Any]) -> None:
+    """Every option with its default, or what the rule's name states of it."""
+    shown = [
+        [f"{one.name} = {stated.get(one.name, one.default)!r}", ", ".join(one.choices) or _plain(one), one.help]
+        for one in options_of(rule).values()
+    ]
+    if shown:
+        print_table(Table("options", ["option", "takes", "what it is for"], shown))
+    else:
+        print_text("options: none")
+
+
+def _plain(one: Option) -> str:
+    return {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}[one.plain_kind]
 
 
 def _document(rule: type[Rule]) -> dict[str, Any]:
@@ -51,7 +68,8 @@ def _document(rule: type[Rule]) -> dict[str, Any]:
         "equation": rule.equation,
         "source": rule.source,
         "observes": sorted(rule.observes),
-        "options": {f.name: f.default for f in fields(rule)},
+        "options": {one.name: one.default for one in options_of(rule).values()},
+        "help": {one.name: one.help for one in options_of(rule).values()},
         "profiles": _profiles(rule),
     }
 

@@ -7,6 +7,7 @@ import typer
 from noisylearn import tasks
 from noisylearn.cli.options import DataDir, Json
 from noisylearn.cli.output import print_json, print_table, print_text, waiting
+from noisylearn.ground.table import Table
 
 app = typer.Typer(no_args_is_help=True, help="Tasks: data, split, metric, trivial baselines.")
 
@@ -19,7 +20,7 @@ def list_command(json: Json = False) -> None:
         print_json([{"name": d.name, "title": d.title, "files": [file.path for file in d.files]} for d in found])
     else:
         rows = [[d.name, d.title, ", ".join(file.path for file in d.files) or "none"] for d in found]
-        print_table("tasks", ["name", "what it is", "data files needed"], rows)
+        print_table(Table("tasks", ["name", "what it is", "data files needed"], rows))
 
 
 @app.command("show")
@@ -45,4 +46,4 @@ def show_command(
     rows = [[key, str(value)] for key, value in sizes.items()]
     rows += [["input shape", str(tuple(task.input_shape))], ["outputs", str(task.n_outputs)]]
     rows += [[f"trivial baseline: {key}", f"{value:.4g} {task.metric_name}"] for key, value in baselines.items()]
-    print_table(task.title, ["", "value"], rows, numbers=1)
+    print_table(Table(task.title, ["", "value"], rows, numbers=1))

@@ -1,5 +1,6 @@
 """`noisylearn train`: one run."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,51 +9,27 @@ import typer
 from noisylearn.cli import options as o
 from noisylearn.cli.output import print_json, print_table, print_text, progress
 from noisylearn.experiments.config import TrainConfig, resolve
-from noisylearn.experiments.run_file import RunFile, Tree
+from noisylearn.experiments.run_file import RunFile
 from noisylearn.experiments.train import train
+from noisylearn.ground.table import Table
+from noisylearn.ground.tree_file import Tree
 
 
 def train_command(
     task: o.Task,
     rule: Annotated[
         str,
-        typer.Option(
-            help="np, inp, anp, wp, reinforce, bp (sequences: bptt, tbptt<k>); with d in front: decorrelated."
-        ),
+        typer.Option(help=o.rules_help()),
     ],
     profile: Annotated[
         str, typer.Option(help="Hardware profile: a name, or a TOML file of your own.")
     ] = "gaussian-node",
-    baseline: o.Baseline = None,
-    draws: o.Draws = None,
-    epochs: o.Epochs = None,
-    batch: o.Batch = None,
-    lr: o.Lr = None,
-    decorrelation_rate: o.DecorrelationRate = None,
-    hidden: o.Hidden = None,
+    *,
+    settings: Mapping[str, Any],
     seed: Annotated[int, typer.Option(help="Of every random number of the run.")] = 0,
     only: o.Only = None,
     without: o.Without = None,
     write: o.Write = None,
-    device: o.Device = None,
-    scale: o.Scale = None,
-    forward: o.Forward = None,
-    readout: o.Readout = None,
-    hidden_noise: o.HiddenNoise = None,
-    credit: o.Credit = None,
-    decay: o.Decay = None,
-    update: o.Update = None,
-    seq_len: o.SeqLen = None,
-    network: o.Network = None,
-    neuron: o.Neuron = None,
-    threshold: o.Threshold = None,
-    reset: o.Reset = None,
-    activation: o.Activation = None,
-    initialisation: o.Initialisation = None,
-    optimizer: o.Optimizer = None,
-    schedule: o.Schedule = None,
-    weight_normalisation: o.WeightNormalisation = None,
-    held_out: o.HeldOut = None,
     data_dir: o.DataDir = None,
     out: o.Out = Path("runs"),
     resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished run bit for bit.")] = False,
@@ -65,9 +42,8 @@ def train_command(
 
     Example: noisylearn train --task mnist-sample --rule danp --profile pcm-nandakumar-2019
     """
-    given = o.stated(locals())
     chosen = o.chosen_profile(profile, only, without, write)
-    config, recipes = resolve(task, rule, chosen, given)
+    config, recipes = resolve(task, rule, chosen, {**settings, "seed": seed})
     with progress() as bar:
         file = train(config, chosen, out, data_dir, resume, bar.run(f"{config.label} on {chosen.name}"))
     run = file.read()
@@ -82,7 +58,7 @@ def _document(config: TrainConfig, recipes: list[str], file: RunFile, run: Tree)
     return {
         "id": run["id"],
         "file": str(file.path),
-        "config": config.model_dump(mode="json"),
+        "config": config.uniform(),
         "recipes": recipes,
         "final": run["final"],
         "baselines": run["baselines"],
@@ -98,5 +74,7 @@ def _print(config: TrainConfig, recipes: list[str], file: RunFile, run: Tree) ->
     rows = [[key.replace("_", " "), f"{value:.4g}"] for key, value in run["final"].items()]
     rows += [[f"trivial baseline: {name}", f"{value:.4g}"] for name, value in run["baselines"].items()]
     rows.append(["wall time (s)", f"{run['wall_s']:.1f}"])
-    print_table(f"{config.label} on {config.profile}, task {config.task}", ["measured", "value"], rows, numbers=1)
+    print_table(
+        Table(f"{config.label} on {config.profile}, task {config.task}", ["measured", "value"], rows, numbers=1)
+    )
     print_text(f"run file: {file.path}")

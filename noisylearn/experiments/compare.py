@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from noisylearn import tasks
-from noisylearn.experiments.config import TrainConfig, idle_options, resolve
-from noisylearn.experiments.run_file import RunFile, Tree
+from noisylearn.experiments.config import TrainConfig, idle_options, resolve, rule_from
+from noisylearn.experiments.run_file import RunFile
 from noisylearn.experiments.train import OnStep, train
 from noisylearn.ground.errors import RunawayError, UserError
+from noisylearn.ground.tree_file import Tree
 from noisylearn.profiles import HardwareProfile
-from noisylearn.rules import rule_class
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,8 @@ class Row:
     @property
     def label(self) -> str:
         """The rule with what tells its rows apart: number of draws, or where backprop trains."""
-        if not rule_class(self.settings["rule"]).perturbs:
-            return f"{self.rule}, " + ("chip in the loop" if self.settings["forward"] == "chip" else "then programmed")
-        draws = self.settings["draws"]
-        readout = ", delta readout" if self.settings["readout"] == "delta" else ""
-        return f"{self.rule}, {draws} draw{'s' if draws > 1 else ''}{readout}"
+        readout = "delta readout" if self.settings["readout"] == "delta" else ""
+        return ", ".join(part for part in (self.rule, rule_from(self.settings).variant, readout) if part)
 
     @property
     def metric(self) -> str:
@@ -90,7 +87,8 @@ def compare(
     for profile in profiles:
         for label in rules:
             configs = [resolve(task, label, profile, {**options, "seed": seed}, lenient=True) for seed in seeds]
-            row = Row(label, profile.name, configs[0][0].model_dump(mode="json", exclude={"seed"}), configs[0][1])
+            row = Row(label, profile.name, configs[0][0].uniform(), configs[0][1])
+            del row.settings["seed"]
             rows.append(row)
             lacking = configs[0][0].build_rule().missing(profile)
             if lacking:
@@ -111,7 +109,7 @@ def compare(
 
 def _check_options(rows: Sequence[Row], options: Mapping[str, Any]) -> None:
     """Raises UserError for a stated option that none of the rows has a use for."""
-    idle = set.intersection(*(idle_options(row.rule, row.settings) for row in rows))
+    idle = set.intersection(*(set(idle_options(row.rule, row.settings)) for row in rows))
     for key in (k for k, value in options.items() if k in idle and value is not None):
         raise UserError(f"--{key.replace('_', '-')} has no effect on {', '.join(dict.fromkeys(r.rule for r in rows))}")
 

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from noisylearn import networks
 from noisylearn.experiments.config import TrainConfig
-from noisylearn.experiments.run_file import RunFile, tensors
+from noisylearn.experiments.run_file import RunFile
 from noisylearn.ground.errors import UserError
+from noisylearn.ground.tree_file import tensors
 from noisylearn.networks.decorrelation import decorrelate
 from noisylearn.profiles import HardwareProfile, profile_from_text
 

@@ -1,9 +1,10 @@
 """One run from a configuration to its file: checks, the loop, checkpoints."""
 
+import glob
 import json
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,9 +13,10 @@ import torch
 from noisylearn import tasks
 from noisylearn.experiments.build import check_device, load_data, machine, optimizer_class
 from noisylearn.experiments.config import TrainConfig
-from noisylearn.experiments.run_file import RunFile, Tree, prepare_folder
+from noisylearn.experiments.run_file import RunFile, prepare_folder
 from noisylearn.experiments.trainer import Trainer
 from noisylearn.ground.errors import RunawayError, UserError
+from noisylearn.ground.tree_file import SUFFIX, Tree
 from noisylearn.profiles import HardwareProfile
 from noisylearn.version import __version__
 
@@ -36,16 +38,20 @@ def train(
     on_step(steps done, steps in all, loss) is called after every step. A kill at any moment leaves the last
     checkpoint, at most `checkpoint_every_s` seconds (and one step) old; with `resume` the run continues from
     there and ends bit for bit like an uninterrupted one.
-    Raises UserError for a refused rule, bad data, an unwritable folder or an unfinished run without `resume`;
-    RunawayError where the loss is not finite or a weight norm runs away.
+    Raises UserError for a refused rule, bad data, an unwritable folder, an unfinished run without `resume`, or with it
+    one that another version left unfinished in `out`.
+    Raises RunawayError where the loss is not finite or a weight norm runs away.
     """
     config.build_rule().check(profile)
     tasks.describe(config.task)
     optimizer_class(config.optimizer)
     prepare_folder(out)
     run_id = config.identity(profile, __version__)
-    file = RunFile(out / f"{config.task}-{config.label}-{profile.name}-seed{config.seed}-{run_id}.h5")
+    name = f"{config.task}-{config.label}-{profile.name}-seed{config.seed}"
+    file = RunFile(out / f"{name}-{run_id}{SUFFIX}")
     earlier = file.read() if file.exists() else None
+    if earlier is None and resume:
+        _refuse_other_versions(config, profile, out.glob(f"{glob.escape(name)}-*{SUFFIX}"))
     if earlier is not None and earlier["id"] != run_id:
         raise UserError(f"run file {file.path} holds another run, {earlier['id']}; give it back its name, or remove it")
     if earlier is not None and earlier["status"] == "finished":
@@ -65,6 +71,31 @@ def train(
         _loop(training, file, facts, on_step, checkpoint_every_s)
         file.write(facts | training.finish() | {"status": "finished"})
     return file
+
+
+def _refuse_other_versions(config: TrainConfig, profile: HardwareProfile, paths: Iterable[Path]) -> None:
+    """Raises UserError where other versions left this very run unfinished: they drew other random numbers."""
+    for path in paths:
+        try:
+            tree = RunFile(path).read()
+            same = TrainConfig.of_run(tree, path) == config and tree["profile"] == profile.full_text
+        except UserError:  # damaged, or of a configuration that this version does not know
+            continue
+        theirs, ours = (_named(versions) for versions in (json.loads(tree["versions"]), _versions()))
+        if same and tree["status"] == "running" and theirs != ours:
+            raise UserError(
+                f"run file {path}: this run, unfinished, by {theirs}; {ours} draws other random numbers and cannot "
+                f"continue it: finish it with the versions that wrote it, or remove it (or, with train, leave --resume "
+                "out) to start anew"
+            )
+
+
+def _named(versions: Mapping[str, str]) -> str:
+    return f"noisylearn {versions['noisylearn']} with torch {versions['torch']}"
+
+
+def _versions() -> dict[str, str]:
+    return {"noisylearn": __version__, "torch": torch.__version__, "python": platform.python_version()}
 
 
 @contextmanager
@@ -116,12 +147,11 @@ def _remedies(config: TrainConfig) -> str:
 
 def _facts(config: TrainConfig, profile: HardwareProfile, run_id: str) -> Tree:
     """What a run file says of itself."""
-    versions = {"noisylearn": __version__, "torch": torch.__version__, "python": platform.python_version()}
     return {
         "id": run_id,
         "config": config.model_dump_json(),
         "profile": profile.full_text,
-        "versions": json.dumps(versions),
+        "versions": json.dumps(_versions()),
         "machine": machine(config.device),
         "citations": json.dumps({"rule": config.build_rule().source} | _cited(profile)),
     }

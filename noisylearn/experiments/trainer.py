@@ -15,9 +15,9 @@ from noisylearn.chips.readings import Plan
 from noisylearn.chips.simulated import Chip
 from noisylearn.experiments.build import build_model, build_optimizer
 from noisylearn.experiments.config import TrainConfig
-from noisylearn.experiments.run_file import Tree, tensors
 from noisylearn.ground.draws import Draws
 from noisylearn.ground.errors import RunawayError, UserError
+from noisylearn.ground.tree_file import Tree, tensors
 from noisylearn.networks.decorrelation import decorrelations
 from noisylearn.networks.norms import NeuronNorms
 from noisylearn.profiles import HardwareProfile

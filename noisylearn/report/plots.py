@@ -1,7 +1,7 @@
 """Plots, written as files; matplotlib is imported only here."""
 
+import io
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +9,7 @@ import torch
 
 from noisylearn.experiments.compare import Row
 from noisylearn.ground.errors import UserError
+from noisylearn.ground.replace import replace_file
 
 LONG_LABEL = 40  # characters, of which three do not fit beside one another
 
@@ -77,12 +78,9 @@ def save_figure(figure: "Figure", file: Path) -> None:
     """Write the file whole or not at all. Raises UserError where it cannot be written."""
     if not file.name:
         raise UserError(f"plot {file}: cannot be written: that is a folder")
-    beside = file.with_name(f".{file.name}.part")
+    content = io.BytesIO()
     try:
-        figure.savefig(beside, dpi=120, format=file.suffix.lstrip(".") or "png")
-        beside.replace(file)
-    except (OSError, ValueError) as error:
-        with suppress(OSError):
-            beside.unlink()
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
-        raise UserError(f"plot {file}: cannot be written: {reason}") from None
+        figure.savefig(content, dpi=120, format=file.suffix.lstrip(".") or "png")
+    except ValueError as error:
+        raise UserError(f"plot {file}: cannot be written: {' '.join(str(error).split())}") from None
+    replace_file(file, content.getbuffer(), "plot", "choose another place")

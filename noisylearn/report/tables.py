@@ -1,10 +1,10 @@
-"""The table of a comparison, as cells for any printer."""
+"""The table of a comparison."""
 
 from collections.abc import Sequence
 
 from noisylearn.experiments.compare import Row
-from noisylearn.experiments.config import NETWORKS_IN_TIME
-from noisylearn.rules import rule_class
+from noisylearn.experiments.config import NETWORKS_IN_TIME, rule_from
+from noisylearn.ground.table import Table
 
 COLUMNS = (
     "rule",
@@ -16,15 +16,15 @@ COLUMNS = (
     "updates",
     "wall (s)",
 )
-N_NUMBERS = 5  # columns at the right that hold numbers
 
 
-def table_rows(rows: Sequence[Row]) -> list[list[str]]:
-    """One line of cells a row, then one for every trivial baseline."""
-    baselines = trivial_baselines(rows)
-    return [_cells(row) for row in rows] + [
-        [name, "(trivial baseline)", "", _number(value), "", "", "", ""] for name, value in baselines.items()
+def comparison_table(title: str, rows: Sequence[Row]) -> Table:
+    """A row for every rule and profile, then one for every trivial baseline."""
+    baselines = [
+        [name, "(trivial baseline)", "", _number(value), "", "", "", ""]
+        for name, value in trivial_baselines(rows).items()
     ]
+    return Table(title, COLUMNS, [*map(_cells, rows), *baselines], numbers=5)
 
 
 def trivial_baselines(rows: Sequence[Row]) -> dict[str, float]:
@@ -50,17 +50,9 @@ def _cells(row: Row) -> list[str]:
 
 def _settings(row: Row) -> str:
     s = row.settings
-    baseline = f"baseline {s['baseline']}, " if rule_class(s["rule"]).perturbs else ""
     tried = f" (best of {len(row.trials)})" if row.trials else ""
-    return f"{baseline}{_in_time(s)}lr {s['lr']:g}{tried}, {s['epochs']} epochs, batch {s['batch']}"
-
-
-def _in_time(settings: dict) -> str:
-    """How a rule goes through time, if it does."""
-    if settings["network"] not in NETWORKS_IN_TIME:
-        return ""
-    credit = f"credit {settings['credit']}, " if rule_class(settings["rule"]).perturbs else ""
-    return f"{credit}updates {'every step' if settings['update'] == 'online' else 'by sequence'}, "
+    of_rule = rule_from(s).terms(in_time=s["network"] in NETWORKS_IN_TIME)
+    return ", ".join([*of_rule, f"lr {s['lr']:g}{tried}", f"{s['epochs']} epochs", f"batch {s['batch']}"])
 
 
 def _figure(spread: dict[str, float]) -> str:

@@ -1,12 +1,14 @@
 """Activity-based node perturbation."""
 
-from dataclasses import dataclass
-from typing import Literal, get_args
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
 
 from torch import Tensor
 
 from noisylearn.ground.errors import UserError
 from noisylearn.rules.base import NodePerturbation, guarded
+from noisylearn.rules.estimate import Baseline
 
 Scale = Literal["network", "layer", "rnn-paper"]
 
@@ -25,12 +27,16 @@ class ANP(NodePerturbation):
     source = "[ANP] eq. 6; [RNN] eq. 3"
     observes = frozenset({"loss", "input", "activity"})
 
-    scale: Scale = "network"
+    scale: Scale = field(default="network", metadata={"help": "ANP's norm: network, layer or rnn-paper."})
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.scale not in get_args(Scale):
             raise UserError(f"rule anp: scale '{self.scale}'; choose {', '.join(get_args(Scale))}")
+
+    @classmethod
+    def noisy_baseline(cls, options: Mapping[str, Any]) -> Baseline:
+        return "mean" if options.get("draws", cls.draws) > 1 else "noisy"
 
     def post(self, activity: Tensor, reference: Tensor, noise: Tensor | None) -> Tensor:
         return activity - reference

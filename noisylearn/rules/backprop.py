@@ -1,8 +1,9 @@
 """Backpropagation: the reference that every table shows."""
 
-from collections.abc import Collection
-from dataclasses import dataclass
-from typing import Literal, get_args
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -10,9 +11,10 @@ from torch import Tensor
 from noisylearn.chips.interface import AnyChip, Memory
 from noisylearn.chips.readings import Readings
 from noisylearn.ground.errors import UserError
-from noisylearn.rules.base import Rule
+from noisylearn.profiles import HardwareProfile
+from noisylearn.rules.base import Rule, updates_in_words
 from noisylearn.rules.estimate import Estimate
-from noisylearn.rules.in_time import InTime, Update
+from noisylearn.rules.in_time import UPDATE_HELP, InTime, Update
 from noisylearn.rules.observation import Observation
 
 Forward = Literal["digital", "chip"]
@@ -32,8 +34,11 @@ class BP(Rule):
     equation = "g_l = dL/da_l"
     source = "[ANP] eq. 1"
     perturbs = False
+    instead_in_time = "bptt, or tbptt<k> for k steps back at most"
 
-    forward: Forward = "digital"
+    forward: Forward = field(
+        default="digital", metadata={"help": "BP's forward pass: digital, or chip (hardware-aware)."}
+    )
 
     def __post_init__(self) -> None:
         if self.forward not in get_args(Forward):
@@ -43,6 +48,15 @@ class BP(Rule):
         with torch.enable_grad():
             readings, losses = seen.digital(on_devices=self.forward == "chip")
             return autograd_estimate(seen.chip, readings, losses, layers), state
+
+    @property
+    def variant(self) -> str:
+        return "chip in the loop" if self.forward == "chip" else "then programmed"
+
+    @classmethod
+    def settled(cls, recipe: Mapping[str, Any], stated: Mapping[str, Any], profile: HardwareProfile) -> dict[str, Any]:
+        """On devices that keep what pulses leave there is no digital model to train first."""
+        return ({} if profile.in_place is None else {"forward": "chip"}) | super().settled(recipe, stated, profile)
 
     @property
     def on_chip(self) -> bool:
@@ -69,9 +83,13 @@ class BPTT(BP):
     source = "Werbos, Proceedings of the IEEE 78, 1990; Williams and Peng, Neural Computation 2, 1990"
 
     stands_alone = False  # without time it is BP
+    instead_in_time, instead_without_time = "", "bp"
+    other_labels = ("tbptt<k>",)
 
-    truncate: int | None = None
-    update: Update = "sequence"
+    truncate: int | None = field(
+        default=None, metadata={"help": "Steps that gradients go back at most.", "in_label": True}
+    )
+    update: Update = field(default="sequence", metadata={"help": UPDATE_HELP})
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -81,6 +99,22 @@ class BPTT(BP):
         if self.update == "online" and self.truncate is None:
             raise UserError('rule bptt: update="online" needs truncate=k, a number of steps')
         return InTime(update=self.update, truncate=self.truncate)
+
+    @property
+    def label(self) -> str:
+        return self.name if self.truncate is None else f"t{self.name}{self.truncate}"
+
+    @classmethod
+    def from_label(cls, label: str) -> dict[str, Any] | None:
+        truncated = re.fullmatch(rf"t{cls.name}(\d+)", label)
+        return {"truncate": int(truncated[1])} if truncated else super().from_label(label)
+
+    @classmethod
+    def idle(cls, options: Mapping[str, Any], in_time: bool) -> dict[str, str]:
+        return {} if options.get("truncate") else {"update": f"has no effect on rule {cls.name}"}
+
+    def terms(self, in_time: bool) -> list[str]:
+        return [updates_in_words(self.update)] if in_time else []
 
 
 def autograd_estimate(chip: AnyChip, readings: Readings, losses: Tensor, layers: Collection[str]) -> Estimate:

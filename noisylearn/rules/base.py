@@ -9,9 +9,9 @@ that they run on torch tensors and numpy arrays alike.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection
-from dataclasses import MISSING, dataclass, fields, replace
-from typing import ClassVar, get_args
+from collections.abc import Collection, Mapping
+from dataclasses import MISSING, dataclass, field, fields, replace
+from typing import Any, ClassVar, get_args
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -19,9 +19,9 @@ from torch.optim import Optimizer
 from noisylearn.chips.interface import AnyChip, Memory
 from noisylearn.chips.readings import Plan
 from noisylearn.ground.errors import UserError
-from noisylearn.profiles import Machine
+from noisylearn.profiles import HardwareProfile, Machine
 from noisylearn.rules.estimate import Baseline, Estimate, estimate_nodes, reference
-from noisylearn.rules.in_time import Credit, InTime, Update
+from noisylearn.rules.in_time import OF_LATER_LOSSES, UPDATE_HELP, Credit, InTime, Update
 from noisylearn.rules.learner import Learner
 from noisylearn.rules.observation import LossFn, Observation, StepLoss
 from noisylearn.rules.traces import credited_now, traced, with_trace
@@ -41,6 +41,9 @@ class Rule(ABC):
     observes: ClassVar[frozenset[str]] = frozenset()
     perturbs: ClassVar[bool] = True
     stands_alone: ClassVar[bool] = True
+    instead_in_time: ClassVar[str] = ""  # what to say where there are sequences, if the rule does not go with them
+    instead_without_time: ClassVar[str] = ""  # and where there are none
+    other_labels: ClassVar[tuple[str, ...]] = ()  # names on the command line, besides its own
 
     def init(self, chip: AnyChip) -> Memory:
         """What the rule remembers before its first step on a chip: a tree (dicts) of tensors; nothing, by default."""
@@ -145,6 +148,35 @@ class Rule(ABC):
             f"this machine does not offer; rules that work there: {', '.join(rules_for(profile))}"
         )
 
+    @property
+    def label(self) -> str:
+        """The rule's name on the command line, with the options that it states."""
+        return self.name
+
+    @classmethod
+    def from_label(cls, label: str) -> dict[str, Any] | None:
+        """Options that a name on the command line states; None if it is no name of this rule."""
+        return {} if label == cls.name else None
+
+    @classmethod
+    def settled(cls, recipe: Mapping[str, Any], stated: Mapping[str, Any], profile: HardwareProfile) -> dict[str, Any]:
+        """The rule's options, from those of recipes and those that a user stated; others keep their default."""
+        return {**recipe, **stated}
+
+    @classmethod
+    def idle(cls, options: Mapping[str, Any], in_time: bool) -> dict[str, str]:
+        """Options of this rule that have no effect beside the others, and what each goes with."""
+        return {}
+
+    @property
+    def variant(self) -> str:
+        """What tells rows of this rule apart in a table, in words."""
+        return ""
+
+    def terms(self, in_time: bool) -> list[str]:
+        """Further settings that a table states, in words."""
+        return []
+
     def describe(self) -> str:
         """The rule with its options, as one would write it."""
         options = ", ".join(f"{f.name}={getattr(self, f.name)!r}" for f in fields(self))
@@ -173,11 +205,16 @@ class Perturbation(Rule):
     credit, decay, update: in time, see `noisylearn.rules.time.InTime`.
     """
 
-    baseline: Baseline = "clean"
-    draws: int = 1
-    credit: Credit = "local"
-    decay: float = 0.9
-    update: Update = "sequence"
+    baseline: Baseline = field(
+        default="clean", metadata={"help": "What a pass is compared with: clean, noisy, or mean (of all noisy passes)."}
+    )
+    draws: int = field(default=1, metadata={"help": "Noise draws per sample and step."})
+    credit: Credit = field(
+        default="local",
+        metadata={"help": "In time, losses a perturbation is held against: local, sequence, reward-to-go or trace."},
+    )
+    decay: float = field(default=0.9, metadata={"help": "Of --credit trace, per step."})
+    update: Update = field(default="sequence", metadata={"help": UPDATE_HELP})
 
     def __post_init__(self) -> None:
         if self.baseline not in get_args(Baseline):
@@ -188,6 +225,34 @@ class Perturbation(Rule):
 
     def in_time(self) -> InTime:
         return InTime(self.credit, self.decay, self.update)
+
+    @classmethod
+    def settled(cls, recipe: Mapping[str, Any], stated: Mapping[str, Any], profile: HardwareProfile) -> dict[str, Any]:
+        """The clean baseline where it can be had; updates by sequence where the credit stated needs later losses."""
+        options = {**recipe, **stated}
+        if options.get("credit") in OF_LATER_LOSSES and "update" not in stated:
+            options["update"] = "sequence"
+        clean = "clean_pass" in profile.observable
+        return {"baseline": "clean" if clean else cls.noisy_baseline(options)} | options
+
+    @classmethod
+    def noisy_baseline(cls, options: Mapping[str, Any]) -> Baseline:
+        """The baseline where there is no clean pass and none was stated."""
+        return "noisy"
+
+    @classmethod
+    def idle(cls, options: Mapping[str, Any], in_time: bool) -> dict[str, str]:
+        if not in_time:
+            return dict.fromkeys(("credit", "decay", "update"), "goes with tasks that have sequences")
+        return {} if options.get("credit") == "trace" else {"decay": "goes with --credit trace"}
+
+    @property
+    def variant(self) -> str:
+        return f"{self.draws} draw{'s' if self.draws > 1 else ''}"
+
+    def terms(self, in_time: bool) -> list[str]:
+        of_time = [f"credit {self.credit}", updates_in_words(self.update)] if in_time else []
+        return [f"baseline {self.baseline}", *of_time]
 
     def draw_passes(self, n_layers: int) -> list[tuple[bool, ...]]:
         """The noisy passes of one draw: which layers each of them perturbs."""
@@ -238,6 +303,11 @@ class NodePerturbation(Perturbation):
         inputs = {name: reference(r.input, self.baseline) for name, r in readings.layers.items()}
         now = replace(found, loss=reference(losses, self.baseline).mean(), inputs=inputs)
         return now, {} if seen.ends else past
+
+
+def updates_in_words(update: Update) -> str:
+    """When weights change along sequences."""
+    return f"updates {'every step' if update == 'online' else 'by sequence'}"
 
 
 def guarded(norm: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from noisylearn.ground.errors import UserError
 Credit = Literal["local", "sequence", "reward-to-go", "trace"]
 Update = Literal["online", "sequence"]
 OF_LATER_LOSSES: tuple[Credit, ...] = ("sequence", "reward-to-go")
+UPDATE_HELP = "In time, when weights change: online (every step) or sequence."
 FORGOTTEN = 1e-3  # share of an eligibility below which it is dropped
 
 

@@ -1,7 +1,7 @@
 """REINFORCE at the output, back-propagated through the digital model."""
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -32,7 +32,9 @@ class REINFORCE(NodePerturbation):
     source = "[STAB] eq. 15"
     observes = frozenset({"loss", "input", "injected_noise", "clean_pass"})
 
-    hidden_noise: bool = False
+    hidden_noise: bool = field(
+        default=False, metadata={"help": "Of REINFORCE: noisy passes have noise in every layer."}
+    )
 
     def draw_passes(self, n_layers: int) -> list[tuple[bool, ...]]:
         return [(self.hidden_noise,) * (n_layers - 1) + (True,)]

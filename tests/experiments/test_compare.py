@@ -12,7 +12,7 @@ from noisylearn.experiments import config
 from noisylearn.experiments.compare import Tuning, check_request, compare
 from noisylearn.ground.errors import RunawayError, UserError
 from noisylearn.profiles import load_profile
-from noisylearn.report.tables import COLUMNS, table_rows, trivial_baselines
+from noisylearn.report.tables import comparison_table, trivial_baselines
 
 OPTIONS = {"epochs": 2, "batch": 40, "hidden": (8,), "lr": 1e-2}
 PROFILES = [load_profile("gaussian-node"), load_profile(PCM)]
@@ -70,9 +70,8 @@ def test_finished_runs_are_read(rows, folder, monkeypatch):
 
 
 def test_table(rows):
-    cells = table_rows(rows)
+    cells = comparison_table("", rows).rows
     assert len(cells) == 6 + 3
-    assert all(len(line) == len(COLUMNS) for line in cells)
     assert cells[3][2].startswith("refused: needs ")
     assert "±" in cells[1][3]
     assert (
@@ -104,7 +103,7 @@ def test_learning_rates_are_tried_on_the_validation_part(tmp_path, monkeypatch):
         assert [trial["lr"] for trial in row.trials] == list(lrs)
         assert row.trials[1]["score"] < row.trials[0]["score"]  # of accuracy, its negative
         assert math.isnan(row.trials[2]["score"])
-    assert "lr 0.01 (best of 3)" in table_rows(rows)[0][2]
+    assert "lr 0.01 (best of 3)" in comparison_table("", rows).rows[0][2]
 
 
 def test_smallest_learning_rate_where_every_trial_ran_away(tmp_path, monkeypatch):
@@ -134,7 +133,7 @@ def test_a_run_that_runs_away_is_part_of_its_row(tmp_path, monkeypatch):
     monkeypatch.setattr(compare_module, "train", train)
     (row,) = compare("mnist-sample", ["anp"], PROFILES[:1], [0, 1, 2], OPTIONS, tmp_path)
     assert (len(row.runs), row.refused) == (2, "seed 1 stopped: it ran away")
-    assert "seed 1 stopped" in table_rows([row])[0][2]
+    assert "seed 1 stopped" in comparison_table("", [row]).rows[0][2]
     assert row.summary()["wall_s"]["n"] == 2
 
 

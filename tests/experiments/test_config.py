@@ -1,16 +1,30 @@
 """Resolution of a run's configuration, and its identity."""
 
+import dataclasses
+import json
+import re
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 from support.small_runs import PCM, profile_text
 
 from noisylearn.experiments import config as config_module
-from noisylearn.experiments.config import TrainConfig, idle_options, resolve, split_label
+from noisylearn.experiments.config import (
+    PLACE,
+    TrainConfig,
+    all_settings,
+    idle_options,
+    resolve,
+    rule_options,
+    split_label,
+)
 from noisylearn.ground.errors import UserError
 from noisylearn.profiles import load_profile, parse_profile
-from noisylearn.rules import PerLayer
+from noisylearn.rules import REGISTRY, PerLayer
 from noisylearn.rules.in_time import InTime
 
+PACKAGED = config_module.recipes()
 GAUSSIAN = load_profile("gaussian-node")
 ON_PCM = load_profile(PCM)
 RECIPES = {
@@ -33,6 +47,10 @@ OTHER = {
     "held_out": "validation", "seed": 1, "device": "cuda",
 }  # fmt: skip
 BASE = TrainConfig(task="sarcos", rule="anp", profile="a")
+DEFAULTS = {
+    "baseline": "clean", "draws": 1, "scale": "network", "hidden_noise": False, "credit": "local", "decay": 0.9,
+    "update": "sequence", "truncate": None, "forward": "digital",
+}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +65,7 @@ def lr(*arguments, **options):
 def test_later_recipes_override_and_the_output_says_which():
     config, used = resolve("mnist", "danp", ON_PCM, {})
     assert used == ["*", "*/d*", "mnist/*/pcm*", "mnist/danp/pcm*"]
-    assert (config.lr, config.epochs, config.baseline, config.decorrelation_rate) == (4.0, 5, "noisy", 0.5)
+    assert (config.lr, config.epochs, config.options["baseline"], config.decorrelation_rate) == (4.0, 5, "noisy", 0.5)
     assert (config.rule, config.label, config.profile) == ("anp", "danp", PCM)
     assert resolve("mnist", "anp", GAUSSIAN, {})[1] == ["*"]
 
@@ -66,10 +84,10 @@ def test_a_pattern_matches_part_by_part():
 
 
 def test_baseline_by_profile():
-    assert resolve("mnist", "anp", GAUSSIAN, {})[0].baseline == "clean"
-    assert resolve("mnist", "anp", ON_PCM, {})[0].baseline == "mean"
-    assert resolve("mnist", "anp", ON_PCM, {"draws": 1})[0].baseline == "noisy"
-    assert resolve("mnist", "anp", GAUSSIAN, {"baseline": "noisy"})[0].baseline == "noisy"
+    assert resolve("mnist", "anp", GAUSSIAN, {})[0].options["baseline"] == "clean"
+    assert resolve("mnist", "anp", ON_PCM, {})[0].options["baseline"] == "mean"
+    assert resolve("mnist", "anp", ON_PCM, {"draws": 1})[0].options["baseline"] == "noisy"
+    assert resolve("mnist", "anp", GAUSSIAN, {"baseline": "noisy"})[0].options["baseline"] == "noisy"
 
 
 def test_labels():
@@ -79,6 +97,36 @@ def test_labels():
     with pytest.raises(UserError, match=r"unknown rule 'anq'; did you mean anp"):
         split_label("anq")
     assert resolve("mnist", "dbp", ON_PCM, {})[0].label == "dbp"
+
+
+def test_every_option_of_a_rule_is_a_setting():
+    """Names, types and defaults, against the fields of the records themselves."""
+    settings = all_settings()
+    for kind in REGISTRY.values():
+        for field in dataclasses.fields(kind):
+            assert settings[field.name].default == field.default
+            assert settings[field.name].help.endswith(".")
+    assert {name: settings[name].default for name in rule_options()} == DEFAULTS
+
+
+def test_packaged_recipes_state_what_there_is():
+    """Every key is a setting, and every value is taken by some rule and network."""
+    for pattern, recipe in PACKAGED.items():
+        for key, value in recipe.items():
+            rule = "bptt" if "bptt" in pattern else "bp" if "bp" in pattern else "anp"
+            config = TrainConfig(task="mnist", rule=rule, profile="a", **{key: value})
+            assert config.model_dump(mode="json")[key] == value, pattern
+
+
+def test_a_recipe_that_states_what_there_is_not(monkeypatch):
+    monkeypatch.setattr(config_module, "recipes", lambda: {"digits/np": {"drawz": 2}})
+    with pytest.raises(UserError, match=re.escape("recipe 'digits/np': unknown key 'drawz'; did you mean draws")):
+        resolve("mnist", "anp", GAUSSIAN, {})
+
+
+def test_the_name_of_a_rule_states_the_option_alone():
+    with pytest.raises(UserError, match="truncate is stated by the rule's name, such as tbptt<k>; leave it out"):
+        resolve("mackey-glass", "tbptt3", GAUSSIAN, {"truncate": 5})
 
 
 def test_delta_at_the_readout():
@@ -108,24 +156,24 @@ def test_option_without_effect(label, options, named):
 def test_shared_options_keep_their_default_where_they_have_no_effect():
     stated = {"draws": 8, "baseline": "noisy", "decorrelation_rate": 0.1}
     config = resolve("mnist", "bp", GAUSSIAN, stated, lenient=True)[0]
-    assert (config.draws, config.baseline, config.decorrelation_rate) == (1, "clean", 0.0)
+    assert (config.options, config.decorrelation_rate) == ({"forward": "digital"}, 0.0)
     assert config == resolve("mnist", "bp", GAUSSIAN, {})[0]
 
 
 def test_idle_options():
-    without_time = {"credit", "decay", "update", "seq_len", "neuron", "threshold", "reset"}
-    assert idle_options("danp", {}) == {"forward", "hidden_noise"} | without_time
-    assert idle_options("bp", {"network": "convnet"}) == without_time | {
+    without_time = {"credit", "decay", "update", "truncate", "seq_len", "neuron", "threshold", "reset"}
+    assert set(idle_options("danp", {})) == {"forward", "hidden_noise"} | without_time
+    assert set(idle_options("bp", {"network": "convnet"})) == without_time | {
         "baseline", "draws", "scale", "readout", "decorrelation_rate", "hidden", "activation", "hidden_noise",
     }  # fmt: skip
-    of_others_in_time = {"hidden_noise", "neuron", "threshold", "reset", "initialisation"}
-    assert idle_options("danp", {"network": "rnn"}) == {"forward", "decay", *of_others_in_time}
-    assert idle_options("danp", {"network": "rnn", "credit": "trace"}) == {"forward", *of_others_in_time}
+    of_others_in_time = {"hidden_noise", "truncate", "neuron", "threshold", "reset", "initialisation"}
+    assert set(idle_options("danp", {"network": "rnn"})) == {"forward", "decay", *of_others_in_time}
+    assert set(idle_options("danp", {"network": "rnn", "credit": "trace"})) == {"forward", *of_others_in_time}
     of_anp, of_others = (
         {"scale"},
-        {"forward", "decay", "decorrelation_rate", "activation", "initialisation", "hidden_noise"},
+        {"forward", "decay", "decorrelation_rate", "activation", "initialisation", "hidden_noise", "truncate"},
     )
-    assert idle_options("np", {"network": "spiking"}) == of_anp | of_others
+    assert set(idle_options("np", {"network": "spiking"})) == of_anp | of_others
     of_perturbation = {
         "baseline",
         "draws",
@@ -140,8 +188,8 @@ def test_idle_options():
         "initialisation",
         "hidden_noise",
     }
-    assert idle_options("bptt", {"network": "rnn"}) == of_perturbation | {"update"}
-    assert idle_options("tbptt3", {"network": "rnn"}) == of_perturbation
+    assert set(idle_options("bptt", {"network": "rnn"})) == of_perturbation | {"update"}
+    assert set(idle_options("tbptt3", {"network": "rnn"})) == of_perturbation
 
 
 @pytest.mark.parametrize(
@@ -159,9 +207,9 @@ def test_idle_options():
         ("mackey-glass", "anp", {"decay": 0.5}, "--decay goes with --credit trace"),
         ("mackey-glass", "anp", {"neuron": "synaptic"}, "--neuron goes with --network spiking"),
         ("latency-mnist-sample", "anp", {"network": "spiking", "activation": "tanh"}, "--network mlp or rnn"),
-        ("mackey-glass", "tbptt0", {}, "truncate: "),
+        ("mackey-glass", "tbptt0", {}, "truncate 0: give at least 1 step"),
         ("mackey-glass", "anp", {"credit": "future"}, "credit: "),
-        ("mackey-glass", "anp", {"credit": "trace", "decay": 1.0}, "decay: "),
+        ("mackey-glass", "anp", {"credit": "trace", "decay": 1.0}, "decay 1.0: give a share between 0 and 1"),
         ("mackey-glass", "anp", {"seq_len": 0}, "seq_len: "),
     ],
 )
@@ -173,12 +221,13 @@ def test_what_does_not_go_with_time(task, rule, options, message):
 
 def test_settings_in_time():
     config, _ = resolve("mackey-glass", "dtbptt7", GAUSSIAN, {"update": "online", "hidden": (5,)})
-    assert (config.rule, config.truncate, config.update, config.label) == ("bptt", 7, "online", "dtbptt7")
+    assert (config.rule, config.label) == ("bptt", "dtbptt7")
+    assert (config.options["truncate"], config.options["update"]) == (7, "online")
     assert (config.network, config.activation) == ("rnn", "tanh")
     assert config.build_rule().in_time().truncate == 7
-    assert resolve("mackey-glass", "np", GAUSSIAN, {"credit": "sequence"})[0].update == "sequence"
+    assert resolve("mackey-glass", "np", GAUSSIAN, {"credit": "sequence"})[0].options["update"] == "sequence"
     config, _ = resolve("copying", "anp", GAUSSIAN, {"credit": "trace", "decay": 0.5, "readout": "delta"})
-    assert config.build_rule().in_time() == InTime("trace", 0.5, config.update)
+    assert config.build_rule().in_time() == InTime("trace", 0.5, "sequence")
 
 
 @pytest.mark.parametrize(
@@ -190,7 +239,9 @@ def test_settings_in_time():
         ({"lr": float("inf")}, "lr: "),
         ({"epochs": 0}, "epochs: "),
         ({"batch": 0}, "batch: "),
-        ({"draws": 0}, "draws: "),
+        ({"draws": 0}, "draws = 0; give a whole number, at least 1"),
+        ({"draws": 1.5}, "draws: "),
+        ({"draws": True}, "draws: true and false are no value"),
         ({"seed": -1}, "seed: "),
         ({"seed": 2**64}, "seed: "),
         ({"decorrelation_rate": float("inf")}, "decorrelation_rate: "),
@@ -220,11 +271,29 @@ def test_frozen():
         BASE.lr = 1.0
 
 
-@pytest.mark.parametrize("name", TrainConfig.model_fields)
-def test_identity_changes_with_every_field(name):
-    changed = BASE.model_copy(update={name: OTHER[name]})
-    assert getattr(BASE, name) != OTHER[name]
-    assert changed.identity(GAUSSIAN, "1") != BASE.identity(GAUSSIAN, "1")
+@pytest.mark.parametrize("name", [*PLACE, *all_settings()])
+def test_identity_changes_with_every_setting(name):
+    own = {"forward": "bp", "hidden_noise": "reinforce", "truncate": "bptt"}
+    base = BASE.model_dump() | {"rule": own.get(name, "anp")}
+    config, changed = TrainConfig(**base), TrainConfig(**{**base, name: OTHER[name]})
+    assert changed.model_dump()[name] == OTHER[name] != config.model_dump()[name]
+    assert changed.identity(GAUSSIAN, "1") != config.identity(GAUSSIAN, "1")
+
+
+def test_a_file_of_the_first_version_states_the_options_of_all_rules():
+    """As version 0.1.0 wrote it: what the rule does not have is left out, and the rest is what it was."""
+    stored = json.dumps({**OTHER, "rule": "bp", "hidden": [3], "baseline": "clean", "draws": 1, "truncate": None})
+    config = TrainConfig.of_run({"config": stored}, Path("run.h5"))
+    assert config.options == {"forward": "chip"}
+    assert (config.hidden, config.lr, config.held_out) == ((3,), 2e-3, "validation")
+    assert config.uniform() == {**OTHER, **DEFAULTS, "rule": "bp", "hidden": [3], "forward": "chip"}
+
+
+@pytest.mark.parametrize("options", [{}, {"draws": 2, "decay": 0.5}])
+def test_what_a_study_keeps_of_a_configuration_are_the_settings_that_are_not_default(options):
+    config = TrainConfig(task="mnist", rule="anp", profile="a", lr=2.0, hidden=(5,), device="cuda", **options)
+    kept = config.model_dump(mode="json", exclude={"device"}, exclude_defaults=True)
+    assert kept == {"task": "mnist", "rule": "anp", "profile": "a", "lr": 2.0, "hidden": [5], **options}
 
 
 def test_identity_is_of_what_affects_the_result():

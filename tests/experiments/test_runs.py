@@ -1,5 +1,6 @@
 """Run files: killed at any moment and resumed bit for bit; damaged ones are refused and left alone."""
 
+import json
 import os
 import resource
 import shutil
@@ -18,11 +19,11 @@ import noisylearn
 from noisylearn import cli, tasks
 from noisylearn.backends.lava.export import export_run
 from noisylearn.backends.lava.netfile import NetFile
-from noisylearn.experiments import run_file as runs
 from noisylearn.experiments import trainer as training_module
 from noisylearn.experiments.build import UNFIT_OPTIMIZERS
 from noisylearn.experiments.run_file import RunFile
 from noisylearn.experiments.run_model import trained_run
+from noisylearn.ground import tree_file as tree_files
 from noisylearn.ground.errors import RunawayError, UserError
 
 N_STEPS = 10
@@ -93,10 +94,10 @@ def killed(out, point, number, sent):
 
         setattr(module, name, tap)
 
-    tapped(runs, "_write_group", before=False)  # inside the HDF5 file
-    tapped(runs, "_checksum", before=True)
-    tapped(runs.os, "fsync", before=True)
-    tapped(runs.os, "replace", before=False)
+    tapped(tree_files, "_write_group", before=False)  # inside the HDF5 file
+    tapped(tree_files, "_checksum", before=True)
+    tapped(tree_files.os, "fsync", before=True)
+    tapped(tree_files.os, "replace", before=False)
     tapped(training_module.Trainer, "finish", before=False)
     tapped(training_module.Trainer, "end_epoch", before=True)
     every = 1e9 if point == "rarely" else 0
@@ -244,6 +245,44 @@ def test_unfinished_run_needs_resume(unfinished):
     assert unfinished.path.read_bytes() == before
 
 
+def of_another_version(file, versions):
+    """The file as other versions would have written it: they are part of a run's identity, and of its file's name."""
+    tree = file.read()
+    other = RunFile(file.path.with_name(file.path.name.replace(tree["id"], "0" * 12)))
+    other.write(tree | {"id": "0" * 12, "versions": json.dumps(json.loads(tree["versions"]) | versions)})
+    file.path.unlink()
+    return other
+
+
+@pytest.mark.parametrize("versions", [{"noisylearn": "0.1.0"}, {"torch": "2.6.0"}], ids=str)
+def test_unfinished_run_of_another_version_is_not_resumed(unfinished, versions):
+    other = of_another_version(unfinished, versions)
+    before = other.path.read_bytes()
+    with pytest.raises(UserError) as caught:
+        small_train(other.path.parent, FULL, resume=True)
+    message = str(caught.value)
+    ((package, version),) = versions.items()
+    for part in (str(other.path), f"{package} {version}", "cannot continue it", "remove it", "leave --resume out"):
+        assert part in message
+    assert "\n" not in message
+    assert [path.read_bytes() for path in other.path.parent.iterdir()] == [before]
+
+
+def test_other_runs_of_another_version_are_left_alone(unfinished, whole):
+    """Of another configuration, another profile, finished, or damaged: none of them is this run."""
+    other = of_another_version(unfinished, {"noisylearn": "0.1.0"})
+    tree, folder = other.read(), other.path.parent
+    config = json.loads(tree["config"])
+    changes = {
+        "1": {"config": json.dumps(config | {"epochs": 3})}, "2": {"profile": "another"}, "3": {"config": "{}"},
+    }  # fmt: skip
+    for name, changed in changes.items():
+        RunFile(folder / other.path.name.replace("0" * 12, name)).write(tree | changed)
+    (folder / other.path.name.replace("0" * 12, "4")).write_bytes(b"garbage")
+    other.write(whole.read() | {"id": "0" * 12, "versions": tree["versions"]})
+    assert same(small_train(folder, FULL, resume=True).read(), whole.read()) == []
+
+
 def test_wall_time_goes_on_across_a_resume(unfinished):
     tree = unfinished.read()
     unfinished.write(tree | {"wall_s": 1000.0})
@@ -317,7 +356,7 @@ def test_altered_attribute(unfinished, fact, value):
 
 def test_a_file_of_the_first_versions_has_a_checksum_of_its_arrays_alone(unfinished):
     with h5py.File(unfinished.path, "a") as file:
-        file.attrs["checksum"] = runs._checksum(file, of_arrays_alone=True)
+        file.attrs["checksum"] = tree_files._checksum(file, of_arrays_alone=True)
     assert unfinished.read()["status"] == "running"
 
 

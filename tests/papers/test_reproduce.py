@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from noisylearn.experiments.run_file import Tree
 from noisylearn.ground.errors import UserError
+from noisylearn.ground.tree_file import Tree
 from noisylearn.papers import PAPERS, STUDIES, Study, study
 from noisylearn.papers.harness.measures import curve
 from noisylearn.papers.harness.pages import figure_cells, paper_page, write_pages

@@ -19,9 +19,10 @@ from noisylearn.backends.netlist.rate import from_model
 from noisylearn.chips.simulated import Chip
 from noisylearn.experiments.build import build_model, load_data
 from noisylearn.experiments.config import TrainConfig
-from noisylearn.experiments.run_file import RunFile, tensors
+from noisylearn.experiments.run_file import RunFile
 from noisylearn.ground.draws import RecordedDraws
 from noisylearn.ground.errors import UserError
+from noisylearn.ground.tree_file import tensors
 from noisylearn.networks.decorrelation import decorrelations
 from noisylearn.profiles import HardwareProfile, profile_from_text
 from noisylearn.rules import Rule

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 
@@ -19,8 +19,8 @@ from noisylearn.backends.lava.integers import IntegerOptions, IntegerResult, mic
 from noisylearn.backends.lava.monitoring import FAILURE, LAVA, new_monitors, open_monitors
 from noisylearn.backends.lava.netfile import Array, LavaNet, read_net
 from noisylearn.backends.lava.process_specs import FloatOptions, NetworkSpecs, process_specs
-from noisylearn.experiments.run_file import TreeFile
 from noisylearn.ground.errors import UserError
+from noisylearn.ground.tree_file import Tree, TreeFile
 
 START_S = 120.0  # to import, compile and start
 TIMEOUT_S = 60.0
@@ -140,6 +140,16 @@ def _run_job(job: dict[str, Any], folder: Path, total: int, timeout_s: float, on
         _watch(process, folder, total, timeout_s, on_step)
 
 
+@final
+class ResultFile(TreeFile):
+    """Losses and learned arrays of a network that ran in Lava."""
+
+    what, mend = "result file", "run the network again"
+
+    def missing(self, tree: Tree) -> set[str]:
+        return {"facts", "losses", "learned"} - set(tree)
+
+
 def write_result(path: Path, net: LavaNet, result: LavaResult) -> None:
     """Write losses and learned arrays into an HDF5 file, with the facts of the run.
 
@@ -152,7 +162,7 @@ def write_result(path: Path, net: LavaNet, result: LavaResult) -> None:
         UserError: the file cannot be written.
     """
     learned = {key.replace("/", "|"): value for key, value in result.learned.items()}
-    TreeFile(path).write({"facts": net.facts, "losses": result.losses, "learned": learned})
+    ResultFile(path).write({"facts": net.facts, "losses": result.losses, "learned": learned})
 
 
 def _watch(process: subprocess.Popen[bytes], folder: Path, total: int, timeout_s: float, on_step: OnStep) -> None:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from noisylearn.backends.losses import LOSSES
 from noisylearn.backends.netlist.rate import Netlist, from_tree
-from noisylearn.experiments.run_file import Tree, TreeFile
 from noisylearn.ground.errors import UserError
+from noisylearn.ground.tree_file import Tree, TreeFile
 from noisylearn.profiles import HardwareProfile, profile_from_text
 from noisylearn.rules import REGISTRY, Rule, rule_class
 

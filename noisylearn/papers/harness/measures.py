@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from noisylearn.experiments.run_file import Tree
+from noisylearn.ground.tree_file import Tree
 from noisylearn.papers.harness.study import Figure, Found
 
 

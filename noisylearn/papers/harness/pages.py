@@ -3,9 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from noisylearn.experiments.run_file import Tree, prepare_folder
+from noisylearn.experiments.run_file import prepare_folder
 from noisylearn.ground.errors import UserError
 from noisylearn.ground.replace import replace_file
+from noisylearn.ground.table import Table
+from noisylearn.ground.tree_file import Tree
 from noisylearn.papers.harness.results import Result, read_result
 from noisylearn.papers.harness.study import Figure, Found, Paper, Study
 
@@ -54,11 +56,7 @@ def paper_page(paper: Paper, results: Sequence[Result]) -> str:
     It has the verdicts, what did not reproduce, what the paper's code does otherwise, and a section per result.
     """
     lines = [f"# {paper.citation}", "", "Written by `noisylearn reproduce pages` from result files; do not edit.", ""]
-    lines += ["| study | of the paper | scale | verdict |", "| --- | --- | --- | --- |"]
-    for result in results:
-        one = result.study
-        anchor = f"[{one.name}](#{one.name}-{result.scale})"
-        lines.append(f"| {anchor} | {one.source} | {result.scale} | {result.judgement.verdict} |")
+    lines.append(_verdicts(results).to_markdown())
     of_paper = any(result.judgement.is_published for result in results)
     lines += ["", f"## What {'did not reproduce' if of_paper else 'does not hold'}", "", *_failures(results)]
     if paper.public_code:
@@ -67,6 +65,15 @@ def paper_page(paper: Paper, results: Sequence[Result]) -> str:
     for result in results:
         lines += ["", *_section(result)]
     return "\n".join(lines) + "\n"
+
+
+def _verdicts(results: Sequence[Result]) -> Table:
+    rows = []
+    for result in results:
+        name = result.study.name
+        anchor = f"[{name}](#{name}-{result.scale})"
+        rows.append([anchor, result.study.source, result.scale, result.judgement.verdict])
+    return Table("verdicts", ("study", "of the paper", "scale", "verdict"), rows)
 
 
 def _failures(results: Sequence[Result]) -> list[str]:
@@ -82,15 +89,12 @@ def _section(result: Result) -> list[str]:
     lines += [f"{one.source[0].upper()}{one.source[1:]}.{published}", ""]
     lines += [f"Here: {one.setting[result.scale]}", ""]
     lines += [f"![{one.title}](images/{one.name}-{result.scale}.png)", "", f"Verdict: **{judged.verdict}**.", ""]
-    lines += ["| criterion | measured | |", "| --- | --- | --- |"]
-    lines += [
-        f"| {c.statement} | {c.measured} | {'holds' if c.holds else '**does not hold**'} |" for c in judged.criteria
-    ]
+    rows = [[c.statement, c.measured, "holds" if c.holds else "**does not hold**"] for c in judged.criteria]
+    lines.append(Table("criteria", ("criterion", "measured", ""), rows).to_markdown())
     lines += ["", f"Revised after a run: {one.revised}"] if one.revised else []
     lines += ["", one.remarks] if one.remarks else []
     lines += [line for caution in _cautions(result) for line in ("", caution)]
-    lines += ["", "| quantity | ours | published | difference |", "| --- | ---: | ---: | ---: |"]
-    lines += ["| " + " | ".join(figure_cells(figure)) + " |" for figure in judged.figures]
+    lines += ["", figures_table("figures", judged.figures).to_markdown()]
     wall = f"{facts['wall_s'] / 60:.1f} min" if facts["wall_s"] >= 60 else f"{facts['wall_s']:.0f} s"
     seeds = int(facts["seeds"])
     return [*lines, "", f"    {result.command}", "", f"{seeds} seed{'s' * (seeds > 1)}, {wall}, {facts['machine']}."]
@@ -120,6 +124,12 @@ def _searched(found: Found, above: str = "") -> Iterator[tuple[str, Tree]]:
 def _is_at_edge(tree: Tree) -> bool:
     tried = [float(rate) for rate in tree["trials"]["lr"]]
     return len(tried) > 2 and float(tree["lr"]) in (min(tried), max(tried))
+
+
+def figures_table(title: str, figures: Sequence[Figure]) -> Table:
+    """Ours beside the published ones."""
+    columns = ("quantity", "ours", "published", "difference")
+    return Table(title, columns, [figure_cells(figure) for figure in figures], numbers=3)
 
 
 def figure_cells(figure: Figure) -> list[str]:

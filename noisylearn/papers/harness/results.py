@@ -8,8 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
-from noisylearn.experiments.run_file import Tree, TreeFile
 from noisylearn.ground.errors import UserError
+from noisylearn.ground.tree_file import Tree, TreeFile
 from noisylearn.papers.harness.study import Found, Judgement, Scale, Study
 
 

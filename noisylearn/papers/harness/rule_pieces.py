@@ -9,8 +9,8 @@ import numpy as np
 
 from noisylearn.experiments.compare import Row, Tuning, compare
 from noisylearn.experiments.config import idle_options, resolve
-from noisylearn.experiments.run_file import Tree
 from noisylearn.experiments.train import OnStep
+from noisylearn.ground.tree_file import Tree
 from noisylearn.papers.harness.study import Bench, Piece, Report
 from noisylearn.profiles import HardwareProfile, load_profile, parse_profile
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from noisylearn.experiments.run_file import Tree
 from noisylearn.ground.errors import UserError
+from noisylearn.ground.tree_file import Tree
 
 Scale = str  # smoke, small, large or paper
 Report = Callable[[float], None]  # told which share, 0 to 1, of a piece is done

@@ -15,8 +15,8 @@ from torch import Tensor
 from noisylearn import networks, tasks
 from noisylearn.chips.segments import as_segment
 from noisylearn.chips.simulated import Chip
-from noisylearn.experiments.run_file import Tree
 from noisylearn.ground.draws import Draws
+from noisylearn.ground.tree_file import Tree
 from noisylearn.networks.feedforward import Initialisation
 from noisylearn.papers.harness.criteria import above, below
 from noisylearn.papers.harness.pictures import band, panels, style_of

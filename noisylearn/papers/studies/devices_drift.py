@@ -10,8 +10,8 @@ import numpy as np
 
 from noisylearn.experiments.build import load_data
 from noisylearn.experiments.config import TrainConfig, resolve
-from noisylearn.experiments.run_file import Tree
 from noisylearn.experiments.trainer import Trainer
+from noisylearn.ground.tree_file import Tree
 from noisylearn.papers.harness.criteria import at_most, ordered
 from noisylearn.papers.harness.measures import over_seeds
 from noisylearn.papers.harness.pictures import band, panels

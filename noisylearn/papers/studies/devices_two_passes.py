@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from noisylearn.experiments.run_file import Tree
+from noisylearn.ground.tree_file import Tree
 from noisylearn.papers.harness.criteria import above, at_most, ordered
 from noisylearn.papers.harness.measures import baselines, by_piece, finals, mean, over_seeds, trivial_accuracies
 from noisylearn.papers.harness.pictures import bars, panels, style_of

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from noisylearn.experiments.run_file import Tree
+from noisylearn.ground.tree_file import Tree
 from noisylearn.papers.harness.criteria import above, below
 from noisylearn.papers.harness.measures import baselines, curve, mean, over_seeds, trivial_figures
 from noisylearn.papers.harness.pictures import band, panels

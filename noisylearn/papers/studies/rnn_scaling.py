@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from noisylearn.experiments.run_file import Tree
+from noisylearn.ground.tree_file import Tree
 from noisylearn.papers.harness.criteria import at_most
 from noisylearn.papers.harness.measures import baselines, mean, trivial_figures
 from noisylearn.papers.harness.pictures import panels, style_of

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from noisylearn.experiments.run_file import Tree
+from noisylearn.ground.tree_file import Tree
 from noisylearn.papers.harness.criteria import turn, within
 from noisylearn.papers.harness.measures import over_seeds, spread
 from noisylearn.papers.harness.pictures import band, panels

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from noisylearn.experiments.run_file import Tree
 from noisylearn.experiments.trainer import Trainer
+from noisylearn.ground.tree_file import Tree
 from noisylearn.papers.harness.criteria import below, within
 from noisylearn.papers.harness.measures import mean, over_seeds
 from noisylearn.papers.harness.pictures import COLOURS, bars, panels

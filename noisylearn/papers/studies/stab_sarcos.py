@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 
 from noisylearn.chips.segments import as_segment
-from noisylearn.experiments.run_file import Tree
 from noisylearn.experiments.trainer import Trainer
 from noisylearn.ground.draws import Draws
+from noisylearn.ground.tree_file import Tree
 from noisylearn.papers.harness.criteria import above, exponent_within, turn
 from noisylearn.papers.harness.pictures import band, panels
 from noisylearn.papers.harness.study import Bench, Criterion, Figure, Found, Judgement, Piece, Report, Study, part_of

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from noisylearn.experiments.run_file import Tree
+from noisylearn.ground.tree_file import Tree
 from noisylearn.papers.harness.criteria import exponent_within, within
 from noisylearn.papers.harness.pictures import COLOURS, panels
 from noisylearn.papers.harness.study import Criterion, Figure, Found, Judgement, Piece, Study

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from noisylearn.chips.simulated import Chip
-from noisylearn.experiments.run_file import Tree
 from noisylearn.ground.draws import Draws
 from noisylearn.ground.errors import RunawayError
+from noisylearn.ground.tree_file import Tree
 from noisylearn.networks.norms import NeuronNorms
 from noisylearn.papers.harness.rule_pieces import injected
 from noisylearn.papers.harness.study import Bench, Piece, Report, part_of

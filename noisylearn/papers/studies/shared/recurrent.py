@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from noisylearn.experiments.config import split_label
-from noisylearn.experiments.run_file import Tree
+from noisylearn.ground.tree_file import Tree
 from noisylearn.papers.harness.criteria import above, at_most, ordered
 from noisylearn.papers.harness.measures import baselines, curve, finals, mean, over_seeds, trivial_figures
 from noisylearn.papers.harness.rule_pieces import Search, injected, rule_piece

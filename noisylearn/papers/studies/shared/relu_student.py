@@ -9,9 +9,9 @@ import numpy as np
 
 from noisylearn.experiments.build import load_data
 from noisylearn.experiments.config import TrainConfig, resolve
-from noisylearn.experiments.run_file import Tree
 from noisylearn.experiments.trainer import Trainer
 from noisylearn.ground.errors import RunawayError
+from noisylearn.ground.tree_file import Tree
 from noisylearn.papers.harness.criteria import exponent_below, rising
 from noisylearn.papers.harness.measures import mean
 from noisylearn.papers.harness.pictures import COLOURS
