@@ -42,7 +42,7 @@ WRONG = {
     ),
     "unknown observable": ('"clean_pass"]', '"clean"]', ["observable.4", "'clean_pass'", "'clean'"]),
     "observable without effect": ('"injected_noise"', '"injected_weight_noise"', ["weight_noise", "no effect"]),
-    "other version": ("schema_version = 1", "schema_version = 2", ["schema_version", "2"]),
+    "other version": ("schema_version = 1", "schema_version = 3", ["schema_version", "3"]),
     "bad name": ('name = "gaussian-node"', 'name = "Gaussian Node"', ["name", "'Gaussian Node'"]),
     "no date": ("date = 2026-11-20\n\n[calibration]", "\n[calibration]", ["specification.date", "required"]),
     "one effect as a table": ("[[calibration.effects]]", "[calibration.effects]", ["calibration.effects", "tuple"]),

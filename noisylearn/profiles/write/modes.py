@@ -153,7 +153,7 @@ class Pulsed(InPlace):
 class Accumulate(InPlace):
     """A digital accumulator per weight collects updates, and its whole pulses are sent when it reaches a threshold.
 
-        chi <- chi + delta;  where |chi| >= threshold: whole pulses to the device, chi less those pulses
+        chi <- chi + delta;   once |chi| reaches the threshold:  whole pulses to the device, chi less those pulses
 
     Updates of opposite signs cancel in the accumulator, at no cost. On an asymmetric device they would not: every pair
     of an up and a down pulse moves it towards its symmetry point.
