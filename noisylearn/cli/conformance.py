@@ -1,32 +1,38 @@
 """`noisylearn conformance`: what every rule does on every backend."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from noisylearn.backends.conformance import BACKENDS, Claim, claims, page, verify
+from noisylearn.backends.conformance.backends import BACKENDS
+from noisylearn.backends.conformance.cases import NETWORKS
+from noisylearn.backends.conformance.claims import Claim, claims, page
 from noisylearn.cli import options as o
 from noisylearn.cli.output import print_json, print_text, progress
 from noisylearn.ground.errors import UserError
 from noisylearn.ground.replace import replace_file
 
+NAMES = [backend.name for backend in BACKENDS]
+
 
 def conformance_command(
     check: Annotated[bool, typer.Option("--verify", help="Run every claim (minutes; needs Lava).")] = False,
-    backend: Annotated[str | None, typer.Option(help=f"One of: {'; '.join(BACKENDS)}.")] = None,
+    backend: Annotated[str | None, typer.Option(help=f"One of: {'; '.join(NAMES)}.")] = None,
+    network: Annotated[str | None, typer.Option(help=f"One of: {'; '.join(NETWORKS)}.")] = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Write the page to this file.")] = None,
     json: o.Json = False,
 ) -> None:
     """Say which rule runs on which backend, and why not where it does not; with --verify, run it.
 
-    Example: noisylearn conformance --verify --backend "Lava, float64"
+    Example: noisylearn conformance --verify --backend "Lava, float64" --network recurrent
     """
-    if backend is not None and backend not in BACKENDS:
-        raise UserError(f"unknown backend '{backend}'; known: {'; '.join(BACKENDS)}")
-    if backend is not None and not (check or json):
-        raise UserError("--backend chooses claims to run or to list: add --verify or --json")
-    chosen = [claim for claim in claims() if backend in (None, claim.backend)]
+    _check_known("backend", backend, NAMES)
+    _check_known("network", network, NETWORKS)
+    if (backend is not None or network is not None) and not (check or json):
+        raise UserError("--backend and --network choose claims to run or to list: add --verify or --json")
+    chosen = [c for c in claims() if backend in (None, c.backend.name) and network in (None, c.case.network)]
     failures = _failures(chosen) if check else {}
     if out is not None:
         replace_file(out, page().encode(), "page")
@@ -38,7 +44,12 @@ def conformance_command(
         print_text(f"{sum(not claim.excluded for claim in chosen)} claims hold")
     for i, found in failures.items():
         claim = chosen[i]
-        raise UserError(f"{claim.case.name}, {claim.case.network}, on {claim.backend}: {found}, not {claim.holds}")
+        raise UserError(f"{claim.case.name}, {claim.case.network}, on {claim.backend.name}: {found}; not {claim.holds}")
+
+
+def _check_known(what: str, name: str | None, known: Collection[str]) -> None:
+    if name is not None and name not in known:
+        raise UserError(f"unknown {what} '{name}'; known: {'; '.join(known)}")
 
 
 def _failures(chosen: list[Claim]) -> dict[int, str]:
@@ -47,7 +58,7 @@ def _failures(chosen: list[Claim]) -> dict[int, str]:
     with progress("no result was kept") as bar:
         on_step = bar.run("conformance")
         for i, claim in enumerate(chosen):
-            if found := verify(claim):
+            if found := claim.verify():
                 failures[i] = found
             on_step(i + 1, len(chosen), float("nan"))
     return failures
@@ -55,5 +66,5 @@ def _failures(chosen: list[Claim]) -> dict[int, str]:
 
 def _document(claim: Claim, failure: str) -> dict[str, str]:
     case = claim.case
-    facts = {"rule": case.name, "network": case.network, "backend": claim.backend}
+    facts = {"rule": case.name, "network": case.network, "backend": claim.backend.name}
     return facts | {"holds": claim.holds, "excluded": claim.excluded, "failure": failure}

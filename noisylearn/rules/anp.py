@@ -26,6 +26,8 @@ class ANP(NodePerturbation):
     equation = "g_l = dL N da_l / ||da||^2,  da = a(pass) - a(reference)"
     source = "[ANP] eq. 6; [RNN] eq. 3"
     observes = frozenset({"loss", "input", "activity"})
+    unbiased = "one layer"
+    scale_free = True
 
     scale: Scale = field(default="network", metadata={"help": "ANP's norm: network, layer or rnn-paper."})
 

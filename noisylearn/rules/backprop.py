@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -35,6 +35,8 @@ class BP(Rule):
     source = "[ANP] eq. 1"
     perturbs = False
     instead_in_time = "bptt, or tbptt<k> for k steps back at most"
+    unbiased = "deep"
+    scale_free = True
 
     forward: Forward = field(
         default="digital", metadata={"help": "BP's forward pass: digital, or chip (hardware-aware)."}
@@ -85,6 +87,7 @@ class BPTT(BP):
     stands_alone = False  # without time it is BP
     instead_in_time, instead_without_time = "", "bp"
     other_labels = ("tbptt<k>",)
+    tried: ClassVar[Mapping[str, tuple[Any, ...]]] = {"truncate": (1, 3)}
 
     truncate: int | None = field(
         default=None, metadata={"help": "Steps that gradients go back at most.", "in_label": True}

@@ -11,7 +11,7 @@ that they run on torch tensors and numpy arrays alike.
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -26,12 +26,19 @@ from noisylearn.rules.learner import Learner
 from noisylearn.rules.observation import LossFn, Observation, StepLoss
 from noisylearn.rules.traces import credited_now, traced, with_trace
 
+Unbiased = Literal["none", "one layer", "deep"]  # from the weakest claim to the strongest
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rule(ABC):
     """A way to fill `.grad`: a frozen record, with what it remembers kept apart.
 
-    Subclasses state what they are and give `step`; those that remember something give `init` as well.
+    Subclasses state what they are and give `step`; those that remember something give `init` as well. Facts that the
+    generic tests and the conformance page hold a rule to:
+
+    unbiased: networks in which the mean estimate is the gradient, for small noise of the same size in every unit.
+    scale_free: whether the estimate does without the variance of the noise.
+    tried: values of options that are neither a Literal nor a bool, for rules to be tried with besides the default.
     """
 
     name: ClassVar[str]
@@ -44,6 +51,9 @@ class Rule(ABC):
     instead_in_time: ClassVar[str] = ""  # what to say where there are sequences, if the rule does not go with them
     instead_without_time: ClassVar[str] = ""  # and where there are none
     other_labels: ClassVar[tuple[str, ...]] = ()  # names on the command line, besides its own
+    unbiased: ClassVar[Unbiased] = "none"
+    scale_free: ClassVar[bool] = False
+    tried: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
 
     def init(self, chip: AnyChip) -> Memory:
         """What the rule remembers before its first step on a chip: a tree (dicts) of tensors; nothing, by default."""
@@ -128,6 +138,10 @@ class Rule(ABC):
         """Backward passes of autograd over a batch that one estimate takes."""
         return 0
 
+    def parts(self) -> tuple["Rule", ...]:
+        """The rules that it is made of: itself, or one for each layer."""
+        return (self,)
+
     def needs(self) -> frozenset[str]:
         """What a profile must show for these options."""
         return self.observes
@@ -205,13 +219,15 @@ class Perturbation(Rule):
     credit, decay, update: in time, see `noisylearn.rules.time.InTime`.
     """
 
+    tried: ClassVar[Mapping[str, tuple[Any, ...]]] = {"draws": (3,)}
+
     baseline: Baseline = field(
         default="clean", metadata={"help": "What a pass is compared with: clean, noisy, or mean (of all noisy passes)."}
     )
     draws: int = field(default=1, metadata={"help": "Noise draws per sample and step."})
     credit: Credit = field(
         default="local",
-        metadata={"help": "In time, losses a perturbation is held against: local, sequence, reward-to-go or trace."},
+        metadata={"help": "In time, losses a perturbation is credited with: local, sequence, reward-to-go or trace."},
     )
     decay: float = field(default=0.9, metadata={"help": "Of --credit trace, per step."})
     update: Update = field(default="sequence", metadata={"help": UPDATE_HELP})

@@ -25,6 +25,8 @@ class Delta(Rule):
     equation = "g_K = dL/da_K"
     source = "Widrow and Hoff 1960"
     observes = frozenset({"input", "output", "error"})
+    unbiased = "deep"
+    scale_free = True
     perturbs = False
     stands_alone = False
 

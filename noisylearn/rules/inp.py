@@ -20,6 +20,8 @@ class INP(NodePerturbation):
     equation = "g_l = dL N_l v_l / ||v_l||^2, noise in layer l alone"
     source = "[ANP] eq. 5"
     observes = frozenset({"loss", "input", "injected_noise", "clean_pass"})
+    unbiased = "deep"
+    scale_free = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -20,6 +20,7 @@ class NP(NodePerturbation):
     equation = "g_l = dL e_l / sigma^2"
     source = "[ANP] eq. 3; [STAB] eq. 3"
     observes = frozenset({"loss", "input", "injected_noise"})
+    unbiased = "deep"
 
     def post(self, activity: Tensor, reference: Tensor, noise: Tensor | None) -> Tensor:
         assert noise is not None

@@ -2,11 +2,14 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 from noisylearn.chips.interface import AnyChip, Memory
 from noisylearn.ground.errors import UserError
 from noisylearn.profiles import Machine
+from noisylearn.rules.anp import ANP
 from noisylearn.rules.base import Perturbation, Rule
+from noisylearn.rules.delta import Delta
 from noisylearn.rules.estimate import Estimate
 from noisylearn.rules.in_time import InTime
 from noisylearn.rules.observation import Observation
@@ -25,6 +28,7 @@ class PerLayer(Rule):
     equation = "each layer by its own rule"
     source = "-"
     stands_alone = False
+    tried: ClassVar[Mapping[str, tuple[Any, ...]]] = {"rules": ({"readout": Delta(), "*": ANP(baseline="noisy")},)}
 
     rules: Mapping[str, Rule]
 
@@ -64,6 +68,9 @@ class PerLayer(Rule):
                 f"rule per-layer: wp with credit '{time.credit}' goes alone; beside other rules use 'local'"
             )
         return time
+
+    def parts(self) -> tuple[Rule, ...]:
+        return tuple(self.rules.values())
 
     def needs(self) -> frozenset[str]:
         return frozenset(need for rule in self.rules.values() for need in rule.needs())

@@ -31,6 +31,7 @@ class REINFORCE(NodePerturbation):
     equation = "g_K = dL xi / sigma^2,  g_l by the chain rule"
     source = "[STAB] eq. 15"
     observes = frozenset({"loss", "input", "injected_noise", "clean_pass"})
+    unbiased = "deep"
 
     hidden_noise: bool = field(
         default=False, metadata={"help": "Of REINFORCE: noisy passes have noise in every layer."}

@@ -35,6 +35,7 @@ class WP(Perturbation):
     equation = "dW = dL xi / sigma^2"
     source = "[RNN] eq. 4"
     observes = frozenset({"loss", "injected_weight_noise"})
+    unbiased = "deep"
 
     def in_time(self) -> InTime:
         return replace(super().in_time(), stepwise=True)  # noise of every weight in every step is too much to keep

@@ -199,26 +199,6 @@ def test_which_gradient_node_perturbation_estimates(rule: Rule, cut: int | None)
     assert not mean_agrees(found, other.numpy(), ALARM), "a test that could not tell the two apart"
 
 
-@pytest.mark.parametrize(("credit", "cut"), [("local", 1), ("sequence", None), ("reward-to-go", None)])
-def test_which_gradient_weight_perturbation_estimates(credit: str, cut: int | None) -> None:
-    model, (inputs, targets) = net(), sequences(4, 1)
-    weights = torch.full((4, 1), 1 / 4, dtype=torch.float64)
-    exact, other = (by_hand(model, inputs, targets, weights, c) for c in ((cut, None) if cut else (None, 1)))
-    noise = 'kind = "gaussian-weight"\nsigma = 1e-4'
-    chip = Chip(model, machine(noise, observable=("clean_pass", "injected_weight_noise")), seed=2)
-    estimates = []
-    for _ in range(80):
-        WP(credit=credit, draws=100).run(chip, inputs, targets, squared)
-        estimates.append(flat_gradient(model).clone())
-    found = torch.stack(estimates).numpy()
-    assert mean_agrees(found, exact.numpy(), ALARM)
-    # Along the difference of the two gradients, where they can be told apart best.
-    way = (other - exact).numpy()
-    along = (found - exact.numpy()) @ way / (way @ way)
-    assert abs(along.mean()) < 4.5 * along.std() / math.sqrt(len(along))
-    assert abs(along.mean() - 1) > 4.5 * along.std() / math.sqrt(len(along))
-
-
 def test_activity_based_perturbation_points_along_the_truncated_gradient() -> None:
     """[science] ANP with local credit: closer to the gradient of one step than to the full one, and good at both."""
     model, (inputs, targets) = RNN(2, 20, 3, seed=1).double(), sequences(15, 1)

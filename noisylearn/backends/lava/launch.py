@@ -97,6 +97,30 @@ def run_net(
         return _result(specs)
 
 
+def replay_here(net: LavaNet) -> LavaResult:
+    """Learn in this process from all draws of a network, without a watchdog; `run_net` starts a process for that.
+
+    Saves the start of a process for those who run many networks; loads Lava, see `compat.load_lava`.
+
+    Args:
+        net: content of the network file.
+
+    Returns:
+        What the processes learned.
+
+    Raises:
+        UserError: Lava is not installed, or the network has no form as processes.
+    """
+    from noisylearn.backends.lava.child import run_processes
+
+    with TemporaryDirectory(prefix="nl-lava-") as name:
+        folder = Path(name)
+        monitors = new_monitors(folder)
+        specs = process_specs(net, FloatOptions(net.steps, learns=True, replays=True), monitors)
+        run_processes(specs, monitors)
+        return _result(specs)
+
+
 def run_net_in_integers(
     path: Path,
     options: IntegerOptions,

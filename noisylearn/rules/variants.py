@@ -1,0 +1,61 @@
+"""A rule with its options changed, one at a time, and what it declares: what tables and generic tests go through."""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, fields
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from noisylearn.ground.errors import UserError
+from noisylearn.rules.base import Rule, Unbiased
+from noisylearn.rules.in_time import InTime
+
+OF_TIME = frozenset(field.name for field in fields(InTime))
+
+
+def values(kind: type[Rule]) -> dict[str, list[Any]]:
+    """Option -> its values, the default first: all of a Literal and of a bool, else those in `tried` of the rule."""
+    found, hints = {}, get_type_hints(kind)
+    for field in fields(kind):
+        hint = hints[field.name]
+        known = get_args(hint) if get_origin(hint) is Literal else (False, True) if hint is bool else ()
+        default = () if field.default is MISSING else (field.default,)
+        others = (value for value in (*known, *kind.tried.get(field.name, ())) if value not in default)
+        found[field.name] = [*default, *others]
+    return found
+
+
+def variants(kind: type[Rule]) -> list[Rule]:
+    """The rule with its defaults, then with every other value of one option alone; those of time stay."""
+    every = values(kind)
+    first = {name: of_name[0] for name, of_name in every.items()}
+    changed = [{**first, name: value} for name in every if name not in OF_TIME for value in every[name][1:]]
+    return list(_accepted(kind, [first, *changed]))
+
+
+def combinations(kind: type[Rule]) -> list[Rule]:
+    """The rule with every combination of its options, those of time at their defaults."""
+    return _products(kind, [name for name in values(kind) if name not in OF_TIME])
+
+
+def combinations_in_time(kind: type[Rule]) -> list[Rule]:
+    """The rule on all its ways through time: every combination of those options, the others at their defaults."""
+    return _products(kind, [name for name in values(kind) if name in OF_TIME])
+
+
+def _products(kind: type[Rule], names: Sequence[str]) -> list[Rule]:
+    every = [[(name, value) for value in (v if name in names else v[:1])] for name, v in values(kind).items()]
+    return list(_accepted(kind, [dict(chosen) for chosen in itertools.product(*every)]))
+
+
+def unbiased_in(rule: Rule) -> Unbiased:
+    """What the rule declares as `unbiased`; of several in one network, the weakest."""
+    return min((part.unbiased for part in rule.parts()), key=get_args(Unbiased).index)
+
+
+def _accepted(kind: type[Rule], options: Sequence[Mapping[str, Any]]) -> Iterator[Rule]:
+    """Those that the rule does not refuse."""
+    for chosen in options:
+        try:
+            yield kind(**chosen)
+        except UserError:
+            continue
