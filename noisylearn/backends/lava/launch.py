@@ -171,6 +171,7 @@ class ResultFile(TreeFile):
     what, mend = "result file", "run the network again"
 
     def missing(self, tree: Tree) -> set[str]:
+        """Entries that a result file has and this one has not."""
         return {"facts", "losses", "learned"} - set(tree)
 
 
