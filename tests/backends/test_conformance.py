@@ -19,7 +19,7 @@ from noisylearn.backends.conformance.backends import BACKENDS, Backend
 from noisylearn.backends.conformance.cases import NETWORKS, Case, cases, model, profile, samples
 from noisylearn.backends.conformance.claims import Claim, claim, claims, page, table
 from noisylearn.backends.lava.export import to_lava_net
-from noisylearn.backends.loihi import engine, lowering
+from noisylearn.backends.loihi import engine, microcode
 from noisylearn.rules import ANP, BP, BPTT, INP, NP, REGISTRY, REINFORCE, WP, PerLayer, Rule
 
 TORCH, FLOAT_LAVA, EMULATOR, FIXED_LAVA = BACKENDS
@@ -234,7 +234,7 @@ def test_the_emulator_is_caught_with_a_wrong_product(
         return f"{factors[0]}*2^{exponent}*x0*x1*y1 + {factors[1]}*2^{exponent}*x0*x1*y2".replace("+ -", "- ")
 
     assert EMULATOR.verify(case) == ""
-    monkeypatch.setattr(lowering, "_string", string)
+    monkeypatch.setattr(microcode, "_string", string)
     assert "further off than rounding explains" in EMULATOR.verify(case)
 
 
@@ -248,10 +248,10 @@ def test_the_emulator_is_caught_with_a_wrong_engine(case: Case, monkeypatch: pyt
 BREAK_LAVA = """
 from noisylearn.backends.conformance import lava_check
 from noisylearn.backends.conformance.cases import Case
-from noisylearn.backends.lava import lowering
+from noisylearn.backends.lava import process_specs
 from noisylearn.rules import ANP
-factors = lowering.node_factors
-lowering.node_factors = lambda *given: [-factor for factor in factors(*given)]
+factors = process_specs.node_factors
+process_specs.node_factors = lambda *given: [-factor for factor in factors(*given)]
 print(lava_check.check(Case(ANP(baseline="noisy"), "feed-forward")))
 """
 
