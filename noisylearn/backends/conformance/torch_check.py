@@ -26,7 +26,7 @@ from noisylearn.rules.variants import unbiased_in
 
 Array = NDArray[np.float64]
 STEPS = 4  # of a sequence; the loss of the last one counts
-REPEATS, COPIES, WEIGHT_DRAWS = 40, 1000, 90
+REPEATS, COPIES, WEIGHT_DRAWS = 40, 1000, 180
 RESOLUTION = 0.4  # half of the confidence interval of a layer's size, at most: a factor of two is found
 FALSE_ALARM = 1e-4  # for each layer
 ROUNDING = 1e-9  # relative, of a gradient in float64
