@@ -39,13 +39,15 @@ def scale_interval(samples: Array, expected: Array, false_alarm: float) -> tuple
 def is_unbiased(samples: Array, expected: Array, false_alarm: float = 2e-4, resolution: float = 0.1) -> bool:
     """Whether E[samples] = expected entry by entry and in scale; half of the budget goes to each.
 
-    Asserts that the scale is known to within `resolution`: a test too weak to see a wrong factor must not pass.
+    Where they agree, asserts that the scale is known to within `resolution`: a test too weak to see a wrong factor must
+    not pass.
     """
     low, high = scale_interval(samples, expected, false_alarm / 2)
-    middle = (low + high) / 2
-    assert (high - low) / 2 <= resolution * abs(middle), f"too few draws: scale known to {(high - low) / 2:.3f} only"
-    within = low - ROUNDING <= 1 <= high + ROUNDING
-    return within and mean_agrees(samples, expected, false_alarm / 2)
+    if not (low - ROUNDING <= 1 <= high + ROUNDING and mean_agrees(samples, expected, false_alarm / 2)):
+        return False
+    error = (high - low) / 2
+    assert error <= resolution * abs(low + high) / 2, f"too few draws: scale known to {error:.3f} only"
+    return True
 
 
 def moments_agree(samples: Array, mean: float, variance: float, false_alarm: float) -> bool:

@@ -15,7 +15,7 @@ what is resolved. Seeds are fixed; a statistical assertion may raise a false ala
 import dataclasses
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, get_origin, get_type_hints
 
 import numpy as np
@@ -37,7 +37,7 @@ from support.checks import (
 from torch import Tensor, nn
 
 from noisylearn import Chip, HardwareProfile, UserError, rules
-from noisylearn.ground.draws import Draws
+from noisylearn.ground.draws import Draws, Name
 from noisylearn.networks import RNN
 from noisylearn.profiles import load_profile
 from noisylearn.rules import REGISTRY, PerLayer, Perturbation, Rule
@@ -150,8 +150,8 @@ def check_scale_free(rule: Rule) -> None:
     """
 
     class Loud(Draws):
-        def normal(self, name: tuple[str, ...], shape: tuple[int, ...]) -> Tensor:
-            return 2 * super().normal(name, shape)
+        def normal(self, name: Name, shape: tuple[int, ...], passes: Sequence[int] | None = None) -> Tensor:
+            return 2 * super().normal(name, shape, passes)
 
     model = nn.Sequential(OrderedDict(hidden1=nn.Linear(3, 4), readout=nn.Linear(4, 2))).double()
     with torch.no_grad():
@@ -181,11 +181,11 @@ def check_zero_where_nothing_moves(rule: Rule) -> None:
 class SameForAllSamples(Draws):
     """Node noise that is the same for every sample of a batch."""
 
-    def normal(self, name: tuple[str, ...], shape: tuple[int, ...]) -> Tensor:
+    def normal(self, name: Name, shape: tuple[int, ...], passes: Sequence[int] | None = None) -> Tensor:
         if "gaussian-node" not in name:
-            return super().normal(name, shape)
-        passes, _, *rest = shape
-        return super().normal(name, (passes, 1, *rest)).expand(shape)
+            return super().normal(name, shape, passes)
+        n_passes, _, *rest = shape
+        return super().normal(name, (n_passes, 1, *rest), passes).expand(shape)
 
 
 def check_batch_mean(rule: Rule) -> None:
