@@ -47,7 +47,7 @@ class Row:
     def label(self) -> str:
         """The rule with what tells its rows apart: number of draws, or where backprop trains."""
         readout = "delta readout" if self.settings["readout"] == "delta" else ""
-        return ", ".join(part for part in (self.rule, rule_from(self.settings).variant, readout) if part)
+        return ", ".join(part for part in (self.rule, rule_from(self.settings).distinction, readout) if part)
 
     @property
     def metric(self) -> str:

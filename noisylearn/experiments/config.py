@@ -96,9 +96,8 @@ class TrainConfig(Record):
         table = handler(self)
         own = table.pop("options", {})
         if info.exclude_defaults:
-            own = {
-                name: own[name] for name, one in options_of(rule_class(self.rule)).items() if own[name] != one.default
-            }
+            defaults = {one.name: one.default for one in options_of(rule_class(self.rule)).values()}
+            own = {name: value for name, value in own.items() if value != defaults[name]}
         return {**{key: table.pop(key) for key in PLACE if key in table}, **own, **table}
 
     @classmethod
@@ -201,7 +200,7 @@ def resolve(
         recipe = {"network": "rnn", "activation": "tanh"} | recipe
     _check_time(task, label, in_time, {**recipe, **stated}.get("network", "mlp"))
     idle = idle_options(label, {**recipe, **stated})
-    for key in stated.keys() & idle.keys() if not lenient else ():
+    for key in (key for key in stated if key in idle and not lenient):
         raise UserError(f"--{key.replace('_', '-')} {idle[key]}")
     recipe, stated = ({k: v for k, v in given.items() if k not in idle} for given in (recipe, stated))
     settings = recipe | stated | _settled(label, recipe, stated, profile)

@@ -52,7 +52,7 @@ class BP(Rule):
             return autograd_estimate(seen.chip, readings, losses, layers), state
 
     @property
-    def variant(self) -> str:
+    def distinction(self) -> str:
         return "chip in the loop" if self.forward == "chip" else "then programmed"
 
     @classmethod

@@ -183,7 +183,7 @@ class Rule(ABC):
         return {}
 
     @property
-    def variant(self) -> str:
+    def distinction(self) -> str:
         """What tells rows of this rule apart in a table, in words."""
         return ""
 
@@ -263,7 +263,7 @@ class Perturbation(Rule):
         return {} if options.get("credit") == "trace" else {"decay": "goes with --credit trace"}
 
     @property
-    def variant(self) -> str:
+    def distinction(self) -> str:
         return f"{self.draws} draw{'s' if self.draws > 1 else ''}"
 
     def terms(self, in_time: bool) -> list[str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from noisylearn.backends.conformance import integer_check, lava_check, torch_check
 from noisylearn.backends.conformance.backends import BACKENDS, Backend
 from noisylearn.backends.conformance.cases import NETWORKS, Case, cases
+from noisylearn.ground.table import Table
 
 
 @dataclass(frozen=True)
@@ -68,13 +69,13 @@ def table(found: Sequence[Claim]) -> str:
     backends = list(dict.fromkeys(row.backend.name for row in found))
     parts = []
     for network in NETWORKS:
-        rows = [c for c in found if c.case.network == network]
-        head = [f"## {network.capitalize()}", "", f"| rule | {' | '.join(backends)} |"]
-        lines = [*head, "| --- |" + " --- |" * len(backends)]
-        for name in dict.fromkeys(row.case.name for row in rows):
-            cells = [_cell(row, reasons) for row in rows if row.case.name == name]
-            lines.append(f"| `{name}` | {' | '.join(cells)} |")
-        parts.append("\n".join(lines))
+        of_network = [c for c in found if c.case.network == network]
+        rows = [
+            [f"`{name}`", *(_cell(row, reasons) for row in of_network if row.case.name == name)]
+            for name in dict.fromkeys(row.case.name for row in of_network)
+        ]
+        title = network.capitalize()
+        parts.append(f"## {title}\n\n{Table(title, ['rule', *backends], rows).to_markdown()}")
     numbered = "\n".join(f"{i}. {reason}" for i, reason in enumerate(reasons, start=1))
     return "\n\n".join([*parts, "## Why not", numbered]) + "\n"
 
