@@ -1,4 +1,4 @@
-"""Analog tiles of IBM's Analog Hardware Acceleration Kit (aihwkit), in the place of hardware."""
+"""Analog tiles of IBM's Analog Hardware Acceleration Kit (aihwkit), used in place of hardware."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,12 +12,22 @@ from noisylearn.ground.errors import UserError
 class AihwkitTiles:
     """A network on the tiles of aihwkit: `OwnChip(model, AihwkitTiles(model, rpu_config))` trains it.
 
-    model: the network on the host; a copy of its Linear and Conv layers goes on tiles with this configuration of the
-    kit, and everything else stays digital.  Every pass is a forward of the kit in evaluation mode, with its input and
-    output converters and noise; every `program` sets the weights of the tiles, through the kit's programming noise
-    where the configuration has a noise model for inference (`drift_s` seconds old then). Pulsed updates of the kit are
-    not used. Source: Rasch et al., IEEE AICAS 2021, arXiv:2104.02184.
-    Raises UserError where the kit is not installed.
+    Every pass is a forward of the kit in evaluation mode, with its input and output converters and noise; every
+    `program` sets the weights of the tiles, through the kit's programming noise where the configuration has a noise
+    model for inference. Pulsed updates of the kit are not used.
+
+    Args:
+        model: the network on the host; a copy of its Linear and Conv layers is placed on tiles, and everything else
+            stays digital.
+        rpu_config: configuration of the tiles.
+        drift_s: time since programming at which tiles with a noise model for inference are read, in seconds; None for
+            no drift.
+
+    Raises:
+        UserError: the kit is not installed.
+
+    Source:
+        Rasch et al., IEEE AICAS 2021, arXiv:2104.02184.
     """
 
     def __init__(self, model: nn.Module, rpu_config: Any, drift_s: float | None = None) -> None:
@@ -35,12 +45,23 @@ class AihwkitTiles:
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> tuple[Tensor, Mapping[str, tuple[Tensor, Tensor]]]:
-        """One noisy pass: the output, and by layer its input and its pre-activation."""
+        """One noisy pass.
+
+        Args:
+            x: samples (batch, ...).
+
+        Returns:
+            The output, and by layer its input and its pre-activation.
+        """
         return self.network(x), dict(self._readings)
 
     @torch.no_grad()
     def program(self, state: Mapping[str, Tensor]) -> None:
-        """Bring weights onto the tiles, and what is digital (decorrelations) into the copy."""
+        """Write weights to the tiles, and what is digital (decorrelations) into the copy.
+
+        Args:
+            state: parameters and buffers of the model, by name.
+        """
         for name, layer in self._tiled.items():
             layer.set_weights(state[f"{name}.weight"], state.get(f"{name}.bias"))
             if self._is_inference:

@@ -18,7 +18,11 @@ ON_CPU = ("since_write_s", "clock_s", "seen_s", PLACE)  # keys of what the CPU c
 
 
 class Digital:
-    """A layer whose weights are exact numbers: its own parameters, differentiable."""
+    """A layer whose weights are exact numbers: its own parameters, differentiable.
+
+    Args:
+        layer: the layer.
+    """
 
     setting = Setting()
     node_effects: tuple[Effect, ...] = ()
@@ -31,21 +35,38 @@ class Digital:
         self.layer = layer
 
     def read(self, x: Tensor, n_passes: int, purpose: str) -> Tensor:
-        """Pre-activations (passes, batch, ...) of inputs (passes, batch, ...)."""
+        """Pre-activations of inputs.
+
+        Args:
+            x: inputs of the layer, (passes, batch, ...).
+            n_passes: unused; the passes are those of `x`.
+            purpose: unused.
+
+        Returns:
+            (passes, batch, ...).
+        """
         return _each_pass(self.layer, self.layer.weight, self.layer.bias, x)
 
     def exact(self) -> tuple[Tensor, Tensor | None] | None:
-        """Weight and bias, where `read` is their product and nothing else."""
+        """Weight and bias of the layer."""
         return self.layer.weight, self.layer.bias
 
 
 class Crossbar:
     """A layer on the devices of a profile.
 
-    Weights become pairs of conductances, w = (G+ - G-) scale with scale = max|w| / (g_max - g_min) per column, tile or
-    layer; the bias stays digital. `program` writes them with every effect of lifetime "write"; `weight` is the
-    effective weight at this moment of the clock; `read_variance` the variance of the weight that is independent at
-    every read; `read` gives pre-activations. Without a mapping in the profile the weights are held exactly.
+        w = (G+ - G-) scale,   scale = max|w| / (g_max - g_min) per column, tile or layer
+
+    Weights are mapped to pairs of conductances; the bias stays digital. `program` writes them with every effect of
+    lifetime "write"; `weight` is the effective weight at this time of the clock; `read_variance` the variance of the
+    weight that is independent at every read; `read` gives pre-activations. Without a mapping in the profile the weights
+    are held exactly.
+
+    Args:
+        name: of the layer, for random streams.
+        layer: the layer whose weights are written.
+        profile: of the machine.
+        draws: random streams.
     """
 
     def __init__(self, name: str, layer: WeightLayer, profile: HardwareProfile, draws: Draws) -> None:
@@ -105,7 +126,7 @@ class Crossbar:
 
     @torch.no_grad()
     def _pulse(self, mode: InPlace, weight: Tensor) -> None:
-        """Send the change of the layer's weight to the devices; the layer then holds what they hold."""
+        """Send the change of the layer's weight to the devices; the layer's weight is then set to theirs."""
         full_scale = mode.weight_at_full_scale
         weight = weight.flatten(1)
         if self._write_memory:
@@ -118,7 +139,11 @@ class Crossbar:
         self.layer.weight.copy_((self._written * full_scale).reshape(self.layer.weight.shape))
 
     def elapse(self, seconds: float) -> None:
-        """Let the chip's clock run: drift, and slow noise of devices, neurons and circuits."""
+        """Let the chip's clock run: drift, and slow noise of devices, neurons and circuits.
+
+        Args:
+            seconds: by how much.
+        """
         self._forget_reads()
         before = self.setting
         self.setting = replace(before, since_write_s=before.since_write_s + seconds, clock_s=before.clock_s + seconds)
@@ -130,7 +155,11 @@ class Crossbar:
             self.periphery.elapse(self.setting)
 
     def weight(self) -> Tensor:
-        """Effective weight now, with programming errors, drift and slow noise."""
+        """Effective weight now, with programming errors, drift and slow noise.
+
+        Returns:
+            Weight in the shape of the layer's own.
+        """
         self._read_devices()
         weight = self._cache["weight"]
         assert weight is not None
@@ -138,12 +167,19 @@ class Crossbar:
 
     @property
     def bias(self) -> Tensor | None:
+        """Bias as it was programmed; None where the layer has none."""
         return self._bias
 
     def read(self, x: Tensor, n_passes: int, purpose: str) -> Tensor:
-        """Pre-activations of inputs (1 or n_passes, batch, ...) with all noise of devices and converters.
+        """Pre-activations of inputs with all noise of devices and converters; injected noise is added elsewhere.
 
-        (n_passes, batch, ...), or (1, batch, ...) where every pass gives the same.
+        Args:
+            x: inputs of the layer, (1 or n_passes, batch, ...); 1 where every pass sees the same.
+            n_passes: passes of the plan.
+            purpose: names the random streams.
+
+        Returns:
+            (n_passes, batch, ...), or (1, batch, ...) where every pass gives the same.
         """
         if self.periphery is None:
             y = _each_pass(self.layer, self.weight(), self._bias, x)
@@ -154,14 +190,22 @@ class Crossbar:
         return y + (self._bias if self._is_linear else self._bias.reshape(-1, *[1] * (y.dim() - 3)))
 
     def exact(self) -> tuple[Tensor, Tensor | None] | None:
-        """Effective weight and bias at this moment, where `read` is their product and nothing else; else None."""
+        """Effective weight and bias now.
+
+        Returns:
+            Both, where `read` is their product and nothing else; None otherwise.
+        """
         if self.periphery is not None or self.read_variance() is not None:
             return None
         return self.weight(), self._bias
 
     @torch.no_grad()
     def calibrate(self, x: Tensor) -> None:
-        """Set the ranges of converters that are calibrated on data, from inputs of this layer (batch, ...)."""
+        """Set the ranges of converters that are calibrated on data.
+
+        Args:
+            x: inputs of this layer, (batch, ...).
+        """
         if self.periphery is not None:
             self.periphery.calibrate(x, self._as_devices(), self.setting)
 
@@ -215,12 +259,16 @@ class Crossbar:
         self._devices = None
 
     def read_variance(self) -> Tensor | None:
-        """Variance of the effective weight, Gaussian and independent at every read; None where there is none."""
+        """Variance of the effective weight, Gaussian and independent at every read.
+
+        Returns:
+            Variance in the shape of the layer's weight; None where there is none.
+        """
         self._read_devices()
         return self._cache["variance"]
 
     def state(self) -> dict[str, Tensor]:
-        """Everything the devices hold, for a checkpoint."""
+        """Everything the devices hold, by name, for a checkpoint."""
         state = {"written": self._written, "scale": self._scale}
         if self._bias is not None:
             state["bias"] = self._bias
@@ -231,6 +279,11 @@ class Crossbar:
         return state
 
     def load_state(self, state: dict[str, Tensor]) -> None:
+        """Take over what the devices held.
+
+        Args:
+            state: as `state` gave it.
+        """
         self._forget_reads()
         device = self.layer.weight.device
         state = {key: value if key.endswith(ON_CPU) else value.to(device) for key, value in state.items()}
@@ -244,7 +297,7 @@ class Crossbar:
             memory.update({key.removeprefix(prefix): v for key, v in state.items() if key.startswith(prefix)})
 
     def _memories(self) -> Iterator[tuple[str, State]]:
-        """(name, what it remembers) of everything that may remember something."""
+        """Name and state of everything that may have one."""
         effects = [*self._effects, *self.node_effects, *(self.periphery.effects if self.periphery else ())]
         memories = [*self._memory, *self.node_memory, *(self.periphery.memory if self.periphery else ())]
         yield from zip((effect.kind for effect in effects), memories, strict=True)
@@ -252,7 +305,7 @@ class Crossbar:
         yield from ((f"write-{name}", array.state) for name, array in self._arrays.items())
 
     def _read_devices(self) -> None:
-        """Carry the written conductances through every effect since; once per programming and tick of the clock."""
+        """Apply to the written conductances every effect since; once per programming and tick of the clock."""
         if self._cache:
             return
         g, variance = self._written, None
@@ -280,7 +333,11 @@ class Crossbar:
 
 
 class StraightThrough:
-    """A crossbar that autograd can go back through, as if its devices held the layer's own parameters exactly."""
+    """A crossbar that is differentiable, as if its devices held the layer's own parameters exactly.
+
+    Args:
+        crossbar: the layer on its devices.
+    """
 
     def __init__(self, crossbar: Crossbar) -> None:
         self.layer, self.setting = crossbar.layer, crossbar.setting
@@ -290,11 +347,21 @@ class StraightThrough:
         self._crossbar = crossbar
 
     def read(self, x: Tensor, n_passes: int, purpose: str) -> Tensor:
-        """Forward the noisy values, backward the product with the weights that the devices hold now."""
+        """Pre-activations: forward those of the devices, backward the product with the weights that they hold now.
+
+        Args:
+            x: inputs of the layer, (passes, batch, ...).
+            n_passes: passes of the plan.
+            purpose: names the random streams.
+
+        Returns:
+            (n_passes, batch, ...).
+        """
         linear = _each_pass(self.layer, _through(self.layer.weight, self._crossbar.weight()), self.layer.bias, x)
         return linear + (self._crossbar.read(x.detach(), n_passes, purpose) - linear).detach()
 
     def exact(self) -> tuple[Tensor, Tensor | None] | None:
+        """None: the values come from reads of the devices."""
         return None
 
 

@@ -1,4 +1,4 @@
-"""What the parts of this room, and the rooms above it, ask of each other."""
+"""Interfaces between the parts of this package, and to the packages that use it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -32,15 +32,32 @@ class AnyChip(Protocol):
     def profile(self) -> Machine: ...
 
     def passes(self, x: Tensor | Segment, plan: Plan, purpose: str = "pass") -> Readings:
-        """All passes of a plan over samples or a segment, with what the machine shows of them."""
+        """All passes of a plan over samples or a segment, with what the machine shows of them.
+
+        Args:
+            x: samples (batch, ...), or a segment.
+            plan: which passes have injected noise, and in which layers.
+            purpose: names the random streams.
+
+        Returns:
+            What was observed of the passes.
+        """
         ...
 
     def digital_pass(self, x: Tensor | Segment, on_devices: bool = False) -> Readings:
-        """One pass that autograd can go back through, to the parameters of the model."""
+        """One differentiable pass.
+
+        Args:
+            x: samples (batch, ...), or a segment.
+            on_devices: whether the forward values are read from the devices.
+
+        Returns:
+            Readings from which autograd leads to the parameters of the model.
+        """
         ...
 
     def program(self) -> None:
-        """Bring the model's present parameters onto the chip."""
+        """Write the model's present parameters to the chip."""
         ...
 
 
@@ -72,14 +89,20 @@ class PlacedLayer(Protocol):
     def weight_variance(self) -> float: ...
 
     def read(self, x: Tensor, n_passes: int, purpose: str) -> Tensor:
-        """Pre-activations (n_passes, batch, ...) of inputs (1 or n_passes, batch, ...), node noise apart.
+        """Pre-activations of inputs, without the noise of `node_effects`.
 
-        (1, batch, ...) where every pass gives the same.
+        Args:
+            x: inputs of the layer, (1 or n_passes, batch, ...).
+            n_passes: passes of the plan.
+            purpose: names the random streams.
+
+        Returns:
+            (n_passes, batch, ...), or (1, batch, ...) where every pass gives the same.
         """
         ...
 
     def exact(self) -> tuple[Tensor, Tensor | None] | None:
-        """Weight and bias of this moment, where `read` is their product and nothing else; else None."""
+        """Weight and bias now, where `read` is their product and nothing else; None otherwise."""
         ...
 
 
@@ -90,13 +113,16 @@ class Executor(Protocol):
     """Runs passes over a model whose layers are placed somewhere."""
 
     def run(self, placed: Placed, segment: Segment, plan: Plan, purpose: str) -> Readings:
-        """All passes of `plan` over the steps of a segment.
+        """All passes of a plan over the steps of a segment.
 
         Args:
-            placed: what takes the place of every layer, by name.
+            placed: name of a layer -> what runs in place of it.
             segment: inputs on the model's device.
             plan: which passes have injected noise, and in which layers.
             purpose: names the random streams, so that looking at a chip draws other numbers than training on it.
+
+        Returns:
+            What was observed of the passes.
 
         Raises:
             UserError: the model does not take such inputs.
@@ -112,11 +138,22 @@ class Hardware(Protocol):
     """The interface that a hardware driver must implement, see `noisylearn.OwnChip`."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, Mapping[str, tuple[Tensor, Tensor]]]:
-        """One noisy pass over samples x (batch, ...): the output, and by layer its input and its pre-activation."""
+        """One noisy pass.
+
+        Args:
+            x: samples (batch, ...).
+
+        Returns:
+            The output (batch, ...), and by layer its input and its pre-activation.
+        """
         ...
 
     def program(self, state: Mapping[str, Tensor]) -> None:
-        """Bring these parameters and buffers of the model, by name as in its state_dict, onto the chip."""
+        """Write weights to the chip.
+
+        Args:
+            state: parameters and buffers of the model, by name as in its state_dict.
+        """
         ...
 
 
@@ -124,8 +161,13 @@ class SteppingHardware(Hardware, Protocol):
     """A driver that can also run networks in time."""
 
     def step(self, x: Tensor, state: Any) -> tuple[Tensor, Mapping[str, tuple[Tensor, Tensor]], Any]:
-        """One noisy step x (batch, ...): output and readings as `forward` gives them, and the state after it.
+        """One noisy step of a sequence.
 
-        state: what this method gave for the step before of the same pass; None where a sequence starts.
+        Args:
+            x: inputs of the step, (batch, ...).
+            state: what this method returned for the step before of the same pass; None where a sequence starts.
+
+        Returns:
+            Output and readings as `forward` gives them, and the state after the step.
         """
         ...

@@ -1,4 +1,4 @@
-"""A chip that is not simulated here: hardware on a bench, or another simulator, behind two methods."""
+"""A chip that is not simulated here: hardware, or another simulator, behind two methods."""
 
 import warnings
 from collections.abc import Mapping
@@ -23,12 +23,18 @@ SILENT_STEPS = 5  # of one sample and coarse codes, some steps are silent on a n
 
 
 class SilentChipWarning(UserWarning):
-    """Passes of a machine that do not differ, so that there is nothing to learn from."""
+    """Passes of a machine do not differ, so that there is nothing to learn from."""
 
 
 @dataclass(frozen=True)
 class Offer:
-    """What a rule may expect of a machine: its name, what can be seen of it, and whether passes differ by noise."""
+    """What a rule may expect of a machine.
+
+    Args:
+        name: for messages.
+        shown: what can be observed of a pass.
+        is_noisy: whether two passes of the same sample differ.
+    """
 
     name: str
     shown: tuple[Observable, ...] = ("loss", "output", "error", "input", "activity")
@@ -36,10 +42,10 @@ class Offer:
 
 
 class OwnChip:
-    """A model on hardware of one's own, in the place of `Chip`: rules that need no knowledge of the noise work on it.
+    """A model on hardware of one's own, in place of `Chip`: rules that need no knowledge of the noise work on it.
 
     Every pass is one call of `hardware.forward`; along sequences every step of a pass is one call of `hardware.step`,
-    the passes of a step after each other. A clean pass is not asked for.
+    the passes of a step after each other. A pass without noise is never asked for.
 
     Args:
         model: the network on the host, whose weight layers have the names that the driver reports; its parameters are
@@ -48,8 +54,8 @@ class OwnChip:
         name: for messages.
 
     Raises:
-        UserError: the driver lacks a method, or a reading is missing, not finite, or has not the shape that the layer
-            gives.
+        UserError: the driver lacks a method, or a reading is missing, not finite, or does not have the shape that the
+            layer gives.
     """
 
     def __init__(self, model: nn.Module, hardware: Hardware, name: str = "own chip") -> None:
@@ -66,19 +72,42 @@ class OwnChip:
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
-        """Output (batch, ...) of one noisy pass."""
+        """Output of one noisy pass.
+
+        Args:
+            x: samples (batch, ...).
+
+        Returns:
+            (batch, ...).
+        """
         return self._one_step(as_segment(x).inputs[0], False, None)[0][0]
 
     @torch.no_grad()
     def follow(self, x: Tensor | Segment) -> Tensor:
-        """One noisy pass along sequences x (time, batch, ...), or a segment: outputs (time, batch, ...)."""
+        """Outputs of one noisy pass along sequences.
+
+        Args:
+            x: sequences (time, batch, ...), or a segment.
+
+        Returns:
+            (time, batch, ...).
+        """
         segment = as_segment(x if isinstance(x, Segment) else Segment(x, in_time=True))
         readings = self.passes(segment, Plan(((True,) * len(self.layers),)))
         return readings.output[0].unflatten(0, segment.inputs.shape[:2])
 
     @torch.no_grad()
     def passes(self, x: Tensor | Segment, plan: Plan, purpose: str = "pass") -> Readings:
-        """As many passes as the plan has over samples x (batch, ...) or a segment, with what was read in them."""
+        """As many passes as the plan has, with what was read in them.
+
+        Args:
+            x: samples (batch, ...), or a segment.
+            plan: its number of passes counts; the machine's noise is in all of them.
+            purpose: unused.
+
+        Returns:
+            What was observed of the passes.
+        """
         segment = as_segment(x)
         states = segment.start.network or [None] * plan.n_passes
         steps = []
@@ -145,6 +174,7 @@ class OwnChip:
         return copied
 
     def _warn_of_silence(self, layers: Mapping[str, LayerReading]) -> None:
+        """Once, where passes were the same in several steps in a row."""
         silent = all(bool((reading.activity == reading.activity[:1]).all()) for reading in layers.values())
         self._silent_steps = self._silent_steps + 1 if silent else 0
         if self._silent_steps == SILENT_STEPS:
@@ -157,7 +187,14 @@ class OwnChip:
             )
 
     def digital_pass(self, x: Tensor | Segment, on_devices: bool = False) -> Readings:
-        """One pass of the host's model that autograd can go back through.
+        """One differentiable pass of the host's model.
+
+        Args:
+            x: samples (batch, ...), or a segment.
+            on_devices: False.
+
+        Returns:
+            Readings from which autograd leads to the parameters of the model.
 
         Raises:
             UserError: `on_devices`, which hardware cannot serve.

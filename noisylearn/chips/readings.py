@@ -10,19 +10,30 @@ from noisylearn.networks.layers import WeightLayer
 
 @dataclass(frozen=True)
 class Plan:
-    """Which passes to run: perturbed[p][l] says whether pass p has injected noise in layer l; pass 0 is the baseline.
+    """Which passes to run.
 
     Noise that cannot be switched off is in every pass, whatever the plan says.
+
+    Args:
+        perturbed: perturbed[p][l] says whether pass p has injected noise in layer l; pass 0 is the baseline.
     """
 
     perturbed: tuple[tuple[bool, ...], ...]
 
     @property
     def n_passes(self) -> int:
+        """Number of passes, the baseline included."""
         return len(self.perturbed)
 
     def passes_of(self, layer: int) -> list[int]:
-        """The passes that perturb a layer, the baseline apart."""
+        """The passes that perturb a layer, without the baseline.
+
+        Args:
+            layer: index of the layer.
+
+        Returns:
+            Indices of the passes.
+        """
         return [p for p in range(1, self.n_passes) if self.perturbed[p][layer]]
 
 
@@ -35,7 +46,8 @@ class LayerReading:
         input: (1 or passes, batch, ...), 1 where every pass sees the same.
         activity: pre-activations, (passes, batch, ...).
         noise: injected into them, same shape; None where it cannot be read out.
-        weight_noise: one dict of parameter name -> noise per pass, empty where the pass had none; of single steps only.
+        weight_noise: of every pass, parameter name -> noise, empty where the pass had none; only of segments of one
+            step.
         node_variance: of the injected noise of one unit.
         weight_variance: of the injected noise of one weight.
     """
@@ -51,11 +63,11 @@ class LayerReading:
 
 @dataclass
 class Readings:
-    """What all passes over a segment showed; its steps are merged along the batch.
+    """What was observed of all passes over a segment; its steps are merged along the batch.
 
     Args:
-        output: (passes, steps x batch, ...).
-        layers: name -> what was read of that layer, in order of definition.
+        output: of the network, (passes, steps x batch, ...).
+        layers: name -> what was observed of that layer, in order of definition.
         last: name of the layer that ran last.
         end: where the passes stand after the last step.
     """

@@ -1,4 +1,4 @@
-"""What goes through a network in one go: a segment of T >= 1 steps, and the trajectory that leads into it."""
+"""Input of a network: a segment of T >= 1 steps, and the trajectory that leads to its start."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ class Trajectory:
     noise: Mapping[str, list[State]] = field(default_factory=dict)
 
     def detached(self) -> "Trajectory":
-        """The same, cut off from autograd's history."""
+        """The same, without autograd's history."""
         return Trajectory(detached(self.network), self.noise)
 
 
@@ -47,21 +47,28 @@ class Segment:
 
     @property
     def n_steps(self) -> int:
-        """T."""
+        """Number of steps T."""
         return len(self.inputs)
 
     @property
     def batch(self) -> int:
-        """Sequences, or samples."""
+        """Number of sequences, or of samples."""
         return self.inputs.shape[1]
 
     def with_inputs(self, inputs: Tensor) -> "Segment":
-        """The same segment with its inputs elsewhere, or of another type."""
+        """The same segment with other inputs, such as a copy on another device.
+
+        Args:
+            inputs: (time, batch, ...).
+        """
         return Segment(inputs, self.in_time, self.start)
 
 
 def as_segment(x: Tensor | Segment) -> Segment:
-    """Samples (batch, ...) as a segment of one step; a segment as it is.
+    """Samples as a segment of one step; a segment as it is.
+
+    Args:
+        x: samples (batch, ...), or a segment.
 
     Raises:
         UserError: `x` is no batch of samples, or no sequences.
@@ -77,13 +84,17 @@ def as_segment(x: Tensor | Segment) -> Segment:
 
 
 def _check_sequences(segment: Segment) -> None:
+    """Raise UserError for a segment without steps, sequences or features."""
     x = segment.inputs
     if x.dim() < 3 or 0 in x.shape[:2]:
         raise UserError(f"input of shape {tuple(x.shape)}: give sequences as (time, batch, features)")
 
 
 def detached(state: Any) -> Any:
-    """A state of a network (tensors in tuples, lists and dicts) cut off from autograd's history.
+    """A state of a network without autograd's history.
+
+    Args:
+        state: tensors and plain values, in tuples, lists and dicts.
 
     Raises:
         UserError: the state holds something else.

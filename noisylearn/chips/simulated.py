@@ -29,19 +29,19 @@ FOLLOWED_STEPS = 100  # whose readings are held at once while a sequence is look
 
 
 class NoiseLevelWarning(UserWarning):
-    """Injected noise so small or so large that estimates of the gradient suffer."""
+    """Injected noise is so small or so large that estimates of the gradient suffer."""
 
 
 class CleanBaselineWarning(UserWarning):
-    """Injected noise with a mean: a pass without it is no baseline for passes with it."""
+    """Injected noise has a mean: a pass without it is no baseline for passes with it."""
 
 
 class UncalibratedWarning(UserWarning):
-    """Converters whose range is to be set from data, used before it was."""
+    """Converters whose range is to be set from data were used before it was."""
 
 
 class ZeroLayerWarning(UserWarning):
-    """A layer without any weight to map onto conductances."""
+    """A layer has no weight other than zero to map to conductances."""
 
 
 class Chip:
@@ -54,11 +54,11 @@ class Chip:
             plain module, and its parameters are the digital copy that `program` writes to the devices.
         profile: name, path of a TOML file, or a profile.
         seed: of every random number of the devices.
-        draws: random streams of one's own, in the place of those of the seed.
-        cuda_graphs: on a GPU, record the steps of sequences and launch them as one, which gives the same numbers with
-            less waiting; what it does not serve, such as spiking networks and noise of reads, stays plain:
+        draws: random streams to use in place of those of the seed.
+        cuda_graphs: on a GPU, record the steps of sequences and launch them as one, which gives the same numbers in
+            less time; what cannot be recorded, such as spiking networks and noise of reads, runs as without:
             docs/time.md, "Cost".
-        executor: what makes the executor that runs the passes, in the place of the package's own.
+        executor: makes the executor that runs the passes, in place of the package's own.
 
     Raises:
         UserError: a layer cannot be placed, the profile is unknown or malformed, or graphs are asked for without a GPU.
@@ -94,14 +94,27 @@ class Chip:
             _warn_of_zero_layers(self.layers)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """One read of the chip: output (batch, ...) with all noise that the devices have of their own."""
+        """Output of one read of the chip, with all noise that the devices have of their own.
+
+        Args:
+            x: samples (batch, ...).
+
+        Returns:
+            (batch, ...).
+        """
         return self._read(as_segment(x))[0]
 
     def follow(self, x: Tensor | Segment) -> Tensor:
-        """One read of the chip along sequences x (time, batch, ...), or a segment: outputs (time, batch, ...).
+        """Outputs of one read of the chip along sequences.
+
+        Args:
+            x: sequences (time, batch, ...), or a segment.
+
+        Returns:
+            (time, batch, ...).
 
         Raises:
-            UserError: `x` has not the shape of sequences.
+            UserError: `x` does not have the shape of sequences.
         """
         return self._read(x if isinstance(x, Segment) else Segment(x, in_time=True))
 
@@ -118,10 +131,20 @@ class Chip:
 
     @torch.no_grad()
     def passes(self, x: Tensor | Segment, plan: Plan, purpose: str = "pass") -> Readings:
-        """All passes of a plan over samples x (batch, ...) or a segment, with what the profile shows of them.
+        """All passes of a plan, with what the profile shows of them.
 
         Every pass of a segment is a trajectory of its own: `end` of the readings is where the next segment starts.
-        Passes of another purpose draw from other random streams than those of training.
+
+        Args:
+            x: samples (batch, ...), or a segment.
+            plan: which passes have injected noise, and in which layers.
+            purpose: names the random streams; passes of another purpose draw other numbers than those of training.
+
+        Returns:
+            What was observed of the passes.
+
+        Raises:
+            UserError: the model does not take such inputs.
         """
         self._warn_of_calibration()
         return self._shown(self._executor.run(self._placed, self._taken(x), self._perturbed(plan), purpose))
@@ -133,7 +156,7 @@ class Chip:
         return Plan(((True,) * len(self.layers),) * plan.n_passes)
 
     def _shown(self, readings: Readings) -> Readings:
-        """What the profile shows of readings."""
+        """Readings without what the profile does not show."""
         for reading in readings.layers.values():
             if "injected_noise" not in self.profile.observable:
                 reading.noise = None
@@ -142,12 +165,15 @@ class Chip:
         return readings
 
     def digital_pass(self, x: Tensor | Segment, on_devices: bool = False) -> Readings:
-        """One pass that autograd can go back through, to the digital parameters.
+        """One differentiable pass.
 
         Args:
             x: samples (batch, ...), or a segment.
-            on_devices: the forward values are those read from the devices, with the weights' gradients going to the
-                digital copy as if programming and reading were the identity.
+            on_devices: whether the forward values are those read from the devices, with the gradient of the digital
+                parameters as if programming and reading were the identity.
+
+        Returns:
+            Readings from which autograd leads to the digital parameters.
         """
         segment = self._taken(x)
         if not on_devices:
@@ -161,7 +187,14 @@ class Chip:
             crossbar.program()
 
     def advance(self, seconds: float) -> None:
-        """Let time pass: drift, and slow noise that changes. Raises UserError for a negative or infinite time."""
+        """Let time pass: drift, and slow noise that changes.
+
+        Args:
+            seconds: by how much.
+
+        Raises:
+            UserError: the time is negative or infinite.
+        """
         if not 0 <= seconds < math.inf:
             raise UserError(f"chip.advance({seconds}): time runs forward; give seconds >= 0, not infinitely many")
         for crossbar in self._placed.values():
@@ -173,7 +206,11 @@ class Chip:
 
         Args:
             x: typical samples (batch, ...), or a segment.
-            in_time: x are sequences, (time, batch, ...). What feeds back sees its own converter: they go round twice.
+            in_time: whether x are sequences, (time, batch, ...). The input of a recurrent layer depends on its own
+                converter: the calibration runs twice.
+
+        Raises:
+            UserError: the samples are all zero or not finite.
         """
         if not self._calibrates:
             return
@@ -187,7 +224,7 @@ class Chip:
             crossbar.calibrate(readings.layers[name].input[0])
 
     def weights(self) -> dict[str, Tensor]:
-        """Layer name -> effective weight on the devices at this moment."""
+        """Layer name -> effective weight on the devices now."""
         return {name: crossbar.weight().clone() for name, crossbar in self._placed.items()}
 
     def state(self) -> dict[str, dict[str, Tensor]]:
@@ -197,6 +234,11 @@ class Chip:
         return {"draws": self.draws.state()} | layers | neurons
 
     def load_state(self, state: dict[str, dict[str, Tensor]]) -> None:
+        """Take over devices and random streams of a checkpoint.
+
+        Args:
+            state: as `state` gave it.
+        """
         self._awaits_calibration = False
         self.draws.load_state(state.get("draws", {}))
         for name, crossbar in self._placed.items():
@@ -237,7 +279,7 @@ class Chip:
         return Plan((("clean_pass" not in self.profile.observable,) * len(self.layers),))
 
     def _taken(self, x: Tensor | Segment) -> Segment:
-        """What enters the network, checked and on its device."""
+        """What enters the network, checked and on the model's device."""
         segment = as_segment(x)
         inputs, dtype = segment.inputs, next(iter(self.layers.values())).weight.dtype
         if inputs.is_floating_point() and inputs.dtype != dtype:

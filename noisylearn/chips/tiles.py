@@ -1,4 +1,4 @@
-"""The analog path of one layer: inputs are driven into tiles of devices, products come out through converters."""
+"""The analog path of one layer: inputs are driven into tiles of devices, products are read out through converters."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,14 @@ from noisylearn.profiles import HardwareProfile
 
 @dataclass(frozen=True)
 class Tiling:
-    """A matrix of `n_inputs` inputs, cut into equal tiles of at most the machine's rows (and columns)."""
+    """A weight matrix, cut into equal tiles of at most the machine's rows and columns.
+
+    Args:
+        n_inputs: of the layer.
+        n_outputs: of the layer.
+        n_tiles: tiles along the inputs.
+        columns: outputs of one tile.
+    """
 
     n_inputs: int
     n_outputs: int
@@ -26,6 +33,12 @@ class Tiling:
 
     @classmethod
     def of(cls, layer: WeightLayer, profile: HardwareProfile) -> "Tiling":
+        """The tiles that a layer takes on a machine.
+
+        Args:
+            layer: the layer.
+            profile: of the machine; without a tile size, a layer is one tile.
+        """
         n_outputs, n_inputs = layer.weight.flatten(1).shape
         tile = profile.specification.tile
         if tile is None:
@@ -34,28 +47,47 @@ class Tiling:
 
     @property
     def rows(self) -> int:
-        """Inputs of one tile; the last tile may have some to spare."""
+        """Inputs of one tile; the last tile may have some that are unused."""
         return math.ceil(self.n_inputs / self.n_tiles)
 
     @property
     def spare(self) -> int:
-        """Rows of the last tile that hold nothing."""
+        """Unused rows of the last tile."""
         return self.n_tiles * self.rows - self.n_inputs
 
     def inputs(self, x: Tensor) -> Tensor:
-        """(samples, inputs) -> (tiles, samples, rows)."""
+        """Inputs by tile.
+
+        Args:
+            x: (samples, inputs).
+
+        Returns:
+            (tiles, samples, rows).
+        """
         if self.n_tiles == 1:
             return x.unsqueeze(0)
         return self._padded(x).reshape(len(x), self.n_tiles, self.rows).transpose(0, 1)
 
     def weights(self, w: Tensor) -> Tensor:
-        """(outputs, inputs) -> (tiles, rows, outputs)."""
+        """Weights by tile.
+
+        Args:
+            w: (outputs, inputs).
+
+        Returns:
+            (tiles, rows, outputs).
+        """
         return self._padded(w).reshape(len(w), self.n_tiles, self.rows).permute(1, 2, 0).contiguous()
 
     def largest(self, weight: Tensor, scale: str) -> Tensor:
-        """Largest |weight| that shares a scale with each weight (outputs, inputs): (outputs, tiles).
+        """Largest |weight| of those that share a scale.
 
-        scale: "column" of one tile, "tile" (all its columns), or "layer".
+        Args:
+            weight: (outputs, inputs).
+            scale: "column" of one tile, "tile" (all its columns), or "layer".
+
+        Returns:
+            (outputs, tiles).
         """
         largest = self._padded(weight.abs()).reshape(len(weight), self.n_tiles, self.rows).amax(2)
         if scale == "layer":
@@ -66,7 +98,14 @@ class Tiling:
         return largest
 
     def spread(self, scale: Tensor) -> Tensor:
-        """(outputs, tiles) -> one per weight, (outputs, inputs) or (outputs, 1)."""
+        """A number per column and tile, by weight.
+
+        Args:
+            scale: (outputs, tiles).
+
+        Returns:
+            (outputs, inputs), or (outputs, 1) where there is one tile.
+        """
         if self.n_tiles == 1:
             return scale
         return scale.repeat_interleave(self.rows, dim=1)[:, : self.n_inputs]
@@ -79,8 +118,11 @@ class Tiling:
 class Devices:
     """The devices of a layer as its tiles see them, in units of full scale.
 
-    weights: (tiles, rows, outputs).  variance: of a weight, fresh at every read, same shape, or one number for all
-    (1, 1, 1), or None.  scale: weight at full scale, (tiles, 1, outputs).
+    Args:
+        weights: (tiles, rows, outputs).
+        variance: of a weight, fresh at every read, same shape, or one number for all (1, 1, 1); None where there is
+            none.
+        scale: weight at full scale, (tiles, 1, outputs).
     """
 
     weights: Tensor
@@ -89,10 +131,18 @@ class Devices:
 
 
 class Periphery:
-    """What a profile states between the digital numbers and the devices of one layer.
+    """Drivers, circuits and converters between the digital numbers and the devices of one layer.
 
-    y = scale_w scale_x converter(noise + tile(dac(x / scale_x))), summed over the tiles of a column digitally.
-    Raises UserError for a layer that is not one matrix.
+        y = scale_w scale_x converter(noise + tile(dac(x / scale_x))), summed over the tiles of a column digitally
+
+    Args:
+        name: of the layer.
+        layer: the layer.
+        profile: of the machine.
+        draws: random streams.
+
+    Raises:
+        UserError: the layer is not one matrix product.
     """
 
     def __init__(self, name: str, layer: WeightLayer, profile: HardwareProfile, draws: Draws) -> None:
@@ -105,7 +155,18 @@ class Periphery:
         self._draws = draws
 
     def read(self, x: Tensor, devices: Devices, n_passes: int, setting: Setting, purpose: str) -> Tensor:
-        """Pre-activations without bias, (n_passes, batch, ...), of inputs (1 or n_passes, batch, ...)."""
+        """Pre-activations without bias.
+
+        Args:
+            x: inputs of the layer, (1 or n_passes, batch, ...).
+            devices: of the layer, now.
+            n_passes: passes of the plan.
+            setting: what is known of the chip.
+            purpose: names the random streams.
+
+        Returns:
+            (n_passes, batch, ...).
+        """
         rows, geometry = _as_rows(self.layer, x.flatten(0, 1))
         rows = rows.reshape(x.shape[0], -1, rows.shape[-1])
         if x.shape[0] == 1 and any(e.site == "input" and e.lifetime == "read" for e in self.effects):
@@ -114,7 +175,13 @@ class Periphery:
         return _from_rows(self.layer, y.flatten(0, 1), geometry, n_passes)
 
     def calibrate(self, x: Tensor, devices: Devices, setting: Setting) -> None:
-        """Set the converters' ranges from samples (batch, ...)."""
+        """Set the ranges of converters that are calibrated on data.
+
+        Args:
+            x: inputs of the layer, (batch, ...).
+            devices: of the layer, now.
+            setting: what is known of the chip.
+        """
         rows, _ = _as_rows(self.layer, x)
         driven, _ = self._drive(rows.unsqueeze(0), (0,), 0, setting, "calibrate")
         (y,) = self._with_noise(self._analog(driven, devices, setting, "calibrate"), 1, (0,), "calibrate")
@@ -196,7 +263,11 @@ class Periphery:
     def _with_noise(self, product: Product, seen: int, passes: Sequence[int], purpose: str) -> Tensor:
         """The products with one draw of all Gaussian noise together, (passes, tiles, samples, columns).
 
-        seen: passes that the product has of its own, 1 where all share it.
+        Args:
+            product: products of the tiles.
+            seen: passes that the product has of its own, 1 where all share it.
+            passes: indices of the passes in the plan.
+            purpose: names the random streams.
         """
         mean, variance = _by_pass(product.mean, seen), product.variance
         if variance is None:
@@ -206,7 +277,11 @@ class Periphery:
         return torch.addcmul(mean, deviation if deviation.shape[1] == 1 else _by_pass(deviation, seen), z)
 
     def elapse(self, setting: Setting) -> None:
-        """Let converters and circuits age to the moment of `setting`."""
+        """Let converters and circuits age.
+
+        Args:
+            setting: what is known of the chip, at the new time.
+        """
         for effect, state in zip(self.effects, self.memory, strict=True):
             draw = StreamOf(self._draws, self.name, effect.kind)
             circuits.elapse(effect, self.layer.weight.detach(), setting, draw, state)
@@ -227,7 +302,7 @@ def _by_pass(x: Tensor, n_passes: int) -> Tensor:
 
 
 def _variance(driven: Tensor, devices: Devices) -> Tensor | None:
-    """Of the noise of all devices of a column together: sum_j var(w_j) x_j^2."""
+    """Variance of the noise of all devices of a column together: sum_j var(w_j) x_j^2."""
     if devices.variance is None:
         return None
     squares = driven.square()

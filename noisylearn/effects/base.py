@@ -1,18 +1,18 @@
 """What an effect is: a frozen record with a site, a lifetime, `apply` and `moments`.
 
-Site says what it acts on: the conductances of the devices ("weight"), what enters a layer ("input"), its
+The site says what an effect acts on: the conductances of the devices ("weight"), what enters a layer ("input"), its
 pre-activations ("node"), what leaves the converter ("output") or an update on its way to the devices ("write").
 
-Lifetime says when its randomness is drawn anew: once per device ("device"), at every programming ("write"),
+The lifetime says when its random numbers are drawn anew: once per device ("device"), at every programming ("write"),
 at every read ("read"), once for a whole pass over a batch ("pass"), or along time ("memory").
 
-The life of an effect: `fabricate` once, `start` when what it acts on is set up, `elapse` at every tick of the chip's
-clock, `apply` at every read. Devices are set up by every programming, which empties the state of an effect with memory.
+The chip calls `fabricate` once, `start` when what the effect acts on is set up, `elapse` at every tick of its clock,
+and `apply` at every read. Devices are set up by every programming, which empties the state of an effect with memory.
 Neurons, converters and circuits (sites "input", "node", "output") are not programmed: they are fabricated and started
 together, at the first read, and age from then on, through all programmings. What they hold is the `state`; a checkpoint
-of the chip holds it too. At the nodes there is a second time, that of one sample: its passes follow one another at the
-pass interval, then comes the next step of its sequence (`evolve`). What that leaves behind is the `trail`: it belongs
-to the trajectory, is empty where a sequence starts, and goes with it from segment to segment.
+of the chip holds it too. Node effects know a second time scale, that of one sample: its passes follow one another at
+the pass interval, then comes the next step of its sequence (`evolve`). What an effect keeps between those is the
+`trail`: it belongs to the trajectory, is empty where a sequence starts, and is handed on from segment to segment.
 """
 
 from dataclasses import dataclass
@@ -35,7 +35,12 @@ SIMULATED: dict[str, set[str]] = {
 
 
 class Moments(NamedTuple):
-    """Expected mean and variance, elementwise."""
+    """Expected mean and variance, elementwise.
+
+    Args:
+        mean: in units of the value.
+        variance: in units of the value squared, of the same shape.
+    """
 
     mean: Tensor
     variance: Tensor
@@ -45,11 +50,15 @@ class Moments(NamedTuple):
 class Setting:
     """What an effect may know of the chip around it.
 
-    g_max_us, g_min_us: largest and smallest conductance, microsiemens.  since_write_s: seconds since the devices
-    were programmed.  t0_s: the moment after programming from which a profile counts drift.  pass_interval_s: time
-    between two passes of the same sample.  step_interval_s: time between two steps of a sequence, from first pass to
-    first pass; None where the next step follows as the next pass would.  clock_s: how long the chip's clock has run,
-    through all programmings.
+    Args:
+        g_max_us: largest conductance, in microsiemens.
+        since_write_s: time since the devices were programmed, in seconds.
+        t0_s: time after programming from which a profile counts drift, in seconds.
+        pass_interval_s: time between two passes of a sample, in seconds.
+        g_min_us: smallest conductance, in microsiemens.
+        step_interval_s: time between two steps of a sequence, from first pass to first pass, in seconds; None where the
+            next step follows a pass interval after the last pass.
+        clock_s: how long the chip's clock has run, through all programmings, in seconds.
     """
 
     g_max_us: float = 1.0
@@ -62,13 +71,20 @@ class Setting:
 
     @property
     def age_s(self) -> float:
-        """t = since_write_s + t0_s, the time that published drift and 1/f formulas use."""
+        """t = since_write_s + t0_s in seconds, the time that published formulas of drift and 1/f noise use."""
         return self.since_write_s + self.t0_s
 
     def waits_s(self, n_passes: int, n_steps: int) -> list[float]:
-        """Seconds from the read before to every read of a sample: all passes of a step, then those of the next.
+        """Time that passed before every read of a sample, since the read before.
 
         A step begins a pass interval after the last pass at the earliest, however short the step interval.
+
+        Args:
+            n_passes: passes of a step.
+            n_steps: steps of the segment.
+
+        Returns:
+            n_steps * n_passes times in seconds: all passes of a step, then those of the next.
         """
         left = (self.step_interval_s or 0.0) - (n_passes - 1) * self.pass_interval_s
         of_step = [max(left, self.pass_interval_s), *[self.pass_interval_s] * (n_passes - 1)]
@@ -79,9 +95,12 @@ class Setting:
 class Product:
     """Analog products of tiles on their way to the converter, in units of one full-scale product.
 
-    mean: (tiles, samples, columns).  variance: of the noise that is Gaussian and fresh at every read, same shape or
-    one that broadcasts to it; None where there is none.  inputs: what the tiles were driven with, (tiles, samples,
-    rows).  weights: (tiles, rows, columns).
+    Args:
+        mean: products without noise, (tiles, samples, columns).
+        variance: of the Gaussian noise that is fresh at every read, in a shape that broadcasts with `mean`; None where
+            there is none.
+        inputs: what the tiles were driven with, (tiles, samples, rows).
+        weights: of the tiles, (tiles, rows, columns).
     """
 
     mean: Tensor
@@ -90,16 +109,23 @@ class Product:
     weights: Tensor
 
     def add_variance(self, variance: Tensor) -> None:
+        """Add independent Gaussian noise that is fresh at every read.
+
+        Args:
+            variance: of that noise, in a shape that broadcasts with `mean`.
+        """
         self.variance = variance if self.variance is None else self.variance + variance
 
 
 class Effect(CitedRecord):
     """One non-ideality. Subclasses state `kind`, `site` and `lifetime` and override what they need.
 
-    `apply(value, setting, draw, state)` gives the value after the effect, drawing what is random from `draw`.
-    `state` is a dict that the chip keeps with the device: an effect with lifetime "memory" finds there what it
-    put there since the last programming, one with lifetime "device" what it put there at all.
-    `moments(value, setting)` gives the mean and variance of what one read sees, given the true value.
+    Arguments that methods share: `setting` is what is known of the chip; `draw` gives random numbers; `state` is a dict
+    that the chip keeps with the device, in which an effect with lifetime "memory" finds what it put there since the
+    last programming, and one with lifetime "device" what it ever put there.
+
+    Args:
+        kind: names the effect in a profile.
     """
 
     site: ClassVar[Site]
@@ -109,7 +135,7 @@ class Effect(CitedRecord):
 
     @property
     def can_be_off(self) -> bool:
-        """Whether a machine may run a pass without it: so for fresh noise that is added, not for a device's own."""
+        """Whether a machine may run a pass without it: true of fresh noise that is added, not of a device's own."""
         return self.lifetime == "pass" or (self.site == "node" and self.lifetime == "read")
 
     @property
@@ -128,45 +154,110 @@ class Effect(CitedRecord):
         return type(self).read_variance is not Effect.read_variance
 
     def apply(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> Tensor:
+        """The value as one read sees it.
+
+        Args:
+            value: conductances in microsiemens, or inputs, pre-activations or products in their own units.
+            setting: what is known of the chip.
+            draw: random numbers; with passes, along the first axis.
+            state: what the devices hold.
+
+        Returns:
+            The value after the effect, of the same shape.
+
+        Raises:
+            TypeError: the effect has no `apply`.
+        """
         raise TypeError(f"effect '{type(self).__name__}' has no apply")
 
     def evolve(self, value: Tensor, setting: Setting, draw: StreamOf, state: State, trail: State) -> Tensor:
         """`apply` along a trajectory, for site "node".
 
         Args:
-            value: Pre-activations (passes, steps, batch, ...), the passes of a step and the steps in order of time.
-            setting: What is known of the chip; `setting.waits_s` has the times between reads.
-            draw: Random numbers, with the passes along the first axis.
-            state: What the neurons hold.
-            trail: What the steps before left, empty at the start of a sequence; to be put there for the steps to come.
+            value: pre-activations (passes, steps, batch, ...), the passes of a step and the steps in order of time.
+            setting: what is known of the chip; `setting.waits_s` has the times between reads.
+            draw: random numbers, with the passes along the first axis.
+            state: what the neurons hold.
+            trail: what the steps before left, empty at the start of a sequence; updated in place for the steps to come.
 
         Returns:
-            The value after the effect. Unless an effect overrides this, steps are more of a batch.
+            The value after the effect, of the same shape. Unless an effect overrides this, steps are more of a batch.
         """
         return self.apply(value.flatten(1, 2), setting, draw, state).unflatten(1, value.shape[1:3])
 
     def moments(self, value: Tensor, setting: Setting) -> Moments:
+        """Expected mean and variance of what one read sees.
+
+        Args:
+            value: the value before the effect.
+            setting: what is known of the chip.
+
+        Returns:
+            Mean and variance, of the shape of `value`.
+
+        Raises:
+            TypeError: the effect has no `moments`.
+        """
         raise TypeError(f"effect '{type(self).__name__}' has no moments")
 
     def read_variance(self, value: Tensor, setting: Setting, state: State) -> Tensor | None:
-        """Variance that is Gaussian and independent at every read: the chip lumps it at the output."""
+        """Variance of noise that is Gaussian and independent at every read: the chip lumps it at the output.
+
+        Args:
+            value: conductances now, in microsiemens.
+            setting: what is known of the chip.
+            state: what the devices hold.
+
+        Returns:
+            Variance in microsiemens squared, in a shape that broadcasts with `value`; None where there is no such
+            noise.
+        """
         return None
 
     def carry(self, product: Product, setting: Setting, draw: StreamOf, state: State) -> None:
-        """What a site "output" effect does to the products of the tiles; noise adds to their variance."""
+        """Act on the products of the tiles in place, for site "output"; noise adds to their variance.
+
+        Args:
+            product: products on their way to the converter, changed in place.
+            setting: what is known of the chip.
+            draw: random numbers.
+            state: what the circuits hold.
+
+        Raises:
+            TypeError: the effect does not act on products.
+        """
         raise TypeError(f"effect '{type(self).__name__}' does not act on products")
 
     def fabricate(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> None:
-        """Put into the empty `state` what is drawn once per device, in a shape that broadcasts with `value`."""
+        """Put into the empty `state` what is drawn once per device, in a shape that broadcasts with `value`.
+
+        Args:
+            value: what the effect will act on.
+            setting: what is known of the chip.
+            draw: random numbers.
+            state: filled in place.
+        """
 
     def start(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> None:
-        """Put into `state` what is drawn anew at every programming; `value` is what was written.
+        """Put into `state` what is drawn anew at every programming.
 
-        Neurons, converters and circuits start once, after they were fabricated; their `value` is zeros.
+        Neurons, converters and circuits start once, after they were fabricated.
+
+        Args:
+            value: what was written, conductances in microsiemens; zeros for neurons, converters and circuits.
+            setting: what is known of the chip.
+            draw: random numbers.
+            state: filled in place.
         """
 
     def elapse(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> None:
-        """Carry `state` to the moment of `setting`, at every tick of the clock, whether anybody reads or not.
+        """Bring `state` to the time of `setting`; called at every tick of the clock, whether or not there is a read.
 
         Devices count from their programming (`setting.since_write_s`), circuits along the clock (`setting.clock_s`).
+
+        Args:
+            value: what was written, conductances in microsiemens; zeros for neurons, converters and circuits.
+            setting: what is known of the chip, at the new time.
+            draw: random numbers.
+            state: updated in place.
         """

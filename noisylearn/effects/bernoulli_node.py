@@ -11,7 +11,13 @@ from noisylearn.ground.draws import StreamOf
 
 
 class BernoulliNode(Effect):
-    """a -> a + amplitude s, s = +1 or -1 with equal chance, independent for every unit, sample and pass."""
+    """Two-valued noise on pre-activations, independent for every unit, sample and pass.
+
+        a -> a + amplitude s,   s = +1 or -1 with equal probability
+
+    Args:
+        amplitude: of the noise, in units of the pre-activation.
+    """
 
     site: ClassVar[Site] = "node"
     lifetime: ClassVar[Lifetime] = "read"
@@ -20,8 +26,10 @@ class BernoulliNode(Effect):
     amplitude: float = Field(gt=0, description="in units of the pre-activation")
 
     def apply(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> Tensor:
+        """Value plus noise that is fresh at every read."""
         up = draw.uniform("read", tuple(value.shape)) < 0.5
         return value + torch.where(up, self.amplitude, -self.amplitude).to(value.dtype)
 
     def moments(self, value: Tensor, setting: Setting) -> Moments:
+        """Mean a and variance amplitude^2."""
         return Moments(value, torch.full_like(value, self.amplitude**2))

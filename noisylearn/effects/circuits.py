@@ -1,4 +1,4 @@
-"""The life of what is not programmed: neurons, converters and other circuits around the devices."""
+"""Fabrication, start and ageing of what is not programmed: neurons, converters, circuits around the devices."""
 
 import torch
 from torch import Tensor
@@ -10,7 +10,15 @@ PLACE = "place"  # key of a state: the shape that the effect was fabricated in
 
 
 def begin(effect: Effect, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> None:
-    """Fabricate and start an effect, once; `value` gives the shape of what it acts on, without passes and samples."""
+    """Fabricate and start an effect, once.
+
+    Args:
+        effect: one of site "input", "node" or "output".
+        value: gives the shape of what it acts on, without passes and samples.
+        setting: what is known of the chip.
+        draw: random numbers.
+        state: what the circuits hold; filled in place if it is empty.
+    """
     if PLACE in state:
         return
     zeros = torch.zeros_like(value)
@@ -20,6 +28,14 @@ def begin(effect: Effect, value: Tensor, setting: Setting, draw: StreamOf, state
 
 
 def elapse(effect: Effect, like: Tensor, setting: Setting, draw: StreamOf, state: State) -> None:
-    """Carry an effect that has begun to the moment of `setting`; `like` gives type and device of its numbers."""
+    """Bring an effect that has begun to the time of `setting`.
+
+    Args:
+        effect: one of site "input", "node" or "output".
+        like: gives type and device of its numbers.
+        setting: what is known of the chip, at the new time.
+        draw: random numbers.
+        state: what the circuits hold; updated in place.
+    """
     if PLACE in state:
         effect.elapse(like.new_zeros(state[PLACE].tolist()), setting, draw, state)

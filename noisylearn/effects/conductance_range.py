@@ -1,4 +1,4 @@
-"""The range that a device cannot leave when it is written."""
+"""The range of conductances that a device can be written to."""
 
 from typing import ClassVar, Literal
 
@@ -11,7 +11,14 @@ from noisylearn.ground.draws import StreamOf
 
 
 class ConductanceRange(Effect):
-    """G -> min(max(G, floor), ceiling), microsiemens: what programming noise carries outside is cut off."""
+    """Conductances outside the range that a device can take, such as after programming noise, are clipped to it.
+
+        G -> min(max(G, floor), ceiling)
+
+    Args:
+        floor_us: smallest conductance of a device, in microsiemens.
+        ceiling_us: largest conductance of a device, in microsiemens.
+    """
 
     site: ClassVar[Site] = "weight"
     lifetime: ClassVar[Lifetime] = "write"
@@ -22,12 +29,15 @@ class ConductanceRange(Effect):
 
     @model_validator(mode="after")
     def _spans(self) -> "ConductanceRange":
+        """Check that the range is not empty."""
         if self.floor_us >= self.ceiling_us:
             raise ValueError(f"floor_us = {self.floor_us:g} must be below ceiling_us = {self.ceiling_us:g}")
         return self
 
     def apply(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> Tensor:
+        """Conductances clipped to the range."""
         return value.clamp(self.floor_us, self.ceiling_us)
 
     def moments(self, value: Tensor, setting: Setting) -> Moments:
+        """The clipped conductance, and variance 0."""
         return Moments(value.clamp(self.floor_us, self.ceiling_us), torch.zeros_like(value))

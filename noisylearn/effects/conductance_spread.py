@@ -13,9 +13,13 @@ from noisylearn.ground.draws import StreamOf
 
 
 class ConductanceSpread(Effect):
-    """G -> G m, m drawn once per device.
+    """Mismatch of devices: a factor drawn once per device.
 
-    distribution: "normal", m = max(1 + sigma z, 0), or "lognormal" of mean 1, m = exp(sigma z - sigma^2 / 2).
+        G -> G m,   m = max(1 + sigma z, 0)  or  m = exp(sigma z - sigma^2 / 2),   z ~ N(0, 1)
+
+    Args:
+        sigma: relative standard deviation of a "normal" factor, standard deviation of ln m of a "lognormal" one.
+        distribution: "normal", the first form of m, or "lognormal", the second, of mean 1.
     """
 
     site: ClassVar[Site] = "weight"
@@ -26,6 +30,7 @@ class ConductanceSpread(Effect):
     distribution: Literal["normal", "lognormal"]
 
     def fabricate(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> None:
+        """Draw the factor of every device."""
         z = draw.normal("device", tuple(value.shape)).to(value.dtype)
         if self.distribution == "lognormal":
             state["factor"] = z.mul_(self.sigma).sub_(self.sigma**2 / 2).exp_()
@@ -33,9 +38,11 @@ class ConductanceSpread(Effect):
             state["factor"] = z.mul_(self.sigma).add_(1).clamp_(min=0)
 
     def apply(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> Tensor:
+        """Conductances times the factors of their devices."""
         return value * state["factor"]
 
     def moments(self, value: Tensor, setting: Setting) -> Moments:
+        """Moments over devices; those of a normal factor are of the rectified normal."""
         if self.distribution == "lognormal":
             return Moments(value, value**2 * math.expm1(self.sigma**2))
         one, sigma = torch.ones_like(value), torch.full_like(value, self.sigma)

@@ -12,10 +12,16 @@ from noisylearn.ground.draws import StreamOf
 
 
 class CorrelatedNode(Effect):
-    """a_i -> a_i + sigma (sqrt(rho) z_0 + sqrt(1 - rho) z_i), z_0 common to the units of a layer; fresh at every read.
+    """Gaussian noise on pre-activations with a part that all units of a layer share, fresh at every read.
 
-    Of the noise's covariance, sigma^2 ((1 - rho) I + rho 1 1'), node perturbation estimates the product with the
-    gradient: with rho > 0 that is not the gradient's direction.
+        a_i -> a_i + sigma (sqrt(rho) z_0 + sqrt(1 - rho) z_i),   z ~ N(0, 1)
+
+    Node perturbation estimates the product of the gradient with the noise's covariance,
+    sigma^2 ((1 - rho) I + rho 1 1'): with rho > 0 that is not the gradient's direction.
+
+    Args:
+        sigma: standard deviation, in units of the pre-activation.
+        correlation: rho, of the noise of two units.
     """
 
     site: ClassVar[Site] = "node"
@@ -26,9 +32,11 @@ class CorrelatedNode(Effect):
     correlation: float = Field(ge=0, le=1)
 
     def apply(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> Tensor:
+        """Value plus noise that is fresh at every read."""
         own = draw.normal("read", tuple(value.shape)).to(value.dtype)
         common = draw.normal("common", (*value.shape[:2], *[1] * (value.dim() - 2))).to(value.dtype)
         return value + self.sigma * (math.sqrt(self.correlation) * common + math.sqrt(1 - self.correlation) * own)
 
     def moments(self, value: Tensor, setting: Setting) -> Moments:
+        """Mean a and variance sigma^2."""
         return Moments(value, torch.full_like(value, self.sigma**2))

@@ -11,15 +11,18 @@ from noisylearn.ground.records import Record
 
 
 class Curve(Record):
-    """f(r) = clip(sum of the stated terms, lo, hi), with the terms
+    """A function of the relative conductance r = G / g_max: the sum of the stated terms, clipped.
 
-    polynomial [c0, c1, ...]:  sum_i c_i r^i
-    log [a, b]:                a ln(r) + b
-    power [c, p]:              c r^p
-    saturating [a, b]:         a (1 - exp(-r / b))
+        f(r) = clip(sum of terms, lo, hi)
 
-    argument: "r", or "us" for a fit against conductance in microsiemens.  below: another curve for arguments below
-    `limit`.
+    Args:
+        polynomial: [c0, c1, ...], the term sum_i c_i r^i.
+        log: [a, b], the term a ln(r) + b.
+        power: [c, p], the term c r^p.
+        saturating: [a, b], the term a (1 - exp(-r / b)).
+        clip: [lo, hi].
+        argument: "r", or "us" for a fit against the conductance in microsiemens.
+        below: another curve for arguments below its `limit`.
     """
 
     polynomial: tuple[FiniteFloat, ...] = ()
@@ -32,6 +35,7 @@ class Curve(Record):
 
     @model_validator(mode="after")
     def _states_something(self) -> "Curve":
+        """Check that there is a term, and that its coefficients make sense."""
         if not self.polynomial and self.log is None and self.power is None and self.saturating is None:
             raise ValueError("a curve needs at least one of polynomial, log, power, saturating")
         if self.saturating is not None and self.saturating[1] <= 0:
@@ -41,7 +45,14 @@ class Curve(Record):
         return self
 
     def __call__(self, r: Tensor) -> Tensor:
-        """Value at r >= 0, elementwise; r = 0 counts as 1e-30, so that ln and powers stay finite (and fast)."""
+        """Value of the curve, elementwise.
+
+        Args:
+            r: argument >= 0; 0 counts as 1e-30, so that logarithm and powers stay finite (and fast).
+
+        Returns:
+            f(r), of the same shape.
+        """
         total: Tensor | None = None
         for c in reversed(self.polynomial):
             total = torch.full_like(r, c) if total is None else total.mul_(r).add_(c)
@@ -59,15 +70,32 @@ class Curve(Record):
         return total if self.below is None else torch.where(r < self.below.limit, self.below(r), total)
 
     def at(self, r: Tensor, reference_g_max_us: float) -> Tensor:
-        """Value at relative conductance r, for a fit that was made at that g_max."""
+        """Value of a fit that was made at some g_max.
+
+        Args:
+            r: relative conductance.
+            reference_g_max_us: g_max of the fit, in microsiemens.
+
+        Returns:
+            f at r, or at the conductance in microsiemens where that is the argument.
+        """
         return self(r * reference_g_max_us if self.argument == "us" else r)
 
     @property
     def is_constant(self) -> bool:
+        """Whether the curve is one number."""
         return len(self.polynomial) == 1 and not (self.log or self.power or self.saturating or self.below)
 
     def check_not_negative(self, name: str, reference_g_max_us: float) -> None:
-        """Raises ValueError for a curve that goes below zero between r = 0 and 1."""
+        """Check that the curve is finite and >= 0 between r = 0 and 1.
+
+        Args:
+            name: of the key, for the message.
+            reference_g_max_us: g_max of the fit, in microsiemens.
+
+        Raises:
+            ValueError: it is not.
+        """
         r = torch.linspace(0, 1, 1001, dtype=torch.float64)
         value = self.at(r, reference_g_max_us)
         lowest = int(value.argmin())
@@ -79,7 +107,11 @@ class Curve(Record):
 
 
 class Piece(Curve):
-    """A curve that holds for arguments below `limit`."""
+    """A curve that holds for arguments below a limit.
+
+    Args:
+        limit: in units of the argument.
+    """
 
     limit: FiniteFloat
 

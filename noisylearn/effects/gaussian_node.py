@@ -11,7 +11,13 @@ from noisylearn.ground.draws import StreamOf
 
 
 class GaussianNode(Effect):
-    """a -> a + sigma z, z ~ N(0, 1) independent for every unit, sample and pass; sigma in units of a."""
+    """Gaussian noise on pre-activations, independent for every unit, sample and pass.
+
+        a -> a + sigma z,   z ~ N(0, 1)
+
+    Args:
+        sigma: standard deviation, in units of the pre-activation.
+    """
 
     site: ClassVar[Site] = "node"
     lifetime: ClassVar[Lifetime] = "read"
@@ -20,8 +26,10 @@ class GaussianNode(Effect):
     sigma: float = Field(gt=0, description="standard deviation, in units of the pre-activation")
 
     def apply(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> Tensor:
+        """Value plus noise that is fresh at every read."""
         z = draw.normal("read", tuple(value.shape)).to(value.dtype)
         return z.mul_(self.sigma).add_(value)  # in place: the draw is nobody else's
 
     def moments(self, value: Tensor, setting: Setting) -> Moments:
+        """Mean a and variance sigma^2."""
         return Moments(value, torch.full_like(value, self.sigma**2))

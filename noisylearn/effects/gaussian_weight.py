@@ -11,7 +11,13 @@ from noisylearn.ground.draws import StreamOf
 
 
 class GaussianWeight(Effect):
-    """w -> w + sigma z, z ~ N(0, 1) independent for every weight and bias, the same for all samples of a pass."""
+    """Gaussian noise on weights, independent for every weight and bias, the same for all samples of a pass.
+
+        w -> w + sigma z,   z ~ N(0, 1)
+
+    Args:
+        sigma: standard deviation, in units of the weight.
+    """
 
     site: ClassVar[Site] = "weight"
     lifetime: ClassVar[Lifetime] = "pass"
@@ -20,7 +26,9 @@ class GaussianWeight(Effect):
     sigma: float = Field(gt=0, description="standard deviation, in units of the weight")
 
     def apply(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> Tensor:
+        """Weights plus noise that is drawn anew in every pass."""
         return value + self.sigma * draw.normal("pass", tuple(value.shape)).to(value.dtype)
 
     def moments(self, value: Tensor, setting: Setting) -> Moments:
+        """Mean w and variance sigma^2."""
         return Moments(value, torch.full_like(value, self.sigma**2))

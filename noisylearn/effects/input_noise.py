@@ -11,9 +11,14 @@ from noisylearn.ground.draws import StreamOf
 
 
 class InputNoise(Effect):
-    """x -> x + sigma z, z ~ N(0, 1) fresh for every input at every read; sigma in units of the full input range.
+    """Gaussian noise of the input drivers, fresh for every input at every read.
 
-    All columns of a tile see the same disturbed input, so this noise is correlated between outputs.
+        x -> x + sigma z,   z ~ N(0, 1)
+
+    All columns of a tile see the same noisy input, so this noise is correlated between outputs.
+
+    Args:
+        sigma: standard deviation, in units of the full input range.
     """
 
     site: ClassVar[Site] = "input"
@@ -23,7 +28,9 @@ class InputNoise(Effect):
     sigma: float = Field(gt=0)
 
     def apply(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> Tensor:
+        """Value plus noise that is fresh at every read."""
         return value + self.sigma * draw.normal("read", tuple(value.shape)).to(value.dtype)
 
     def moments(self, value: Tensor, setting: Setting) -> Moments:
+        """Mean x and variance sigma^2."""
         return Moments(value, torch.full_like(value, self.sigma**2))

@@ -11,10 +11,17 @@ from noisylearn.ground.draws import StreamOf
 
 
 class IrDrop(Effect):
-    """y_i -> y_i - scale c_i sum_j w_ij x_j (1 - (1 - j / n)^2), for n inputs of a tile, in their order.
+    """Loss of voltage along the wires of a tile, for n inputs in their order.
 
-    a_i = n R_wire G_device sum_j |w_ij| |x_j|,  c = 0.5 a - 0.2 a^2 + 0.05 a^3: a simple form that stands for the
-    solution of the resistor network. Costs two more products.
+        y_i -> y_i - scale c_i sum_j w_ij x_j (1 - (1 - j / n)^2)
+        c = 0.5 a - 0.2 a^2 + 0.05 a^3,   a_i = n R_wire G_device sum_j |w_ij| |x_j|
+
+    An approximation of the solution of the resistor network. Costs two more products.
+
+    Args:
+        scale: factor on the loss.
+        wire_resistance_ohm: R_wire, of the wire between two neighbouring devices, in ohms.
+        device_conductance_us: G_device, of a device at full scale, in microsiemens.
     """
 
     site: ClassVar[Site] = "output"
@@ -26,10 +33,18 @@ class IrDrop(Effect):
     device_conductance_us: float = Field(gt=0)
 
     def carry(self, product: Product, setting: Setting, draw: StreamOf, state: State) -> None:
+        """Subtract the loss from the products."""
         product.mean = product.mean - self.drop(product)
 
     def drop(self, product: Product) -> Tensor:
-        """What is lost of every product (tiles, rows, columns), in units of one full-scale product."""
+        """What is lost of every product.
+
+        Args:
+            product: products with their inputs and weights.
+
+        Returns:
+            Loss (tiles, samples, columns), in units of one full-scale product.
+        """
         n = product.inputs.shape[2]
         load = torch.bmm(product.inputs.abs(), product.weights.abs())
         a = load * (n * self.wire_resistance_ohm * self.device_conductance_us * 1e-6)

@@ -12,7 +12,13 @@ from noisylearn.ground.draws import StreamOf
 
 
 class IvNonlinearity(Effect):
-    """I = G V_max sinh(kappa x) / sinh(kappa), x = V / V_max: a current that bends upwards with the voltage."""
+    """A current that grows faster than the voltage.
+
+        I = G V_max sinh(kappa x) / sinh(kappa),   x = V / V_max
+
+    Args:
+        kappa: strength of the nonlinearity.
+    """
 
     site: ClassVar[Site] = "input"
     lifetime: ClassVar[Lifetime] = "device"
@@ -21,7 +27,9 @@ class IvNonlinearity(Effect):
     kappa: float = Field(gt=0, lt=50)
 
     def apply(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> Tensor:
+        """Effective inputs sinh(kappa x) / sinh(kappa)."""
         return torch.sinh(self.kappa * value) / math.sinh(self.kappa)
 
     def moments(self, value: Tensor, setting: Setting) -> Moments:
+        """The effective input, and variance 0."""
         return Moments(torch.sinh(self.kappa * value) / math.sinh(self.kappa), torch.zeros_like(value))

@@ -11,7 +11,13 @@ from noisylearn.ground.draws import Draws, StreamOf
 
 
 class Levels(Effect):
-    """G -> nearest of `count` conductances that lie evenly over [g_min, g_max]."""
+    """A finite number of conductances that can be written.
+
+        G -> nearest of `count` conductances that are evenly spaced over [g_min, g_max]
+
+    Args:
+        count: number of conductances.
+    """
 
     site: ClassVar[Site] = "weight"
     lifetime: ClassVar[Lifetime] = "write"
@@ -20,8 +26,10 @@ class Levels(Effect):
     count: int = Field(ge=2)
 
     def apply(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> Tensor:
+        """Conductances rounded to the levels."""
         step = (setting.g_max_us - setting.g_min_us) / (self.count - 1)
         return ((value - setting.g_min_us) / step).round_().clamp_(0, self.count - 1).mul_(step).add_(setting.g_min_us)
 
     def moments(self, value: Tensor, setting: Setting) -> Moments:
+        """The rounded conductance, and variance 0."""
         return Moments(self.apply(value, setting, StreamOf(Draws(0)), {}), torch.zeros_like(value))

@@ -13,11 +13,17 @@ STATES = 256
 
 
 class LfsrNode(Effect):
-    """a -> a + lsb 2^(exponent - 7) (r - 128 + 64 mantissa), r one of 0..255 with equal chance.
+    """Noise of a shift register, as in the neurons of Loihi, independent for every unit, sample and pass.
 
-    r is independent for every unit, sample and pass: of the register's 8 bits only the distribution is simulated.
-    Mean lsb 2^(exponent - 7) (64 mantissa - 1/2), variance (lsb 2^(exponent - 7))^2 (256^2 - 1) / 12: a deviation of
-    0.577 lsb 2^exponent.  lsb: the machine's unit of the pre-activation, in units of the pre-activation.
+        a -> a + lsb 2^(exponent - 7) (r - 128 + 64 mantissa),   r one of 0..255 with equal probability
+
+    Of the register's 8 bits only the distribution is simulated. Mean lsb 2^(exponent - 7) (64 mantissa - 1/2), variance
+    (lsb 2^(exponent - 7))^2 (256^2 - 1) / 12: a standard deviation of 0.577 lsb 2^exponent.
+
+    Args:
+        exponent: of the amplitude.
+        mantissa: of the mean.
+        lsb: the machine's unit of the pre-activation, in units of the pre-activation.
     """
 
     site: ClassVar[Site] = "node"
@@ -34,9 +40,11 @@ class LfsrNode(Effect):
         return float(self.lsb * 2.0 ** (self.exponent - 7))
 
     def apply(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> Tensor:
+        """Value plus noise that is fresh at every read."""
         register = (draw.uniform("read", tuple(value.shape)) * STATES).floor().clamp_(max=STATES - 1)
         return value + self.step * (register.to(value.dtype) - 128 + 64 * self.mantissa)
 
     def moments(self, value: Tensor, setting: Setting) -> Moments:
+        """Mean and variance of the uniform distribution over 256 values."""
         mean = value + self.step * (64 * self.mantissa - 0.5)
         return Moments(mean, torch.full_like(value, self.step**2 * (STATES**2 - 1) / 12))

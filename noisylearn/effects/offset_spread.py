@@ -1,4 +1,4 @@
-"""Read-out circuits that do not give zero for nothing."""
+"""Read-out circuits whose output is not zero at zero input."""
 
 from typing import ClassVar, Literal
 
@@ -11,7 +11,13 @@ from noisylearn.ground.draws import StreamOf
 
 
 class OffsetSpread(Effect):
-    """y -> y + b, b ~ N(0, sigma^2) drawn once for every column of every tile; in units of one full-scale product."""
+    """Offsets of read-out circuits, drawn once for every column of every tile.
+
+        y -> y + b,   b ~ N(0, sigma^2)
+
+    Args:
+        sigma: standard deviation, in units of one full-scale product.
+    """
 
     site: ClassVar[Site] = "output"
     lifetime: ClassVar[Lifetime] = "device"
@@ -20,13 +26,17 @@ class OffsetSpread(Effect):
     sigma: float = Field(gt=0)
 
     def fabricate(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> None:
+        """Draw the offset of every column."""
         state["offset"] = draw.normal("device", tuple(value.shape)).to(value.dtype).mul_(self.sigma)
 
     def apply(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> Tensor:
+        """Products plus the offset of their column."""
         return value + state["offset"]
 
     def carry(self, product: Product, setting: Setting, draw: StreamOf, state: State) -> None:
+        """Add the offsets to the products."""
         product.mean = product.mean + state["offset"]
 
     def moments(self, value: Tensor, setting: Setting) -> Moments:
+        """Mean y and variance sigma^2, over columns."""
         return Moments(value, torch.full_like(value, self.sigma**2))

@@ -16,20 +16,23 @@ MEMORY = 12  # values of the slow part that are remembered
 
 
 class OneOverFReadNoise(Effect):
-    """Noise of density K / f between f0 = 1 / (t + t_read) and f1 = 1 / (2 t_read), K = (G Q(r))^2.
+    """1/f noise of density K / f between f0 = 1 / (t + t_read) and f1 = 1 / (2 t_read), K = (G Q(r))^2.
 
-    `relative_amplitude` is Q; with `amplitude_us` instead, Q = amplitude / G_written. Q is taken at the conductance
-    as it was written, r = G_written / g_max; G is the conductance now, after drift.
+        variance of one read:              K ln(f1 / f0)
+        covariance of two reads D apart:   R(D) = K [Ci(2 pi f1 D) - Ci(2 pi f0 D)]
 
-    One read:        variance K ln(f1 / f0)
-    Two reads a time D apart: covariance R(D) = K [Ci(2 pi f1 D) - Ci(2 pi f0 D)]
+    Q is taken at the conductance as it was written, r = G_written / g_max; G is the conductance now, after drift.
 
-    With D the profile's pass interval, R(D) is the slow part, common to passes this close: a Gaussian offset
-    per device, drawn at every programming and carried along the chip's clock with the autocorrelation
-    R(lag + D) / R(D), as a Gaussian process that remembers its last dozen values. The rest, K ln(f1/f0) - R(D), is
-    fresh at every read and lumped at the output.
-    Reads are not clipped at zero. The slow part is common to all passes over a batch; passes further apart than D
-    differ by a little more than that in truth.
+    With D the profile's pass interval, R(D) is the slow part, common to passes this close: a Gaussian offset per
+    device, drawn at every programming and continued along the chip's clock with the autocorrelation R(lag + D) / R(D),
+    as a Gaussian process that remembers its last 12 values. The rest, K ln(f1 / f0) - R(D), is fresh at every read and
+    lumped at the output. Reads are not clipped at zero. The slow part is common to all passes over a batch; real passes
+    further apart than D differ by a little more.
+
+    Args:
+        t_read_ns: duration of a read, in nanoseconds.
+        relative_amplitude: Q as a curve of r.
+        amplitude_us: instead of it, Q G_written in microsiemens as a curve of r.
     """
 
     site: ClassVar[Site] = "weight"
@@ -42,17 +45,30 @@ class OneOverFReadNoise(Effect):
 
     @model_validator(mode="after")
     def _one_amplitude(self) -> "OneOverFReadNoise":
+        """Check that the amplitude is stated in one way."""
         if (self.relative_amplitude is None) == (self.amplitude_us is None):
             raise ValueError("state one of relative_amplitude (Q) and amplitude_us (G Q in microsiemens)")
         return self
 
     def log_bandwidth(self, setting: Setting) -> float:
-        """ln(f1 / f0): variance of one read in units of K."""
+        """Variance of one read in units of K, ln(f1 / f0).
+
+        Args:
+            setting: what is known of the chip.
+        """
         f0, f1 = self._band(setting)
         return math.log(f1 / f0)
 
     def relative(self, written: Tensor, setting: Setting) -> Tensor:
-        """Q of devices of these written conductances."""
+        """Relative amplitude Q of devices.
+
+        Args:
+            written: conductances as they were written, in microsiemens.
+            setting: what is known of the chip.
+
+        Returns:
+            Q, of the same shape.
+        """
         r = written / setting.g_max_us
         if self.relative_amplitude is not None:
             return self.relative_amplitude.at(r, setting.g_max_us)
@@ -60,7 +76,12 @@ class OneOverFReadNoise(Effect):
         return self.amplitude_us.at(r, setting.g_max_us) / written.clamp(min=1e-6)
 
     def covariance(self, lag_s: float, setting: Setting) -> float:
-        """R(lag) in units of K, between 0 and that of one read; lag 0 gives the variance of one read."""
+        """Covariance R of two reads in units of K, between 0 and the variance of one read.
+
+        Args:
+            lag_s: time between the reads, in seconds; 0 gives the variance of one read.
+            setting: what is known of the chip.
+        """
         if lag_s == 0:
             return self.log_bandwidth(setting)
         f0, f1 = self._band(setting)
@@ -68,25 +89,28 @@ class OneOverFReadNoise(Effect):
         return min(max(float(cosine_integral[0] - cosine_integral[1]), 0.0), self.log_bandwidth(setting))
 
     def apply(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> Tensor:
+        """Conductances with the slow part of their noise."""
         slow = math.sqrt(self.covariance(setting.pass_interval_s, setting))
         return value.addcmul(value * state["relative"], state["slow"][-1], value=slow)
 
     def read_variance(self, value: Tensor, setting: Setting, state: State) -> Tensor:
+        """Variance of the part that is fresh at every read: (G Q)^2 (ln(f1 / f0) - R(D) / K)."""
         fresh = self.log_bandwidth(setting) - self.covariance(setting.pass_interval_s, setting)
         return (value * state["relative"]).square_().mul_(fresh)
 
     def moments(self, value: Tensor, setting: Setting) -> Moments:
-        """Of a device that did not drift since it was written."""
+        """Mean G and variance K ln(f1 / f0) of one read of a device that did not drift since it was written."""
         amplitude = value * self.relative(value, setting)
         return Moments(value, amplitude.square_().mul_(self.log_bandwidth(setting)))
 
     def start(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> None:
+        """Draw the slow part anew."""
         state["relative"] = self.relative(value, setting)
         state["slow"] = draw.normal("slow", (1, *value.shape)).to(value.dtype)
         state["seen_s"] = torch.zeros(1, dtype=torch.float64)
 
     def elapse(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> None:
-        """The slow part now, given all its remembered values: exact for a Gaussian process of this covariance."""
+        """Draw the slow part now, given all its remembered values: exact for a Gaussian process of this covariance."""
         seen_s = state["seen_s"].tolist()
         if setting.since_write_s - seen_s[-1] < setting.pass_interval_s:  # too near for the slow part to move
             return
@@ -103,17 +127,18 @@ class OneOverFReadNoise(Effect):
         state["seen_s"] = torch.tensor([times_s[i] for i in keep], dtype=torch.float64)
 
     def _slow_correlation(self, lag_s: float, setting: Setting) -> float:
-        """Autocorrelation R(lag + D) / R(D) of the slow part: convex, as that of a process; R cut off at D is not."""
+        """Autocorrelation R(lag + D) / R(D) of the slow part: convex, so that of a process; R cut off at D is not."""
         shared = self.covariance(setting.pass_interval_s, setting)
         return min(self.covariance(lag_s + setting.pass_interval_s, setting) / shared, 1.0) if shared else 0.0
 
     def _band(self, setting: Setting) -> tuple[float, float]:
+        """Lowest and highest frequency f0 and f1, in hertz."""
         t_read_s = self.t_read_ns * 1e-9
         return 1 / (setting.age_s + t_read_s), 1 / (2 * t_read_s)
 
 
 def _spread_in_age(times_s: list[float], most: int) -> list[int]:
-    """Indices of at most that many times, spread evenly in the logarithm of their age; the latest is kept."""
+    """Indices of at most `most` times, evenly spread in the logarithm of their age; the latest is kept."""
     keep = list(range(len(times_s)))
     while len(keep) > most:
         ages = [times_s[-1] - times_s[i] for i in keep[:-1]]

@@ -13,9 +13,15 @@ from noisylearn.ground.draws import StreamOf
 
 
 class PowerLawDrift(Effect):
-    """G(t) = G (t / t0)^-nu, nu = |N(mu(r), s(r))| drawn per device at every programming, r = G / g_max.
+    """Drift of the conductance, with an exponent drawn per device at every programming.
 
-    t = seconds since programming + t0, so that a read right after programming sees no drift.
+        G(t) = G (t / t0)^-nu,   nu = |N(mu(r), s(r)^2)|,   r = G / g_max
+
+    t is the time since programming plus t0, so that a read right after programming sees no drift.
+
+    Args:
+        exponent_mean: mu as a curve of r.
+        exponent_spread: s as a curve of r.
     """
 
     site: ClassVar[Site] = "weight"
@@ -27,10 +33,12 @@ class PowerLawDrift(Effect):
 
     @model_validator(mode="after")
     def _not_negative(self) -> "PowerLawDrift":
+        """Check that the spread is not negative."""
         self.exponent_spread.check_not_negative("exponent_spread", 1.0)
         return self
 
     def apply(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> Tensor:
+        """Conductances at the time of `setting`."""
         if setting.since_write_s == 0:
             return value
         r = value / setting.g_max_us
@@ -38,11 +46,12 @@ class PowerLawDrift(Effect):
         return exponent.mul_(-self._log_time(setting)).exp_().mul_(value)
 
     def elapse(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> None:
+        """Draw the exponents, when time first passes."""
         if "exponent" not in state:  # drawn when time first passes: training that stands still needs none
             state["exponent"] = draw.normal("exponent", tuple(value.shape)).to(value.dtype)
 
     def moments(self, value: Tensor, setting: Setting) -> Moments:
-        """With a = ln(t / t0): E[e^(-k a nu)] of the folded normal nu, for k = 1 and 2."""
+        """With a = ln(t / t0): from E[exp(-k a nu)] of the folded normal nu, for k = 1 and 2."""
         r = value / setting.g_max_us
         mu, s = self.exponent_mean(r), self.exponent_spread(r)
         first, second = (_folded_normal_laplace(k * self._log_time(setting), mu, s) for k in (1, 2))
@@ -50,6 +59,7 @@ class PowerLawDrift(Effect):
 
     @staticmethod
     def _log_time(setting: Setting) -> float:
+        """ln(t / t0)."""
         return math.log(setting.age_s / setting.t0_s)
 
 

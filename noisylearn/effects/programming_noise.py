@@ -1,4 +1,4 @@
-"""Programming (write) noise of a device: its conductance lands around the target."""
+"""Programming (write) noise of a device: its conductance differs from the target."""
 
 from typing import ClassVar, Literal
 
@@ -12,10 +12,16 @@ from noisylearn.ground.draws import StreamOf
 
 
 class ProgrammingNoise(Effect):
-    """G = max(G_target + (g_max / reference_g_max_us) sigma(r) z, 0), z ~ N(0, 1), r = G_target / g_max.
+    """Gaussian error of the written conductance.
 
-    sigma in microsiemens at the g_max it was fitted at. A conductance cannot be negative: near zero the floor
-    makes a bias, not only noise; the moments are those of the rectified normal.
+        G = max(G_target + (g_max / reference_g_max_us) sigma(r) z, 0),   z ~ N(0, 1),   r = G_target / g_max
+
+    A conductance cannot be negative: near zero the floor makes a bias, not only noise; the moments are those of the
+    rectified normal.
+
+    Args:
+        reference_g_max_us: g_max of the fit, in microsiemens.
+        sigma_us: standard deviation as a curve of r, in microsiemens at the g_max of the fit.
     """
 
     site: ClassVar[Site] = "weight"
@@ -27,16 +33,27 @@ class ProgrammingNoise(Effect):
 
     @model_validator(mode="after")
     def _not_negative(self) -> "ProgrammingNoise":
+        """Check that the standard deviation is not negative."""
         self.sigma_us.check_not_negative("sigma_us", self.reference_g_max_us)
         return self
 
     def deviation_us(self, target: Tensor, g_max_us: float) -> Tensor:
-        """Standard deviation before the floor, microsiemens, at target conductance."""
+        """Standard deviation before the floor.
+
+        Args:
+            target: conductance to be written, in microsiemens.
+            g_max_us: largest conductance of this machine, in microsiemens.
+
+        Returns:
+            Standard deviation in microsiemens, of the shape of `target`.
+        """
         return self.sigma_us.at(target / g_max_us, self.reference_g_max_us).mul_(g_max_us / self.reference_g_max_us)
 
     def apply(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> Tensor:
+        """Conductances as they were written."""
         z = draw.normal("write", tuple(value.shape)).to(value.dtype)
         return self.deviation_us(value, setting.g_max_us).mul_(z).add_(value).clamp_(min=0)
 
     def moments(self, value: Tensor, setting: Setting) -> Moments:
+        """Moments of the rectified normal."""
         return rectified_normal(value, self.deviation_us(value, setting.g_max_us))

@@ -14,12 +14,19 @@ from noisylearn.ground.draws import StreamOf
 
 
 class RandomTelegraphNoise(Effect):
-    """G -> G (1 + s A(r) / 2) in a share of the devices; s = +-1 flips after dwell times of mean tau in each state.
+    """Switching between two conductances in a share of the devices, after dwell times of mean tau in each state.
 
-    tau is drawn per device, log-uniformly between the stated times; autocorrelation of s: exp(-2 lag / tau).
-    Of two reads a pass interval D apart, E[s s'] = rho = exp(-2 D / tau): sqrt(rho) s is the slow part that both
-    share, and the rest, of variance 1 - rho, is fresh at every read and lumped at the output as Gaussian, which the
-    sum over a column's devices is, but a single device is not.
+        G -> G (1 + s A(r) / 2),   s = +1 or -1
+
+    tau is drawn per device, log-uniformly between the stated times; autocorrelation of s: exp(-2 lag / tau). Of two
+    reads a pass interval D apart, E[s s'] = rho = exp(-2 D / tau): sqrt(rho) s is the slow part that both share, and
+    the rest, of variance 1 - rho, is fresh at every read and lumped at the output as Gaussian. The sum over a column's
+    devices is nearly Gaussian, a single device is not.
+
+    Args:
+        share: share of the devices that switch.
+        relative_amplitude: A as a curve of r = G / g_max.
+        dwell_time_s: [shortest, longest] mean dwell time, in seconds.
     """
 
     site: ClassVar[Site] = "weight"
@@ -32,6 +39,7 @@ class RandomTelegraphNoise(Effect):
 
     @model_validator(mode="after")
     def _times(self) -> "RandomTelegraphNoise":
+        """Check the dwell times and that the amplitude is not negative."""
         shortest, longest = self.dwell_time_s
         if not 0 < shortest <= longest:
             raise ValueError(
@@ -41,7 +49,11 @@ class RandomTelegraphNoise(Effect):
         return self
 
     def correlation(self, lag_s: float) -> float:
-        """E over tau of exp(-2 lag / tau), for a pair of reads of a device that switches."""
+        """Correlation of two reads of a device that switches: exp(-2 lag / tau), averaged over tau.
+
+        Args:
+            lag_s: time between the reads, in seconds.
+        """
         shortest, longest = self.dwell_time_s
         if lag_s == 0:
             return 1.0
@@ -51,18 +63,22 @@ class RandomTelegraphNoise(Effect):
         return float(first - second) / math.log(longest / shortest)
 
     def apply(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> Tensor:
+        """Conductances with the slow part of the noise."""
         shared = torch.exp(-setting.pass_interval_s / state["dwell_s"])
         return value * (1 + state["half_swing"] * state["sign"] * shared)
 
     def read_variance(self, value: Tensor, setting: Setting, state: State) -> Tensor:
+        """Variance of the part that is fresh at every read."""
         fresh = -torch.expm1(-2 * setting.pass_interval_s / state["dwell_s"])
         return (value * state["half_swing"]).square_().mul_(fresh)
 
     def moments(self, value: Tensor, setting: Setting) -> Moments:
+        """Mean G and variance share (G A / 2)^2, over devices."""
         half = value * self.relative_amplitude(value / setting.g_max_us) / 2
         return Moments(value, half.square_().mul_(self.share))
 
     def start(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> None:
+        """Draw which devices switch, their dwell times and states."""
         shape = tuple(value.shape)
         switches = draw.uniform("share", shape) < self.share
         state["half_swing"] = self.relative_amplitude(value / setting.g_max_us).mul_(switches).mul_(0.5)
@@ -73,6 +89,7 @@ class RandomTelegraphNoise(Effect):
         state["seen_s"] = torch.zeros((), dtype=torch.float64)
 
     def elapse(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> None:
+        """Draw the states after the time that passed."""
         passed = setting.since_write_s - float(state["seen_s"])
         root = (-torch.expm1(-2 * passed / state["dwell_s"]) / 2).sqrt_()  # of the chance that s is another one now
         first, second = (draw.uniform("flip", tuple(value.shape)) < root for _ in range(2))  # one draw is too coarse

@@ -10,9 +10,15 @@ from noisylearn.effects.curves import Curve
 
 
 class ReadNoise(Effect):
-    """G -> G + (g_max / reference_g_max_us) sigma(r) z, r = G / g_max, z ~ N(0, 1) fresh at every read.
+    """Gaussian noise of the conductance, fresh at every read.
 
-    sigma in microsiemens at the g_max it was measured at. Lumped at the output; reads are not clipped at zero.
+        G -> G + (g_max / reference_g_max_us) sigma(r) z,   z ~ N(0, 1),   r = G / g_max
+
+    Lumped at the output; reads are not clipped at zero.
+
+    Args:
+        reference_g_max_us: g_max of the measurement, in microsiemens.
+        sigma_us: standard deviation as a curve of r, in microsiemens at the g_max of the measurement.
     """
 
     site: ClassVar[Site] = "weight"
@@ -24,14 +30,16 @@ class ReadNoise(Effect):
 
     @model_validator(mode="after")
     def _not_negative(self) -> "ReadNoise":
+        """Check that the standard deviation is not negative."""
         self.sigma_us.check_not_negative("sigma_us", self.reference_g_max_us)
         return self
 
     def read_variance(self, value: Tensor, setting: Setting, state: State) -> Tensor:
-        """One number where all devices have the same."""
+        """((g_max / reference_g_max_us) sigma(r))^2; one number where it is the same for all devices."""
         seen = value.new_zeros(()) if self.sigma_us.is_constant else value
         sigma = self.sigma_us.at(seen / setting.g_max_us, self.reference_g_max_us)
         return sigma.mul_(setting.g_max_us / self.reference_g_max_us).square_()
 
     def moments(self, value: Tensor, setting: Setting) -> Moments:
+        """Mean G and that variance."""
         return Moments(value, self.read_variance(value, setting, {}).expand_as(value))

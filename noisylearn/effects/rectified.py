@@ -7,7 +7,15 @@ from noisylearn.effects.base import Moments
 
 
 def rectified_normal(mean: Tensor, sigma: Tensor) -> Moments:
-    """Of max(X, 0), X ~ N(mean, sigma^2), elementwise; sigma 0 gives max(mean, 0) exactly."""
+    """Moments of max(X, 0), X ~ N(mean, sigma^2), elementwise.
+
+    Args:
+        mean: of X.
+        sigma: standard deviation of X, of the same shape; 0 gives max(mean, 0) exactly.
+
+    Returns:
+        Mean and variance.
+    """
     safe = torch.where(sigma > 0, sigma, 1.0)
     normal = torch.distributions.Normal(torch.zeros_like(mean), torch.ones_like(mean))
     cdf, pdf = normal.cdf(mean / safe), normal.log_prob(mean / safe).exp()

@@ -15,11 +15,19 @@ from noisylearn.ground.draws import StreamOf
 
 
 class Relaxation(Effect):
-    """G(t) = max(G + shift ln(t / t0) + (g_max / reference_g_max_us) sigma(r, t) z(t), 0), r = G / g_max as written.
+    """Conductances that wander from where they were written.
+
+        G(t) = max(G + shift ln(t / t0) + (g_max / reference_g_max_us) sigma(r, t) z(t), 0),   r = G / g_max as written
 
     sigma(r, t) is stated at a few times after programming and interpolated linearly in ln t, constant outside them.
-    z(t) walks: where sigma grows, the growth of the variance is new and independent; where it shrinks, z stays.
+    z(t) ~ N(0, 1): where sigma grows, the growth of the variance is new and independent; where it shrinks, z stays.
     Two passes of a step see the same conductance.
+
+    Args:
+        reference_g_max_us: g_max of the measurement, in microsiemens.
+        times_s: times after programming at which sigma is stated, rising, in seconds.
+        sigma_us: standard deviation at each of them as a curve of r, in microsiemens at the g_max of the measurement.
+        shift_us_per_log_time: mean shift per unit of ln t, in microsiemens.
     """
 
     site: ClassVar[Site] = "weight"
@@ -33,6 +41,7 @@ class Relaxation(Effect):
 
     @model_validator(mode="after")
     def _one_curve_per_time(self) -> "Relaxation":
+        """Check the times and their curves."""
         if len(self.times_s) != len(self.sigma_us):
             raise ValueError(f"{len(self.times_s)} times_s but {len(self.sigma_us)} curves sigma_us: give one per time")
         if any(t <= 0 for t in self.times_s) or list(self.times_s) != sorted(set(self.times_s)):
@@ -42,7 +51,15 @@ class Relaxation(Effect):
         return self
 
     def deviation_us(self, value: Tensor, setting: Setting) -> Tensor:
-        """Standard deviation now, before the floor."""
+        """Standard deviation at the time of `setting`, before the floor.
+
+        Args:
+            value: conductances as they were written, in microsiemens.
+            setting: what is known of the chip.
+
+        Returns:
+            Standard deviation in microsiemens, of the shape of `value`.
+        """
         r = value / setting.g_max_us
         at = [curve.at(r, self.reference_g_max_us) for curve in self.sigma_us]
         place = float(np.interp(math.log(setting.age_s), np.log(self.times_s), range(len(at))))
@@ -51,16 +68,20 @@ class Relaxation(Effect):
         return sigma * (setting.g_max_us / self.reference_g_max_us)
 
     def apply(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> Tensor:
+        """Conductances at the time of `setting`."""
         return (value + state["offset_us"] + self._shift(setting)).clamp_(min=0)
 
     def moments(self, value: Tensor, setting: Setting) -> Moments:
+        """Moments of the rectified normal."""
         return rectified_normal(value + self._shift(setting), self.deviation_us(value, setting))
 
     def start(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> None:
+        """Draw the deviation at the time of programming."""
         state["sigma_us"] = self.deviation_us(value, setting)
         state["offset_us"] = state["sigma_us"] * draw.normal("walk", tuple(value.shape)).to(value.dtype)
 
     def elapse(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> None:
+        """Grow or shrink the deviation."""
         before, now = state["sigma_us"], self.deviation_us(value, setting)
         z = draw.normal("walk", tuple(value.shape)).to(value.dtype)
         grown = state["offset_us"] + (now**2 - before**2).clamp_(min=0).sqrt_() * z
@@ -69,4 +90,5 @@ class Relaxation(Effect):
         state["sigma_us"] = now
 
     def _shift(self, setting: Setting) -> float:
+        """Mean shift at this time, in microsiemens."""
         return self.shift_us_per_log_time * math.log(setting.age_s / setting.t0_s)

@@ -10,11 +10,17 @@ from noisylearn.effects.base import Effect, Lifetime, Moments, Setting, Site, St
 
 
 class ThermalShotNoise(Effect):
-    """var(G) = (4 k T G / V^2 + 2 q G / V) B, fresh at every read: Johnson-Nyquist and shot noise of the current G V.
+    """Johnson-Nyquist and shot noise of the current G V through a device, fresh at every read.
 
-    B is the bandwidth of the read-out, V the read voltage of a full-scale input, T the temperature. Like every noise of
-    conductances it goes with the input, x^2 var(G); of the currents themselves the thermal noise is the same at every
-    voltage and the shot noise goes with |x|: at small inputs it is larger in truth.
+        var(G) = (4 k T G / V^2 + 2 q G / V) B
+
+    Like all noise of conductances it is scaled with the input, x^2 var(G). Of real currents the thermal noise is the
+    same at every voltage and the shot noise grows as |x|, so at small inputs the noise is larger than simulated.
+
+    Args:
+        temperature_k: T, in kelvin.
+        read_voltage_v: V, the read voltage of a full-scale input, in volts.
+        bandwidth_mhz: B, the bandwidth of the read-out, in megahertz.
     """
 
     site: ClassVar[Site] = "weight"
@@ -26,13 +32,15 @@ class ThermalShotNoise(Effect):
     bandwidth_mhz: float = Field(gt=0)
 
     def variance_per_conductance_us(self) -> float:
-        """var(G) / G, microsiemens."""
+        """var(G) / G, in microsiemens."""
         thermal = 4 * constants.k * self.temperature_k / self.read_voltage_v**2
         shot = 2 * constants.e / self.read_voltage_v
         return (thermal + shot) * self.bandwidth_mhz * 1e6 * 1e6
 
     def read_variance(self, value: Tensor, setting: Setting, state: State) -> Tensor:
+        """var(G), in microsiemens squared."""
         return value.clamp(min=0) * self.variance_per_conductance_us()
 
     def moments(self, value: Tensor, setting: Setting) -> Moments:
+        """Mean G and variance var(G)."""
         return Moments(value, self.read_variance(value, setting, {}))

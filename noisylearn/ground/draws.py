@@ -1,13 +1,13 @@
-"""Named random streams: every random number of a run comes from (seed, name of the stream, which of its calls).
+"""Named random streams: every random number of a run is determined by seed, name of the stream and number of the call.
 
 A stream is named by what draws from it, for example ("hidden", "programming-noise", "write"). Its k-th call gives the
 same numbers whatever was drawn before, from it or from others, so a new effect never shifts the numbers of another one,
 and a look at the chip never shifts those of training. Noise of passes has one stream per pass: pass p of a plan sees
 the same numbers in a plan of 2 passes and of 20, in one call and in several.
 
-What a seed promises: the same numbers for the same stream, call and shape on the same kind of device (CPU or CUDA) and
-the same torch version. Seeds of calls have 32 bits, all that torch's CPU generator uses: of n calls about n^2 / 2^33
-pairs give the same numbers, at moments that have nothing to do with one another.
+A seed gives the same numbers for the same stream, call and shape on the same kind of device (CPU or CUDA) with the
+same torch version. Seeds of calls have 32 bits, all that torch's CPU generator uses: of n calls about n^2 / 2^33
+pairs give the same numbers, by chance.
 """
 
 import hashlib
@@ -23,7 +23,12 @@ SEED, CALLS = "seed", "calls"  # keys of a state
 
 
 def stream_seed(seed: int, name: Name) -> int:
-    """Seed of the first call of one stream, 32 bits, from a hash of (seed, name)."""
+    """Seed of the first call of one stream, 32 bits, from a hash of (seed, name).
+
+    Args:
+        seed: of the run.
+        name: of the stream.
+    """
     return _hashed(_text(seed, name))
 
 
@@ -43,6 +48,7 @@ class _Calls:
         self.answered = answered
 
     def next_seed(self) -> int:
+        """Seed of the next call, 32 bits."""
         call, self.answered = self.answered, self.answered + 1
         return _hashed(self._stream + b"\0%d" % call if call else self._stream)
 
@@ -50,9 +56,13 @@ class _Calls:
 class Draws:
     """Random numbers from named streams of one seed.
 
-    normal(name, shape) ~ N(0, 1) and uniform(name, shape) ~ U[0, 1), of `dtype` on `device`.
-    passes: indices in the plan of the passes along the first axis, each of which has a stream of its own; without, one
-    stream gives all numbers.
+    Args:
+        seed: of the run, a whole number of at most 63 bits.
+        device: where the numbers are made.
+        dtype: of the numbers.
+
+    Raises:
+        UserError: the seed has more bits.
     """
 
     def __init__(self, seed: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> None:
@@ -66,16 +76,49 @@ class Draws:
 
     @property
     def seed(self) -> int:
+        """Seed of the run."""
         return self._seed
 
     def stream(self, *name: str) -> torch.Generator:
-        """A new generator for one call of a stream, for library functions that take a generator."""
+        """A new generator for one call of a stream, for library functions that take a generator.
+
+        Args:
+            name: of the stream.
+        """
         return torch.Generator(self.device).manual_seed(self._next_seed(name))
 
     def normal(self, name: Name, shape: tuple[int, ...], passes: Sequence[int] | None = None) -> Tensor:
+        """Independent numbers ~ N(0, 1).
+
+        Args:
+            name: of the stream.
+            shape: of the result.
+            passes: indices in the plan of the passes along the first axis, each of which has a stream of its own; None
+                to take all numbers from one stream.
+
+        Returns:
+            Numbers of the given shape.
+
+        Raises:
+            ValueError: the first axis has not one entry per pass.
+        """
         return self._filled(Tensor.normal_, name, shape, passes)
 
     def uniform(self, name: Name, shape: tuple[int, ...], passes: Sequence[int] | None = None) -> Tensor:
+        """Independent numbers ~ U[0, 1).
+
+        Args:
+            name: of the stream.
+            shape: of the result.
+            passes: indices in the plan of the passes along the first axis, each of which has a stream of its own; None
+                to take all numbers from one stream.
+
+        Returns:
+            Numbers of the given shape.
+
+        Raises:
+            ValueError: the first axis has not one entry per pass.
+        """
         return self._filled(Tensor.uniform_, name, shape, passes)
 
     def state(self) -> dict[str, Tensor]:
@@ -86,8 +129,11 @@ class Draws:
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Take over a saved seed, and let every stream continue after the calls it had answered.
 
+        Args:
+            state: as `state` gave it.
+
         Raises:
-            UserError: the state is none of this version; nothing has changed then.
+            UserError: the state has another form; nothing has changed then.
         """
         calls = {key: value for key, value in state.items() if key != SEED}
         is_known = all(key.startswith(f"{CALLS}|") for key in calls) and all(v.numel() == 1 for v in state.values())
@@ -122,16 +168,24 @@ class Draws:
 
 
 class RecordedDraws(Draws):
-    """Draws that also keep every number they gave, in order, all passes of a draw together, for a replay elsewhere."""
+    """Draws that also record every number they gave, in order, all passes of a draw together, for a replay elsewhere.
+
+    Args:
+        seed: of the run.
+        device: where the numbers are made.
+        dtype: of the numbers.
+    """
 
     def __init__(self, seed: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> None:
         super().__init__(seed, device, dtype)
         self.record: dict[Name, list[Tensor]] = {}
 
     def normal(self, name: Name, shape: tuple[int, ...], passes: Sequence[int] | None = None) -> Tensor:
+        """Numbers as `Draws.normal` gives them, recorded."""
         return self._kept(name, super().normal(name, shape, passes))
 
     def uniform(self, name: Name, shape: tuple[int, ...], passes: Sequence[int] | None = None) -> Tensor:
+        """Numbers as `Draws.uniform` gives them, recorded."""
         return self._kept(name, super().uniform(name, shape, passes))
 
     def _kept(self, name: Name, drawn: Tensor) -> Tensor:
@@ -142,7 +196,9 @@ class RecordedDraws(Draws):
 class ReplayedDraws(Draws):
     """Draws that give back recorded numbers, stream by stream, in the dtype they were recorded in.
 
-    Raises IndexError when a stream is asked for more than was recorded, ValueError for another shape.
+    Args:
+        record: name of a stream -> its numbers, draw by draw.
+        device: where the numbers are needed.
     """
 
     def __init__(self, record: Mapping[Name, list[Tensor]], device: torch.device | str = "cpu") -> None:
@@ -150,6 +206,20 @@ class ReplayedDraws(Draws):
         self._left = {name: list(tensors) for name, tensors in record.items()}
 
     def normal(self, name: Name, shape: tuple[int, ...], passes: Sequence[int] | None = None) -> Tensor:
+        """The next recorded numbers of a stream, whatever their distribution.
+
+        Args:
+            name: of the stream.
+            shape: of the result.
+            passes: unused; a record has all passes of a draw together.
+
+        Returns:
+            Numbers of the given shape.
+
+        Raises:
+            IndexError: a stream is asked for more than was recorded.
+            ValueError: the recorded numbers have another shape.
+        """
         if not self._left.get(name):
             raise IndexError(f"replayed stream {name} is exhausted")
         drawn = self._left[name].pop(0)
@@ -163,7 +233,10 @@ class ReplayedDraws(Draws):
 class StreamOf:
     """Draws bound to the name of one place (layer, effect), and to passes where the noise is theirs.
 
-    What an effect is handed: with passes, whatever it draws has them along the first axis.
+    Args:
+        draws: random streams.
+        place: first parts of the stream's name.
+        passes: indices in the plan of the passes along the first axis of whatever is drawn; None without passes.
     """
 
     def __init__(self, draws: Draws, *place: str, passes: Sequence[int] | None = None) -> None:
@@ -172,7 +245,25 @@ class StreamOf:
         self._passes = passes
 
     def normal(self, purpose: str, shape: tuple[int, ...]) -> Tensor:
+        """Independent numbers ~ N(0, 1).
+
+        Args:
+            purpose: last part of the stream's name.
+            shape: of the result; with passes, they are along the first axis.
+
+        Returns:
+            Numbers of the given shape.
+        """
         return self._draws.normal((*self._place, purpose), shape, self._passes)
 
     def uniform(self, purpose: str, shape: tuple[int, ...]) -> Tensor:
+        """Independent numbers ~ U[0, 1).
+
+        Args:
+            purpose: last part of the stream's name.
+            shape: of the result; with passes, they are along the first axis.
+
+        Returns:
+            Numbers of the given shape.
+        """
         return self._draws.uniform((*self._place, purpose), shape, self._passes)

@@ -1,4 +1,4 @@
-"""How a model is asked for one step, and what is said where it does not answer as it should."""
+"""How a model is called for one step, and the errors where it does not answer as it should."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,14 @@ Step = Callable[[Tensor, Any], tuple[Tensor, Any]]  # (x_t, state) -> (y_t, stat
 
 
 def one_sample_each(model: nn.Module) -> Step:
-    """Steps of a network without time, forward(x) -> y."""
+    """Steps of a network without time.
+
+    Args:
+        model: forward(x) -> y.
+
+    Returns:
+        A function (x, state) -> (y, None); it raises UserError where the model's output is not a tensor.
+    """
 
     def step(x: Tensor, state: Any) -> tuple[Tensor, Any]:
         output = model(x)
@@ -25,7 +32,15 @@ def one_sample_each(model: nn.Module) -> Step:
 
 
 def step_by_step(model: nn.Module, run: Callable[..., Any] | None = None) -> Step:
-    """Steps of a network in time, forward(x_t, state) -> (y_t, state); or of its part `run`, hidden(x_t, state)."""
+    """Steps of a network in time.
+
+    Args:
+        model: forward(x_t, state) -> (y_t, state).
+        run: a part of the model to call in its place, hidden(x_t, state) -> (hidden_t, state).
+
+    Returns:
+        A function (x_t, state) -> (y_t, state); it raises UserError where the model's output is something else.
+    """
     call = "forward(x_t, state) has to return (y_t, state)"
     if run is not None:
         call = "hidden(x_t, state) has to return (hidden_t, state), hidden_t one tensor"
@@ -41,7 +56,16 @@ def step_by_step(model: nn.Module, run: Callable[..., Any] | None = None) -> Ste
 
 
 def misfit(model: nn.Module, segment: Segment, error: Exception) -> Exception:
-    """What is wrong with a model or its input, in the user's terms; other errors as they are."""
+    """An error of a model's forward as an error of the user's.
+
+    Args:
+        model: the network.
+        segment: its input.
+        error: what it raised.
+
+    Returns:
+        A UserError that says what is wrong with the model or its input; other errors as they are.
+    """
     reason, x = str(error).splitlines()[0] if str(error) else "", segment.inputs
     name = type(model).__name__
     if isinstance(error, TypeError) and "positional argument" in reason:

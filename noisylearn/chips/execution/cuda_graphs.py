@@ -16,10 +16,15 @@ Recorder = Callable[[Call], tuple[Tree, Callable[[], None]]]
 
 
 class Recording:
-    """A function of a tree of tensors that gives another one, recorded for arguments shaped like `example`.
+    """A function from tree to tree of tensors, recorded for arguments shaped like an example.
 
-    Recorded are kernels and the addresses they read and write. Arguments and results have addresses of their own, to
-    and from which they are copied; whatever else the function reads must stay where it is.
+    A recording consists of kernels and the addresses they read and write. Arguments and results have addresses of their
+    own, to and from which they are copied; whatever else the function reads must stay where it is.
+
+    Args:
+        function: what is recorded.
+        example: arguments of the same shapes as those to come.
+        record: how it is recorded.
     """
 
     def __init__(self, function: Callable[[Tree], Tree], example: Tree, record: Recorder) -> None:
@@ -29,6 +34,7 @@ class Recording:
         self._found, self._layout = tree_flatten(found)
 
     def __call__(self, arguments: Tree) -> Tree:
+        """Result of the recorded function for other arguments of the same shapes."""
         for held, leaf in zip(self._held, tree_flatten(arguments)[0], strict=True):
             if isinstance(held, Tensor):
                 held.copy_(leaf)
@@ -37,9 +43,16 @@ class Recording:
 
 
 def cuda_graph(device: torch.device) -> Recorder:
-    """Records by CUDA graphs on a device; UserError for calls that wait for the GPU or take values off it.
+    """Record calls as CUDA graphs.
 
-    Every graph has a stream of its own: what the libraries keep by stream goes with the graph that uses it.
+    Every graph has a stream of its own: what the libraries keep by stream belongs to the graph that uses it.
+
+    Args:
+        device: the GPU.
+
+    Returns:
+        A function that runs a call and records it; it raises UserError for calls that wait for the GPU or read values
+        off it.
     """
 
     def record(call: Call) -> tuple[Tree, Callable[[], None]]:
@@ -63,7 +76,14 @@ def cuda_graph(device: torch.device) -> Recorder:
 
 
 def shape_of(tree: Tree) -> tuple[Any, ...] | None:
-    """What two trees must share for one recording to serve both; None for what is more than tensors."""
+    """What two trees must share for one recording to serve both.
+
+    Args:
+        tree: tensors and None in tuples, lists and dicts.
+
+    Returns:
+        Layout, shapes, types and devices; None for a tree that holds anything else.
+    """
     leaves, layout = tree_flatten(tree)
     if not all(leaf is None or isinstance(leaf, Tensor) for leaf in leaves):
         return None

@@ -26,14 +26,15 @@ class StackedExecutor:
     """Runs all passes of a plan over a model at once, stacked along the batch.
 
     Up to the first weight layer all passes over single samples are the same, so its product is computed once and the
-    passes part there; for models where that is not so (a probe finds out) the input itself is stacked. Along sequences
-    every pass goes its own way from the first step on.
+    passes separate there; for models where that is not so (found by a probe) the input itself is stacked. Along
+    sequences the passes are separate from the first step on.
 
     Args:
         model: a plain module; its layers' forwards are replaced while passes run.
         draws: random streams of the noise.
-        others: what runs in the place of the forward of other modules than weight layers.
-        record: of steps along sequences, see `noisylearn.chips.execution.cuda_graphs`; None to run each anew.
+        others: module -> what runs in place of its forward, for modules other than weight layers.
+        record: how steps along sequences are recorded, see `noisylearn.chips.execution.cuda_graphs`; None to run each
+            anew.
     """
 
     def __init__(
@@ -101,7 +102,7 @@ class StackedExecutor:
         return output, state
 
     def _asked(self, forward: StackedForward) -> tuple[Step, Callable[[Tensor], Tensor] | None]:
-        """What gives a step, and what is left to do for all steps at once."""
+        """The function that runs a step, and one for what is left to do for all steps at once."""
         if not forward.stack.in_time:
             return one_sample_each(self._model), None
         parts = parts_of(self._model) if forward.is_fresh_by_sample else None
@@ -109,7 +110,7 @@ class StackedExecutor:
         return step_by_step(self._model, run), read
 
     def _probe_fork(self, placed: Placed, segment: Segment) -> bool:
-        """Whether passes may part at the first weight layer: both ways must give the same without noise."""
+        """Whether passes may separate at the first weight layer: both ways must give the same without noise."""
         digital = {name: Digital(layer.layer) for name, layer in placed.items()}
         plan = Plan(((False,) * len(placed),) * 3)
         probe = segment.with_inputs(two_samples(segment.inputs[0]).unsqueeze(0))

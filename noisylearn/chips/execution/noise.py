@@ -13,7 +13,18 @@ from noisylearn.ground.draws import Draws, StreamOf
 def weight_noise(
     placed: PlacedLayer, name: str, perturbed: Sequence[int], draws: Draws, purpose: str
 ) -> dict[int, dict[str, Tensor]]:
-    """Noise on the weight and the bias of a layer, by perturbed pass."""
+    """Noise on the weight and the bias of a layer.
+
+    Args:
+        placed: the layer, with its noise on the weights.
+        name: of the layer.
+        perturbed: indices of the passes that have noise.
+        draws: random streams.
+        purpose: names the random streams.
+
+    Returns:
+        Index of a pass -> parameter name -> noise in the shape of the parameter.
+    """
     if not perturbed:
         return {}
     parameters = {key: p.detach() for key, p in placed.layer.named_parameters()}
@@ -34,9 +45,19 @@ def node_noise(
     purpose: str,
     trail: Sequence[State],
 ) -> Tensor:
-    """Noise on the pre-activations of the perturbed passes, in the shape of `zeros` (passes, steps, batch, ...).
+    """Noise on the pre-activations of the perturbed passes.
 
-    trail: of every node effect, what the steps before left and where these leave theirs; empty where a sequence starts.
+    Args:
+        placed: the layer, with its noise on the pre-activations.
+        name: of the layer.
+        zeros: zeros in the shape of all pre-activations, (passes, steps, batch, ...).
+        perturbed: indices of the passes that have noise.
+        draws: random streams.
+        purpose: names the random streams.
+        trail: of every node effect, what the steps before left; empty where a sequence starts, updated in place.
+
+    Returns:
+        Noise in the shape of `zeros`; zero in the other passes.
     """
     noise = zeros[: len(perturbed)]
     for effect, state, left in zip(placed.node_effects, placed.node_memory, trail, strict=True):

@@ -1,4 +1,4 @@
-"""Pre-activations of one layer for all passes of a stack: with weights known before, or read from devices."""
+"""Pre-activations of one layer for all passes of a stack: with weights known in advance, or read from devices."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,17 +16,17 @@ from noisylearn.networks.layers import WeightLayer, apply_weights, columns_in_a_
 
 @dataclass
 class Stack:
-    """What the layers of one stacked forward share: its shape, and where it is.
+    """What the layers of one stacked forward share: its shape, and its position.
 
-    In the stack the passes of a sample are neighbours: rows (steps x batch x passes, ...) are readings by pass as they
-    stand, without a copy.
+    In the stack the passes of a sample are neighbours, so that rows (steps x batch x passes, ...) can be viewed as
+    readings by pass without a copy.
 
     Args:
         n_passes: of the plan.
         n_steps: of the segment.
         batch: samples of one step.
         in_time: whether the network is one in time.
-        parted: whether the passes have gone apart; before that their common part runs once, on (batch, ...).
+        parted: whether the passes are separate; before that their common part runs once, on (batch, ...).
         step: the first of the steps that run now.
         covered: how many steps run at once.
         last: name of the layer that ran last.
@@ -43,12 +43,27 @@ class Stack:
 
 
 def by_pass(rows: Tensor, n_passes: int) -> Tensor:
-    """Rows (samples x passes, ...) as (passes, samples, ...)."""
+    """Rows of a stack by pass.
+
+    Args:
+        rows: (samples x passes, ...).
+        n_passes: number of passes.
+
+    Returns:
+        (passes, samples, ...).
+    """
     return rows.reshape(-1, n_passes, *rows.shape[1:]).transpose(0, 1)
 
 
 def as_rows(values: Tensor) -> Tensor:
-    """Values (passes, samples, ...) as rows of a stack, (samples x passes, ...)."""
+    """Values as rows of a stack.
+
+    Args:
+        values: (passes, samples, ...).
+
+    Returns:
+        (samples x passes, ...).
+    """
     return values.transpose(0, 1).flatten(0, 1)
 
 
@@ -56,8 +71,12 @@ class NodeNoise:
     """Noise on the pre-activations of one layer, in the passes that have it: drawn for all steps, used step by step.
 
     Args:
-        perturbed: indices of those passes.
-        trail: of every node effect, what it keeps of the trajectory; carried on in place.
+        name: of the layer.
+        placed: the layer, with its noise on the pre-activations.
+        stack: shape and position of the forward.
+        perturbed: indices of the passes that have noise.
+        streams: random streams and the purpose that names them.
+        trail: of every node effect, what it keeps of the trajectory; updated in place.
     """
 
     def __init__(
@@ -78,7 +97,15 @@ class NodeNoise:
         self._of_step: tuple[Tensor, ...] = ()
 
     def draw(self, like: Tensor, units: torch.Size) -> Tensor:
-        """Noise of all steps as rows, (steps x batch x passes, *units); zero in passes that are not perturbed."""
+        """Noise of all steps; zero in passes that are not perturbed.
+
+        Args:
+            like: gives type and device of the numbers.
+            units: shape of a sample's pre-activations.
+
+        Returns:
+            Rows (steps x batch x passes, *units).
+        """
         stack, (draws, purpose) = self._stack, self._streams
         zeros = like.new_zeros(()).expand(stack.n_passes, stack.n_steps, stack.batch, *units)
         drawn = node_noise(self._placed, self._name, zeros, self._perturbed, draws, purpose, self.trail)
@@ -86,11 +113,23 @@ class NodeNoise:
         return as_rows(self.by_pass)
 
     def hold(self, rows: Tensor) -> None:
-        """Use these rows in the place of a draw of one's own."""
+        """Use these rows in place of a draw.
+
+        Args:
+            rows: (steps x batch x passes, *units).
+        """
         self._rows = rows
 
     def now(self, like: Tensor, units: torch.Size) -> Tensor:
-        """Rows of the steps that run now."""
+        """Noise of the steps that run now.
+
+        Args:
+            like: gives type and device of the numbers.
+            units: shape of a sample's pre-activations.
+
+        Returns:
+            Rows of those steps.
+        """
         stack = self._stack
         if not self._of_step:
             rows = self.draw(like, units) if self._rows is None else self._rows
@@ -99,11 +138,18 @@ class NodeNoise:
         return self._of_step[stack.step]
 
     def added_to(self, activity: Tensor) -> Tensor:
-        """Pre-activations of the steps that run now, with their noise."""
+        """Add the noise of the steps that run now.
+
+        Args:
+            activity: pre-activations of those steps, as rows.
+
+        Returns:
+            Pre-activations with noise.
+        """
         return activity if self.is_silent else activity + self.now(activity, activity.shape[1:])
 
     def release(self) -> None:
-        """Let go of the rows: what is read of the noise is `by_pass`."""
+        """Free the rows: readings have the noise as `by_pass`."""
         self._rows, self._of_step = None, ()
 
 
@@ -114,7 +160,14 @@ class Product(Protocol):
 
 
 class KnownWeights:
-    """Products with weights that are known before the first step."""
+    """Products with weights that are known before the first step.
+
+    Args:
+        layer: gives the kind of product.
+        weight: in the shape of the layer's own.
+        bias: (outputs,), or None.
+        stack: shape and position of the forward.
+    """
 
     def __init__(self, layer: WeightLayer, weight: Tensor, bias: Tensor | None, stack: Stack) -> None:
         self._layer, self._stack = layer, stack
@@ -122,6 +175,15 @@ class KnownWeights:
         self._bias = bias
 
     def __call__(self, rows: Tensor, noise: NodeNoise) -> Tensor:
+        """Pre-activations with the noise of the nodes.
+
+        Args:
+            rows: inputs, (samples x passes, ...), or (samples, ...) where the passes are not separate.
+            noise: of the nodes.
+
+        Returns:
+            (samples x passes, ...).
+        """
         if self._is_one_call(rows) and not noise.is_silent:
             return torch.addmm(noise.now(rows, self._weight.shape[:1]), rows, self._weight.T)
         activity = apply_weights(self._layer, self._weight, self._bias, rows)
@@ -135,12 +197,27 @@ class KnownWeights:
 
 
 class DeviceReads:
-    """Products that the devices give, with all noise of reading them."""
+    """Products read from the devices, with all noise of reading them.
+
+    Args:
+        placed: the layer on its devices.
+        stack: shape and position of the forward.
+        purpose: names the random streams.
+    """
 
     def __init__(self, placed: PlacedLayer, stack: Stack, purpose: str) -> None:
         self._placed, self._stack, self._purpose = placed, stack, purpose
 
     def __call__(self, rows: Tensor, noise: NodeNoise) -> Tensor:
+        """Pre-activations with the noise of the nodes.
+
+        Args:
+            rows: inputs, (samples x passes, ...), or (samples, ...) where the passes are not separate.
+            noise: of the nodes.
+
+        Returns:
+            (samples x passes, ...).
+        """
         n_passes = self._stack.n_passes
         inputs = by_pass(rows, n_passes if self._stack.parted else 1)
         activity = self._placed.read(inputs, n_passes, self._purpose)
@@ -153,7 +230,15 @@ class DeviceReads:
 
 
 class NoisyWeights(DeviceReads):
-    """Reads with more noise on the weights, the same for all samples of a pass; keeps that of the last step."""
+    """Reads with additional noise on the weights, the same for all samples of a pass; keeps that of the last step.
+
+    Args:
+        name: of the layer.
+        placed: the layer, with its noise on the weights.
+        stack: shape and position of the forward.
+        perturbed: indices of the passes that have noise.
+        streams: random streams and the purpose that names them.
+    """
 
     def __init__(
         self, name: str, placed: PlacedLayer, stack: Stack, perturbed: Sequence[int], streams: tuple[Draws, str]

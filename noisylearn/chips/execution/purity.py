@@ -1,4 +1,4 @@
-"""Whether a model's output is a function of each sample alone, as comparing passes demands."""
+"""Whether a model's output is a function of each sample alone, which comparing passes requires."""
 
 import copy
 from collections.abc import Callable
@@ -11,7 +11,14 @@ from noisylearn.ground.errors import UserError
 
 
 def unwatched(model: nn.Module) -> nn.Module:
-    """A copy without hooks, so that looking at what a model does is seen by nobody, and leaves no trace in it."""
+    """A copy without hooks, so that a probe runs no hook and leaves no trace in the model.
+
+    Args:
+        model: the network.
+
+    Returns:
+        The copy, or the model itself where torch cannot copy it.
+    """
     try:
         twin = copy.deepcopy(model)
     except RuntimeError:  # of weights that a hook computes, which torch does not copy
@@ -23,13 +30,29 @@ def unwatched(model: nn.Module) -> nn.Module:
 
 
 def two_samples(x: Tensor) -> Tensor:
-    """The first two samples; one, twice, where there is no other: alone it would broadcast where more do not."""
+    """The first two samples; a single one, twice, since one alone could broadcast where more cannot.
+
+    Args:
+        x: (batch, ...).
+
+    Returns:
+        (2, ...).
+    """
     return x[:2] if len(x) > 1 else torch.cat([x, x])
 
 
 @torch.no_grad()
 def check_pure(model: nn.Module, steps_of: Callable[[nn.Module], Step], x: Tensor) -> None:
-    """Raises UserError for a model whose output is not a function of each sample alone; x is one step, (batch, ...)."""
+    """Check that a model's output is a function of each sample alone.
+
+    Args:
+        model: the network.
+        steps_of: makes the function that runs a step of it.
+        x: inputs of one step, (batch, ...).
+
+    Raises:
+        UserError: it is not.
+    """
     step, probe = steps_of(unwatched(model)), two_samples(x)
     (found, _), (again, _), (alone, _) = step(probe, None), step(probe, None), step(probe[:1], None)
     for other, what in (

@@ -1,4 +1,4 @@
-"""Steps of a stacked forward, recorded when they come again and played again from then on."""
+"""Steps of a stacked forward, recorded at their second run and replayed from then on."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -21,7 +21,7 @@ Steps = Callable[[StackedForward, Tensor, Any], tuple[Tensor, Any]]
 
 @dataclass
 class _Kind:
-    """Sequences that one recording serves: what their first run taught, and, from the second on, the recording."""
+    """Sequences that one recording serves: what their first run showed, and, from the second on, the recording."""
 
     units: Units
     last: str
@@ -29,11 +29,16 @@ class _Kind:
 
 
 class RecordedSteps:
-    """Runs steps plainly at first, records them when they come again, and then plays the recording.
+    """Runs steps without recording at first, records them when they come again, and replays the recording from then on.
 
-    Noise is drawn before, from the same streams as plainly, and weights are copied to where the recording finds them.
-    Steps stay plain where an output has to be known first: with noise that depends on what is read, hooks, or a state
-    that holds more than tensors. What a module holds beside parameters and buffers is taken as it was when recorded.
+    Noise is drawn before, from the same streams as without recording, and weights are copied to where the recording
+    reads them. Steps are never recorded where an output must be known first: with noise that depends on what is read,
+    hooks, or a state that holds more than tensors. What a module holds beside parameters and buffers keeps the value it
+    had when recorded.
+
+    Args:
+        model: the network.
+        record: how steps are recorded.
     """
 
     def __init__(self, model: nn.Module, record: Recorder) -> None:
@@ -43,7 +48,18 @@ class RecordedSteps:
     def run(
         self, steps: Steps, forward: StackedForward, twin: Callable[[], StackedForward], x: Tensor, state: Any
     ) -> tuple[Tensor, Any]:
-        """`steps` of a forward, or what they would give. twin: makes another such forward, to be recorded."""
+        """The steps of a forward, or a replay of them.
+
+        Args:
+            steps: runs all steps of a forward.
+            forward: this forward.
+            twin: makes another such forward, to be recorded.
+            x: stacked inputs, (time, batch x passes, ...).
+            state: of the network before the first step.
+
+        Returns:
+            Outputs of all steps, (steps x batch x passes, ...), and the state of the network after the last.
+        """
         key = self._key(forward, x, state)
         kind = self._kinds.get(key)
         if kind is None:

@@ -1,4 +1,4 @@
-"""One forward of all passes of a plan at once, stacked along the batch: what runs in the place of the layers."""
+"""One forward of all passes of a plan at once, stacked along the batch: what runs in place of the layers."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -27,7 +27,16 @@ Rows = Mapping[str, tuple[Tensor, Tensor]]  # of every layer, its inputs and pre
 
 
 class StackedForward:
-    """One stacked forward over a segment: executes the layers, and gives what was read of them."""
+    """One stacked forward over a segment: executes the layers, and gives what was read of them.
+
+    Args:
+        placed: name of a layer -> what runs in place of it.
+        segment: inputs.
+        plan: which passes have injected noise, and in which layers.
+        draws: random streams.
+        purpose: names the random streams.
+        parted: whether the passes are separate from the start.
+    """
 
     def __init__(self, placed: Placed, segment: Segment, plan: Plan, draws: Draws, purpose: str, parted: bool) -> None:
         self.plan = plan
@@ -46,11 +55,11 @@ class StackedForward:
 
     @property
     def is_known_ahead(self) -> bool:
-        """Whether weights and noise of all steps can be had before the first of them."""
+        """Whether weights and noise of all steps are known before the first of them."""
         return self.is_fresh_by_sample and all(steps.placed.exact() is not None for steps in self._layers.values())
 
     def executions(self) -> dict[nn.Module, Callable[..., Any]]:
-        """What takes the place of the layers' own forwards."""
+        """Layer -> what runs in place of its own forward."""
         return {steps.placed.layer: steps for steps in self._layers.values()}
 
     def units(self) -> Units | None:
@@ -60,11 +69,19 @@ class StackedForward:
         return {name: steps.units for name, steps in self._layers.items()}
 
     def ahead(self, units: Units) -> Ahead:
-        """Weight, bias and noise of all steps, by layer."""
+        """Weight, bias and noise of all steps, by layer.
+
+        Args:
+            units: of every layer, the shape of a sample's pre-activations.
+        """
         return {name: steps.ahead(units[name]) for name, steps in self._layers.items()}
 
     def hold(self, ahead: Ahead) -> None:
-        """Take what `ahead` gave in the place of weights and draws of one's own."""
+        """Use given weights and noise in place of the forward's own.
+
+        Args:
+            ahead: as `ahead` gave it.
+        """
         for name, steps in self._layers.items():
             steps.hold(**ahead[name])
 
@@ -73,13 +90,26 @@ class StackedForward:
         return {name: steps.rows() for name, steps in self._layers.items()}
 
     def ran(self, rows: Rows, last: str) -> None:
-        """Take what another forward saw as one's own."""
+        """Take over what a recorded forward showed.
+
+        Args:
+            rows: of every layer, inputs and pre-activations of all steps.
+            last: name of the layer that ran last.
+        """
         self.stack.last = last
         for name, steps in self._layers.items():
             steps.ran(*rows[name])
 
     def read(self, output: Tensor, network: Any) -> Readings:
-        """All readings, after the model gave its outputs, (steps x batch x passes, ...), and its state at the end."""
+        """All readings, after the model gave its outputs.
+
+        Args:
+            output: of all steps, (steps x batch x passes, ...).
+            network: state of the network after the last step.
+
+        Raises:
+            UserError: a layer was not used.
+        """
         readings = {name: steps.reading() for name, steps in self._layers.items()}
         noise = {name: steps.noise.trail for name, steps in self._layers.items() if any(steps.noise.trail)}
         end = Trajectory(network, noise)
@@ -87,7 +117,7 @@ class StackedForward:
 
 
 class _LayerSteps:
-    """One layer in a stacked forward: executes it, and keeps what was seen of it, step by step."""
+    """One layer in a stacked forward: executes it, and keeps its inputs and pre-activations step by step."""
 
     def __init__(
         self,
@@ -124,7 +154,11 @@ class _LayerSteps:
         return activity
 
     def reading(self) -> LayerReading:
-        """What was seen of all steps, merged along the batch. Raises UserError if a step did not use the layer."""
+        """What was observed in all steps, merged along the batch.
+
+        Raises:
+            UserError: a step did not use the layer.
+        """
         if not self.is_done:
             raise UserError(f"layer '{self._name}' was not used in the forward pass; remove it from the model")
         self.noise.release()
@@ -141,28 +175,34 @@ class _LayerSteps:
 
     @property
     def is_done(self) -> bool:
+        """Whether every step used the layer."""
         return self._done == self._stack.n_steps
 
     @property
     def units(self) -> torch.Size:
+        """Shape of a sample's pre-activations."""
         return self._activities[0].shape[1:]
 
     def ahead(self, units: torch.Size) -> dict[str, Tensor | None]:
+        """Weight, bias and noise of all steps, each None where it is not known or not there."""
         weight, bias = self.placed.exact() or (None, None)
         drawn = weight is not None and not self.noise.is_silent
         noise = self.noise.draw(weight, units) if weight is not None and drawn else None
         return {"weight": weight, "bias": bias, "noise": noise}
 
     def hold(self, weight: Tensor | None, bias: Tensor | None, noise: Tensor | None) -> None:
+        """Use given weights and noise in place of the layer's own."""
         assert weight is not None
         self._product = KnownWeights(self.placed.layer, weight, bias, self._stack)
         if noise is not None:
             self.noise.hold(noise)
 
     def rows(self) -> tuple[Tensor, Tensor]:
+        """Inputs and pre-activations of all steps."""
         return joined(self._inputs), joined(self._activities)
 
     def ran(self, inputs: Tensor, activities: Tensor) -> None:
+        """Take over what a recorded forward showed of the layer."""
         self._inputs, self._activities, self._done = [inputs], [activities], self._stack.n_steps
         self._seen = self._stack.n_passes
 
@@ -176,7 +216,14 @@ class _LayerSteps:
 
 
 def joined(steps: list[Tensor]) -> Tensor:
-    """Rows of all steps; the list is emptied, so that none of them is held twice for long."""
+    """Rows of all steps; the list is emptied, so that memory for both is needed only briefly.
+
+    Args:
+        steps: rows of every step.
+
+    Returns:
+        (rows of all steps, ...).
+    """
     rows = torch.cat(steps) if len(steps) > 1 else steps[0]
     steps.clear()
     return rows

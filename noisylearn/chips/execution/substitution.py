@@ -1,4 +1,4 @@
-"""Other functions in the place of the forward of some modules, for as long as a pass runs."""
+"""Other functions in place of the forward of some modules, for as long as a pass runs."""
 
 import copy
 import threading
@@ -13,7 +13,7 @@ _CHANGES = threading.Lock()  # held only while a module gets or loses its substi
 
 
 class _Substitute:
-    """What a module's `forward` is meanwhile: by thread, the executions that were entered and not left yet."""
+    """Replaces a module's `forward`: by thread, the executions that were entered and not left yet."""
 
     def __init__(self, module: nn.Module, own: Execution | None) -> None:
         self._module, self.own = module, own
@@ -31,10 +31,13 @@ class _Substitute:
 
 @contextmanager
 def substituted(executions: Mapping[nn.Module, Execution]) -> Iterator[None]:
-    """Let other functions do the forward of some modules, in this thread; hooks of the user's still run around them.
+    """Replace the forward of some modules in this thread; hooks of the user's still run around it.
 
     Passes may be nested, and run in several threads: the innermost of a thread counts, and a thread that runs none sees
     the module as it is.
+
+    Args:
+        executions: module -> what runs in place of its forward.
     """
     thread = threading.get_ident()
     with _CHANGES:
