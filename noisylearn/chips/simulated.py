@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from noisylearn.chips.crossbar import Crossbar, Digital, StraightThrough
-from noisylearn.chips.execution.cuda_graphs import Recorder, cuda_graph
+from noisylearn.chips.execution.cuda_graphs import Capture, cuda_graph
 from noisylearn.chips.execution.executor import StackedExecutor
 from noisylearn.chips.interface import Executor, ExecutorFactory, Memory, Placed
 from noisylearn.chips.readings import Plan, Readings
@@ -55,8 +55,8 @@ class Chip:
         profile: name, path of a TOML file, or a profile.
         seed: of every random number of the devices.
         draws: random streams to use in place of those of the seed.
-        cuda_graphs: on a GPU, record the steps of sequences and launch them as one, which gives the same numbers in
-            less time; what cannot be recorded, such as spiking networks and noise of reads, runs as without:
+        cuda_graphs: on a GPU, capture the steps of sequences and launch them as one, which gives the same numbers in
+            less time; what cannot be captured, such as spiking networks and noise of reads, runs as without:
             docs/time.md, "Cost".
         executor: makes the executor that runs the passes, in place of the package's own.
 
@@ -84,7 +84,7 @@ class Chip:
         self._spread = self._spread_neurons()
         self.memories: dict[str, Memory] = {}
         self._digital_executor: Executor = StackedExecutor(model, self.draws)
-        make = executor or partial(StackedExecutor, record=self._recorder(cuda_graphs))
+        make = executor or partial(StackedExecutor, capture=self._capture(cuda_graphs))
         self._executor = make(model, self.draws, {self.neurons[name]: one for name, one in self._spread.items()})
         adc = self.profile.specification.adc
         self._calibrates = adc is not None and adc.calibration_quantile is not None
@@ -246,7 +246,7 @@ class Chip:
         for name, one in self._spread.items():
             one.factors = {key: value.to(self.device) for key, value in state.get(f"neurons/{name}", {}).items()}
 
-    def _recorder(self, cuda_graphs: bool) -> Recorder | None:
+    def _capture(self, cuda_graphs: bool) -> Capture | None:
         if cuda_graphs and self.device.type != "cuda":
             raise UserError(
                 f"cuda_graphs: the model is on {self.device.type}; move it to a GPU, or leave the option out"

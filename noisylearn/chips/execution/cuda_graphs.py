@@ -1,4 +1,4 @@
-"""Functions of tensors whose kernels are recorded once and then launched as one: CUDA graphs."""
+"""Functions of tensors whose kernels are captured once and then launched as one: CUDA graphs."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,30 +11,30 @@ from noisylearn.ground.errors import UserError
 
 Tree = Any  # tensors and None in tuples, lists and dicts
 Call = Callable[[], Tree]
-# Runs a call and records it: what it gave, and what runs its kernels again, at the same addresses.
-Recorder = Callable[[Call], tuple[Tree, Callable[[], None]]]
+# Runs a call and captures it: what it gave, and what runs its kernels again, at the same addresses.
+Capture = Callable[[Call], tuple[Tree, Callable[[], None]]]
 
 
-class Recording:
-    """A function from tree to tree of tensors, recorded for arguments shaped like an example.
+class Captured:
+    """A function from tree to tree of tensors, captured for arguments shaped like an example.
 
-    A recording consists of kernels and the addresses they read and write. Arguments and results have addresses of their
+    A capture consists of kernels and the addresses they read and write. Arguments and results have addresses of their
     own, to and from which they are copied; whatever else the function reads must stay where it is.
 
     Args:
-        function: what is recorded.
+        function: what is captured.
         example: arguments of the same shapes as those to come.
-        record: how it is recorded.
+        capture: how it is captured.
     """
 
-    def __init__(self, function: Callable[[Tree], Tree], example: Tree, record: Recorder) -> None:
+    def __init__(self, function: Callable[[Tree], Tree], example: Tree, capture: Capture) -> None:
         leaves, layout = tree_flatten(example)
         self._held = [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
-        found, self._play = record(lambda: function(tree_unflatten(self._held, layout)))
+        found, self._play = capture(lambda: function(tree_unflatten(self._held, layout)))
         self._found, self._layout = tree_flatten(found)
 
     def __call__(self, arguments: Tree) -> Tree:
-        """Result of the recorded function for other arguments of the same shapes."""
+        """Result of the captured function for other arguments of the same shapes."""
         for held, leaf in zip(self._held, tree_flatten(arguments)[0], strict=True):
             if isinstance(held, Tensor):
                 held.copy_(leaf)
@@ -42,8 +42,8 @@ class Recording:
         return tree_unflatten([x.clone() if isinstance(x, Tensor) else x for x in self._found], self._layout)
 
 
-def cuda_graph(device: torch.device) -> Recorder:
-    """Record calls as CUDA graphs.
+def cuda_graph(device: torch.device) -> Capture:
+    """Capture calls as CUDA graphs.
 
     Every graph has a stream of its own: what the libraries keep by stream belongs to the graph that uses it.
 
@@ -51,16 +51,16 @@ def cuda_graph(device: torch.device) -> Recorder:
         device: the GPU.
 
     Returns:
-        A function that runs a call and records it; it raises UserError for calls that wait for the GPU or read values
+        A function that runs a call and captures it; it raises UserError for calls that wait for the GPU or read values
         off it.
     """
 
-    def record(call: Call) -> tuple[Tree, Callable[[], None]]:
+    def capture(call: Call) -> tuple[Tree, Callable[[], None]]:
         with torch.cuda.device(device):
             before, aside, graph = torch.cuda.current_stream(), torch.cuda.Stream(), torch.cuda.CUDAGraph()
             aside.wait_stream(before)
             with torch.cuda.stream(aside):
-                call()  # so that libraries allocate what they need before the recording
+                call()  # so that libraries allocate what they need before the capture
             before.wait_stream(aside)
             try:
                 with torch.cuda.graph(graph, stream=aside, capture_error_mode="thread_local"):
@@ -68,15 +68,15 @@ def cuda_graph(device: torch.device) -> Recorder:
             except RuntimeError as error:
                 torch.cuda.set_stream(before)  # which a capture that broke does not go back to
                 reason = str(error.__context__ or error).splitlines()[0]
-                what = "the network's steps cannot be recorded"
+                what = "the network's steps cannot be captured"
                 raise UserError(f"cuda_graphs: {what} ({reason}); leave the option out") from error
         return found, graph.replay
 
-    return record
+    return capture
 
 
 def shape_of(tree: Tree) -> tuple[Any, ...] | None:
-    """What two trees must share for one recording to serve both.
+    """What two trees must share for one capture to serve both.
 
     Args:
         tree: tensors and None in tuples, lists and dicts.

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from noisylearn.chips.crossbar import Digital
 from noisylearn.chips.execution.calls import Step, misfit, one_sample_each, step_by_step
-from noisylearn.chips.execution.cuda_graphs import Recorder
+from noisylearn.chips.execution.cuda_graphs import Capture
 from noisylearn.chips.execution.purity import check_pure, two_samples
-from noisylearn.chips.execution.replay import RecordedSteps
+from noisylearn.chips.execution.replay import ReplayedSteps
 from noisylearn.chips.execution.stack import StackedForward, joined
 from noisylearn.chips.execution.substitution import substituted
 from noisylearn.chips.interface import Placed
@@ -33,7 +33,7 @@ class StackedExecutor:
         model: a plain module; its layers' forwards are replaced while passes run.
         draws: random streams of the noise.
         others: module -> what runs in place of its forward, for modules other than weight layers.
-        record: how steps along sequences are recorded, see `noisylearn.chips.execution.cuda_graphs`; None to run each
+        capture: how steps along sequences are captured, see `noisylearn.chips.execution.cuda_graphs`; None to run each
             anew.
     """
 
@@ -42,12 +42,12 @@ class StackedExecutor:
         model: nn.Module,
         draws: Draws,
         others: Mapping[nn.Module, Callable[..., Any]] | None = None,
-        record: Recorder | None = None,
+        capture: Capture | None = None,
     ) -> None:
         self._model, self._draws, self._others = model, draws, others or {}
         self._forks: bool | None = None
         self._found_pure: set[bool] = set()  # of calls without and with time
-        self._recorded = None if record is None else RecordedSteps(model, record)
+        self._replayed = None if capture is None else ReplayedSteps(model, capture)
 
     def run(self, placed: Placed, segment: Segment, plan: Plan, purpose: str) -> Readings:
         """See `noisylearn.chips.interface.Executor`."""
@@ -80,10 +80,10 @@ class StackedExecutor:
         begun = partial(StackedForward, placed, segment, plan, self._draws, purpose, parted=True)
         forward, x = begun(), segment.inputs
         stacked = x.repeat_interleave(plan.n_passes, 1) if plan.n_passes > 1 else x
-        if self._recorded is None:
+        if self._replayed is None:
             output, network = self._steps(forward, stacked, segment.start.network)
         else:
-            output, network = self._recorded.run(self._steps, forward, begun, stacked, segment.start.network)
+            output, network = self._replayed.run(self._steps, forward, begun, stacked, segment.start.network)
         return forward.read(output, network)
 
     def _steps(self, forward: StackedForward, stacked: Tensor, state: Any) -> tuple[Tensor, Any]:

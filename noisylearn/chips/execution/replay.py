@@ -1,4 +1,4 @@
-"""Steps of a stacked forward, recorded at their second run and replayed from then on."""
+"""Steps of a stacked forward, captured at their second run and replayed from then on."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from noisylearn.chips.execution.cuda_graphs import Recorder, Recording, Tree, shape_of
+from noisylearn.chips.execution.cuda_graphs import Capture, Captured, Tree, shape_of
 from noisylearn.chips.execution.stack import StackedForward, Units
 from noisylearn.networks.read_afterwards import has_hooks
 
-RECORDINGS = 8  # that are held: each holds about twice the readings of all its steps
+CAPTURES = 8  # that are held: each holds about twice the readings of all its steps
 KINDS = 64  # of sequences, by plan and shape, that are remembered
 # Outputs of all steps, and the state after the last.
 Steps = Callable[[StackedForward, Tensor, Any], tuple[Tensor, Any]]
@@ -21,28 +21,28 @@ Steps = Callable[[StackedForward, Tensor, Any], tuple[Tensor, Any]]
 
 @dataclass
 class _Kind:
-    """Sequences that one recording serves: what their first run showed, and, from the second on, the recording."""
+    """Sequences that one capture serves: what their first run showed, and, from the second on, the capture."""
 
     units: Units
     last: str
-    recording: Recording | None = None
+    captured: Captured | None = None
 
 
-class RecordedSteps:
-    """Runs steps without recording at first, records them when they come again, and replays the recording from then on.
+class ReplayedSteps:
+    """Runs steps without capture at first, captures them when they come again, and replays the capture from then on.
 
-    Noise is drawn before, from the same streams as without recording, and weights are copied to where the recording
-    reads them. Steps are never recorded where an output must be known first: with noise that depends on what is read,
+    Noise is drawn before, from the same streams as without capture, and weights are copied to where the capture
+    reads them. Steps are never captured where an output must be known first: with noise that depends on what is read,
     hooks, or a state that holds more than tensors. What a module holds beside parameters and buffers keeps the value it
-    had when recorded.
+    had when captured.
 
     Args:
         model: the network.
-        record: how steps are recorded.
+        capture: how steps are captured.
     """
 
-    def __init__(self, model: nn.Module, record: Recorder) -> None:
-        self._model, self._record = model, record
+    def __init__(self, model: nn.Module, capture: Capture) -> None:
+        self._model, self._capture = model, capture
         self._kinds: OrderedDict[Hashable, _Kind] = OrderedDict()
 
     def run(
@@ -53,7 +53,7 @@ class RecordedSteps:
         Args:
             steps: runs all steps of a forward.
             forward: this forward.
-            twin: makes another such forward, to be recorded.
+            twin: makes another such forward, to be captured.
             x: stacked inputs, (time, batch x passes, ...).
             state: of the network before the first step.
 
@@ -71,24 +71,24 @@ class RecordedSteps:
             return output, state
         self._kinds.move_to_end(key)
         given = {"x": x, "state": state, "ahead": forward.ahead(kind.units)}
-        if kind.recording is None:
-            kind.recording = Recording(lambda held: _traced(steps, twin(), held), given, self._record)
+        if kind.captured is None:
+            kind.captured = Captured(lambda held: _traced(steps, twin(), held), given, self._capture)
             self._drop_oldest()
-        seen = kind.recording(given)
+        seen = kind.captured(given)
         forward.ran(seen["rows"], kind.last)
         return seen["output"], seen["state"]
 
     def _drop_oldest(self) -> None:
-        recorded = [key for key, kind in self._kinds.items() if kind.recording is not None]
-        for key in recorded[:-RECORDINGS]:
+        captured = [key for key, kind in self._kinds.items() if kind.captured is not None]
+        for key in captured[:-CAPTURES]:
             del self._kinds[key]
         while len(self._kinds) > KINDS:
             self._kinds.popitem(last=False)
 
     def _key(self, forward: StackedForward, x: Tensor, state: Any) -> Hashable:
-        """What tells kinds of sequences apart, None for those that cannot be recorded.
+        """What tells kinds of sequences apart, None for those that cannot be captured.
 
-        With the modules, and the addresses of all tensors of the model: a recording reads them where they were.
+        With the modules, and the addresses of all tensors of the model: a capture reads them where they were.
         """
         shapes = shape_of((x, state))
         if len(x) == 1 or shapes is None or torch.is_grad_enabled() or not forward.is_known_ahead:

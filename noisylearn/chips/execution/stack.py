@@ -90,7 +90,7 @@ class StackedForward:
         return {name: steps.rows() for name, steps in self._layers.items()}
 
     def ran(self, rows: Rows, last: str) -> None:
-        """Take over what a recorded forward showed.
+        """Take over what a captured forward showed.
 
         Args:
             rows: of every layer, inputs and pre-activations of all steps.
@@ -202,7 +202,7 @@ class _LayerSteps:
         return joined(self._inputs), joined(self._activities)
 
     def ran(self, inputs: Tensor, activities: Tensor) -> None:
-        """Take over what a recorded forward showed of the layer."""
+        """Take over what a captured forward showed of the layer."""
         self._inputs, self._activities, self._done = [inputs], [activities], self._stack.n_steps
         self._seen = self._stack.n_passes
 

@@ -16,9 +16,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import noisylearn as nl
-from noisylearn.chips.execution.cuda_graphs import Recorder, cuda_graph
+from noisylearn.chips.execution.cuda_graphs import Capture, cuda_graph
 from noisylearn.chips.execution.executor import StackedExecutor
-from noisylearn.chips.execution.replay import RECORDINGS
+from noisylearn.chips.execution.replay import CAPTURES
 from noisylearn.chips.readings import Plan
 from noisylearn.chips.segments import START, Segment
 
@@ -72,7 +72,7 @@ class Tapes:
         return sum(tape.played for tape in self.tapes)
 
 
-def recording_chip(model: nn.Module, record: Recorder, profile: str = "gaussian-node") -> nl.Chip:
+def recording_chip(model: nn.Module, record: Capture, profile: str = "gaussian-node") -> nl.Chip:
     chip = nl.Chip(model, profile, seed=1)
     chip._executor = StackedExecutor(model, chip.draws, {}, record)
     return chip
@@ -214,13 +214,13 @@ def test_noise_of_reads_and_of_weights_stays_plain(profile: str) -> None:
 def test_few_recordings_are_held() -> None:
     tapes = Tapes()
     chip = recording_chip(MODELS["rnn"](), tapes)
-    for length in range(2, 4 + RECORDINGS):
+    for length in range(2, 4 + CAPTURES):
         for _ in range(2):
             chip.passes(Segment(torch.zeros(length, BATCH, 4), in_time=True), NOISE)
-    assert len(recordings(chip)) == RECORDINGS
+    assert len(recordings(chip)) == CAPTURES
     for _ in range(2):
         chip.passes(Segment(torch.zeros(1, BATCH, 4), in_time=True), NOISE)
-    assert len(tapes.tapes) == 2 + RECORDINGS, "a single step is not worth a recording"
+    assert len(tapes.tapes) == 2 + CAPTURES, "a single step is not worth a recording"
 
 
 def test_kinds_that_come_once_push_no_recording_out() -> None:
@@ -234,9 +234,9 @@ def test_kinds_that_come_once_push_no_recording_out() -> None:
 
 
 def recordings(chip: nl.Chip) -> list[object]:
-    recorded = chip._executor._recorded
+    recorded = chip._executor._replayed
     assert recorded is not None
-    return [kind.recording for kind in recorded._kinds.values() if kind.recording is not None]
+    return [kind.captured for kind in recorded._kinds.values() if kind.captured is not None]
 
 
 def test_a_chip_that_is_dropped_takes_its_recordings_along() -> None:
