@@ -24,14 +24,15 @@ def export_command(
     to: Annotated[str, typer.Option("--to", help=f"Form: {', '.join(FORMS)}.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="File to write.")],
     steps: Annotated[
-        int | None, typer.Option(help=f"Steps of data, and of draws to replay; whole sequences. Default: {STEPS}.")
+        int | None, typer.Option(help=f"Steps of data and of draws to replay, in whole sequences. Default: {STEPS}.")
     ] = None,
-    batch: Annotated[int | None, typer.Option(help="Samples, or sequences, of one step. Default: 1.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Samples (or sequences) in one step. Default: 1.")] = None,
     lr: Annotated[
-        float | None, typer.Option(help="Of plain gradient steps. Default: the run's, if it took such.")
+        float | None,
+        typer.Option(help="Learning rate of plain gradient steps. Default: that of the run, if it used them."),
     ] = None,
-    initial: Annotated[bool, typer.Option("--initial", help="The weights that the run began with.")] = False,
-    profile: Annotated[str | None, typer.Option(help="Another profile than that of the run.")] = None,
+    initial: Annotated[bool, typer.Option("--initial", help="Export the weights that the run began with.")] = False,
+    profile: Annotated[str | None, typer.Option(help="Profile to export with. Default: that of the run.")] = None,
     only: o.Only = None,
     without: o.Without = None,
     data_dir: o.DataDir = None,

@@ -30,7 +30,9 @@ def run_command(
     profile: Annotated[
         str | None, typer.Option(help="Profile of the cores. Default: the file's, or loihi2-lava-0.10.")
     ] = None,
-    headroom: Annotated[float, typer.Option(help="How many times over weights fit at the start.")] = 2.0,
+    headroom: Annotated[
+        float, typer.Option(help="Range of the weights, in units of their largest absolute value at the start.")
+    ] = 2.0,
     timeout: Annotated[
         float | None,
         typer.Option(help=f"Of --lava: seconds without any step after which to give up. [default: {TIMEOUT_S:g}]"),

@@ -26,7 +26,7 @@ def train_command(
     ] = "gaussian-node",
     *,
     settings: Mapping[str, Any],
-    seed: Annotated[int, typer.Option(help="Of every random number of the run.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of all random numbers of the run.")] = 0,
     only: o.Only = None,
     without: o.Without = None,
     write: o.Write = None,
