@@ -1,4 +1,4 @@
-"""Which gradient each credit estimates, by Monte Carlo: mean estimates of a small network against autograd.
+"""Which gradient each credit assignment estimates, by Monte Carlo: mean estimates of a small network against autograd.
 
 python benchmarks/credit.py [--draws 20000] [--units 20] [--steps 15]
 """
@@ -12,7 +12,7 @@ from torch import Tensor
 
 import noisylearn as nl
 
-BATCH = 2_000  # copies of one sequence: as many draws at once
+BATCH = 2_000  # copies of one sequence: as many draws in one call
 CREDITS = ("local", "trace", "reward-to-go", "sequence")
 
 
@@ -21,7 +21,7 @@ def squared_error(output: Tensor, target: Tensor) -> Tensor:
 
 
 def gradient(rule: nl.rules.Rule, units: int, inputs: Tensor, targets: Tensor, repeats: int) -> Tensor:
-    """Mean estimate over all draws, one vector."""
+    """Mean estimate over all draws, flattened to one vector."""
     model = nl.networks.RNN(1, units, 1, seed=1).double()
     chip = nl.Chip(model, "gaussian-node", seed=0)
     total = torch.zeros(sum(p.numel() for p in model.parameters()), dtype=torch.float64)

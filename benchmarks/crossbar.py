@@ -78,7 +78,7 @@ def forward_calls(size: int) -> dict[str, timing.Step]:
 
 
 def update_calls(size: int, pulses: float) -> dict[str, timing.Step]:
-    """A rank-64 update of size x size, exactly and by that many pulses a device on average."""
+    """A rank-64 update of size x size, exact and by pulses; `pulses` is the mean number for a device."""
     signal, inputs = torch.randn(BATCH, size), torch.randn(BATCH, size)
     weight = torch.zeros(size, size)
 
@@ -103,7 +103,7 @@ def update_calls(size: int, pulses: float) -> dict[str, timing.Step]:
 
 @torch.no_grad()
 def measure(setting: str, calls: dict[str, timing.Step], seconds: float) -> list[timing.Row]:
-    """All calls of a setting, relative to the first of them."""
+    """Measure all calls of a setting, relative to the first of them."""
     print(f"measuring {setting} ...", file=sys.stderr)
     reference, device = next(iter(calls)), torch.device("cpu")
     flops = {name: timing.matrix_flops(call) for name, call in calls.items()}

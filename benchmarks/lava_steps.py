@@ -3,9 +3,9 @@
     python benchmarks/lava_steps.py [--steps 2000] [--hidden 100,500]
 
 The chain has as many processes and is as wide as the network's hidden layer, with the messages of a single pass; it
-learns nothing, and sends one message a process where the network has to send two. A third contender is the network
-itself with one hidden unit: the same processes and messages, and next to no arithmetic. All run in processes of their
-own, one after the other, several times in turn.
+learns nothing, and sends one message per process where the network has to send two. A third contender is the network
+itself with one hidden unit: the same processes and messages, and almost no arithmetic. Each contender runs in a process
+of its own, one after the other, in several rounds.
 """
 
 import argparse
@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def measured(name: str, hidden: int, steps: int, repeats: int) -> dict[str, object]:
-    """Medians of runs in turn, for ANP with two noisy passes."""
+    """Medians over runs that take turns, for ANP with two noisy passes."""
     with tempfile.TemporaryDirectory() as folder:
         path, tiny = Path(folder) / "net.h5", Path(folder) / "tiny.h5"
         write_net(path, network(name, hidden))

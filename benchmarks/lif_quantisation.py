@@ -1,4 +1,4 @@
-"""What a spiking network loses in the integers of Loihi: accuracy, equal predictions, equal spikes.
+"""Spiking networks in the integers of Loihi against float: accuracy, equal predictions, equal spikes.
 
 A network is trained by backprop through time on latency-coded digits, then run in float (snntorch) and in integers (the
 emulator, which equals Lava's processes bit for bit) on the test part.

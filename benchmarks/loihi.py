@@ -1,9 +1,9 @@
-"""Steps per second of the integer emulator and of Lava's fixed-point engine on the same network, in turns.
+"""Steps per second of the integer emulator and of Lava's fixed-point engine, in turns on the same network.
 
     OMP_NUM_THREADS=1 python benchmarks/loihi.py [--hidden 100 500] [--samples 200] [--rounds 3]
 
 A step is one of the 5 phases of a sample. The ratio is formed within each round; the median and the range over all
-rounds are shown. Start-up is counted for neither.
+rounds are shown. Start-up is not counted.
 """
 
 import argparse

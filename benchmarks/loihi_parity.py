@@ -25,7 +25,7 @@ N_IN, N_OUT = 16, 4
 
 
 def with_rounding(profile: str, rounding: str) -> HardwareProfile:
-    """A profile whose cores round in another way."""
+    """The profile with another rounding of its cores."""
     machine = load_profile(profile)
     assert machine.specification.cores is not None
     cores = machine.specification.cores.model_copy(update={"rounding": rounding})
@@ -55,7 +55,7 @@ def microcode_for(
 def differences(
     microcode: Microcode, inputs: Array, targets: Array, seed: int = 0
 ) -> tuple[dict[str, int], float, float]:
-    """How many numbers differ, by kind; steps per second of the emulator and of Lava."""
+    """Run both; return the number of differing values by kind, and steps per second of the emulator and of Lava."""
     emulator = Emulator(microcode, "squared-error", seed)
     start = time.perf_counter()
     own = emulator.run(inputs, targets, keep_payloads=True)

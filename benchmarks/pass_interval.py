@@ -1,4 +1,4 @@
-"""How much two passes over a chip differ, and how well ANP then points, by profile and time between the passes.
+"""How much two passes differ, and the cosine of ANP's estimate with the gradient, by profile and pass interval.
 
     python benchmarks/pass_interval.py [--intervals-us 0.25,1,10,1000] [--json]
 
@@ -25,7 +25,7 @@ BATCH, REPEATS = 100, 200
 
 
 def with_interval(profile: nl.HardwareProfile, interval_us: float | None) -> nl.HardwareProfile:
-    """The same machine with that time between two passes; its own for None."""
+    """The same profile with another time between two passes; unchanged for None."""
     timing = profile.specification.timing
     if timing is None or interval_us is None:
         return profile
@@ -35,7 +35,7 @@ def with_interval(profile: nl.HardwareProfile, interval_us: float | None) -> nl.
 
 
 def measure(profile: nl.HardwareProfile, task: nl.tasks.Task) -> dict[str, float]:
-    """Means over REPEATS pairs of passes, on other samples each."""
+    """Means over REPEATS pairs of passes, each on other samples."""
     model = nl.networks.mlp(64, (32,), 10, seed=0)
     chip = nl.Chip(model, profile, seed=0)
     chip.calibrate(task.train_inputs[:500])

@@ -23,21 +23,26 @@ NAIVE_SAMPLES = 4
 
 @dataclass(frozen=True)
 class Call:
-    """A call and what share of the reference's work it does: its time and flops are divided by it."""
+    """A call to time.
+
+    Args:
+        step: the call.
+        work: its work relative to that of the reference; time and flops are divided by it.
+    """
 
     step: timing.Step
     work: float = 1.0
 
 
 def lumped(x: Tensor, weight: Tensor, variance: Tensor, generator: torch.Generator) -> Tensor:
-    """A product with weights that are independent Gaussians at every read and sample: exact."""
+    """Product with weights that are independent Gaussians at every read and sample; exact in distribution."""
     deviation = nn.functional.linear(x.square(), variance).sqrt_()
     z = torch.randn(deviation.shape, generator=generator, device=x.device)
     return nn.functional.linear(x, weight).addcmul_(deviation, z)
 
 
 def per_device(x: Tensor, weight: Tensor, deviation: Tensor, generator: torch.Generator) -> Tensor:
-    """The same distribution by drawing every weight for every sample."""
+    """Product of the same distribution, with every weight drawn for every sample."""
     z = torch.randn((len(x), *weight.shape), generator=generator, device=x.device)
     return torch.bmm(torch.addcmul(weight, deviation, z), x[:, :, None])[:, :, 0]
 
@@ -75,7 +80,7 @@ def model_calls(model: nn.Module, x: Tensor) -> dict[str, Call]:
 
 @torch.no_grad()
 def measure(setting: str, calls: dict[str, Call], device: torch.device, seconds: float) -> list[timing.Row]:
-    """All calls of a setting, relative to the first of them."""
+    """Measure all calls of a setting, relative to the first of them."""
     print(f"measuring {setting} ...", file=sys.stderr)
     reference = next(iter(calls))
     flops = {name: timing.matrix_flops(call.step) / call.work for name, call in calls.items()}

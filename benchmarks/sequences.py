@@ -1,4 +1,4 @@
-"""Rules through time: one step of training against backprop through time, an online epoch, and memory against length.
+"""Rules in time: a training step against backprop through time, an online epoch, and memory against length.
 
 OMP_NUM_THREADS=1 python benchmarks/sequences.py [--part steps|epoch|memory] [--seconds 30] [--device cuda] [--json]
 """
@@ -29,7 +29,7 @@ def squared_error(output: Tensor, target: Tensor) -> Tensor:
 
 
 class Fused(nn.Module):
-    """What a user of torch would take: nn.RNN and a readout."""
+    """The standard network in torch: nn.RNN and a readout."""
 
     def __init__(self, n_hidden: int) -> None:
         super().__init__()
@@ -93,10 +93,17 @@ def looped(model: nn.Module) -> Callable[[Tensor], Tensor]:
 
 
 def bare(n_hidden: int, length: int, device: torch.device, online: bool = False) -> Callable:
-    """What no ANP with two passes can do without, hand-written: products, normal numbers, tanh, gradient and update.
+    """The arithmetic that any ANP with two passes needs, written by hand: a lower bound of its time.
 
-    No losses, norms or differences; the numbers are of the right size and shape alone. online: gradient, update and
-    the copy of the weights that is programmed, at every step. Without: the weights of all steps column by column.
+    Products, normal numbers, tanh, gradient and update; no losses, norms or differences. Only the sizes of the numbers
+    are right.
+
+    Args:
+        n_hidden: hidden units.
+        length: steps of a sequence.
+        device: where to run.
+        online: gradient, update and a programmed copy of the weights at every step; else one update at the end, with
+            the weights stored column by column.
     """
     inputs = series(length, device)[0].repeat_interleave(2, 1)
     weight = torch.randn(n_hidden, n_hidden + 1, device=device).div_(n_hidden**0.5)
@@ -155,7 +162,7 @@ def steps(seconds: float, device: torch.device, as_json: bool) -> None:
 
 
 def epoch(device: torch.device, as_json: bool) -> None:
-    """CPU seconds of 5000 time steps; a tenth of them is run to warm up."""
+    """CPU seconds of 5000 time steps, after a tenth as many to warm up."""
     found = {}
     for name, update, rate in (("ANP online", "online", 0.0), ("DANP online", "online", 1e-4),
                                ("ANP by sequence", "sequence", 0.0)):  # fmt: skip

@@ -30,7 +30,14 @@ class Net:
 
 @dataclass(frozen=True)
 class Contender:
-    """rule None: plain torch."""
+    """What is timed.
+
+    Args:
+        rule: learning rule; None for plain torch.
+        profile: hardware profile.
+        decorrelated: whether the inputs of every layer are decorrelated.
+        programs: whether a step programs the chip.
+    """
 
     rule: Rule | None = None
     profile: str = "ideal"

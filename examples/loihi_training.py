@@ -57,7 +57,14 @@ CONTENDERS: dict[str, tuple[dict[str, Any], int] | None] = {
 
 @dataclass(frozen=True)
 class Result:
-    """losses: of the reference pass, mean of every epoch.  loss, accuracy: of the held-out part, without noise."""
+    """Result of one training run.
+
+    Args:
+        losses: mean loss of the reference pass in every epoch.
+        loss: of the held-out part, without noise.
+        accuracy: of the held-out part, without noise.
+        saturated: what was clipped, empty in float.
+    """
 
     losses: list[float]
     loss: float

@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from support.small_runs import small_task
 
 from noisylearn import tasks
@@ -19,6 +20,7 @@ def load(name):
     return module
 
 
+@pytest.mark.slow
 def test_asymmetric_devices(tmp_path, monkeypatch, capsys):
     """Every contender on 200 samples; the plot is drawn for every device."""
     monkeypatch.setattr(tasks, "load", small_task)
@@ -33,6 +35,7 @@ def test_asymmetric_devices(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "ecram-mo-kim-2019.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_loihi_training(monkeypatch):
     """Floats and integers on 200 samples of two epochs: both come down, and the integers say what was clipped."""
     example = load("loihi_training")

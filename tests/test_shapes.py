@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 # One for every kind of network, with decorrelation, norms and devices among them.
 TRAININGS = """
 from support.small_runs import FULL, GAUSSIAN, small_task, small_train, tasks
@@ -41,6 +43,7 @@ def under_checks(code: str, *arguments: object) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_trainings_keep_the_stated_shapes(tmp_path: Path) -> None:
     under_checks(TRAININGS, tmp_path)
 

@@ -27,7 +27,7 @@ INTERRUPTED = 130  # exit status of a shell for Ctrl-C
 
 
 def built() -> typer.Typer:
-    """All commands, with the options of the rules that are registered now."""
+    """The application with all commands, and an option for every setting of the rules registered at this moment."""
     app = typer.Typer(
         no_args_is_help=True,
         add_completion=False,
@@ -52,7 +52,7 @@ app = built()
 
 
 def main() -> None:
-    """Entry point: a user's mistake is one line on standard error and exit status 1."""
+    """Entry point of the command `noisylearn`: a user's mistake is one line on standard error and exit status 1."""
     errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -68,7 +68,7 @@ def main() -> None:
         errors.print(str(interruption))
         sys.exit(INTERRUPTED)
     except SystemExit as end:
-        if end.code == INTERRUPTED:  # typer has taken the Ctrl-C, and says nothing
+        if end.code == INTERRUPTED:  # typer has caught Ctrl-C without a message
             errors.print("interrupted")
         raise
     except BrokenPipeError:

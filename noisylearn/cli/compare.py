@@ -1,4 +1,4 @@
-"""`noisylearn compare`: rules x profiles x seeds."""
+"""`noisylearn compare`: train every rule on every profile with every seed."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -42,8 +42,8 @@ def compare_command(
 ) -> None:
     """Compare rules on profiles over seeds: one table with trivial baselines, and a plot.
 
-    Every rule has the settings of its recipe, or those stated here, which then hold for all. Finished runs are
-    read, unfinished ones continued; a rule that a profile refuses is a row with the reason.
+    Every rule takes the settings of its recipe; a setting given here holds for all rules. Finished runs are read,
+    unfinished ones are continued; a rule that a profile refuses is a row with the reason.
 
     Example: noisylearn compare --task mnist-sample --rules danp,anp,np,bp --profiles pcm-nandakumar-2019
     """
@@ -69,6 +69,11 @@ def compare_command(
 
 
 def _tuning(lrs: str | None, epochs: int | None, given: Mapping[str, Any]) -> Tuning | None:
+    """The search for learning rates that --tune-lr and --tune-epochs ask for, None without --tune-lr.
+
+    Raises:
+        UserError: --tune-epochs without --tune-lr, or a setting given that the search decides itself.
+    """
     if lrs is None:
         if epochs is not None:
             raise UserError("--tune-epochs goes with --tune-lr")
@@ -80,6 +85,7 @@ def _tuning(lrs: str | None, epochs: int | None, given: Mapping[str, Any]) -> Tu
 
 
 def _plot(task: str, rows: list[Row], out: Path) -> str | None:
+    """Draw the curves of all rows that have runs; return the file's path, None where no row has any."""
     from noisylearn.report.plots import accuracy_curves
 
     drawn = [row for row in rows if row.runs]

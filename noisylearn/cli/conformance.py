@@ -1,4 +1,4 @@
-"""`noisylearn conformance`: what every rule does on every backend."""
+"""`noisylearn conformance`: which rule runs on which backend, and checks of every claim."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -24,7 +24,7 @@ def conformance_command(
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Write the page to this file.")] = None,
     json: o.Json = False,
 ) -> None:
-    """Say which rule runs on which backend, and why not where it does not; with --verify, run it.
+    """Print which rule runs on which backend, with the reason where it does not; with --verify, check every claim.
 
     Example: noisylearn conformance --verify --backend "Lava, float64" --network recurrent
     """
@@ -53,7 +53,7 @@ def _check_known(what: str, name: str | None, known: Collection[str]) -> None:
 
 
 def _failures(chosen: list[Claim]) -> dict[int, str]:
-    """What was found in place of a claim, by its number."""
+    """Check the claims: by the index of each claim that does not hold, what was found instead."""
     failures = {}
     with progress("no result was kept") as bar:
         on_step = bar.run("conformance")

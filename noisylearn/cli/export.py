@@ -1,4 +1,4 @@
-"""`noisylearn export`: a run, in the form of another machine."""
+"""`noisylearn export`: write a trained run as a file for Lava or as a NIR file."""
 
 from pathlib import Path
 from typing import Annotated
@@ -24,22 +24,23 @@ def export_command(
     to: Annotated[str, typer.Option("--to", help=f"Form: {', '.join(FORMS)}.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="File to write.")],
     steps: Annotated[
-        int | None, typer.Option(help=f"Steps of data, and of draws to replay; whole sequences. Default: {STEPS}.")
+        int | None, typer.Option(help=f"Steps of data and of draws to replay, in whole sequences. Default: {STEPS}.")
     ] = None,
-    batch: Annotated[int | None, typer.Option(help="Samples, or sequences, of one step. Default: 1.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Samples (or sequences) in one step. Default: 1.")] = None,
     lr: Annotated[
-        float | None, typer.Option(help="Of plain gradient steps. Default: the run's, if it took such.")
+        float | None,
+        typer.Option(help="Learning rate of plain gradient steps. Default: that of the run, if it used them."),
     ] = None,
-    initial: Annotated[bool, typer.Option("--initial", help="The weights that the run began with.")] = False,
-    profile: Annotated[str | None, typer.Option(help="Another profile than that of the run.")] = None,
+    initial: Annotated[bool, typer.Option("--initial", help="Export the weights that the run began with.")] = False,
+    profile: Annotated[str | None, typer.Option(help="Profile to export with. Default: that of the run.")] = None,
     only: o.Only = None,
     without: o.Without = None,
     data_dir: o.DataDir = None,
     json: o.Json = False,
 ) -> None:
-    """Write a run's network, rule and profile in the form of another machine: for Lava, or as a NIR file.
+    """Write a run's network, rule and profile to a file for Lava, or to a NIR file.
 
-    For Lava the file also holds training data, and what torch learns of the same draws in float64, so that
+    A file for Lava also holds training data, the random draws, and what torch learns from them in float64, so that
     `noisylearn lava run --replay` can be compared with it.
 
     Example: noisylearn export runs/RUN.h5 --to lava -o net.h5
@@ -78,7 +79,7 @@ def _to_nir(run: Path, out: Path, json: bool) -> None:
 
 
 def _profile(run: Path, name: str | None, only: str | None, without: str | None) -> HardwareProfile | None:
-    """The profile to export with, None for the run's own."""
+    """The profile to export with; None for that of the run."""
     if name is None and only is None and without is None:
         return None
     given = name if name is not None else profile_from_text(RunFile(run).read()["profile"], str(run))

@@ -26,10 +26,10 @@ def run_command(
     timeout: Annotated[float, typer.Option(help="Seconds without any step after which to give up.")] = TIMEOUT_S,
     json: o.Json = False,
 ) -> None:
-    """Execute a network file as Lava processes on this machine's CPU, each neuron making its own noise.
+    """Execute a network file as Lava processes on the CPU; every neuron generates its own noise.
 
-    Without --learn the network is only read. With --learn and --replay the result is compared with what torch learned
-    of the same draws.
+    Without --learn the weights stay as they are. With --learn and --replay the result is compared with what torch
+    learned from the same draws.
 
     Example: noisylearn lava run net.h5 --steps 500 --learn --replay
     """
@@ -60,6 +60,7 @@ def run_command(
 
 
 def _document(net: LavaNet, result: LavaResult, compares: bool) -> dict[str, Any]:
+    """What was measured, by name; with `compares` also the largest difference from what torch learned."""
     document = {
         "steps": len(result.losses),
         **loss_tenths(result.losses),

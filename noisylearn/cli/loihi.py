@@ -1,4 +1,4 @@
-"""`noisylearn loihi`: exported networks under the constraints of Loihi's cores."""
+"""`noisylearn loihi`: run exported networks in integers, under the constraints of Loihi's cores."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,7 +30,9 @@ def run_command(
     profile: Annotated[
         str | None, typer.Option(help="Profile of the cores. Default: the file's, or loihi2-lava-0.10.")
     ] = None,
-    headroom: Annotated[float, typer.Option(help="How many times over weights fit at the start.")] = 2.0,
+    headroom: Annotated[
+        float, typer.Option(help="Range of the weights, in units of their largest absolute value at the start.")
+    ] = 2.0,
     timeout: Annotated[
         float | None,
         typer.Option(help=f"Of --lava: seconds without any step after which to give up. [default: {TIMEOUT_S:g}]"),
@@ -39,8 +41,8 @@ def run_command(
 ) -> None:
     """Emulate a network file in the integers of neuromorphic cores: quantised weights, graded spikes, traces.
 
-    Says the rule as the learning engine reads it, the effective learning rates and everything that is rounded or
-    clipped. Emulation, not a chip.
+    Prints the rule in the notation of the learning engine, the effective learning rates, and everything that is
+    rounded or clipped. This is an emulation; no chip is involved.
 
     Example: noisylearn loihi run net.h5 --steps 1000 --learn
     """
@@ -85,6 +87,6 @@ def _document(result: IntegerResult) -> dict[str, Any]:
 
 
 def _differences(one: IntegerResult, other: IntegerResult) -> int:
-    """How many losses and weights are not the same."""
+    """Number of losses and weights that differ between two results."""
     different = int(np.count_nonzero(one.losses != other.losses))
     return different + sum(int(np.count_nonzero(w != other.weights[name])) for name, w in one.weights.items())

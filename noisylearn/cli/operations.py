@@ -1,4 +1,4 @@
-"""`noisylearn operations`: what a trained network costs, counted, and the energy estimated from it."""
+"""`noisylearn operations`: operations of a trained network, counted, and an estimate of their energy."""
 
 from pathlib import Path
 from typing import Annotated
@@ -31,10 +31,10 @@ def operations_command(
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
-    """Operations per inference and per learning step of a finished run, and their energy, estimated.
+    """Count the operations per inference and per learning step of a finished run, and estimate their energy.
 
-    Spike rates of spiking networks are measured on held-out samples. The energy is counts times published energies of
-    Loihi 1 per operation: an estimate for a chip that this network never ran on.
+    Spike rates of spiking networks are measured on held-out samples. The energy is the counts times the published
+    energies per operation of Loihi 1: an estimate, as the network never ran on that chip.
     """
     run = trained_run(run_file)
     task = tasks.load(run.config.task, data_dir, run.config.held_out, run.config.seed, run.config.seq_len)
@@ -52,7 +52,7 @@ def operations_command(
 
 
 def _counted(run: TrainedRun, task: tasks.Task) -> tuple[int, list[LayerOperations]]:
-    """Steps in time, and the operations of every layer."""
+    """Count the operations of a run: number of time steps, and the operations of every layer."""
     inputs = task.steps(task.test_inputs[:SAMPLES], task.test_targets[:SAMPLES]).inputs
     if isinstance(run.model, Spiking):
         return len(inputs), count_spiking(from_spiking(run.model), measured_rates(run.model, inputs))

@@ -1,4 +1,4 @@
-"""Options that several commands share, and those that follow from the settings of a training."""
+"""Options shared by several commands, and those generated from the settings of a training run."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -39,7 +39,17 @@ Device = Annotated[str | None, typer.Option(help=TrainConfig.model_fields["devic
 
 
 def hidden_units(text: str | None) -> tuple[int, ...] | None:
-    """Sizes of the hidden layers; "" or "0" for none. Raises UserError for anything but positive numbers."""
+    """Parse --hidden.
+
+    Args:
+        text: sizes separated by commas; "" or "0" for no hidden layer; None if the option was not given.
+
+    Returns:
+        The sizes of the hidden layers; None if the option was not given.
+
+    Raises:
+        UserError: a size is not a positive integer.
+    """
     if text is None:
         return None
     if text.strip() in ("", "0"):
@@ -56,7 +66,17 @@ def hidden_units(text: str | None) -> tuple[int, ...] | None:
 def chosen_profile(
     name: str | HardwareProfile, only: str | None, without: str | None, write: str | None = None
 ) -> HardwareProfile:
-    """The profile with the effects that the command line leaves on, and its way of writing."""
+    """The profile with the effects and the write mode that the command line chooses.
+
+    Args:
+        name: name of a profile, a TOML file, or a profile.
+        only: effects to keep, separated by commas; "none" for no effect; None for all.
+        without: effects to switch off, separated by commas.
+        write: write mode, with its numbers: "accumulate,threshold=0.05".
+
+    Raises:
+        UserError: unknown profile, effect or mode, or a number that cannot be read.
+    """
     profile = load_profile(name)
     if write is not None and write != (profile.in_place.mode if profile.in_place else "shadow"):
         mode, *numbers = write.split(",")
@@ -67,7 +87,7 @@ def chosen_profile(
 
 
 def _number(text: str) -> tuple[str, float]:
-    """("threshold", 0.05) of "threshold=0.05"."""
+    """Key and value of one number of --write: "threshold=0.05" gives ("threshold", 0.05)."""
     key, _, value = text.partition("=")
     try:
         return key.strip(), float(value)
@@ -80,10 +100,15 @@ def _kinds(text: str) -> list[str]:
 
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with an option for every setting of a training, in place of its argument `settings`.
+    """Decorate a command: its argument `settings` is replaced by one option for every setting of a training run.
 
-    What is stated of them reaches the command as the mapping `settings`. Settings come from the configuration and from
-    the records of the rules that are registered when this is called.
+    The settings come from the configuration and from the records of the rules registered at the time of the call.
+
+    Args:
+        command: takes a mapping `settings` with the settings given on the command line, by name.
+
+    Returns:
+        The command with the signature from which typer makes its options.
     """
     known = {name: one for name, one in all_settings().items() if name != "seed" and not one.in_label}
     more = [
@@ -105,7 +130,7 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _annotation(setting: Option) -> Any:
-    """What typer has to know of a setting."""
+    """The option that typer makes of a setting, as an annotation."""
     name = f"--{setting.name.replace('_', '-')}"
     choices = [] if all(one in setting.help for one in setting.choices) else [f"One of: {', '.join(setting.choices)}."]
     stated = any(setting.name in recipe for recipe in recipes().values()) and "Default:" not in setting.help
@@ -120,7 +145,7 @@ def _annotation(setting: Option) -> Any:
 
 
 def rules_help() -> str:
-    """The names of all rules."""
+    """Help text of --rule: the names of all rules."""
     apart = [kind for kind in REGISTRY.values() if kind.instead_without_time]
     names = ", ".join(name for name, kind in REGISTRY.items() if kind not in apart)
     in_time = ", ".join(name for kind in apart for name in (kind.name, *kind.other_labels))

@@ -1,4 +1,4 @@
-"""What commands print: tables for people, one JSON document for machines, progress on standard error."""
+"""Output of commands: tables for people, one JSON document for programs, progress on standard error."""
 
 import json
 import math
@@ -24,17 +24,17 @@ from noisylearn.ground.table import Table
 
 
 def print_json(document: Any) -> None:
-    """One JSON document and nothing else on standard output."""
+    """Print one JSON document on standard output."""
     print(json_text(document))
 
 
 def json_text(document: Any) -> str:
-    """A JSON document; numbers that are not finite become null."""
+    """The text of a JSON document; numbers that are not finite become null."""
     return json.dumps(_finite(document), indent=2, allow_nan=False)
 
 
 def print_table(table: Table) -> None:
-    """A table, not cut to a width where output is piped."""
+    """Print a table, as wide as the terminal, or 200 characters wide where the output is piped."""
     console = Console(markup=False, emoji=False)
     if not console.is_terminal:
         console = Console(width=200, markup=False, emoji=False)
@@ -42,12 +42,12 @@ def print_table(table: Table) -> None:
 
 
 def print_text(text: str) -> None:
-    """Plain text, wrapped by the terminal alone."""
+    """Print plain text without line breaks of its own; the terminal wraps it."""
     Console(soft_wrap=True, highlight=False, markup=False, emoji=False).print(text)
 
 
 class InterruptedRunError(Exception):
-    """The user pressed Ctrl-C during a run; the message says what is left of it."""
+    """The user pressed Ctrl-C during a run; the message says what was kept and how to continue."""
 
 
 RESUMES = "compare, or train with --resume, continues from the last checkpoint, if there was one"
@@ -55,9 +55,13 @@ RESUMES = "compare, or train with --resume, continues from the last checkpoint, 
 
 @contextmanager
 def progress(afterwards: str = RESUMES) -> "Iterator[ProgressLine]":
-    """Progress with the time left, on standard error; silent without a terminal.
+    """Show progress and the time left on standard error; silent without a terminal.
 
-    Ctrl-C becomes an InterruptedRunError that says `afterwards`.
+    Args:
+        afterwards: what the user is told after Ctrl-C: what was kept and how to continue.
+
+    Raises:
+        InterruptedRunError: the user pressed Ctrl-C.
     """
     console = Console(stderr=True)
     columns = (
@@ -78,7 +82,7 @@ def progress(afterwards: str = RESUMES) -> "Iterator[ProgressLine]":
 
 @contextmanager
 def waiting(what: str) -> Iterator[None]:
-    """Says on standard error what a command of unknown length is at; silent without a terminal."""
+    """Show on standard error what a command of unknown length is doing; silent without a terminal."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield
@@ -88,12 +92,13 @@ def waiting(what: str) -> Iterator[None]:
 
 
 class ProgressLine:
-    """Makes the step callback of one run after another."""
+    """Callbacks that report the progress of runs, one line on the screen for each."""
 
     def __init__(self, bar: Progress) -> None:
         self._bar = bar
 
     def run(self, label: str) -> OnStep:
+        """A callback (step, total, loss) to call after every step of a run, on a new line with this label."""
         line = self._bar.add_task(label, total=None, note="")
 
         def on_step(step: int, total: int, loss: float) -> None:
@@ -102,7 +107,7 @@ class ProgressLine:
         return on_step
 
     def shares(self) -> Callable[[str, float], None]:
-        """A callback that is told what runs now and which share of all is done: one line for everything."""
+        """A callback (label, share) for work in parts: the part that runs now, and the share of all that is done."""
         line = self._bar.add_task("", total=1000, note="")
 
         def on_progress(label: str, share: float) -> None:
@@ -112,7 +117,11 @@ class ProgressLine:
 
 
 def loss_tenths(losses: np.ndarray) -> dict[str, float]:
-    """Mean loss of the first and of the last tenth of a run, (samples,)."""
+    """Mean loss of the first and of the last tenth of a run.
+
+    Args:
+        losses: (samples,), in the order in which they were trained on.
+    """
     tenth = max(len(losses) // 10, 1)
     return {
         "loss_first_tenth": float(np.mean(losses[:tenth])),
@@ -124,7 +133,14 @@ GROWN, ENOUGH_SAMPLES = 3.0, 500  # in fewer a tenth of them is too few to tell
 
 
 def warn_of_growth(document: Mapping[str, Any], n_samples: int, lr: float, remedy: str) -> None:
-    """Warn of a network that learned the wrong way, from its losses at the start and at the end."""
+    """Warn where the loss grew during learning: the learning rate is too large.
+
+    Args:
+        document: has the mean losses of `loss_tenths`.
+        n_samples: samples of the run.
+        lr: its learning rate.
+        remedy: option that sets another learning rate.
+    """
     first, last = document["loss_first_tenth"], document["loss_last_tenth"]
     if math.isnan(last) or (n_samples >= ENOUGH_SAMPLES and last > GROWN * first):
         warnings.warn(
@@ -135,7 +151,11 @@ def warn_of_growth(document: Mapping[str, Any], n_samples: int, lr: float, remed
 
 
 def split_list(text: str, option: str) -> list[str]:
-    """Items of a comma-separated option. Raises UserError for an empty one."""
+    """Items of a comma-separated option.
+
+    Raises:
+        UserError: an item is empty.
+    """
     items = [item.strip() for item in text.split(",")]
     if not all(items):
         raise UserError(f"{option} '{text}': give names separated by commas, for example a,b")
@@ -143,7 +163,11 @@ def split_list(text: str, option: str) -> list[str]:
 
 
 def split_integers(text: str, option: str) -> list[int]:
-    """Integers of a comma-separated option. Raises UserError for anything else."""
+    """Integers of a comma-separated option.
+
+    Raises:
+        UserError: an item is not an integer.
+    """
     try:
         return [int(item) for item in split_list(text, option)]
     except ValueError:
@@ -151,7 +175,11 @@ def split_integers(text: str, option: str) -> list[int]:
 
 
 def split_numbers(text: str, option: str) -> list[float]:
-    """Numbers of a comma-separated option. Raises UserError for anything else."""
+    """Numbers of a comma-separated option.
+
+    Raises:
+        UserError: an item is not a number.
+    """
     try:
         return [float(item) for item in split_list(text, option)]
     except ValueError:
@@ -159,6 +187,7 @@ def split_numbers(text: str, option: str) -> list[float]:
 
 
 def _finite(value: Any) -> Any:
+    """The document with None in place of numbers that are not finite."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

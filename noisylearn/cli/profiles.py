@@ -1,4 +1,4 @@
-"""`noisylearn profiles`: list, show, keys, check."""
+"""`noisylearn profiles`: list and show hardware profiles, list their keys, check a file."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,7 +21,7 @@ app = typer.Typer(no_args_is_help=True, help="Hardware profiles: what a machine 
 
 @app.command("list")
 def list_command(json: Json = False) -> None:
-    """Profiles that come with the package."""
+    """List the profiles that come with the package."""
     found = [load_profile(name) for name in profile_files()]
     if json:
         print_json([{"name": p.name, "title": p.title, "observable": p.observable} for p in found])
@@ -40,7 +40,7 @@ def show_command(
     without: Without = None,
     json: Json = False,
 ) -> None:
-    """One profile: every number with its status and source."""
+    """Show one profile: every number with its status and source."""
     profile = chosen_profile(name, only, without)
     if plot is not None:
         from noisylearn.report.device import device_picture
@@ -64,7 +64,7 @@ def keys_command(
     table: Annotated[str | None, typer.Argument(help="An effect, or another table, for example mapping.")] = None,
     json: Json = False,
 ) -> None:
-    """What a profile may state: all its tables, or the keys of one, with their values and equations.
+    """List what a profile may state: all tables, or the keys of one table with their values and equations.
 
     Example: noisylearn profiles keys programming-noise
     """
@@ -106,7 +106,7 @@ def check_command(
     file: Annotated[Path, typer.Argument(help="TOML file to check.")],
     json: Json = False,
 ) -> None:
-    """Check a profile of your own; exit status 1 and one line that says what to mend, if it is wrong."""
+    """Check a profile of your own; where it is wrong, one line says what to correct and the exit status is 1."""
     profile = _load_file(file)
     if json:
         print_json({"file": str(file), "name": profile.name, "valid": True, "rules": rules_for(profile)})

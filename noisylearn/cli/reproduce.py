@@ -1,4 +1,4 @@
-"""`noisylearn reproduce`: published tables and figures beside ours."""
+"""`noisylearn reproduce`: measure published tables and figures again, and compare."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -39,7 +39,7 @@ def reproduce_command(
     docs: Annotated[Path, typer.Option(help="With `pages`: folder to write them to.")] = Path("docs/results"),
     json: o.Json = False,
 ) -> None:
-    """Reproduce a published figure or table: ours beside it, and a verdict by criteria that are stated in code.
+    """Reproduce a published figure or table: ours beside it, and a verdict by criteria that are fixed in code.
 
     Example: noisylearn reproduce anp-fig5 --scale small
     """

@@ -1,4 +1,4 @@
-"""`noisylearn rules`: list, show."""
+"""`noisylearn rules`: list and show learning rules."""
 
 import inspect
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ app = typer.Typer(no_args_is_help=True, help="Learning rules: what they compute 
 
 @app.command("list")
 def list_command(json: Json = False) -> None:
-    """All rules. With a leading d (danp, dbp, ...) the inputs of every layer are decorrelated as well."""
+    """List all rules. With a leading d (danp, dbp, ...) the inputs of every layer are decorrelated as well."""
     if json:
         print_json([_document(rule) for rule in REGISTRY.values()])
     else:
@@ -32,7 +32,7 @@ def list_command(json: Json = False) -> None:
 
 @app.command("show")
 def show_command(name: Annotated[str, typer.Argument(help="Name of the rule.")], json: Json = False) -> None:
-    """One rule: equation, options, source, and the profiles it can learn on."""
+    """Show one rule: equation, options, source, and the profiles it can learn on."""
     label, decorrelated = split_label(name)
     rule = rule_class(label)
     if json:
@@ -46,7 +46,12 @@ def show_command(name: Annotated[str, typer.Argument(help="Name of the rule.")],
 
 
 def _print_options(rule: type[Rule], stated: Mapping[str, Any]) -> None:
-    """Every option with its default, or what the rule's name states of it."""
+    """Print every option with its default.
+
+    Args:
+        rule: class of the rule.
+        stated: options that the name of the rule sets; they take the place of the defaults.
+    """
     shown = [
         [f"{one.name} = {stated.get(one.name, one.default)!r}", ", ".join(one.choices) or _plain(one), one.help]
         for one in options_of(rule).values()

@@ -1,4 +1,4 @@
-"""`noisylearn tasks`: list, show."""
+"""`noisylearn tasks`: list and show tasks."""
 
 from typing import Annotated
 
@@ -14,7 +14,7 @@ app = typer.Typer(no_args_is_help=True, help="Tasks: data, split, metric, trivia
 
 @app.command("list")
 def list_command(json: Json = False) -> None:
-    """All tasks."""
+    """List all tasks."""
     found = [tasks.describe(name) for name in tasks.names()]
     if json:
         print_json([{"name": d.name, "title": d.title, "files": [file.path for file in d.files]} for d in found])
@@ -29,7 +29,7 @@ def show_command(
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
-    """One task: notes, sizes and trivial baselines, measured from its data."""
+    """Show one task: notes, sizes, and trivial baselines measured on its data."""
     with waiting(f"reading {name} and fitting its trivial baselines"):
         task = tasks.load(name, data_dir)
         baselines = task.baselines

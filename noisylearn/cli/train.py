@@ -1,4 +1,4 @@
-"""`noisylearn train`: one run."""
+"""`noisylearn train`: train one network."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,7 +26,7 @@ def train_command(
     ] = "gaussian-node",
     *,
     settings: Mapping[str, Any],
-    seed: Annotated[int, typer.Option(help="Of every random number of the run.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of all random numbers of the run.")] = 0,
     only: o.Only = None,
     without: o.Without = None,
     write: o.Write = None,
@@ -35,10 +35,10 @@ def train_command(
     resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished run bit for bit.")] = False,
     json: o.Json = False,
 ) -> None:
-    """Train a network on a chip and leave one HDF5 file.
+    """Train a network on a chip and write one HDF5 file.
 
-    What is not stated comes from the recipe of task, rule and profile; the output says which. A finished run is not
-    run again.
+    Settings that are not given come from the recipe of task, rule and profile, which the output names. A finished run
+    is not run again.
 
     Example: noisylearn train --task mnist-sample --rule danp --profile pcm-nandakumar-2019
     """

@@ -1,4 +1,4 @@
-"""The picture of a device: noise against conductance, drift over time, the update curve under pulses."""
+"""Plot of a device: noise against conductance, drift over time, update curve under pulses."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,10 +24,16 @@ Panel = Callable[["Axes", HardwareProfile], None]
 
 
 def device_picture(profile: HardwareProfile, file: Path) -> None:
-    """Every panel for which the profile states something: programming noise, read noise, drift, update curve.
+    """Plot programming noise, read noise, drift and update curve of a profile's devices, as far as it states them.
 
-    Noise and drift are the effects' own moments; the update curve is simulated on devices of the profile.
-    Raises UserError for a profile without devices, or a file that cannot be written.
+    Noise and drift are the mean and variance that the effects declare; the update curve is simulated.
+
+    Args:
+        profile: hardware profile.
+        file: image to write; its suffix decides the format.
+
+    Raises:
+        UserError: the profile has no such devices, or the file cannot be written.
     """
     devices = [e for e in profile.effects("weight") if e.lifetime != "pass"]
     chosen: list[Panel] = []
@@ -51,6 +57,7 @@ def device_picture(profile: HardwareProfile, file: Path) -> None:
 
 
 def _programming(ax: "Axes", profile: HardwareProfile) -> None:
+    """Root mean square error of a programmed conductance against its target."""
     g, setting = _conductances(profile)
     for effect in profile.effects("weight"):
         if effect.lifetime in ("write", "device"):
@@ -62,6 +69,7 @@ def _programming(ax: "Axes", profile: HardwareProfile) -> None:
 
 
 def _read_noise(ax: "Axes", profile: HardwareProfile) -> None:
+    """Standard deviation of one read, and of its part that differs between two passes, against conductance."""
     g, setting = _conductances(profile)
     for effect in (e for e in profile.effects("weight") if _reads(e)):
         state: State = {}
@@ -81,6 +89,7 @@ def _read_noise(ax: "Axes", profile: HardwareProfile) -> None:
 
 
 def _drift(ax: "Axes", profile: HardwareProfile) -> None:
+    """Mean and standard deviation of three conductances against the time after programming."""
     _, setting = _conductances(profile)
     times = torch.logspace(0, 6, 61, dtype=torch.float64)
     for effect in (e for e in profile.effects("weight") if _lasts(e)):
@@ -95,7 +104,7 @@ def _drift(ax: "Axes", profile: HardwareProfile) -> None:
 
 
 def _update_curve(ax: "Axes", profile: HardwareProfile) -> None:
-    """Up pulses from the lower end, then as many down: median and the middle 80 % of the devices, and one device."""
+    """Weight under up pulses from the lower bound, then as many down: median, 10th to 90th percentile, one device."""
     assert profile.in_place is not None
     device = profile.in_place.device
     array = DeviceArray(device, (CURVE_DEVICES, 1), StreamOf(Draws(seed=0), "plot"))
@@ -120,6 +129,7 @@ def _update_curve(ax: "Axes", profile: HardwareProfile) -> None:
 
 
 def _conductances(profile: HardwareProfile) -> tuple[Tensor, Setting]:
+    """Conductances over the whole range in uS, (400,), and the setting immediately after programming."""
     mapping, timing = profile.specification.mapping, profile.specification.timing
     assert mapping is not None
     assert timing is not None
@@ -128,7 +138,13 @@ def _conductances(profile: HardwareProfile) -> tuple[Tensor, Setting]:
 
 
 def _fresh(effect: Any, g: Tensor, setting: Setting) -> Tensor:
-    """Standard deviation of what differs between two passes, averaged over devices of the same conductance."""
+    """Standard deviation in uS of the noise that differs between two passes, averaged over 500 devices.
+
+    Args:
+        effect: read noise with memory.
+        g: conductances in uS, (n,).
+        setting: of the devices.
+    """
     devices = g.expand(500, -1)
     state: State = {}
     effect.start(devices, setting, StreamOf(Draws(seed=0), "plot"), state)
@@ -136,8 +152,10 @@ def _fresh(effect: Any, g: Tensor, setting: Setting) -> Tensor:
 
 
 def _reads(effect: Effect) -> bool:
+    """Whether an effect is read noise of the devices."""
     return effect.site == "weight" and effect.differs_between_passes and effect.lifetime in ("read", "memory")
 
 
 def _lasts(effect: Effect) -> bool:
+    """Whether an effect changes the devices over time, alike in all passes of a step: drift."""
     return effect.lifetime == "memory" and not effect.differs_between_passes

@@ -1,4 +1,4 @@
-"""Plots, written as files; matplotlib is imported only here."""
+"""Plots written to files; matplotlib is imported only when one is drawn."""
 
 import io
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from noisylearn.experiments.compare import Row
 from noisylearn.ground.errors import UserError
 from noisylearn.ground.replace import replace_file
 
-LONG_LABEL = 40  # characters, of which three do not fit beside one another
+LONG_LABEL = 40  # characters; three such labels do not fit side by side
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,9 +21,17 @@ if TYPE_CHECKING:
 def accuracy_curves(
     rows: Sequence[Row], metric: str, baselines: dict[str, float], file: Path, labels: Sequence[str] = ()
 ) -> None:
-    """Held-out metric read on the chip after every epoch: median over the seeds, shaded from lowest to highest.
+    """Plot the held-out metric read on the chip after every epoch: median over the seeds, and their range.
 
-    labels: of the rows, in place of their rule and profile.
+    Args:
+        rows: rows of a comparison; those without runs are left out.
+        metric: name of the metric.
+        baselines: metric of trivial predictors by name, drawn as horizontal lines.
+        file: image to write; its suffix decides the format.
+        labels: one for every row, in place of its rule and profile.
+
+    Raises:
+        UserError: the file cannot be written.
     """
     several = len({row.profile for row in rows}) > 1
     labels = labels or [f"{row.label} on {row.profile}" if several else row.label for row in rows]
@@ -54,7 +62,7 @@ def accuracy_curves(
 
 
 def _scale_errors(ax: "Axes") -> None:
-    """A logarithmic axis around the medians: neither a run that went astray nor an unmatched baseline sets it."""
+    """Set a logarithmic axis around the medians, so that neither a diverged run nor a far baseline sets its range."""
     medians = torch.cat([torch.as_tensor(line.get_ydata(), dtype=torch.float64) for line in ax.get_lines()])
     ax.set_yscale("log")
     ax.set_ylim(float(medians.min()) / 2, float(medians.max()) * 2)
@@ -63,7 +71,17 @@ def _scale_errors(ax: "Axes") -> None:
 def new_figure(
     n_panels: int, width: float = 6.4, height: float = 4.4, per_row: int | None = None
 ) -> "tuple[Figure, list]":
-    """A figure of panels beside one another, in rows of `per_row` if given; width and height of one in inches."""
+    """Make a figure of several panels side by side.
+
+    Args:
+        n_panels: number of panels.
+        width: of one panel, in inches.
+        height: of one panel, in inches.
+        per_row: panels in a row; all in one row if None.
+
+    Returns:
+        The figure, and the axes of every panel.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -75,7 +93,11 @@ def new_figure(
 
 
 def save_figure(figure: "Figure", file: Path) -> None:
-    """Write the file whole or not at all. Raises UserError where it cannot be written."""
+    """Write a figure to a file, whole or not at all.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
     if not file.name:
         raise UserError(f"plot {file}: cannot be written: that is a folder")
     content = io.BytesIO()

@@ -1,4 +1,4 @@
-"""The table of a comparison."""
+"""Table of a comparison."""
 
 from collections.abc import Sequence
 
@@ -19,7 +19,12 @@ COLUMNS = (
 
 
 def comparison_table(title: str, rows: Sequence[Row]) -> Table:
-    """A row for every rule and profile, then one for every trivial baseline."""
+    """Table with a row for every rule and profile, then one for every trivial baseline.
+
+    Args:
+        title: of the table.
+        rows: rows of a comparison.
+    """
     baselines = [
         [name, "(trivial baseline)", "", _number(value), "", "", "", ""]
         for name, value in trivial_baselines(rows).items()
@@ -28,11 +33,12 @@ def comparison_table(title: str, rows: Sequence[Row]) -> Table:
 
 
 def trivial_baselines(rows: Sequence[Row]) -> dict[str, float]:
-    """Name -> metric of the task's trivial predictors, from any run."""
+    """Metric of the task's trivial predictors by name, from the first run; empty without any run."""
     return next((row.runs[0]["baselines"] for row in rows if row.runs), {})
 
 
 def _cells(row: Row) -> list[str]:
+    """Cells of a row of the table: medians over the seeds, with standard deviations where there are several."""
     if not row.runs:
         return [row.label, row.profile, row.refused, "", "", "", "", ""]
     found, metric = row.summary(), row.metric
@@ -49,6 +55,7 @@ def _cells(row: Row) -> list[str]:
 
 
 def _settings(row: Row) -> str:
+    """Options of the rule and settings of the training, in one line."""
     s = row.settings
     tried = f" (best of {len(row.trials)})" if row.trials else ""
     of_rule = rule_from(s).terms(in_time=s["network"] in NETWORKS_IN_TIME)
@@ -56,10 +63,11 @@ def _settings(row: Row) -> str:
 
 
 def _figure(spread: dict[str, float]) -> str:
+    """Median, with the standard deviation where there is more than one seed."""
     sd = f" ± {_number(spread['sd'])}" if spread["n"] > 1 else ""
     return _number(spread["median"]) + sd
 
 
 def _number(value: float) -> str:
-    """Four digits after the point, or three digits in all where that would show too few."""
+    """Four decimals, or three significant digits for numbers below 0.1."""
     return f"{value:.4f}" if value == 0 or abs(value) >= 0.1 else f"{value:.3g}"

@@ -106,6 +106,7 @@ def test_emulator(case: Case) -> None:
     assert EMULATOR.verify(case) == ""
 
 
+@pytest.mark.slow
 @needs_lava
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("network", NETWORKS)
@@ -115,6 +116,7 @@ def test_float_lava(network: str) -> None:
     assert not any(row["failure"] for row in rows)
 
 
+@pytest.mark.slow
 @needs_lava
 @pytest.mark.timeout(600)
 def test_fixed_lava() -> None:
@@ -256,6 +258,7 @@ print(lava_check.check(Case(ANP(baseline="noisy"), "feed-forward")))
 """
 
 
+@pytest.mark.slow
 @needs_lava
 def test_lava_is_caught_with_a_wrong_sign() -> None:
     done = subprocess.run([sys.executable, "-c", BREAK_LAVA], capture_output=True, text=True, timeout=250)

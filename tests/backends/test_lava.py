@@ -49,6 +49,7 @@ def replayed(path, model, rule, profile, data, lr=1e-3):
     return max(result.difference(net).values()), moved, np.abs(result.losses - net.torch["losses"]).max()
 
 
+@pytest.mark.slow
 @needs_lava
 def test_deep_decorrelated_net_of_labels_equals_torch(tmp_path: Path) -> None:
     data = samples(500, batch=3)
@@ -65,6 +66,7 @@ def test_deep_decorrelated_net_of_labels_equals_torch(tmp_path: Path) -> None:
     assert moved > 1e-3
 
 
+@pytest.mark.slow
 @needs_lava
 def test_sequences_of_two_layers_with_steps_that_do_not_count_equal_torch(tmp_path: Path) -> None:
     data = samples(500, batch=2, period=50)
@@ -86,6 +88,7 @@ SLOW_NEURONS = {
 }
 
 
+@pytest.mark.slow
 @needs_lava
 @pytest.mark.parametrize("period", [0, 10])
 @pytest.mark.parametrize("kind", SLOW_NEURONS)
@@ -100,6 +103,7 @@ def test_noise_of_neurons_that_remembers_equals_that_of_the_chip(tmp_path: Path,
     assert losses <= 1e-12
 
 
+@pytest.mark.slow
 @needs_lava
 def test_read_noise_at_the_connections_equals_that_of_the_chip(tmp_path: Path) -> None:
     profile = nl.load_profile("sonos-agrawal-2022").only("read-noise")  # depends on the conductance
@@ -112,6 +116,7 @@ def test_read_noise_at_the_connections_equals_that_of_the_chip(tmp_path: Path) -
     assert moved > 1e-3
 
 
+@pytest.mark.slow
 @needs_lava
 def test_neurons_make_their_own_noise_and_learn(tmp_path: Path) -> None:
     data = samples(600)
@@ -125,6 +130,7 @@ def test_neurons_make_their_own_noise_and_learn(tmp_path: Path) -> None:
     assert result.losses[-100:].mean() < 0.7 * result.losses[:100].mean()
 
 
+@pytest.mark.slow
 @needs_lava
 def test_without_learning_a_clean_pass_gives_the_loss_of_the_model(tmp_path: Path) -> None:
     data = samples(5, batch=4)
@@ -260,6 +266,7 @@ def test_credit_of_later_losses_is_refused_through_time() -> None:
     assert why_not(nl.rules.ANP(update="online"), nl.load_profile("gaussian-node"), netlist) is None
 
 
+@pytest.mark.slow
 @needs_lava
 def test_a_process_that_fails_is_named_with_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -272,6 +279,7 @@ def test_a_process_that_fails_is_named_with_its_traceback(tmp_path: Path, monkey
     assert none_left(tmp_path)
 
 
+@pytest.mark.slow
 @needs_lava
 def test_a_process_that_hangs_is_named_and_all_are_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -298,6 +306,7 @@ def shared_memory(process: int) -> set[str]:
     return set(re.findall(r"/dev/shm/psm_\w+", Path(f"/proc/{process}/maps").read_text()))
 
 
+@pytest.mark.slow
 @needs_lava
 def test_the_learning_engine_is_watched_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -307,6 +316,7 @@ def test_the_learning_engine_is_watched_too(tmp_path: Path, monkeypatch: pytest.
     assert none_left(tmp_path)
 
 
+@pytest.mark.slow
 @needs_lava
 def test_the_learning_engine_gives_what_the_emulator_gives(tmp_path: Path) -> None:
     net = in_integers()
@@ -361,6 +371,7 @@ def short_path() -> Iterator[Path]:
         yield Path(name)
 
 
+@pytest.mark.slow
 @needs_lava
 def test_ctrl_c_ends_every_process(short_path: Path) -> None:
     write_net(short_path / "net.h5", small_net())
@@ -373,6 +384,7 @@ def test_ctrl_c_ends_every_process(short_path: Path) -> None:
     assert [file.name for file in short_path.iterdir()] == ["net.h5"]
 
 
+@pytest.mark.slow
 @needs_lava
 def test_a_kill_of_the_parent_leaves_nothing(short_path: Path) -> None:
     write_net(short_path / "net.h5", small_net())
@@ -386,6 +398,7 @@ def test_a_kill_of_the_parent_leaves_nothing(short_path: Path) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 @needs_lava
 def test_a_start_method_that_was_set_is_named_and_run_net_works_in_spite_of_it(tmp_path: Path) -> None:
     write_net(tmp_path / "net.h5", small_net())
@@ -405,6 +418,7 @@ def test_a_start_method_that_was_set_is_named_and_run_net_works_in_spite_of_it(t
     assert "start method 'spawn'" in message
 
 
+@pytest.mark.slow
 @needs_lava
 def test_the_patch_of_dataclasses_is_undone_after_the_import() -> None:
     code = (
@@ -456,6 +470,7 @@ def test_damaged_network_files_give_one_line(tmp_path: Path) -> None:
         assert message is None or (str(path) in message and "\n" not in message)
 
 
+@pytest.mark.slow
 def test_commands_carry_a_run_to_lava_and_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks, "load", small_task)
     monkeypatch.chdir(tmp_path)

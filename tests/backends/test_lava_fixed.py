@@ -24,6 +24,7 @@ def parity(*options: str) -> list[str]:
     return run(str(ROOT / "benchmarks" / "loihi_parity.py"), "--hidden", "10", *options).splitlines()
 
 
+@pytest.mark.slow
 @needs_lava
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize(
@@ -90,12 +91,14 @@ print("agree")
 """
 
 
+@pytest.mark.slow
 @needs_lava
 @pytest.mark.timeout(120)
 def test_lava_parses_and_applies_rules_as_the_emulator_does() -> None:
     assert run("-c", RULES, seconds=100) == "agree\n"
 
 
+@pytest.mark.slow
 @needs_lava
 @pytest.mark.timeout(120)
 def test_lava_reports_what_saturated_and_refuses_other_cores() -> None:
@@ -130,6 +133,7 @@ except UserError as error:
     assert run("-c", code, seconds=100) == "cores.weight_bits = 6: Lava's engine has 8; use the emulator\n"
 
 
+@pytest.mark.slow
 @needs_lava
 @pytest.mark.timeout(120)
 def test_a_process_model_without_a_step_cannot_be_built() -> None:

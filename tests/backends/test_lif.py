@@ -237,6 +237,7 @@ def densities(n: int) -> np.ndarray:
     return np.concatenate([generator.random((100, 1, n)) < rate for rate in (0.02, 0.2, 0.7, 0.0)])
 
 
+@pytest.mark.slow
 @needs_lava
 @pytest.mark.timeout(150)
 @pytest.mark.parametrize("kind", KINDS)
@@ -249,6 +250,7 @@ def test_lava_gives_the_same_spikes_bit_for_bit(kind: str) -> None:
     assert np.array_equal(ours.readout, theirs.readout)
 
 
+@pytest.mark.slow
 @needs_lava
 @pytest.mark.timeout(150)
 def test_lava_wraps_and_saturates_as_the_emulator_does() -> None:
@@ -276,6 +278,7 @@ def test_lava_wraps_and_saturates_as_the_emulator_does() -> None:
     assert np.array_equal(ours.readout, theirs.readout)
 
 
+@pytest.mark.slow
 @needs_lava
 @pytest.mark.timeout(60)
 def test_no_process_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,6 +287,7 @@ def test_no_process_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert not processes_with(str(tmp_path))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60)
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="needs /proc to count processes")
 def test_a_child_that_takes_too_long_is_stopped_with_its_children(tmp_path: Path) -> None:

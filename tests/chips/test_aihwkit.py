@@ -40,6 +40,7 @@ def test_without_noise_the_tiles_give_the_models_readings() -> None:
     assert set(readings) == set(nl.OwnChip(model, tiles).layers)
 
 
+@pytest.mark.slow
 @needs_kit
 @pytest.mark.parametrize("kind", ["inference", "pulsed"])
 def test_two_noisy_passes_learn_digits_on_the_kits_tiles(kind: str) -> None:

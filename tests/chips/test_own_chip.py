@@ -122,6 +122,7 @@ def test_readings_that_do_not_fit_are_refused(wrong: dict, reason: str) -> None:
         ANP(baseline="noisy").estimate(nl.OwnChip(model, Recorded(model, noise_of(2), **wrong)), x, loss(t))
 
 
+@pytest.mark.slow
 def test_a_chip_in_another_process_learns_and_survives_its_death(tmp_path: Path) -> None:
     """Killed before step 40: one line, and the next start goes on after 40 full steps."""
     command = [sys.executable, EXAMPLE, "--epochs", "2", "--state", tmp_path / "state.pt"]

@@ -104,6 +104,7 @@ def killed(out, point, number, sent):
     small_train(out, FULL, on_step=lambda *_: reach("step" if every == 0 else "rarely"), checkpoint_every_s=every)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("point", "number", "sent"),
     [
@@ -139,6 +140,7 @@ def test_killed_run_resumes_bit_for_bit(point, number, sent, tmp_path, whole):
     assert [path.name for path in tmp_path.iterdir()] == [whole.path.name]
 
 
+@pytest.mark.slow
 def test_killed_twice(tmp_path, whole):
     for number in (3, 4):
         assert in_child(resumed_and_killed, tmp_path, number) == -signal.SIGKILL
@@ -156,6 +158,7 @@ def resumed_and_killed(out, number):
     small_train(out, FULL, resume=True, on_step=on_step, checkpoint_every_s=0)
 
 
+@pytest.mark.slow
 def test_command_killed_at_a_random_moment(tmp_path):
     """The installed command in a process of its own, on the whole packaged sample."""
     arguments = [

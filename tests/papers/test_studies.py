@@ -26,6 +26,7 @@ def smoke(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return request.param, out
 
 
+@pytest.mark.slow
 def test_smoke_holds_every_criterion(smoke: tuple[Study, Path]) -> None:
     study, out = smoke
     (result,) = read_results(out, STUDIES)
@@ -41,6 +42,7 @@ def test_smoke_holds_every_criterion(smoke: tuple[Study, Path]) -> None:
     assert not re.search(r"\bnan\b", page)
 
 
+@pytest.mark.slow
 def test_again_reads_what_is_done(smoke: tuple[Study, Path]) -> None:
     study, out = smoke
     before = {file: file.stat().st_mtime_ns for file in (out / "parts").iterdir()}

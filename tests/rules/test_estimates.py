@@ -170,6 +170,7 @@ def _alignments(repeats: int) -> dict[str, Array]:
     return cosines
 
 
+@pytest.mark.slow
 def test_angles_to_backprop_come_in_the_published_order() -> None:
     """[ANP] figure 2: INP far best aligned, then ANP, closely followed by NP; layer 1 the same for NP and ANP.
 
@@ -192,6 +193,7 @@ def test_angles_to_backprop_come_in_the_published_order() -> None:
     assert abs(t_value("anp", "np", 0)) < stats.t.ppf(1 - 5e-4, 59)
 
 
+@pytest.mark.slow
 def test_alignment_falls_with_one_over_the_root_of_the_width() -> None:
     """[STAB] eq. 6: cos(NP, SGD) ~ 1 / sqrt(width) of the layer. Fitted exponent, 99.9 % interval, holds -1/2.
 
