@@ -1,4 +1,4 @@
-"""What a configuration asks for: checked data, network, optimizer, device."""
+"""Build what a configuration asks for: data, network, optimizer, device."""
 
 import math
 import os
@@ -22,7 +22,18 @@ UNFIT_OPTIMIZERS = {
 
 
 def load_data(config: TrainConfig, data_dir: str | None) -> tasks.Task:
-    """The task's data, checked. Raises UserError for data that is not finite or smaller than one batch."""
+    """Load and check the data of a task.
+
+    Args:
+        config: names the task and the part to hold out.
+        data_dir: folder with the data files; None for the default.
+
+    Returns:
+        The task.
+
+    Raises:
+        UserError: data is missing, not finite, or less than one batch.
+    """
     task = tasks.load(config.task, data_dir, config.held_out, config.seed, config.seq_len)
     for part in ("train_inputs", "train_targets", "test_inputs", "test_targets"):
         if not torch.isfinite(getattr(task, part)).all():
@@ -33,7 +44,18 @@ def load_data(config: TrainConfig, data_dir: str | None) -> tasks.Task:
 
 
 def build_model(config: TrainConfig, task: tasks.Task) -> nn.Module:
-    """The network of a configuration, initialised from its seed. Raises UserError if it does not fit the data."""
+    """Build the network of a configuration, initialised from its seed.
+
+    Args:
+        config: states the network.
+        task: gives the shape of inputs and the number of outputs.
+
+    Returns:
+        The network, on the CPU.
+
+    Raises:
+        UserError: the network does not fit the data.
+    """
     if task.description.in_time:
         return _in_time(config, task)
     shape = tuple(task.input_shape)
@@ -57,16 +79,34 @@ def _in_time(config: TrainConfig, task: tasks.Task) -> nn.Module:
 
 
 def build_optimizer(config: TrainConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """Any optimizer of torch.optim by its name in lower case, with its defaults. Raises UserError if unknown.
+    """Build the optimizer of a configuration, with the defaults of torch.optim.
 
-    Adam's are taken in their fused form: the same arithmetic in one pass over the weights, a tenth of the time.
+    Adam and AdamW are used in their fused form: the same arithmetic in one pass over the weights, in a tenth of the
+    time.
+
+    Args:
+        config: names the optimizer and its learning rate.
+        parameters: what it changes.
+
+    Raises:
+        UserError: there is no such optimizer.
     """
     options = {"fused": True} if config.optimizer in ("adam", "adamw") else {}
     return optimizer_class(config.optimizer)(parameters, lr=config.lr, **options)
 
 
 def optimizer_class(name: str) -> Callable[..., torch.optim.Optimizer]:
-    """Optimizer of a name in lower case. Raises UserError if unknown, or if it cannot take these updates."""
+    """Look up an optimizer.
+
+    Args:
+        name: name of a class of torch.optim, in lower case.
+
+    Returns:
+        The class.
+
+    Raises:
+        UserError: there is no such optimizer, or it cannot take the updates of learning rules.
+    """
     known = {key.lower(): kind for key, kind in vars(torch.optim).items() if _is_optimizer(kind)}
     if name in UNFIT_OPTIMIZERS:
         raise UserError(f"optimizer '{name}' {UNFIT_OPTIMIZERS[name]}; choose another, for example adam")
@@ -80,13 +120,24 @@ def _is_optimizer(kind: Any) -> bool:
 
 
 def machine(device: str) -> str:
-    """Processor, threads of torch and device, for what a result says of where it was made."""
+    """Describe the computer for a run file: processor, threads of torch, device.
+
+    Args:
+        device: a device of torch, such as "cuda:0".
+    """
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
     return f"{platform.machine()}, {torch.get_num_threads()} of {os.cpu_count()} cores, {name}"
 
 
 def check_device(name: str) -> None:
-    """Raises UserError for a device that torch does not have here."""
+    """Check that torch has a device.
+
+    Args:
+        name: "cpu", "cuda" or "cuda:<number>".
+
+    Raises:
+        UserError: it does not.
+    """
     try:
         device = torch.device(name)
     except RuntimeError:

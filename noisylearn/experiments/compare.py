@@ -1,4 +1,4 @@
-"""Rules x profiles x seeds -> runs, one table, plots."""
+"""Comparisons: runs of every rule on every profile for every seed, as rows of one table."""
 
 import math
 import statistics
@@ -18,7 +18,15 @@ from noisylearn.profiles import HardwareProfile
 
 @dataclass(frozen=True)
 class Tuning:
-    """Trials of every rule before a comparison, on the validation part: learning rates, and epochs of a trial."""
+    """Trials of learning rates on the validation part, before a comparison.
+
+    Args:
+        lrs: learning rates to try.
+        epochs: length of a trial; None for that of a run.
+
+    Raises:
+        UserError: a value is not allowed.
+    """
 
     lrs: Sequence[float]
     epochs: int | None = None
@@ -32,7 +40,18 @@ class Tuning:
 
 @dataclass
 class Row:
-    """One rule on one profile: what its runs over the seeds gave, or why there are none."""
+    """One rule on one profile: its runs, or why there are none.
+
+    Args:
+        rule: name on the command line.
+        profile: name of the profile.
+        settings: setting -> value, those of the first seed.
+        recipes: names of the recipes used.
+        runs: contents of the run files, one for each seed.
+        files: paths of the run files.
+        refused: why runs are missing; empty if none are.
+        trials: learning rate ("lr") and criterion ("score", lower is better) of every trial.
+    """
 
     rule: str
     profile: str
@@ -45,21 +64,29 @@ class Row:
 
     @property
     def label(self) -> str:
-        """The rule with what tells its rows apart: number of draws, or where backprop trains."""
+        """The rule with what distinguishes its rows: number of draws, or where backpropagation trains."""
         readout = "delta readout" if self.settings["readout"] == "delta" else ""
         return ", ".join(part for part in (self.rule, rule_from(self.settings).distinction, readout) if part)
 
     @property
     def metric(self) -> str:
-        """Name of the task's metric; needs a run."""
+        """Name of the task's metric, taken from the first run."""
         return next(key for key in self.runs[0]["final"] if key.endswith("_at_once")).removesuffix("_at_once")
 
     def finals(self, key: str) -> list[float]:
-        """One final figure of every seed that has it."""
+        """One final figure of every seed that has it.
+
+        Args:
+            key: as in the group `final` of a run file, for example "accuracy_at_once".
+        """
         return [run["final"][key] for run in self.runs if key in run["final"]]
 
     def summary(self) -> dict[str, dict[str, float]]:
-        """Median, mean and standard deviation over the seeds of every final figure and of the wall time."""
+        """Statistics over the seeds of every final figure and of the wall time, `wall_s`, in seconds.
+
+        Returns:
+            Key -> "median", "mean", "sd" (standard deviation) and "n" (number of seeds).
+        """
         keys = dict.fromkeys(key for run in self.runs for key in run["final"])
         values = {key: self.finals(key) for key in keys} | {"wall_s": [run["wall_s"] for run in self.runs]}
         return {key: _spread(found) for key, found in values.items() if found}
@@ -76,11 +103,27 @@ def compare(
     on_run: Callable[[str], OnStep] = lambda label: lambda step, total, loss: None,
     tuning: Tuning | None = None,
 ) -> list[Row]:
-    """Run every rule on every profile for every seed, all with the recipes of `train` or the options stated.
+    """Run every rule on every profile for every seed, with the recipes of `train` or the options stated.
 
-    tuning: choose the learning rate first, of every rule on every profile by as many trials.
-    Runs that finished earlier are read, unfinished ones continued. A rule that a profile refuses, or a run that
-    runs away, is a row with its reason. Raises UserError for what is wrong with the request itself.
+    Finished runs are read from their files, unfinished ones are continued. A rule that cannot learn on a profile and a
+    run that diverges are rows with a reason.
+
+    Args:
+        task: name of the task.
+        rules: names on the command line.
+        profiles: profiles to run on.
+        seeds: a run for each of them.
+        options: setting -> value that the user stated; None for a setting that was not.
+        out: folder for the run files.
+        data_dir: folder with the data files; None for the default.
+        on_run: name of a run -> function to call after each of its steps, as `on_step` of `train`.
+        tuning: trials to choose learning rates by, for every rule on every profile; None to tune nothing.
+
+    Returns:
+        A row for every rule on every profile.
+
+    Raises:
+        UserError: the request itself is wrong.
     """
     tasks.describe(task)
     rows, runs = [], []
@@ -97,7 +140,7 @@ def compare(
                 runs += [(row, config, profile) for config, _ in configs]
     _check_options(rows, options)
     chosen: dict[int, float] = {}
-    for row, config, profile in runs:  # nothing has run before every request was found to be in order
+    for row, config, profile in runs:  # only after all requests were checked
         if tuning is not None:
             if id(row) not in chosen:
                 chosen[id(row)] = _tune(row, tuning, config, profile, out, data_dir, on_run)
@@ -108,7 +151,7 @@ def compare(
 
 
 def _check_options(rows: Sequence[Row], options: Mapping[str, Any]) -> None:
-    """Raises UserError for a stated option that none of the rows has a use for."""
+    """Raises UserError for a stated option that has no effect in any row."""
     idle = set.intersection(*(set(idle_options(row.rule, row.settings)) for row in rows))
     for key in (k for k, value in options.items() if k in idle and value is not None):
         raise UserError(f"--{key.replace('_', '-')} has no effect on {', '.join(dict.fromkeys(r.rule for r in rows))}")
@@ -123,9 +166,9 @@ def _tune(
     data_dir: str | None,
     on_run: Callable[[str], OnStep],
 ) -> float:
-    """Try every learning rate with the first seed, on the validation part; the best one. Fills row.trials.
+    """Try every learning rate with the first seed, on the validation part; return the best. Fills `row.trials`.
 
-    The score of a trial is what the task selects by, and lower is better.
+    The score of a trial is the task's selection criterion; lower is better.
     """
     for lr in tuning.lrs:
         changed: dict[str, Any] = {"lr": lr, "held_out": "validation", "epochs": tuning.epochs or config.epochs}
@@ -171,7 +214,16 @@ def _spread(values: list[float]) -> dict[str, float]:
 
 
 def check_request(rules: Sequence[str], profiles: Sequence[str], seeds: Sequence[int]) -> None:
-    """Raises UserError for an empty or repeating list."""
+    """Check the lists of a comparison.
+
+    Args:
+        rules: names of rules.
+        profiles: names of profiles.
+        seeds: seeds.
+
+    Raises:
+        UserError: a list is empty or names something twice.
+    """
     for what, given in (("--rules", rules), ("--profiles", profiles), ("--seeds", seeds)):
         if not given:
             raise UserError(f"{what} is empty; give at least one, separated by commas")

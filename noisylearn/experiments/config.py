@@ -1,7 +1,7 @@
 """The resolved configuration of a run: everything that affects its result, and nothing else.
 
-Options of a rule are fields of the rule's own record (`noisylearn.rules.options`); here they are flat, beside settings
-of network and training, in recipes, run files and on the command line.
+Options of a rule are fields of its record (`noisylearn.rules.options`). In recipes, run files and on the command line
+they stand on one level with the settings of network and training.
 """
 
 import fnmatch
@@ -41,10 +41,18 @@ def _setting(default: Any, help: str, **bounds: Any) -> Any:
 
 
 class TrainConfig(Record):
-    """What `noisylearn train` does. `decorrelation_rate` 0 means no decorrelation; `hidden` may be empty.
+    """All settings of a run of `noisylearn train`.
 
-    options: all those of the rule. Given, dumped and stored flat, beside the other keys; those of other rules are left
-    out.
+    Args:
+        task: name of the task.
+        rule: name of the rule, without a leading d.
+        profile: name of the profile.
+        options: options of the rule. They are given, dumped and stored on one level with the other settings; options
+            of other rules are dropped.
+        hidden: units of the hidden layers; may be empty.
+        decorrelation_rate: learning rate of the decorrelation; 0 for no decorrelation.
+
+    The other settings say what they are in their `description`, which is also the help text of their option.
     """
 
     task: str
@@ -58,28 +66,28 @@ class TrainConfig(Record):
     network: Literal["mlp", "rnn", "spiking"] | ConvnetName = _setting(
         "mlp", "mlp, convnet or convnet-64; for sequences rnn or spiking."
     )
-    neuron: Neuron = _setting("leaky", "Of --network spiking: leaky, rleaky or synaptic.")
+    neuron: Neuron = _setting("leaky", "Neurons of --network spiking: leaky, rleaky or synaptic.")
     threshold: float = _setting(
-        0.3, "Of --network spiking: membrane potential at which one fires.", gt=0, allow_inf_nan=False
+        0.3, "Membrane potential at which neurons of --network spiking fire.", gt=0, allow_inf_nan=False
     )
-    reset: Reset = _setting("subtract", "Of --network spiking, at a spike: subtract, or zero (as on Loihi).")
+    reset: Reset = _setting("subtract", "Reset of --network spiking at a spike: subtract, or zero (as on Loihi).")
     hidden: tuple[int, ...] = _setting((300,), "Units of the hidden layers, e.g. 300 or 300,100.")
-    activation: Activation = _setting("leaky-relu", "Of the mlp or rnn: leaky-relu, relu, tanh or identity.")
+    activation: Activation = _setting("leaky-relu", "Activation of the mlp or rnn: leaky-relu, relu, tanh or identity.")
     initialisation: Initialisation = _setting(
-        "torch", "Of the mlp or convnet: torch (its defaults), or glorot (as Keras)."
+        "torch", "Initial weights of the mlp or convnet: torch (its defaults), or glorot (as Keras)."
     )
     optimizer: str = _setting("adam", "Any optimizer of torch.optim, in lower case, with its defaults.")
     lr: float = _setting(1e-3, "Learning rate.", gt=0, allow_inf_nan=False)
     schedule: Literal["constant", "cosine"] = _setting(
-        "cosine", "Of learning and decorrelation: constant or cosine (to zero)."
+        "cosine", "Rates of learning and decorrelation over the run: constant or cosine (to zero)."
     )
     epochs: int = _setting(10, "Passes over the training data.", ge=1)
     batch: int = _setting(100, "Samples per step.", ge=1)
-    decorrelation_rate: float = _setting(0.0, "Of the d... rules.", ge=0, allow_inf_nan=False)
-    weight_normalisation: bool = _setting(False, "Hold the norm of every neuron's incoming weights.")
+    decorrelation_rate: float = _setting(0.0, "Rate of the decorrelation, for d... rules.", ge=0, allow_inf_nan=False)
+    weight_normalisation: bool = _setting(False, "Keep the norm of every neuron's incoming weights constant.")
     held_out: Literal["test", "validation"] = _setting("test", "Part to measure on: test, or validation (for tuning).")
-    seed: int = _setting(0, "Of every random number of the run.", ge=0, lt=2**63)
-    device: str = _setting("cpu", "auto, cpu or cuda.")
+    seed: int = _setting(0, "Seed of every random number of the run.", ge=0, lt=2**63)
+    device: str = _setting("cpu", "Device of torch: auto, cpu or cuda.")
 
     @model_validator(mode="before")
     @classmethod
@@ -102,7 +110,15 @@ class TrainConfig(Record):
 
     @classmethod
     def of_run(cls, tree: Mapping[str, Any], run_file: Path) -> Self:
-        """The configuration in a run file's tree. Raises UserError for one that this version does not know."""
+        """Read the configuration of a run.
+
+        Args:
+            tree: contents of the run file.
+            run_file: its path, for the message.
+
+        Raises:
+            UserError: this version does not know the configuration.
+        """
         try:
             return cls.model_validate_json(tree["config"])
         except ValidationError as error:
@@ -110,33 +126,45 @@ class TrainConfig(Record):
 
     @property
     def label(self) -> str:
-        """Name of the rule as on the command line: with a leading d where inputs are decorrelated."""
+        """Name of the rule on the command line, with a leading d where inputs are decorrelated."""
         label = rule_class(self.rule)(**self.options).label
         return f"d{label}" if self.decorrelation_rate else label
 
     def build_rule(self) -> Rule:
-        """The rule with its options."""
+        """Build the rule with its options."""
         rule = rule_class(self.rule)(**self.options)
         return rule if self.readout == "same" else PerLayer(rules={"readout": Delta(), "*": rule})
 
     @property
     def programs_every_step(self) -> bool:
-        """Whether training happens on the devices; else they are programmed when they are read."""
+        """Whether training happens on the devices; otherwise they are programmed before they are read."""
         return self.build_rule().on_chip
 
     def uniform(self) -> dict[str, Any]:
-        """All settings, plain; options of other rules have their default, so that the keys are those of every rule."""
+        """All settings as plain values, with the same keys for every rule; those of other rules have their default."""
         of_others = {one.name: one.default for one in rule_options().values()}
         return of_others | self.model_dump(mode="json")
 
     def identity(self, profile: HardwareProfile, version: str) -> str:
-        """Hash of everything that affects the result: this configuration, the profile's text, the version."""
+        """Hash of everything that affects the result.
+
+        Args:
+            profile: of the machine; its text enters the hash.
+            version: of this package. That of torch enters as well.
+
+        Returns:
+            12 hexadecimal digits.
+        """
         text = json.dumps([self.model_dump(mode="json"), profile.full_text, version, torch.__version__], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def rule_options() -> dict[str, Option]:
-    """The options of all rules; rules that have one of the same name mean the same by it."""
+    """The options of all rules, by name.
+
+    Raises:
+        TypeError: an option has a type of its own in one rule, or the name of another setting.
+    """
     found: dict[str, Option] = {}
     for kind in REGISTRY.values():
         for name, one in options_of(kind).items():
@@ -148,7 +176,7 @@ def rule_options() -> dict[str, Option]:
 
 
 def all_settings() -> dict[str, Option]:
-    """Everything that recipes and users may state of a training, besides its place."""
+    """All settings that recipes and users may state, by name; task, rule and profile are not among them."""
     own = {
         name: Option(name, f.annotation, f.default, f.description or "")
         for name, f in TrainConfig.model_fields.items()
@@ -158,15 +186,29 @@ def all_settings() -> dict[str, Option]:
 
 
 def rule_from(settings: Mapping[str, Any]) -> Rule:
-    """The rule with its options, from settings that name it."""
+    """Build a rule from settings.
+
+    Args:
+        settings: "rule" -> name, option -> value; options that are left out keep their default.
+
+    Raises:
+        UserError: there is no such rule, or a value is not allowed.
+    """
     kind = rule_class(settings["rule"])
     return kind(**{name: settings[name] for name in options_of(kind) if name in settings})
 
 
 def split_label(label: str) -> tuple[str, bool]:
-    """("anp", True) of "danp": the rule and whether inputs are decorrelated; "tbptt5" is a "bptt".
+    """Split a name on the command line: ("anp", True) of "danp", ("bptt", False) of "tbptt5".
 
-    Raises UserError if unknown.
+    Args:
+        label: the name.
+
+    Returns:
+        Name of the rule, and whether inputs are decorrelated.
+
+    Raises:
+        UserError: there is no such rule.
     """
     for start, decorrelated in (("", False), ("d", True)):
         for kind in REGISTRY.values():
@@ -177,7 +219,14 @@ def split_label(label: str) -> tuple[str, bool]:
 
 
 def label_options(label: str) -> dict[str, Any]:
-    """Options of a rule that its name states: the 5 of "tbptt5"."""
+    """Options that the name of a rule states: {"truncate": 5} of "tbptt5".
+
+    Args:
+        label: name on the command line.
+
+    Raises:
+        UserError: there is no such rule.
+    """
     rule, decorrelated = split_label(label)
     return rule_class(rule).from_label(label[int(decorrelated) :]) or {}
 
@@ -185,11 +234,24 @@ def label_options(label: str) -> dict[str, Any]:
 def resolve(
     task: str, label: str, profile: HardwareProfile, options: Mapping[str, Any], lenient: bool = False
 ) -> tuple[TrainConfig, list[str]]:
-    """Configuration from the recipes and what the user stated; also the names of the recipes that were used.
+    """Make a configuration from recipes and from what the user stated.
 
-    What neither states the rule chooses by the profile (`Rule.settled`), or it has its default.
-    Raises UserError, in one line, for a value that is not allowed, and for a stated option without any effect; with
-    `lenient`, for options that several rules share, the latter keeps its default.
+    The rule chooses options that neither of them states by the profile (`Rule.settled`); other settings keep their
+    default.
+
+    Args:
+        task: name of the task.
+        label: name of the rule on the command line.
+        profile: of the machine.
+        options: setting -> value that the user stated; None for a setting that was not.
+        lenient: whether stated options that have no effect keep their default, for options that several rules share;
+            otherwise they are refused.
+
+    Returns:
+        The configuration, and the names of the recipes used.
+
+    Raises:
+        UserError: a value is not allowed, or a stated option has no effect.
     """
     rule, decorrelated = split_label(label)
     in_time = describe(task).in_time
@@ -237,7 +299,15 @@ def _of_rule(kind: type[Rule], settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def idle_options(label: str, settings: Mapping[str, Any]) -> dict[str, str]:
-    """What a rule and a network have no use for, besides what the settings choose, and what each goes with."""
+    """Settings that have no effect on a run.
+
+    Args:
+        label: name of the rule on the command line.
+        settings: setting -> value of the run.
+
+    Returns:
+        Setting -> what it would need to have an effect, in words.
+    """
     rule, decorrelated = split_label(label)
     kind, no_effect = rule_class(rule), f"has no effect on rule {label}"
     network = settings.get("network", "mlp")
@@ -262,14 +332,18 @@ def idle_options(label: str, settings: Mapping[str, Any]) -> dict[str, str]:
 
 
 def chosen_device(name: str) -> str:
-    """A device of torch by its name, "auto" being CUDA where it is and else the CPU."""
+    """Name of a device of torch.
+
+    Args:
+        name: "auto" for CUDA where there is a device, otherwise the CPU; other names are returned unchanged.
+    """
     if name != "auto":
         return name
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _check_time(task: str, label: str, in_time: bool, network: str) -> None:
-    """Raises UserError for a network or a rule that does not go with sequences, or with none but them."""
+    """Raises UserError for a network or a rule that does not go with sequences, or needs them."""
     what = "sequences" if in_time else "no sequences"
     if in_time != (network in NETWORKS_IN_TIME):
         choose = " or ".join(NETWORKS_IN_TIME if in_time else ("mlp", *CONVNETS))
@@ -304,5 +378,5 @@ def _matches(pattern: str, place: tuple[str, ...]) -> bool:
 
 
 def recipes() -> dict[str, dict[str, Any]]:
-    """Pattern of task/rule/profile -> settings, in the order in which they override one another."""
+    """All recipes: pattern of task/rule/profile -> settings. Later ones override earlier ones."""
     return tomllib.loads(files("noisylearn.experiments").joinpath("recipes.toml").read_text(encoding="utf-8"))

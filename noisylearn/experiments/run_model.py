@@ -1,4 +1,4 @@
-"""The network that a finished run has trained."""
+"""The trained network of a finished run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,9 +18,13 @@ from noisylearn.profiles import HardwareProfile, profile_from_text
 
 @dataclass(frozen=True, eq=False)
 class TrainedRun:
-    """A finished run: its configuration, its profile, and the network with the digital weights it ended with.
+    """A finished run.
 
-    updates_per_batch: how often weights changed in a batch; more than once for online updates along sequences.
+    Args:
+        config: its configuration.
+        profile: profile of its machine.
+        model: the network, with the digital weights at the end of the run.
+        updates_per_batch: weight updates per batch; more than one for online updates along sequences.
     """
 
     config: TrainConfig
@@ -30,7 +34,17 @@ class TrainedRun:
 
 
 def trained_run(run_file: Path) -> TrainedRun:
-    """Read a finished run. Raises UserError for an unfinished one, a file that is none, a network of another shape."""
+    """Read a finished run.
+
+    Args:
+        run_file: path of its file.
+
+    Returns:
+        The run, its network in evaluation mode.
+
+    Raises:
+        UserError: there is no such file, it is no run file, the run is not finished, or the network does not fit.
+    """
     if not run_file.exists():
         raise UserError(f"run file {run_file}: there is no such file")
     tree = RunFile(run_file).read()
@@ -48,7 +62,7 @@ def trained_run(run_file: Path) -> TrainedRun:
 
 
 def _network(config: TrainConfig, weights: Mapping[str, Tensor]) -> nn.Module:
-    """An untrained network of a run's sizes, which its weights tell."""
+    """An untrained network with the sizes of the weights."""
     if config.network in networks.CONVNETS:
         raise UserError(
             f"network {config.network} has convolutions, which the exchange of networks does not carry; train an mlp"

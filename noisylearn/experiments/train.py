@@ -33,14 +33,27 @@ def train(
     on_step: OnStep = lambda step, total, loss: None,
     checkpoint_every_s: float = CHECKPOINT_EVERY_S,
 ) -> RunFile:
-    """Train as configured and leave one HDF5 file in `out`; a finished run is not run again.
+    """Train as configured and write one HDF5 file; a finished run is not run again.
 
-    on_step(steps done, steps in all, loss) is called after every step. A kill at any moment leaves the last
-    checkpoint, at most `checkpoint_every_s` seconds (and one step) old; with `resume` the run continues from
-    there and ends bit for bit like an uninterrupted one.
-    Raises UserError for a refused rule, bad data, an unwritable folder, an unfinished run without `resume`, or with it
-    one that another version left unfinished in `out`.
-    Raises RunawayError where the loss is not finite or a weight norm runs away.
+    A kill at any moment leaves the last checkpoint, at most `checkpoint_every_s` seconds and one step old. A run
+    resumed from there ends bit for bit like an uninterrupted one.
+
+    Args:
+        config: the configuration.
+        profile: of the machine.
+        out: folder for the run file.
+        data_dir: folder with the data files; None for the default.
+        resume: whether to continue an unfinished run; otherwise it is refused.
+        on_step: called after every step as on_step(steps done, steps in all, loss).
+        checkpoint_every_s: seconds between checkpoints.
+
+    Returns:
+        The run file.
+
+    Raises:
+        UserError: the rule cannot learn on the profile, data is bad, the folder cannot be written to, or an unfinished
+            run may not be continued: without `resume`, or where another version started it.
+        RunawayError: the loss is not finite, or a weight norm diverges.
     """
     config.build_rule().check(profile)
     tasks.describe(config.task)
@@ -100,7 +113,7 @@ def _versions() -> dict[str, str]:
 
 @contextmanager
 def _out_of_memory() -> Iterator[None]:
-    """Turns torch's complaint about memory into a UserError."""
+    """Raise torch's errors about memory as a UserError."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -110,7 +123,7 @@ def _out_of_memory() -> Iterator[None]:
 
 
 def _loop(training: Trainer, file: RunFile, facts: Tree, on_step: OnStep, checkpoint_every_s: float) -> None:
-    """Steps to the end, with checkpoints by the clock; a run that goes astray leaves its last good state."""
+    """Train to the end, with checkpoints by the clock; a run that diverges leaves its last good state."""
 
     def save() -> Tree:
         good = facts | training.checkpoint() | {"status": "running"}
@@ -146,7 +159,7 @@ def _remedies(config: TrainConfig) -> str:
 
 
 def _facts(config: TrainConfig, profile: HardwareProfile, run_id: str) -> Tree:
-    """What a run file says of itself."""
+    """Attributes of a run file: how the run was made."""
     return {
         "id": run_id,
         "config": config.model_dump_json(),

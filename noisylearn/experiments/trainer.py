@@ -34,7 +34,14 @@ LOOK_STEPS = 200  # of a sequence, where all of it would take long
 
 @dataclass
 class Progress:
-    """Where a run is, and what it measured so far."""
+    """How far a run is, and what it has measured.
+
+    Args:
+        step: steps done.
+        wall_s: seconds of training, without measurements.
+        step_loss: loss of every step.
+        epoch: name of a measurement -> its value after every epoch.
+    """
 
     step: int = 0
     wall_s: float = 0.0
@@ -42,12 +49,22 @@ class Progress:
     epoch: dict[str, list[float]] = field(default_factory=dict)
 
     def record_epoch(self, measured: dict[str, float]) -> None:
+        """Append the measurements of an epoch."""
         for key, value in measured.items():
             self.epoch.setdefault(key, []).append(value)
 
 
 class Trainer:
-    """A network in training on a chip: one step at a time, with all its state."""
+    """A network in training on a chip: one step at a time, with all its state.
+
+    Args:
+        config: the configuration.
+        profile: of the machine.
+        task: the data.
+
+    Raises:
+        UserError: the network does not fit the data, or the rule cannot learn on the profile.
+    """
 
     def __init__(self, config: TrainConfig, profile: HardwareProfile, task: tasks.Task) -> None:
         self.config, self.task = config, task
@@ -67,7 +84,14 @@ class Trainer:
         self._calibrate()
 
     def step(self) -> float:
-        """One batch: estimate, optimizer, programming. Returns the loss. Raises RunawayError."""
+        """Train on one batch: estimate, optimizer step, programming.
+
+        Returns:
+            Mean loss of the reference pass.
+
+        Raises:
+            RunawayError: the loss is not finite, or a weight norm diverges.
+        """
         number = self.progress.step
         self._set_rates(number)
         loss = self._learn(*(part[self._batch(number)] for part in self._train))
@@ -81,7 +105,7 @@ class Trainer:
         return loss
 
     def _learn(self, inputs: Tensor, targets: Tensor) -> float:
-        """Estimate and optimizer step of a batch; along sequences perhaps one of every time step."""
+        """Estimate and optimizer step for a batch, or for every time step with online updates."""
         steps = self.task.steps(inputs, targets)
         self.learner.where = self._where
         losses = self.learner.run(
@@ -93,7 +117,11 @@ class Trainer:
         return float((losses * counts.sum(1)).sum() / counts.sum())
 
     def end_epoch(self) -> None:
-        """Measure: held-out metric read on the chip, mean loss, alignment, noise, decorrelation loss."""
+        """Measure the held-out scores on the chip, mean loss, alignment, noise and decorrelation loss.
+
+        Raises:
+            RunawayError: the state is not finite.
+        """
         if not self.programs_every_step:
             self.chip.program()
         self._calibrate()
@@ -107,13 +135,17 @@ class Trainer:
         self.progress.record_epoch(measured)
 
     def _calibrate(self) -> None:
-        """Set converters that are calibrated on data from the first samples, at the start and after every epoch."""
+        """Calibrate converters on the first samples, at the start and after every epoch."""
         n_samples = self.config.batch if self.task.description.in_time else CALIBRATION_SAMPLES
         steps = self.task.steps(*(part[:n_samples] for part in self._train))
         self.chip.calibrate(steps.first(LOOK_STEPS).segment)
 
     def evaluate(self) -> dict[str, float]:
-        """Mean scores over the held-out part, the task's metric first; one read of the chip per sample."""
+        """Mean scores over the held-out part, with one read of the chip per sample.
+
+        Returns:
+            Name of a score -> mean; the task's metric first.
+        """
         totals: dict[str, float] = {}
         for inputs, targets in zip(self.task.test_inputs.split(1000), self.task.test_targets.split(1000), strict=True):
             for name, scores in self._scores(inputs.to(self.config.device), targets.to(self.config.device)).items():
@@ -125,7 +157,11 @@ class Trainer:
         return self.task.scores(self.chip.follow(steps.segment), steps)
 
     def checkpoint(self) -> Tree:
-        """All state, as numpy copies, so that later steps leave it alone. Raises RunawayError if it is not finite."""
+        """All state of the training, copied to numpy.
+
+        Raises:
+            RunawayError: it is not finite.
+        """
         state = _copied(self._state())
         self._guard_state(state)
         return {"checkpoint": state, **self._measured()}
@@ -141,7 +177,14 @@ class Trainer:
         }
 
     def load(self, tree: Tree) -> None:
-        """Continue from a checkpoint. Raises UserError for one that does not fit."""
+        """Continue from a checkpoint.
+
+        Args:
+            tree: contents of a run file, as `checkpoint` gave them.
+
+        Raises:
+            UserError: the checkpoint does not fit this run.
+        """
         try:
             state = tensors(tree["checkpoint"])
             self._check_shapes(state)
@@ -166,7 +209,7 @@ class Trainer:
 
     def _check_shapes(self, state: Tree) -> None:
         """Raises ValueError for a checkpoint of another network, mapping or optimizer."""
-        self.chip.weights()  # so that the devices hold all that they can hold
+        self.chip.weights()  # programs the devices, so that all of their state exists
         given = {place: tuple(tensor.shape) for place, tensor in _leaves(state)}
         for place, tensor in _leaves(self._state()):
             may_lack = place[0] == "optimizer" or ("." in place[-1] and place[0] == "chip") or "draws" in place
@@ -178,7 +221,11 @@ class Trainer:
             torch.broadcast_to(tensor, parameters[int(place[0])].shape)
 
     def finish(self) -> Tree:
-        """What a finished run keeps: metrics, weights, and readings at once and after a day of drift."""
+        """Results of a finished run.
+
+        Returns:
+            Metrics, weights, baselines, and the scores immediately after programming and after a day of drift.
+        """
         scores = {key.removeprefix("held_out_"): v for key, v in self.progress.epoch.items() if key[:5] == "held_"}
         final = {f"{name}_at_once": values[-1] for name, values in scores.items()}
         if any(e.lifetime == "memory" for e in self.chip.profile.calibration.effects):
@@ -203,7 +250,7 @@ class Trainer:
         }
 
     def _updates_per_batch(self) -> int:
-        """How often the optimizer steps in a batch: once, or online along every sequence, where steps count."""
+        """Optimizer steps per batch: one, or with online updates one for every segment that counts."""
         time = self.rule.in_time()
         if time.update == "sequence":
             return 1
@@ -229,7 +276,7 @@ class Trainer:
         return self._order[1][index * self.config.batch : (index + 1) * self.config.batch]
 
     def _set_rates(self, step: int) -> None:
-        """Learning and decorrelation follow the schedule together: weights at rest cannot follow a moving transform."""
+        """Set the rates of learning and decorrelation; both follow the schedule, so that weights can follow R."""
         share = 1.0
         if self.config.schedule == "cosine":
             share = 0.5 * (1 + math.cos(math.pi * step / self.total_steps))
@@ -239,10 +286,10 @@ class Trainer:
             layer.rate = self.config.decorrelation_rate * share
 
     def _alignment(self) -> dict[str, float]:
-        """Per layer, on a fixed batch and draws of its own: how good the estimate is, and how large the noise.
+        """Quality of the estimate and noise in every layer, on a fixed batch with random streams of its own.
 
-        alignment: cosine with the gradient by autograd at the weights on the devices (through one read of them).
-        noise_to_signal: standard deviation of one pass's pre-activations over their root mean square.
+        alignment: cosine of the estimate with the gradient by autograd at the weights read once on the devices.
+        noise_to_signal: standard deviation of the pre-activations of one pass over their root mean square.
         """
         steps = self.task.steps(*(part[: self.config.batch] for part in self._train)).last(LOOK_STEPS)
         time = replace(self.rule.in_time(), update="sequence", truncate=None)
@@ -263,12 +310,12 @@ class Trainer:
         return measured
 
     def _sequences(self, steps: tasks.Steps, time: InTime) -> Sequences:
-        """Steps as a rule that goes through time like this sees them; random streams apart from those of training."""
+        """Steps for a rule that handles sequences like this, with random streams apart from those of training."""
         counts = steps.counts
         return Sequences(steps.inputs, steps.targets, counts, self.task.loss_fn, time, steps.in_time, "measure")
 
     def _guard_state(self, state: Tree) -> None:
-        """After a step: parameters, decorrelations, devices and optimizer must be finite."""
+        """Raises RunawayError unless parameters, decorrelations, devices and optimizer are finite."""
         names = [name for name, _ in self.model.named_parameters()]
         for place, array in _leaves(state):
             if place[-1].endswith("covariance_loss") or np.isfinite(array).all():

@@ -1,4 +1,4 @@
-"""Learning rules, one file each. The registry below is the list that drives commands and generic tests."""
+"""Learning rules, one file each. Commands and generic tests take their list of rules from the registry below."""
 
 from noisylearn.ground.errors import unknown_name
 from noisylearn.rules.anp import ANP
@@ -16,7 +16,17 @@ REGISTRY: dict[str, type[Rule]] = {rule.name: rule for rule in (NP, INP, ANP, WP
 
 
 def rule_class(name: str) -> type[Rule]:
-    """The rule of a name. Raises UserError for an unknown one."""
+    """Look up the class of a rule.
+
+    Args:
+        name: a key of the registry, such as "anp".
+
+    Returns:
+        The class.
+
+    Raises:
+        UserError: there is no such rule.
+    """
     if name not in REGISTRY:
         raise unknown_name("rule", name, REGISTRY)
     return REGISTRY[name]

@@ -4,11 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from torch import Tensor
-
 from noisylearn.ground.errors import UserError
 from noisylearn.rules.base import NodePerturbation, guarded
-from noisylearn.rules.estimate import Baseline
+from noisylearn.rules.estimate import Baseline, NodePasses, NodeValues, Values
 
 Scale = Literal["network", "layer", "rnn-paper"]
 
@@ -17,8 +15,11 @@ Scale = Literal["network", "layer", "rnn-paper"]
 class ANP(NodePerturbation):
     """g_l = dL N da_l / ||da||^2 with da = a(pass) - a(reference): needs no knowledge of the noise.
 
-    scale: "network", N and the norm over all layers ([ANP] eq. 6); "layer", N_l / ||da_l||^2; "rnn-paper", N over all
-    layers but the norm per layer ([RNN] eq. 3). With a one-unit layer the last two are dL/da there: heavy-tailed.
+    In a layer of one unit the scales "layer" and "rnn-paper" give dL/da, which is heavy-tailed.
+
+    Args:
+        scale: "network": N units and norm of all layers ([ANP] eq. 6); "layer": N_l / ||da_l||^2; "rnn-paper": N of
+            all layers, norm of the layer ([RNN] eq. 3).
     """
 
     name = "anp"
@@ -29,7 +30,7 @@ class ANP(NodePerturbation):
     unbiased = "one layer"
     scale_free = True
 
-    scale: Scale = field(default="network", metadata={"help": "ANP's norm: network, layer or rnn-paper."})
+    scale: Scale = field(default="network", metadata={"help": "Norm that ANP divides by: network, layer or rnn-paper."})
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -38,12 +39,13 @@ class ANP(NodePerturbation):
 
     @classmethod
     def noisy_baseline(cls, options: Mapping[str, Any]) -> Baseline:
+        """The mean of all noisy passes where there are several draws, else one noisy pass."""
         return "mean" if options.get("draws", cls.draws) > 1 else "noisy"
 
-    def post(self, activity: Tensor, reference: Tensor, noise: Tensor | None) -> Tensor:
+    def post(self, activity: NodePasses, reference: NodeValues, noise: NodePasses | None) -> NodePasses:
         return activity - reference
 
-    def scales(self, norms: list[Tensor], sizes: list[int], variances: list[float]) -> list[Tensor | float]:
+    def scales(self, norms: list[Values], sizes: list[int], variances: list[float]) -> list[Values]:
         if self.scale == "network":
             return [sum(sizes) / guarded(sum(norms[1:], norms[0]))] * len(norms)
         n_units = [sum(sizes)] * len(sizes) if self.scale == "rnn-paper" else sizes

@@ -1,4 +1,4 @@
-"""Backpropagation: the reference that every table shows."""
+"""Backpropagation, the reference in every table of results."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from noisylearn.chips.interface import AnyChip, Memory
@@ -22,11 +23,12 @@ Forward = Literal["digital", "chip"]
 
 @dataclass(frozen=True, kw_only=True)
 class BP(Rule):
-    """Exact gradients by autograd, off the chip.
+    """g_l = dL/da_l by autograd, off the chip.
 
-    forward: "digital" trains the digital model, to be programmed onto the chip afterwards; "chip" takes the forward
-    pass from the devices with their noise and the backward pass through the weights that were read there, as if
-    the noise were constant (hardware-aware training with the chip in the loop).
+    Args:
+        forward: "digital" trains the digital model, which is programmed onto the chip afterwards. "chip" takes the
+            forward pass from the devices with their noise, and the backward pass through the weights read there, with
+            the noise held constant (hardware-aware training with the chip in the loop).
     """
 
     name = "bp"
@@ -39,7 +41,7 @@ class BP(Rule):
     scale_free = True
 
     forward: Forward = field(
-        default="digital", metadata={"help": "BP's forward pass: digital, or chip (hardware-aware)."}
+        default="digital", metadata={"help": "Forward pass of BP: digital, or chip (hardware-aware)."}
     )
 
     def __post_init__(self) -> None:
@@ -57,7 +59,7 @@ class BP(Rule):
 
     @classmethod
     def settled(cls, recipe: Mapping[str, Any], stated: Mapping[str, Any], profile: HardwareProfile) -> dict[str, Any]:
-        """On devices that keep what pulses leave there is no digital model to train first."""
+        """The options given; the forward pass is by default on the chip where weights exist in its devices alone."""
         return ({} if profile.in_place is None else {"forward": "chip"}) | super().settled(recipe, stated, profile)
 
     @property
@@ -73,10 +75,15 @@ class BP(Rule):
 
 @dataclass(frozen=True, kw_only=True)
 class BPTT(BP):
-    """Exact gradients by autograd through all steps of a sequence, or through `truncate` steps at most.
+    """g_t = sum_{s >= t} dl_s/da_t by autograd, through all steps of a sequence or through `truncate` of them.
 
-    truncate: the state is cut off its past before step 0, k, 2k, ...: of one step every loss sees its own step alone.
-    update: "online" steps the optimizer after every k steps, on the sum of their losses, and needs truncate.
+    Args:
+        truncate: k: the state is detached from its past before steps 0, k, 2k, ...; None for all steps. With k = 1
+            the gradient of every loss stays within its own step.
+        update: "online": the optimizer steps after every k steps, on the sum of their losses; needs `truncate`.
+
+    Raises:
+        UserError: an option has a value that is not allowed.
     """
 
     name = "bptt"
@@ -90,7 +97,7 @@ class BPTT(BP):
     tried: ClassVar[Mapping[str, tuple[Any, ...]]] = {"truncate": (1, 3)}
 
     truncate: int | None = field(
-        default=None, metadata={"help": "Steps that gradients go back at most.", "in_label": True}
+        default=None, metadata={"help": "Largest number of steps that gradients go back.", "in_label": True}
     )
     update: Update = field(default="sequence", metadata={"help": UPDATE_HELP})
 
@@ -120,10 +127,19 @@ class BPTT(BP):
         return [updates_in_words(self.update)] if in_time else []
 
 
-def autograd_estimate(chip: AnyChip, readings: Readings, losses: Tensor, layers: Collection[str]) -> Estimate:
-    """Gradients of the mean of `losses` (batch,) with respect to the digital parameters of the named layers.
+def autograd_estimate(
+    chip: AnyChip, readings: Readings, losses: Float[Tensor, " rows"], layers: Collection[str]
+) -> Estimate:
+    """Gradients of the mean loss with respect to the digital parameters of the named layers.
 
-    Frozen parameters have none.
+    Args:
+        chip: holds the layers.
+        readings: of the digital pass that gave the losses.
+        losses: of every row, with autograd's history.
+        layers: names of those to differentiate by; parameters that are frozen have no gradient.
+
+    Returns:
+        Loss, gradients, and the inputs of all layers.
     """
     named = ((name, key, p) for name in layers for key, p in chip.layers[name].named_parameters())
     parameters = {(name, key): p for name, key, p in named if p.requires_grad}

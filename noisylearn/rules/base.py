@@ -1,11 +1,11 @@
-"""What a rule is: a record of four factors, what it must observe, and where it comes from.
+"""What a rule is: a record of its factors, of what it must observe, and of its source.
 
-Every perturbation rule replaces the gradient at the pre-activation of a layer by
+Every perturbation rule replaces the gradient at the pre-activations of a layer by
 
     g_l = modulator (per sample) x scale (per sample) x post (per neuron),   dW_l = g_l pre^T
 
-with modulator = L(pass) - L(reference) and pre = the layer's own input. `post` and `scales` use operators alone, so
-that they run on torch tensors and numpy arrays alike.
+with modulator = L(pass) - L(reference) and pre = the presynaptic input of the layer. `post` and `scales` use operators
+alone, so that they run on torch tensors and numpy arrays alike.
 """
 
 from abc import ABC, abstractmethod
@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal, get_args
 
+from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -20,7 +21,15 @@ from noisylearn.chips.interface import AnyChip, Memory
 from noisylearn.chips.readings import Plan
 from noisylearn.ground.errors import UserError
 from noisylearn.profiles import HardwareProfile, Machine
-from noisylearn.rules.estimate import Baseline, Estimate, estimate_nodes, reference
+from noisylearn.rules.estimate import (
+    Baseline,
+    Estimate,
+    NodePasses,
+    NodeValues,
+    Values,
+    estimate_nodes,
+    reference,
+)
 from noisylearn.rules.in_time import OF_LATER_LOSSES, UPDATE_HELP, Credit, InTime, Update
 from noisylearn.rules.learner import Learner
 from noisylearn.rules.observation import LossFn, Observation, StepLoss
@@ -31,14 +40,18 @@ Unbiased = Literal["none", "one layer", "deep"]  # from the weakest claim to the
 
 @dataclass(frozen=True, kw_only=True)
 class Rule(ABC):
-    """A way to fill `.grad`: a frozen record, with what it remembers kept apart.
+    """A way to estimate gradients: a frozen record of options. What the rule remembers is kept apart from it.
 
-    Subclasses state what they are and give `step`; those that remember something give `init` as well. Facts that the
-    generic tests and the conformance page hold a rule to:
+    A subclass states the facts below and gives `step`; one that remembers something gives `init` as well. Generic
+    tests and the conformance page check the facts:
 
-    unbiased: networks in which the mean estimate is the gradient, for small noise of the same size in every unit.
-    scale_free: whether the estimate does without the variance of the noise.
-    tried: values of options that are neither a Literal nor a bool, for rules to be tried with besides the default.
+        name, title, equation, source: what the rule is, in words, and where it was published.
+        observes: what a machine must show to it, such as "loss" or "activity".
+        perturbs: whether it learns from noise.
+        stands_alone: whether it can train a network alone.
+        unbiased: networks in which the mean estimate is the gradient, for small noise of equal size in every unit.
+        scale_free: whether the estimate needs no variance of the noise.
+        tried: option -> values to test besides the default; for options that are neither a Literal nor a bool.
     """
 
     name: ClassVar[str]
@@ -48,40 +61,53 @@ class Rule(ABC):
     observes: ClassVar[frozenset[str]] = frozenset()
     perturbs: ClassVar[bool] = True
     stands_alone: ClassVar[bool] = True
-    instead_in_time: ClassVar[str] = ""  # what to say where there are sequences, if the rule does not go with them
-    instead_without_time: ClassVar[str] = ""  # and where there are none
-    other_labels: ClassVar[tuple[str, ...]] = ()  # names on the command line, besides its own
+    instead_in_time: ClassVar[str] = ""  # the rule to use for sequences, where this one does not go with them
+    instead_without_time: ClassVar[str] = ""  # the rule to use for single samples, likewise
+    other_labels: ClassVar[tuple[str, ...]] = ()  # further names on the command line
     unbiased: ClassVar[Unbiased] = "none"
     scale_free: ClassVar[bool] = False
     tried: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
 
     def init(self, chip: AnyChip) -> Memory:
-        """What the rule remembers before its first step on a chip: a tree (dicts) of tensors; nothing, by default."""
+        """What the rule remembers before its first step.
+
+        Args:
+            chip: the chip that it will learn on.
+
+        Returns:
+            A tree (dicts) of tensors; empty for a rule that remembers nothing.
+        """
         return {}
 
     @abstractmethod
     def step(self, state: Memory, seen: Observation, layers: Collection[str]) -> tuple[Estimate, Memory]:
-        """The estimate for the named layers, and what the rule remembers from now on.
+        """Estimate gradients from one observation.
 
         Args:
-            state: what the step before gave, or `init`; it is left as it is.
-            seen: runs the passes that the rule asks for, and shows them.
-            layers: names of those to estimate for.
-        """
-
-    def estimate(self, chip: AnyChip, x: Tensor, loss_fn: LossFn) -> Tensor:
-        """Run the rule's passes over samples and fill `.grad` of the model's parameters.
-
-        Decorrelations of the model take their step as well. To be followed by `optimizer.step()`. What the rule
-        remembers is kept with the chip; `Learner` shows it.
-
-        Args:
-            chip: what the passes run on.
-            x: samples, (batch, ...).
-            loss_fn: output -> loss of every sample, (batch,).
+            state: what the rule remembers: the result of the step before, or of `init`. It is not changed.
+            seen: runs the passes that the rule asks for and gives their readings.
+            layers: names of the layers to estimate gradients for.
 
         Returns:
-            Mean loss of the reference.
+            The estimate, and what the rule remembers from now on.
+
+        Raises:
+            UserError: the rule does not go with the network.
+        """
+
+    def estimate(self, chip: AnyChip, x: Shaped[Tensor, "..."], loss_fn: LossFn) -> Float[Tensor, ""]:
+        """Run the rule's passes over samples and fill `.grad` of the model's parameters.
+
+        Decorrelations of the model take a step as well. Call `optimizer.step()` afterwards. What the rule remembers is
+        kept with the chip; see `Learner.state`.
+
+        Args:
+            chip: the chip that runs the passes.
+            x: samples, (batch, ...).
+            loss_fn: outputs (batch, ...) -> loss of every sample, (batch,).
+
+        Returns:
+            Mean loss of the reference pass.
 
         Raises:
             UserError: the machine does not show what the rule needs, or the loss is not finite.
@@ -91,30 +117,30 @@ class Rule(ABC):
     def run(
         self,
         chip: AnyChip,
-        inputs: Tensor,
-        targets: Tensor,
+        inputs: Shaped[Tensor, "..."],
+        targets: Shaped[Tensor, "..."],
         loss_fn: StepLoss,
         optimizer: Optimizer | None = None,
-        mask: Tensor | None = None,
-    ) -> Tensor:
+        mask: Shaped[Tensor, "..."] | None = None,
+    ) -> Float[Tensor, " time"]:
         """Run the rule's passes along sequences, step by step; the model is a network in time.
 
-        L is the mean over all steps that count. With update="sequence" `.grad` is filled with the estimate for L, to be
-        followed by `optimizer.step()` (and `chip.program()`); with update="online" the optimizer is stepped, and the
-        chip programmed, after every step that counts, on its losses summed over the samples that count and divided by
-        the batch.
+        L is the mean loss over all steps that count. With update="sequence" this fills `.grad` with the estimate for L;
+        call `optimizer.step()` and `chip.program()` afterwards. With update="online" it does both itself after every
+        step that counts, on the losses of that step, summed over the samples that count and divided by the batch size.
 
         Args:
-            chip: what the passes run on.
+            chip: the chip that runs the passes.
             inputs: (time, batch, features).
             targets: (time, batch, ...).
-            loss_fn: (output, target) -> loss of every sample, (samples,), of rows that may be of one step or of
-                several: it must treat every row alike.
-            optimizer: needed by online updates.
-            mask: (time, batch), 0 where a step does not count: sequences of unequal length, losses at the end alone.
+            loss_fn: (outputs, targets) -> loss of every row, (rows,). Rows may belong to one step or to several; the
+                loss of a row must not depend on the others.
+            optimizer: needed for online updates.
+            mask: (time, batch), 0 where the loss of a step does not count, for sequences of unequal length or a loss at
+                the end alone; None where every step counts.
 
         Returns:
-            Mean loss of every step, (time,), of the reference.
+            Mean loss of every step, of the reference pass.
 
         Raises:
             UserError: the machine does not show what the rule needs, shapes do not fit, or a loss is not finite.
@@ -127,33 +153,47 @@ class Rule(ABC):
 
     @property
     def on_chip(self) -> bool:
-        """Whether it learns on the devices, which then take every update at once."""
+        """Whether it learns on the devices, which are then programmed after every update."""
         return True
 
     @abstractmethod
     def forward_passes(self, n_layers: int) -> int:
-        """Forward passes over a batch that one estimate takes."""
+        """Number of forward passes over a batch that one estimate takes, in a network of `n_layers` layers."""
 
     def backward_passes(self) -> int:
-        """Backward passes of autograd over a batch that one estimate takes."""
+        """Number of backward passes of autograd over a batch that one estimate takes."""
         return 0
 
     def parts(self) -> tuple["Rule", ...]:
-        """The rules that it is made of: itself, or one for each layer."""
+        """The rules that this one consists of: itself, or one for each layer."""
         return (self,)
 
     def needs(self) -> frozenset[str]:
-        """What a profile must show for these options."""
+        """What a profile must show to the rule with these options."""
         return self.observes
 
     def missing(self, profile: Machine) -> list[str]:
-        """What this profile lacks, in words; empty if the rule can learn on it."""
+        """What a profile lacks.
+
+        Args:
+            profile: of the machine to learn on.
+
+        Returns:
+            What is missing, in words; empty if the rule can learn there.
+        """
         if self.perturbs and not profile.is_noisy:
             return ["noise that perturbs the network"]
         return [_MEANING[need] for need in sorted(self.needs() - set(profile.shown))]
 
     def check(self, profile: Machine) -> None:
-        """Raises UserError if the rule cannot learn on this profile, with the reason and what would work."""
+        """Check that the rule can learn on a profile.
+
+        Args:
+            profile: of the machine to learn on.
+
+        Raises:
+            UserError: it cannot; the message says why and which rules can.
+        """
         lacking = self.missing(profile)
         if not lacking:
             return
@@ -164,35 +204,59 @@ class Rule(ABC):
 
     @property
     def label(self) -> str:
-        """The rule's name on the command line, with the options that it states."""
+        """Name of the rule on the command line, with the options that the name states (the 5 of "tbptt5")."""
         return self.name
 
     @classmethod
     def from_label(cls, label: str) -> dict[str, Any] | None:
-        """Options that a name on the command line states; None if it is no name of this rule."""
+        """Options that a name on the command line states.
+
+        Args:
+            label: the name, such as "tbptt5".
+
+        Returns:
+            Option -> value; None if this is not a name of the rule.
+        """
         return {} if label == cls.name else None
 
     @classmethod
     def settled(cls, recipe: Mapping[str, Any], stated: Mapping[str, Any], profile: HardwareProfile) -> dict[str, Any]:
-        """The rule's options, from those of recipes and those that a user stated; others keep their default."""
+        """Choose options of the rule by the profile, where nobody stated them.
+
+        Args:
+            recipe: options from recipes.
+            stated: options that the user stated; they override the recipe's.
+            profile: of the machine to learn on.
+
+        Returns:
+            Option -> value; options that are left out keep their default.
+        """
         return {**recipe, **stated}
 
     @classmethod
     def idle(cls, options: Mapping[str, Any], in_time: bool) -> dict[str, str]:
-        """Options of this rule that have no effect beside the others, and what each goes with."""
+        """Options of the rule that have no effect.
+
+        Args:
+            options: all options stated.
+            in_time: whether the task has sequences.
+
+        Returns:
+            Option -> what it would need to have an effect, in words.
+        """
         return {}
 
     @property
     def distinction(self) -> str:
-        """What tells rows of this rule apart in a table, in words."""
+        """What distinguishes rows of this rule in a table, in words."""
         return ""
 
     def terms(self, in_time: bool) -> list[str]:
-        """Further settings that a table states, in words."""
+        """Further settings to print in a table, in words; `in_time` says whether the task has sequences."""
         return []
 
     def describe(self) -> str:
-        """The rule with its options, as one would write it."""
+        """The rule with its options, as Python code."""
         options = ", ".join(f"{f.name}={getattr(self, f.name)!r}" for f in fields(self))
         return f"{type(self).__name__}({options})"
 
@@ -211,25 +275,32 @@ _MEANING = {
 
 @dataclass(frozen=True, kw_only=True)
 class Perturbation(Rule):
-    """A rule that compares noisy passes.
+    """A rule that compares noisy passes with a reference.
 
-    baseline: what a pass is compared with: "clean", a pass without noise; "noisy", one more noisy pass; "mean", the
-    mean of all draws + 1 noisy passes, which for many draws varies less than one noisy pass does.
-    draws: noise draws per sample, averaged.
-    credit, decay, update: in time, see `noisylearn.rules.time.InTime`.
+    Args:
+        baseline: the reference: "clean", a pass without noise; "noisy", one more noisy pass; "mean", the mean of all
+            draws + 1 noisy passes, which for many draws has less variance than one noisy pass.
+        draws: noise draws per sample; their estimates are averaged.
+        credit: see `noisylearn.rules.in_time.InTime`, as for `decay` and `update`.
+        decay: of an eligibility trace, per step.
+        update: when weights change along sequences.
+
+    Raises:
+        UserError: an option has a value that is not allowed.
     """
 
     tried: ClassVar[Mapping[str, tuple[Any, ...]]] = {"draws": (3,)}
 
     baseline: Baseline = field(
-        default="clean", metadata={"help": "What a pass is compared with: clean, noisy, or mean (of all noisy passes)."}
+        default="clean",
+        metadata={"help": "Reference of noisy passes: clean, noisy, or mean (of all noisy passes)."},
     )
     draws: int = field(default=1, metadata={"help": "Noise draws per sample and step."})
     credit: Credit = field(
         default="local",
-        metadata={"help": "In time, losses a perturbation is credited with: local, sequence, reward-to-go or trace."},
+        metadata={"help": "For sequences, losses credited to a perturbation: local, sequence, reward-to-go or trace."},
     )
-    decay: float = field(default=0.9, metadata={"help": "Of --credit trace, per step."})
+    decay: float = field(default=0.9, metadata={"help": "Decay of the eligibility per step, with --credit trace."})
     update: Update = field(default="sequence", metadata={"help": UPDATE_HELP})
 
     def __post_init__(self) -> None:
@@ -244,7 +315,10 @@ class Perturbation(Rule):
 
     @classmethod
     def settled(cls, recipe: Mapping[str, Any], stated: Mapping[str, Any], profile: HardwareProfile) -> dict[str, Any]:
-        """The clean baseline where it can be had; updates by sequence where the credit stated needs later losses."""
+        """The options given; by default a clean baseline where the profile has one.
+
+        Updates are by sequence where the stated credit needs later losses, unless the user stated otherwise.
+        """
         options = {**recipe, **stated}
         if options.get("credit") in OF_LATER_LOSSES and "update" not in stated:
             options["update"] = "sequence"
@@ -253,7 +327,7 @@ class Perturbation(Rule):
 
     @classmethod
     def noisy_baseline(cls, options: Mapping[str, Any]) -> Baseline:
-        """The baseline where there is no clean pass and none was stated."""
+        """The default baseline where the profile has no clean pass."""
         return "noisy"
 
     @classmethod
@@ -271,11 +345,22 @@ class Perturbation(Rule):
         return [f"baseline {self.baseline}", *of_time]
 
     def draw_passes(self, n_layers: int) -> list[tuple[bool, ...]]:
-        """The noisy passes of one draw: which layers each of them perturbs."""
+        """The noisy passes of one draw.
+
+        Args:
+            n_layers: layers of the network.
+
+        Returns:
+            For every pass, whether it perturbs each of the layers.
+        """
         return [(True,) * n_layers]
 
     def plan(self, n_layers: int) -> Plan:
-        """The baseline, then the passes of every draw."""
+        """All passes of one estimate: the baseline, then those of every draw.
+
+        Args:
+            n_layers: layers of the network.
+        """
         passes = self.draw_passes(n_layers)
         baseline = tuple(self.baseline != "clean" and any(layer) for layer in zip(*passes, strict=True))
         return Plan((baseline, *passes * self.draws))
@@ -289,23 +374,35 @@ class Perturbation(Rule):
 
 @dataclass(frozen=True, kw_only=True)
 class NodePerturbation(Perturbation):
-    """A rule that learns from what happens at the nodes: states `post` and `scales`.
+    """A perturbation rule that learns from the pre-activations or their noise: a subclass gives `post` and `scales`.
 
-    Online with credit "trace" it remembers the readings of the steps before (an eligibility trace).
+    With online updates and credit "trace" it remembers the readings of the steps before (an eligibility trace).
     """
 
     @abstractmethod
-    def post(self, activity: Tensor, reference: Tensor, noise: Tensor | None) -> Tensor:
-        """Per-neuron factor (passes, batch, ...), from pre-activations, their reference and the injected noise."""
-
-    @abstractmethod
-    def scales(self, norms: list[Tensor], sizes: list[int], variances: list[float]) -> list[Tensor | float]:
-        """Factor per layer (passes, batch) or a number.
+    def post(self, activity: NodePasses, reference: NodeValues, noise: NodePasses | None) -> NodePasses:
+        """Factor per neuron; uses operators alone.
 
         Args:
-            norms: ||post||^2 per layer, (passes, batch).
-            sizes: units per layer.
-            variances: of the injected noise.
+            activity: pre-activations of the passes, in units of the model.
+            reference: pre-activations of the reference.
+            noise: noise injected into the passes; None where it cannot be read out.
+
+        Returns:
+            One factor for every pass, sample and unit.
+        """
+
+    @abstractmethod
+    def scales(self, norms: list[Values], sizes: list[int], variances: list[float]) -> list[Values]:
+        """Factor per layer; uses operators alone.
+
+        Args:
+            norms: ||post||^2 of every layer, (passes, batch).
+            sizes: units of every layer.
+            variances: of the noise injected into one unit of every layer.
+
+        Returns:
+            For every layer (passes, batch), or one number.
         """
 
     def step(self, state: Memory, seen: Observation, layers: Collection[str]) -> tuple[Estimate, Memory]:
@@ -322,17 +419,31 @@ class NodePerturbation(Perturbation):
 
 
 def updates_in_words(update: Update) -> str:
-    """When weights change along sequences."""
+    """When weights change along sequences, in words for a table."""
     return f"updates {'every step' if update == 'online' else 'by sequence'}"
 
 
-def guarded(norm: Tensor) -> Tensor:
-    """A norm to divide by: where nothing moved it is zero, and so is what it divides."""
+def guarded(norm: Values) -> Values:
+    """A norm to divide by: 1 in place of 0, where the numerator is 0 as well; uses operators alone.
+
+    Args:
+        norm: of any shape.
+
+    Returns:
+        Same shape.
+    """
     return norm + (norm == 0)
 
 
 def rules_for(profile: Machine) -> list[str]:
-    """Rules, as one would write them, that can learn on a profile; the noisy baseline where the clean one cannot."""
+    """All rules that can learn on a profile.
+
+    Args:
+        profile: of the machine to learn on.
+
+    Returns:
+        The rules as Python code, with a noisy baseline where the profile has no clean one.
+    """
     found = []
     for rule in _complete_rules(Rule):  # type: ignore[type-abstract]
         works = fitted(rule, profile)
@@ -344,13 +455,21 @@ def rules_for(profile: Machine) -> list[str]:
 
 
 def fitted(kind: type[Rule], profile: Machine) -> Rule | None:
-    """A rule of this kind that can learn on a profile, with the clean baseline if it may be; None if there is none."""
+    """A rule that can learn on a profile, with a clean baseline where the profile has one.
+
+    Args:
+        kind: class of the rule.
+        profile: of the machine to learn on.
+
+    Returns:
+        The rule; None if no baseline works.
+    """
     choices = [kind(baseline=b) for b in ("clean", "noisy")] if issubclass(kind, Perturbation) else [kind()]
     return next((choice for choice in choices if not choice.missing(profile)), None)
 
 
 def _complete_rules(kind: type[Rule]) -> list[type[Rule]]:
-    """All rules that were defined and can train a network alone, those of the user with defaults included."""
+    """All defined subclasses that can train a network alone and have defaults, those of the user included."""
     has_defaults = all(f.default is not MISSING or f.default_factory is not MISSING for f in fields(kind))
     own = [kind] if "name" in vars(kind) and kind.stands_alone and has_defaults else []
     return own + [rule for child in kind.__subclasses__() for rule in _complete_rules(child)]

@@ -15,9 +15,9 @@ from noisylearn.rules.observation import Observation
 
 @dataclass(frozen=True, kw_only=True)
 class Delta(Rule):
-    """g_K = dL/dy at the output y = a_K: exact, and known there without any backward pass.
+    """g_K = dL/dy at the output y = a_K: exact, and known there without a backward pass.
 
-    For the readout alone, inside `PerLayer`; nothing may follow that layer.
+    It serves the readout alone, inside `PerLayer`; no operation may follow that layer.
     """
 
     name = "delta"

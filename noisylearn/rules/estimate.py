@@ -1,10 +1,11 @@
-"""From the readings of a rule's passes to estimates of the gradient."""
+"""Estimates of the gradient from the readings of a rule's passes."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import torch
+from jaxtyping import Float, Num
 from torch import Tensor
 
 from noisylearn.chips.readings import LayerReading, Plan, Readings
@@ -12,54 +13,86 @@ from noisylearn.networks.layers import parameter_gradients
 
 Baseline = Literal["clean", "noisy", "mean"]
 Passes = slice | list[int]  # index of some passes
-Values = Any  # torch tensors or numpy arrays: whatever operators alone are needed for
+Values = Any  # torch tensors or numpy arrays, for functions that use operators alone
+NodePasses = Num[Values, "passes batch *units"]
+NodeValues = Num[Values, "batch *units"]
 
 
 class NodeRule(Protocol):
-    """What a rule that perturbs nodes states: see `noisylearn.rules.base.NodePerturbation`."""
+    """What an estimate needs of a rule that perturbs nodes; see `noisylearn.rules.base.NodePerturbation`."""
 
     @property
     def baseline(self) -> Baseline: ...
     @property
     def draws(self) -> int: ...
-    def post(self, activity: Tensor, reference: Tensor, noise: Tensor | None) -> Tensor: ...
-    def scales(self, norms: list[Tensor], sizes: list[int], variances: list[float]) -> list[Tensor | float]: ...
+    def post(self, activity: NodePasses, reference: NodeValues, noise: NodePasses | None) -> NodePasses: ...
+    def scales(self, norms: list[Values], sizes: list[int], variances: list[float]) -> list[Values]: ...
 
 
 @dataclass
 class Estimate:
-    """What a rule makes of a segment.
+    """What a rule estimates from one segment.
 
     Args:
-        loss: mean over the samples, of the reference.
-        gradients: name of a layer -> name of a parameter -> estimate of dL/dp.
-        inputs: name of a layer -> what entered it, (samples, ...): decorrelations learn from it.
+        loss: mean loss over the samples, of the reference.
+        gradients: name of a layer -> name of a parameter -> estimate of dL/dp, in the parameter's shape.
+        inputs: name of a layer -> its input, from which decorrelations learn.
     """
 
-    loss: Tensor
-    gradients: Mapping[str, Mapping[str, Tensor]]
-    inputs: Mapping[str, Tensor]
+    loss: Float[Tensor, ""]
+    gradients: Mapping[str, Mapping[str, Float[Tensor, "..."]]]
+    inputs: Mapping[str, Float[Tensor, "samples ..."]]
 
 
 def reference(passes: Values, baseline: Baseline) -> Values:
-    """What passes (passes, ...) are compared with: the first of them, or their mean; operators alone."""
+    """The reference that passes are compared with: the first pass, or the mean of all; uses operators alone.
+
+    Args:
+        passes: (passes, ...).
+        baseline: "mean" for the mean.
+
+    Returns:
+        (...).
+    """
     return passes.mean(0) if baseline == "mean" else passes[0]
 
 
-def estimate_nodes(rule: NodeRule, plan: Plan, readings: Readings, losses: Tensor, layers: Collection[str]) -> Estimate:
-    """Gradients of the named layers by a rule that perturbs nodes: dW = g pre^T, pre = the reference input."""
+def estimate_nodes(
+    rule: NodeRule, plan: Plan, readings: Readings, losses: Float[Tensor, "passes rows"], layers: Collection[str]
+) -> Estimate:
+    """Estimate by a rule that perturbs nodes: dW = g pre^T, with pre = the input in the reference.
+
+    Args:
+        rule: gives `post` and `scales`.
+        plan: the passes that were run.
+        readings: of those passes.
+        losses: credited to the perturbations of every pass and sample.
+        layers: names of the layers to estimate gradients for.
+    """
     signals = node_signals(rule, plan, readings, losses)
     inputs = {name: reference(r.input, rule.baseline) for name, r in readings.layers.items()}
     gradients = {n: parameter_gradients(readings.layers[n].layer, inputs[n], signals[n]) for n in layers}
     return Estimate(reference(losses, rule.baseline).mean(), gradients, inputs)
 
 
-def node_signals(rule: NodeRule, plan: Plan, readings: Readings, losses: Tensor) -> dict[str, Tensor]:
-    """Estimate g_l of dL/da for every perturbed layer and sample, (batch, ...), averaged over the draws.
+def node_signals(
+    rule: NodeRule, plan: Plan, readings: Readings, losses: Float[Tensor, "passes rows"]
+) -> dict[str, Float[Tensor, "rows ..."]]:
+    """Estimates g_l of dL/da for every sample.
 
-    g_l = (1/draws) sum over passes of  modulator x scale x post,  modulator = L(pass) - L(reference) per sample.
-    With the mean of the draws + 1 passes as reference all of them are summed and the norms that the scale uses
-    are pooled over them; for one draw that equals a noisy baseline.
+        g_l = (1/draws) sum over passes of  modulator x scale x post,   modulator = L(pass) - L(reference)
+
+    With the mean as baseline the sum goes over all draws + 1 passes, and the norms in the scale are pooled over them;
+    for one draw that equals a noisy baseline.
+
+    Args:
+        rule: gives `post` and `scales`.
+        plan: the passes that were run.
+        readings: of those passes.
+        losses: credited to the perturbations of every pass and sample.
+
+    Returns:
+        Name of a perturbed layer -> g_l, in the shape of its pre-activations.
     """
     rows = compared_passes(rule.baseline, plan, len(readings.layers))
     perturbed = {name: index for name, index in zip(readings.layers, rows, strict=True) if index is not None}
@@ -72,7 +105,16 @@ def node_signals(rule: NodeRule, plan: Plan, readings: Readings, losses: Tensor)
 
 
 def compared_passes(baseline: Baseline, plan: Plan, n_layers: int) -> list[Passes | None]:
-    """Of every layer, the passes that are compared with the reference; None where none perturbs it."""
+    """The passes of every layer that are compared with the reference.
+
+    Args:
+        baseline: with "mean" all passes are compared, if any perturbs the layer.
+        plan: the passes that are run.
+        n_layers: layers of the network.
+
+    Returns:
+        Index of passes for every layer; None where no pass perturbs the layer.
+    """
     rows = [plan.passes_of(layer) for layer in range(n_layers)]
     if baseline == "mean":
         rows = [list(range(plan.n_passes)) if passes else [] for passes in rows]
@@ -82,10 +124,18 @@ def compared_passes(baseline: Baseline, plan: Plan, n_layers: int) -> list[Passe
 def node_factors(
     rule: NodeRule, rows: list[Passes], losses: Values, norms: list[Values], sizes: list[int], variances: list[float]
 ) -> list[Values]:
-    """modulator x scale / draws of every perturbed layer and compared pass, (passes of the layer, batch).
+    """modulator x scale / draws of every perturbed layer; uses operators alone, for torch and numpy alike.
 
-    Operators alone, for torch tensors and numpy arrays alike. rows: the compared passes of each layer.  losses:
-    (passes, batch).  norms, sizes, variances: as `scales` of a rule takes them.
+    Args:
+        rule: gives `scales`.
+        rows: of every layer, the passes that are compared with the reference.
+        losses: (passes, batch).
+        norms: ||post||^2 of every layer, (passes of the layer, batch).
+        sizes: units of every layer.
+        variances: of the noise injected into one unit of every layer.
+
+    Returns:
+        For every layer (passes of the layer, batch).
     """
     modulator = losses - reference(losses, rule.baseline)
     if rule.baseline == "mean":
@@ -101,7 +151,7 @@ def _summed(factor: Tensor, post: Tensor) -> Tensor:
     return torch.einsum("pb,pbn->bn", factor, post.flatten(2)).reshape(post.shape[1:])
 
 
-def _post(rule: NodeRule, reading: LayerReading, passes: Passes) -> Tensor:
+def _post(rule: NodeRule, reading: LayerReading, passes: Passes) -> NodePasses:
     noise = None if reading.noise is None else reading.noise[passes]
     return rule.post(reading.activity[passes], reference(reading.activity, rule.baseline), noise)
 

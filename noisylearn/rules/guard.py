@@ -1,9 +1,10 @@
-"""The guard that every training has against a loss that runs away."""
+"""The guard of every training against a loss that diverges."""
 
 import math
 from collections.abc import Mapping
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from noisylearn.ground.errors import RunawayError
@@ -11,24 +12,36 @@ from noisylearn.networks.layers import WeightLayer
 
 
 def weight_norms(layers: Mapping[str, WeightLayer]) -> dict[str, float]:
-    """Name of a layer -> norm of its weights."""
+    """Norm of the weights of every layer.
+
+    Args:
+        layers: name -> layer.
+
+    Returns:
+        Name -> Euclidean norm, in units of the weights.
+    """
     return {name: float(layer.weight.detach().norm()) for name, layer in layers.items()}
 
 
 def check_losses(
-    losses: Tensor, layers: Mapping[str, WeightLayer], norms_before: Mapping[str, float], at: str = "", where: str = ""
+    losses: Float[Tensor, "..."],
+    layers: Mapping[str, WeightLayer],
+    norms_before: Mapping[str, float],
+    at: str = "",
+    where: str = "",
 ) -> None:
-    """See that losses are finite.
+    """Check that losses are finite.
 
     Args:
         losses: of any shape; along a sequence (steps,).
-        layers: of the network, by name.
-        norms_before: norm of every layer's weights when the training began; empty where it is not known.
-        at: step of the sequence, for the message.
-        where: step of a training that adds its own remedies, for the message.
+        layers: layers of the network, by name.
+        norms_before: norm of every layer's weights at the start of the training; empty where it is not known.
+        at: the step of the sequence, in words, for the message.
+        where: the step of the training, in words, for the message; the caller then adds remedies of its own.
 
     Raises:
-        RunawayError: a loss is not finite; names the layer that has grown most, or has the largest weights.
+        RunawayError: a loss is not finite. The message names the layer that has grown most, or that with the largest
+            weights.
     """
     if math.isfinite(float(losses.sum())) or bool(torch.isfinite(losses).all()):
         return

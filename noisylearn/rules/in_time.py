@@ -1,10 +1,11 @@
-"""How a rule goes through time: which losses a perturbation is credited with, and when the weights change."""
+"""Rules along sequences: which losses are credited to a perturbation, and when weights change."""
 
 import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from noisylearn.ground.errors import UserError
@@ -12,21 +13,21 @@ from noisylearn.ground.errors import UserError
 Credit = Literal["local", "sequence", "reward-to-go", "trace"]
 Update = Literal["online", "sequence"]
 OF_LATER_LOSSES: tuple[Credit, ...] = ("sequence", "reward-to-go")
-UPDATE_HELP = "In time, when weights change: online (every step) or sequence."
-FORGOTTEN = 1e-3  # share of an eligibility below which it is dropped
+UPDATE_HELP = "For sequences, when weights change: online (after every step) or sequence (at its end)."
+FORGOTTEN = 1e-3  # an eligibility that has decayed below this share is dropped
 
 
 @dataclass(frozen=True)
 class InTime:
-    """How a rule goes through time.
+    """How a rule handles sequences.
 
     Args:
-        credit: losses that the perturbation of step t is credited with: "local" l_t; "sequence" the sum over all steps;
-            "reward-to-go" sum over s >= t; "trace" sum over s >= t of decay^(s - t) l_s.
+        credit: losses that are credited to the perturbation of step t: "local", l_t; "sequence", the sum over all
+            steps; "reward-to-go", the sum over s >= t; "trace", the sum over s >= t of decay^(s - t) l_s.
         decay: of an eligibility trace, per step.
-        update: of the weights: "online", after every step; "sequence", once.
-        truncate: of backpropagation, the state is cut off its past every so many steps.
-        stepwise: whether the rule has to see every step alone.
+        update: when weights change: "online", after every step; "sequence", once at its end.
+        truncate: for backpropagation, number of steps after which the state is detached from its past; None for never.
+        stepwise: whether the rule must observe every step by itself.
 
     Raises:
         UserError: a value is not allowed, or an online update would need losses of later steps.
@@ -53,23 +54,31 @@ class InTime:
             )
 
     def segment_length(self, n_steps: int) -> int:
-        """How many steps of a sequence of `n_steps` are seen at once."""
+        """Number of steps in one segment, which a rule observes together.
+
+        Args:
+            n_steps: length of the sequence.
+        """
         if self.truncate is not None:
             return min(self.truncate, n_steps)
         return 1 if self.stepwise or self.update == "online" else n_steps
 
     @property
     def leaves_traces(self) -> bool:
-        """Whether the losses of a step are credited to perturbations that were seen in the steps before."""
+        """Whether the losses of a step are also credited to perturbations of earlier segments."""
         return self.credit == "trace" and self.update == "online"
 
     @property
     def trace_window(self) -> int:
-        """Steps after which an eligibility is forgotten."""
+        """Number of steps after which an eligibility is dropped."""
         return math.ceil(math.log(FORGOTTEN) / math.log(self.decay)) + 1
 
-    def credited(self, losses: Tensor) -> Tensor:
-        """What the perturbations of every step are credited with, from losses (passes, steps, batch)."""
+    def credited(self, losses: Float[Tensor, "passes steps batch"]) -> Float[Tensor, "passes steps batch"]:
+        """Losses credited to the perturbations of every step.
+
+        Args:
+            losses: of every step by itself.
+        """
         if self.credit == "local":
             return losses
         if self.credit == "sequence":

@@ -2,17 +2,17 @@
 
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from noisylearn.ground.errors import UserError
 from noisylearn.rules.base import NodePerturbation, guarded
+from noisylearn.rules.estimate import NodePasses, NodeValues, Values
 
 
 @dataclass(frozen=True, kw_only=True)
 class INP(NodePerturbation):
-    """g_l = dL N_l v_l / ||v_l||^2, one pass per layer with noise v_l in that layer alone.
+    """g_l = dL N_l v_l / ||v_l||^2, from one pass per layer with noise v_l in that layer alone.
 
-    A directional derivative per layer: the best aligned of the three, for L + 1 passes instead of two.
+    This is a directional derivative per layer. Of NP, INP and ANP it is the best aligned with the gradient; for L
+    layers it takes L + 1 passes instead of two.
     """
 
     name = "inp"
@@ -36,11 +36,12 @@ class INP(NodePerturbation):
             )
 
     def draw_passes(self, n_layers: int) -> list[tuple[bool, ...]]:
+        """One noisy pass per layer."""
         return [tuple(i == layer for i in range(n_layers)) for layer in range(n_layers)]
 
-    def post(self, activity: Tensor, reference: Tensor, noise: Tensor | None) -> Tensor:
+    def post(self, activity: NodePasses, reference: NodeValues, noise: NodePasses | None) -> NodePasses:
         assert noise is not None
         return noise
 
-    def scales(self, norms: list[Tensor], sizes: list[int], variances: list[float]) -> list[Tensor | float]:
+    def scales(self, norms: list[Values], sizes: list[int], variances: list[float]) -> list[Values]:
         return [n / guarded(norm) for n, norm in zip(sizes, norms, strict=True)]

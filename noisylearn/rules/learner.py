@@ -1,4 +1,4 @@
-"""A rule at work on a chip: what it remembers, and the steps that it takes."""
+"""A rule that learns on a chip: what it remembers, and its steps."""
 
 import math
 from collections.abc import Mapping
@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_map
@@ -24,7 +25,7 @@ from noisylearn.rules.sequences import Sequences, Sum, checked
 
 
 class Learns(Protocol):
-    """What a learner needs of a rule, see `noisylearn.rules.base.Rule`."""
+    """What a learner needs of a rule; see `noisylearn.rules.base.Rule`."""
 
     def init(self, chip: AnyChip) -> Memory: ...
     def step(self, state: Memory, seen: Observation, layers: list[str]) -> tuple[Estimate, Memory]: ...
@@ -39,13 +40,13 @@ class Learns(Protocol):
 class Learner:
     """A rule on a chip, with what it remembers.
 
-    The memory is the chip's: two learners of one rule on one chip share it, two chips never do.
+    The memory is kept with the chip: two learners of one rule on one chip share it.
 
     Args:
-        rule: what learns.
-        chip: what it learns on.
-        norms_before: norm of every layer's weights at the start of a training, by which a runaway is explained.
-        where: step of the training, such as " at step 3 of 10", for the message of a runaway.
+        rule: the rule.
+        chip: the chip that it learns on.
+        norms_before: norm of every layer's weights at the start of the training, for the message when a loss diverges.
+        where: the step of the training, such as " at step 3 of 10", for the same message.
 
     Raises:
         UserError: the machine does not show what the rule needs.
@@ -61,7 +62,7 @@ class Learner:
 
     @property
     def state(self) -> Memory:
-        """What the rule remembers: a tree of tensors, for a checkpoint; empty for rules that remember nothing."""
+        """What the rule remembers, for a checkpoint: a tree of tensors; empty if it remembers nothing."""
         kept = self.chip.memories.get(self.rule.describe()) if self.chip.memories else None
         return self.rule.init(self.chip) if kept is None else kept
 
@@ -73,8 +74,16 @@ class Learner:
         elif self.chip.memories:
             self.chip.memories.pop(self.rule.describe(), None)
 
-    def estimate(self, x: Tensor, loss_fn: LossFn) -> Tensor:
-        """See `noisylearn.rules.base.Rule.estimate`."""
+    def estimate(self, x: Shaped[Tensor, "..."], loss_fn: LossFn) -> Float[Tensor, ""]:
+        """Run the rule's passes over samples and fill `.grad`; see `noisylearn.rules.base.Rule.estimate`.
+
+        Args:
+            x: samples, (batch, ...).
+            loss_fn: outputs (batch, ...) -> loss of every sample, (batch,).
+
+        Returns:
+            Mean loss of the reference pass.
+        """
         seen = Observation(self.chip, as_segment(x), loss_fn)
         found, state = self.rule.step(self.state, seen, list(self.chip.layers))
         check_losses(found.loss, self.chip.layers, self.norms_before, where=self.where)
@@ -84,16 +93,25 @@ class Learner:
 
     def run(
         self,
-        inputs: Tensor,
-        targets: Tensor,
+        inputs: Shaped[Tensor, "..."],
+        targets: Shaped[Tensor, "..."],
         loss_fn: StepLoss,
         optimizer: Optimizer | None = None,
-        mask: Tensor | None = None,
+        mask: Shaped[Tensor, "..."] | None = None,
         in_time: bool = True,
-    ) -> Tensor:
-        """See `noisylearn.rules.base.Rule.run`.
+    ) -> Float[Tensor, " time"]:
+        """Run the rule's passes along sequences; see `noisylearn.rules.base.Rule.run`.
 
-        in_time: whether the network is one in time; otherwise the sequences are single samples, (1, batch, ...).
+        Args:
+            inputs: (time, batch, ...).
+            targets: (time, batch, ...).
+            loss_fn: (outputs, targets) -> loss of every row.
+            optimizer: needed for online updates.
+            mask: (time, batch), 0 where the loss of a step does not count; None where every step counts.
+            in_time: whether the network is one in time; otherwise samples are sequences of one step, time = 1.
+
+        Returns:
+            Mean loss of every step, of the reference pass.
         """
         time = self.rule.in_time()
         sequences = checked(inputs, targets, mask, loss_fn, time, optimizer, in_time)
@@ -102,7 +120,14 @@ class Learner:
         return losses.to(sequences.mask.dtype)
 
     def look(self, *segments: Observation) -> Estimate:
-        """The estimate for consecutive segments, from which nothing learns and of which nothing is remembered."""
+        """Estimate without learning: `.grad`, decorrelations and the memory of the rule stay as they are.
+
+        Args:
+            segments: consecutive segments of one batch.
+
+        Returns:
+            Sum of the estimates of the segments.
+        """
         state, total = self.state, Sum()
         for seen in segments:
             estimate, state = self.rule.step(state, seen, list(self.chip.layers))
@@ -110,7 +135,7 @@ class Learner:
         return total.take()
 
     def _along(self, sequences: Sequences, online: Optimizer | None) -> Tensor:
-        """Losses of every step, (steps,); fills `.grad`, or steps the optimizer after every segment that counts."""
+        """Losses of every step, (steps,). Fills `.grad`, or steps the optimizer after every segment that counts."""
         mask, total, state, layers = sequences.mask, Sum(), self.state, list(self.chip.layers)
         shares = mask / mask.sum(1, keepdim=True).clamp(min=torch.finfo(mask.dtype).tiny)
         losses = torch.zeros(len(mask), dtype=torch.float64, device=mask.device)
@@ -131,7 +156,7 @@ class Learner:
         return losses
 
     def _checked_losses(self, seen: Observation, shares: Tensor, start: int) -> Tensor:
-        """Mean losses of the steps of a segment, (steps,), of the reference."""
+        """Mean loss of every step of a segment, (steps,), of the reference pass."""
         assert seen.losses is not None
         losses = (seen.losses[0].reshape(shares.shape) * shares).sum(1)
         if not math.isfinite(float(losses.sum())):
@@ -143,6 +168,10 @@ class Learner:
 
 def fill_gradients(chip: AnyChip, found: Estimate) -> None:
     """Fill `.grad` of the model's parameters, and let its decorrelations take a step.
+
+    Args:
+        chip: holds the model.
+        found: the estimate.
 
     Raises:
         UserError: a parameter is computed from others.

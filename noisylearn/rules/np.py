@@ -2,17 +2,16 @@
 
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from noisylearn.rules.base import NodePerturbation
+from noisylearn.rules.estimate import NodePasses, NodeValues, Values
 
 
 @dataclass(frozen=True, kw_only=True)
 class NP(NodePerturbation):
-    """g_l = dL e_l / sigma^2 with the injected noise e_l: unbiased in deep nets, of high variance.
+    """g_l = dL e_l / sigma^2 with the injected noise e_l: unbiased in deep networks, with a high variance.
 
-    With a noisy baseline only the noise of the pass itself is used: still unbiased, of more variance, and the
-    noise of the baseline makes it unstable late in training ([ANP] fig. 5).
+    With a noisy baseline the rule uses the noise of the pass alone: it stays unbiased, its variance is larger, and
+    training can become unstable late ([ANP] fig. 5).
     """
 
     name = "np"
@@ -22,9 +21,9 @@ class NP(NodePerturbation):
     observes = frozenset({"loss", "input", "injected_noise"})
     unbiased = "deep"
 
-    def post(self, activity: Tensor, reference: Tensor, noise: Tensor | None) -> Tensor:
+    def post(self, activity: NodePasses, reference: NodeValues, noise: NodePasses | None) -> NodePasses:
         assert noise is not None
         return noise
 
-    def scales(self, norms: list[Tensor], sizes: list[int], variances: list[float]) -> list[Tensor | float]:
+    def scales(self, norms: list[Values], sizes: list[int], variances: list[float]) -> list[Values]:
         return [1 / variance for variance in variances]

@@ -1,9 +1,10 @@
-"""What a rule sees: all passes over a segment, with their losses and the error at the output."""
+"""What a rule observes: all passes over a segment, with their losses and the error at the output."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from noisylearn.chips.interface import AnyChip
@@ -18,7 +19,12 @@ StepLoss = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass
 class Trajectories:
-    """Where passes stand along a sequence: of every plan that is run, and of the pass that autograd goes through."""
+    """State of the network and its noise between two segments of a sequence.
+
+    Args:
+        of: plan -> trajectory of its passes.
+        digital: trajectory of the pass that autograd goes through.
+    """
 
     of: dict[Plan, Trajectory] = field(default_factory=dict)
     digital: Trajectory = START
@@ -29,33 +35,40 @@ class Observation:
     """The passes over one segment: readings and losses by plan, each run once.
 
     Args:
-        chip: what they run on.
-        segment: inputs of T >= 1 steps; where it starts is kept in `along`.
-        loss_fn: losses (rows,) of outputs (rows, ...), rows = steps x batch.
-        targets: (steps, batch, ...), where they are known.
-        weights: of the losses of every step, (steps, batch); None where every sample counts alike.
-        time: how the losses of the steps are credited.
-        along: where the passes of earlier segments ended; carried on by this one.
-        starts: whether a sequence starts here, so that eligibility traces of an earlier one are void.
+        chip: the chip that runs them.
+        segment: inputs of T >= 1 steps. Its start is taken from `along`.
+        loss_fn: outputs (rows, ...) -> losses (rows,), with rows = steps x batch.
+        targets: targets of every step, where they are known.
+        weights: weights of the losses; None where every sample counts alike.
+        time: how losses are credited to the perturbations of the steps.
+        along: trajectories at the end of the segment before; those at the end of this one replace them.
+        starts: whether a sequence starts here, so that eligibility traces of the one before are reset.
         ends: whether it ends here.
-        purpose: names the random streams.
+        purpose: name of the random streams.
     """
 
     chip: AnyChip
     segment: Segment
     loss_fn: LossFn
-    targets: Tensor | None = None
-    weights: Tensor | None = None
+    targets: Shaped[Tensor, "steps batch ..."] | None = None
+    weights: Float[Tensor, "steps batch"] | None = None
     time: InTime = field(default_factory=InTime)
     along: Trajectories = field(default_factory=Trajectories)
     starts: bool = True
     ends: bool = True
     purpose: str = "pass"
-    losses: Tensor | None = field(default=None, init=False)  # unweighted, (passes, rows), of the plan that ran first
+    losses: Float[Tensor, "passes rows"] | None = field(default=None, init=False)  # unweighted, of the first plan run
     _seen: dict[Plan, tuple[Readings, Tensor]] = field(default_factory=dict, init=False)
 
-    def of(self, plan: Plan) -> tuple[Readings, Tensor]:
-        """Readings of the passes of a plan, and the losses that they are credited with, (passes, rows)."""
+    def of(self, plan: Plan) -> tuple[Readings, Float[Tensor, "passes rows"]]:
+        """Run the passes of a plan, unless they were run already.
+
+        Args:
+            plan: which passes to run.
+
+        Returns:
+            Readings of the passes, and the losses credited to their perturbations.
+        """
         if plan not in self._seen:
             readings = self.chip.passes(self._from(self.along.of.get(plan, START)), plan, self.purpose)
             self.along.of[plan] = readings.end
@@ -66,21 +79,32 @@ class Observation:
             self._seen[plan] = readings, losses
         return self._seen[plan]
 
-    def of_any(self) -> tuple[Readings, Tensor]:
-        """Passes that were run already, or else one single pass."""
+    def of_any(self) -> tuple[Readings, Float[Tensor, "passes rows"]]:
+        """As `of`, for passes that were run already, or else for one pass."""
         if not self._seen:
             return self.of(Plan(((False,) * len(self.chip.layers),)))
         return next(iter(self._seen.values()))
 
-    def digital(self, on_devices: bool = False) -> tuple[Readings, Tensor]:
-        """A pass that autograd can go back through, to the start of the segment, and its weighted losses, (rows,)."""
+    def digital(self, on_devices: bool = False) -> tuple[Readings, Float[Tensor, " rows"]]:
+        """Run a pass that autograd can go back through, to the start of the segment.
+
+        Args:
+            on_devices: whether its weights are read from the devices; otherwise they are the digital ones.
+
+        Returns:
+            Readings of the pass, and its weighted losses.
+        """
         readings = self.chip.digital_pass(self._from(self.along.digital), on_devices)
         self.along.digital = readings.end.detached()
         losses = self._losses(readings.output)[0]
         return readings, losses if self.weights is None else losses * self.weights.flatten()
 
-    def error(self, output: Tensor) -> Tensor:
-        """dL/dy of every row of outputs y (rows, ...), weighted as the losses are: what a teacher shows."""
+    def error(self, output: Float[Tensor, "rows ..."]) -> Float[Tensor, "rows ..."]:
+        """Error dL/dy at the output, as a teacher shows it, with the weights of the losses.
+
+        Args:
+            output: outputs y of the network.
+        """
         with torch.enable_grad():
             y = output.detach().requires_grad_()
             losses = self.loss_fn(y)
@@ -97,8 +121,12 @@ class Observation:
         return losses
 
 
-def sample_losses(loss_fn: LossFn, outputs: Tensor) -> Tensor:
-    """Losses (passes, rows) of outputs (passes, rows, ...).
+def sample_losses(loss_fn: LossFn, outputs: Float[Tensor, "passes rows ..."]) -> Float[Tensor, "passes rows"]:
+    """Losses of every pass and sample.
+
+    Args:
+        loss_fn: outputs (rows, ...) -> losses (rows,).
+        outputs: of every pass.
 
     Raises:
         UserError: `loss_fn` does not give one loss per sample.

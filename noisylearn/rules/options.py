@@ -1,11 +1,11 @@
-"""Options of a rule: fields of its record, from which commands, configurations, recipes and run files take theirs.
+"""Options of a rule: fields of its record. Commands, configurations, recipes and run files take them from there.
 
 A field of type bool, int, float, str, `Literal[...]`, or one of these and None, with a sentence for users,
 
     its_option: int = field(default=3, metadata={"help": "What it is for."})
 
 is `--its-option` on the command line. Its type is checked here, its bounds by the record in `__post_init__`. With
-"in_label": True in the metadata the rule's name on the command line states it, as the 5 of tbptt5 does, and no option.
+"in_label": True in the metadata there is no such option: the rule's name states it, as the 5 of tbptt5 does.
 """
 
 import types
@@ -24,7 +24,15 @@ PLAIN = (bool, int, float, str)
 
 @dataclass(frozen=True)
 class Option:
-    """What a user may set: its name, type and default, and a sentence on it."""
+    """One setting that a user may state.
+
+    Args:
+        name: name of the field.
+        kind: type of the value.
+        default: value where nothing is stated.
+        help: a sentence for users.
+        in_label: whether the rule's name on the command line states it.
+    """
 
     name: str
     kind: Any
@@ -34,25 +42,46 @@ class Option:
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """The values it takes, where only a few are allowed."""
+        """The allowed values, where the type is a Literal; otherwise empty."""
         literals = [value for value in _values(self.kind) if get_origin(value) is Literal]
         return tuple(str(one) for literal in literals for one in get_args(literal))
 
     @property
     def plain_kind(self) -> type:
-        """Type of one value on the command line: bool, int, float, or str for everything else."""
+        """Type of a value on the command line: bool, int, float, or str for everything else."""
         given = [kind for kind in _values(self.kind) if kind in PLAIN]
         return given[0] if given else str
 
 
 def options_of(kind: type) -> dict[str, Option]:
-    """The options of a rule, by name, in the order of the record."""
+    """The options of a rule.
+
+    Args:
+        kind: class of the rule.
+
+    Returns:
+        Name -> option, in the order of the record.
+
+    Raises:
+        TypeError: an option has no default, or a type that the command line cannot give.
+    """
     types_of = get_type_hints(kind)
     return {f.name: _option(kind, f, types_of[f.name]) for f in fields(kind) if "help" in f.metadata}
 
 
 def typed(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The given options of a rule, checked by their types. Raises UserError, in one line."""
+    """Check the types of options.
+
+    Args:
+        kind: class of the rule.
+        given: option -> value.
+
+    Returns:
+        The same options, converted where the type allows it (the text "3" to the number).
+
+    Raises:
+        UserError: an option is unknown or has a value of another type.
+    """
     try:
         return _table(kind)(**given).model_dump(exclude_unset=True)
     except ValidationError as error:

@@ -17,10 +17,13 @@ from noisylearn.rules.observation import Observation
 
 @dataclass(frozen=True, kw_only=True)
 class PerLayer(Rule):
-    """A rule for each layer by its name; "*" stands for all layers not named, a name for all layers inside it too.
+    """A rule for each layer, chosen by the layer's name. Rules that ask for the same passes share them.
 
-    Rules that ask for the same passes share them. For example the exact delta rule at the readout, whose error is
-    local, and ANP inside: PerLayer(rules={"readout": Delta(), "*": ANP(baseline="noisy")}).
+    For example the exact delta rule at the readout, whose error is local, and ANP in the other layers:
+    PerLayer(rules={"readout": Delta(), "*": ANP(baseline="noisy")}).
+
+    Args:
+        rules: name of a layer, or of a module for all layers inside it -> rule; "*" for all layers not named.
     """
 
     name = "per-layer"
@@ -37,7 +40,7 @@ class PerLayer(Rule):
             raise UserError("rule per-layer: name the layers in one map, not in a map inside a map")
 
     def init(self, chip: AnyChip) -> Memory:
-        """What each of the rules remembers, by its key in the map."""
+        """What each of the rules remembers, by its key in `rules`."""
         return {key: memory for key, rule in self.rules.items() if (memory := rule.init(chip))}
 
     def step(self, state: Memory, seen: Observation, layers: Collection[str]) -> tuple[Estimate, Memory]:
@@ -58,6 +61,11 @@ class PerLayer(Rule):
         return Estimate(estimates[0].loss, merged, estimates[0].inputs), memories
 
     def in_time(self) -> InTime:
+        """The way through time that the rules share. Rules without perturbations go along with any.
+
+        Raises:
+            UserError: the rules go through time in different ways.
+        """
         all_ways = [rule.in_time() for rule in self.rules.values() if rule.perturbs or rule.in_time() != InTime()]
         stepwise, ways = any(way.stepwise for way in all_ways), {replace(way, stepwise=False) for way in all_ways}
         if len(ways) > 1:
@@ -70,12 +78,15 @@ class PerLayer(Rule):
         return time
 
     def parts(self) -> tuple[Rule, ...]:
+        """The rules of the layers."""
         return tuple(self.rules.values())
 
     def needs(self) -> frozenset[str]:
+        """What a profile must show for all of the rules."""
         return frozenset(need for rule in self.rules.values() for need in rule.needs())
 
     def forward_passes(self, n_layers: int) -> int:
+        """Forward passes of all rules, shared ones counted once."""
         perturbing = {rule for rule in self.rules.values() if isinstance(rule, Perturbation)}
         return sum({rule.plan(n_layers): rule.forward_passes(n_layers) for rule in perturbing}.values()) or 1
 
@@ -83,6 +94,7 @@ class PerLayer(Rule):
         return sum(rule.backward_passes() for rule in set(self.rules.values()))
 
     def missing(self, profile: Machine) -> list[str]:
+        """What the profile lacks for any of the rules, in words."""
         return list(dict.fromkeys(reason for rule in self.rules.values() for reason in rule.missing(profile)))
 
     def _key(self, layer: str) -> str:

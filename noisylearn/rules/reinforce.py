@@ -1,29 +1,29 @@
-"""REINFORCE at the output, back-propagated through the digital model."""
+"""REINFORCE at the output layer, backpropagated through the digital model."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor
 
 from noisylearn.chips.interface import Memory
 from noisylearn.ground.errors import UserError
 from noisylearn.rules.backprop import autograd_estimate
 from noisylearn.rules.base import NodePerturbation
-from noisylearn.rules.estimate import Estimate, node_signals, reference
+from noisylearn.rules.estimate import Estimate, NodePasses, NodeValues, Values, node_signals, reference
 from noisylearn.rules.in_time import InTime
 from noisylearn.rules.observation import Observation
 
 
 @dataclass(frozen=True, kw_only=True)
 class REINFORCE(NodePerturbation):
-    """g_K = dL xi / sigma^2 with noise at the output layer alone, then back-propagated from there.
+    """g_K = dL xi / sigma^2 with noise xi at the output layer, then backpropagated from there.
 
-    Forward passes find the error at the output; the way down needs the weights and slopes of the digital model,
-    so this is a reference, not a rule for a chip without a backward pass.
+    Forward passes estimate the error at the output. Backpropagation needs the weights and slopes of the digital model,
+    so this is a reference to compare with, not a rule for a chip without a backward pass.
 
-    hidden_noise: the noisy passes have noise in every layer, of which the rule uses the output's alone: what it costs
-    to learn from a system that is noisy throughout.
+    Args:
+        hidden_noise: whether noisy passes have noise in every layer. The rule still uses that of the output layer
+            alone, which shows what noise elsewhere costs.
     """
 
     name = "reinforce"
@@ -34,17 +34,19 @@ class REINFORCE(NodePerturbation):
     unbiased = "deep"
 
     hidden_noise: bool = field(
-        default=False, metadata={"help": "Of REINFORCE: noisy passes have noise in every layer."}
+        default=False,
+        metadata={"help": "Of REINFORCE: noise in every layer, not in the output layer alone."},
     )
 
     def draw_passes(self, n_layers: int) -> list[tuple[bool, ...]]:
+        """One pass with noise in the output layer, and with `hidden_noise` in the others."""
         return [(self.hidden_noise,) * (n_layers - 1) + (True,)]
 
-    def post(self, activity: Tensor, reference: Tensor, noise: Tensor | None) -> Tensor:
+    def post(self, activity: NodePasses, reference: NodeValues, noise: NodePasses | None) -> NodePasses:
         assert noise is not None
         return noise
 
-    def scales(self, norms: list[Tensor], sizes: list[int], variances: list[float]) -> list[Tensor | float]:
+    def scales(self, norms: list[Values], sizes: list[int], variances: list[float]) -> list[Values]:
         return [1 / variance for variance in variances]
 
     def step(self, state: Memory, seen: Observation, layers: Collection[str]) -> tuple[Estimate, Memory]:
@@ -72,7 +74,8 @@ class REINFORCE(NodePerturbation):
         return super().in_time()
 
     def forward_passes(self, n_layers: int) -> int:
-        return super().forward_passes(n_layers) + 1  # the digital pass to go back through
+        """Those on the chip, and one of the digital model for backpropagation."""
+        return super().forward_passes(n_layers) + 1
 
     def backward_passes(self) -> int:
         return 1

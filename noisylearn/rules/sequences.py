@@ -1,10 +1,11 @@
-"""A rule along sequences, segment by segment, with updates of the weights online or at the end."""
+"""Batches of sequences, cut into the segments that a rule observes one after the other."""
 
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -18,31 +19,38 @@ from noisylearn.rules.observation import Observation, StepLoss, Trajectories
 
 @dataclass(frozen=True)
 class Sequences:
-    """A batch of sequences with their losses, as a rule goes along it.
+    """A batch of sequences with their losses.
 
     Args:
-        inputs: (time, batch, ...).
-        targets: (time, batch, ...).
-        mask: (time, batch), 0 where the loss of a step does not count.
-        loss_fn: (outputs, targets) of rows, of one step or several -> loss of every row.
-        time: how the rule goes along.
-        in_time: whether the network is one in time; otherwise T = 1.
-        purpose: names the random streams of the passes.
+        inputs: inputs of every step.
+        targets: targets of every step.
+        mask: 0 where the loss of a step does not count.
+        loss_fn: (outputs, targets) -> loss of every row; rows belong to one step or to several.
+        time: how the rule handles sequences.
+        in_time: whether the network is one in time; otherwise samples are sequences of one step, time = 1.
+        purpose: name of the random streams of the passes.
     """
 
-    inputs: Tensor
-    targets: Tensor
-    mask: Tensor
+    inputs: Shaped[Tensor, "time batch ..."]
+    targets: Shaped[Tensor, "time batch ..."]
+    mask: Float[Tensor, "time batch"]
     loss_fn: StepLoss
     time: InTime
     in_time: bool = True
     purpose: str = "pass"
 
     def segments(self, chip: AnyChip) -> Iterator[tuple[slice, Observation]]:
-        """What a rule sees at once, one segment after the other, each going on where the one before ended.
+        """The segments of the sequences, in order. The passes of each continue from the end of the one before.
 
-        Losses are weighted so that the estimates of segments, which are means over their rows, add up to that of the
-        mean over all steps that count; for online updates, of the sum over the samples of a step through the batch.
+        The estimate of a segment is a mean over its rows. Weights of the losses make the sum over all segments the
+        estimate for the mean over all steps that count. For online updates they make the estimate of a segment that
+        for the losses summed over the samples that count and divided by the batch size.
+
+        Args:
+            chip: the chip that runs the passes.
+
+        Yields:
+            The steps of a segment, and what the rule observes there.
         """
         length = self.time.segment_length(len(self.inputs))
         norm = self.inputs.shape[1] if self.time.update == "online" else float(self.mask.sum())
@@ -56,11 +64,11 @@ class Sequences:
             )  # fmt: skip
 
     def counting(self) -> list[bool]:
-        """Of every segment, whether any loss in it counts: elsewhere nothing learns."""
+        """For every segment, whether any loss in it counts; others change no weights."""
         return self._any_of(self.mask != 0)
 
     def skipping(self) -> list[bool]:
-        """Of every segment, whether any loss in it does not count."""
+        """For every segment, whether any loss in it does not count."""
         return self._any_of(self.mask == 0)
 
     def _any_of(self, flags: Tensor) -> list[bool]:
@@ -75,18 +83,24 @@ class Sequences:
 
 @dataclass
 class Sum:
-    """Estimates of several segments, added up."""
+    """Sum of the estimates of several segments.
 
-    gradients: dict[str, dict[str, Tensor]] = field(default_factory=dict)
-    inputs: dict[str, list[Tensor]] = field(default_factory=dict)
-    loss: Tensor | None = None
+    Args:
+        gradients: layer -> parameter -> sum of the estimates of dL/dp.
+        inputs: layer -> its input in every segment, each (samples, ...).
+        loss: mean loss of the last segment.
+    """
 
-    def add(self, estimate: Estimate, counts: Tensor | None = None) -> None:
-        """Add one.
+    gradients: dict[str, dict[str, Float[Tensor, "..."]]] = field(default_factory=dict)
+    inputs: dict[str, list[Float[Tensor, "_ ..."]]] = field(default_factory=dict)
+    loss: Float[Tensor, ""] | None = None
+
+    def add(self, estimate: Estimate, counts: Bool[Tensor, "steps batch"] | None = None) -> None:
+        """Add the estimate of a segment.
 
         Args:
-            estimate: of a segment.
-            counts: (steps, batch), which of its samples count, where not all do: decorrelations learn from these alone.
+            estimate: the estimate.
+            counts: which samples count, and so change decorrelations; None where all do.
         """
         for name, gradients in estimate.gradients.items():
             into = self.gradients.setdefault(name, {})
@@ -97,7 +111,7 @@ class Sum:
         self.loss = estimate.loss
 
     def take(self) -> Estimate:
-        """The sum, which is empty from now on."""
+        """Return the sum and start a new one."""
         assert self.loss is not None
         inputs = {name: torch.cat(parts) if len(parts) > 1 else parts[0] for name, parts in self.inputs.items()}
         found = Estimate(self.loss, self.gradients, inputs)
@@ -106,15 +120,27 @@ class Sum:
 
 
 def checked(
-    inputs: Tensor,
-    targets: Tensor,
-    mask: Tensor | None,
+    inputs: Shaped[Tensor, "..."],
+    targets: Shaped[Tensor, "..."],
+    mask: Shaped[Tensor, "..."] | None,
     loss_fn: StepLoss,
     time: InTime,
     optimizer: Optimizer | None,
     in_time: bool = True,
 ) -> Sequences:
-    """Sequences whose parts fit; the mask is ones where none is given.
+    """Check a batch of sequences.
+
+    Args:
+        inputs: (time, batch, features).
+        targets: (time, batch, ...).
+        mask: (time, batch), 0 where the loss of a step does not count; None where every step counts.
+        loss_fn: (outputs, targets) -> loss of every row.
+        time: how the rule handles sequences.
+        optimizer: needed for online updates.
+        in_time: whether the network is one in time.
+
+    Returns:
+        The batch, with a mask.
 
     Raises:
         UserError: shapes do not fit, no step counts, or an online update has no optimizer.

@@ -1,8 +1,9 @@
-"""Eligibility traces of nodes: what perturbed them in the steps before, for the losses of the steps to come."""
+"""Eligibility traces of nodes: perturbations of earlier steps, to which the losses of later steps are credited."""
 
 from dataclasses import replace
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from noisylearn.chips.interface import Memory
@@ -13,16 +14,17 @@ TRACED = ("input", "activity", "noise")
 
 
 def traced(past: Memory, readings: Readings, time: InTime, batch: int) -> Memory:
-    """The readings of this step behind those of the steps before, as far back as anything is left of them.
+    """Append the readings of a step to a trace, and drop those that are forgotten.
 
     Args:
-        past: what this function gave at the step before; empty at the first.
+        past: trace of the steps before; empty at the first step.
         readings: of one step.
-        time: whose decay says how far back.
-        batch: samples of a step.
+        time: its decay gives the length of the trace.
+        batch: samples in a step.
 
     Returns:
-        Name of a layer -> "input", "activity" and "noise" of its steps, each (passes, steps x batch, ...).
+        Name of a layer -> "input", "activity" and "noise" of its steps, each (passes, steps x batch, ...), in order of
+        time.
     """
     kept = (time.trace_window - 1) * batch
     found: Memory = {}
@@ -34,23 +36,32 @@ def traced(past: Memory, readings: Readings, time: InTime, batch: int) -> Memory
 
 
 def with_trace(readings: Readings, past: Memory) -> Readings:
-    """The readings of all steps of a trace in the place of those of one step."""
+    """Replace the readings of one step by those of all steps of a trace.
+
+    Args:
+        readings: of the last step.
+        past: the trace, this step included.
+
+    Returns:
+        Readings with steps x batch rows.
+    """
     layers = {name: replace(reading, **past[name], weight_noise=[]) for name, reading in readings.layers.items()}
     return replace(readings, layers=layers)
 
 
-def credited_now(losses: Tensor, time: InTime, past: Memory) -> Tensor:
-    """What the perturbations of all steps of a trace are credited with by the losses of this one.
+def credited_now(losses: Float[Tensor, "passes batch"], time: InTime, past: Memory) -> Float[Tensor, "passes rows"]:
+    """Credit the losses of a step to the perturbations of all steps of a trace.
 
-    dl_t to the perturbations of step t - k: decay^k dl_t, times the number of steps, since estimates are means.
+    The perturbations of step t - k get n_steps decay^k l_t; the factor n_steps makes up for the mean over the rows of
+    an estimate.
 
     Args:
-        losses: of this step, (passes, batch).
-        time: whose decay it is.
+        losses: of step t.
+        time: gives the decay.
         past: the trace, this step included.
 
     Returns:
-        (passes, steps of the trace x batch).
+        Losses for the rows of the trace, in order of time.
     """
     n_steps = next(iter(past.values()))["activity"].shape[1] // losses.shape[1]
     ages = torch.arange(n_steps - 1, -1, -1, device=losses.device, dtype=losses.dtype)

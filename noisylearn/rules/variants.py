@@ -1,4 +1,4 @@
-"""A rule with its options changed, one at a time, and what it declares: what tables and generic tests go through."""
+"""A rule with other options, for tables and generic tests."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +13,14 @@ OF_TIME = frozenset(field.name for field in fields(InTime))
 
 
 def values(kind: type[Rule]) -> dict[str, list[Any]]:
-    """Option -> its values, the default first: all of a Literal and of a bool, else those in `tried` of the rule."""
+    """The values to try of every option.
+
+    Args:
+        kind: class of the rule.
+
+    Returns:
+        Option -> values, the default first: all values of a Literal or a bool, else those in `tried` of the rule.
+    """
     found, hints = {}, get_type_hints(kind)
     for field in fields(kind):
         hint = hints[field.name]
@@ -25,7 +32,11 @@ def values(kind: type[Rule]) -> dict[str, list[Any]]:
 
 
 def variants(kind: type[Rule]) -> list[Rule]:
-    """The rule with its defaults, then with every other value of one option alone; those of time stay."""
+    """The rule with its defaults, then with each other value of one option; options of time keep their defaults.
+
+    Args:
+        kind: class of the rule.
+    """
     every = values(kind)
     first = {name: of_name[0] for name, of_name in every.items()}
     changed = [{**first, name: value} for name in every if name not in OF_TIME for value in every[name][1:]]
@@ -33,12 +44,20 @@ def variants(kind: type[Rule]) -> list[Rule]:
 
 
 def combinations(kind: type[Rule]) -> list[Rule]:
-    """The rule with every combination of its options, those of time at their defaults."""
+    """The rule with every combination of its options; options of time keep their defaults.
+
+    Args:
+        kind: class of the rule.
+    """
     return _products(kind, [name for name in values(kind) if name not in OF_TIME])
 
 
 def combinations_in_time(kind: type[Rule]) -> list[Rule]:
-    """The rule on all its ways through time: every combination of those options, the others at their defaults."""
+    """The rule with every combination of its options of time; the others keep their defaults.
+
+    Args:
+        kind: class of the rule.
+    """
     return _products(kind, [name for name in values(kind) if name in OF_TIME])
 
 
@@ -48,12 +67,16 @@ def _products(kind: type[Rule], names: Sequence[str]) -> list[Rule]:
 
 
 def unbiased_in(rule: Rule) -> Unbiased:
-    """What the rule declares as `unbiased`; of several in one network, the weakest."""
+    """What the rule declares as `unbiased`; for several rules in one network, the weakest claim.
+
+    Args:
+        rule: the rule.
+    """
     return min((part.unbiased for part in rule.parts()), key=get_args(Unbiased).index)
 
 
 def _accepted(kind: type[Rule], options: Sequence[Mapping[str, Any]]) -> Iterator[Rule]:
-    """Those that the rule does not refuse."""
+    """The rules whose options are allowed together."""
     for chosen in options:
         try:
             yield kind(**chosen)

@@ -14,20 +14,25 @@ from noisylearn.rules.observation import Observation
 
 
 class NoisyWeights(Protocol):
-    """The noise that every pass had on the parameters of a layer, and the variance of one of them."""
+    """What `WP.from_noise` needs to know of a layer."""
 
     @property
-    def weight_noise(self) -> Sequence[Mapping[str, Values]]: ...
+    def weight_noise(self) -> Sequence[Mapping[str, Values]]:
+        """Of every pass, parameter name -> noise on that parameter, in its unit and shape."""
+        ...
+
     @property
-    def weight_variance(self) -> float: ...
+    def weight_variance(self) -> float:
+        """Variance of the noise on one weight."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class WP(Perturbation):
-    """dW = dL xi / sigma^2 with noise xi on the weights and biases, one draw for a whole pass over the batch.
+    """dW = dL xi / sigma^2 with noise xi on weights and biases, one draw for a pass over the whole batch.
 
-    dL is the difference of the batch's mean losses. Unbiased; its variance grows with the number of weights.
-    Along sequences it remembers the eligibility E_t = decay E_{t-1} + xi_t, and learns dL_t E_t.
+    dL is the difference of the mean losses of the batch. The estimate is unbiased; its variance grows with the number
+    of weights. Along sequences the rule remembers the eligibility E_t = decay E_{t-1} + xi_t and learns dL_t E_t.
     """
 
     name = "wp"
@@ -38,7 +43,8 @@ class WP(Perturbation):
     unbiased = "deep"
 
     def in_time(self) -> InTime:
-        return replace(super().in_time(), stepwise=True)  # noise of every weight in every step is too much to keep
+        """One step at a time: the noise of every weight in every step would take too much memory."""
+        return replace(super().in_time(), stepwise=True)
 
     def step(self, state: Memory, seen: Observation, layers: Collection[str]) -> tuple[Estimate, Memory]:
         readings, losses = seen.of(self.plan(len(seen.chip.layers)))
@@ -59,19 +65,34 @@ class WP(Perturbation):
         return estimate, {"layers": kept, "losses": losses}
 
     def _traced(self, past: Memory, noise: Sequence[Mapping[str, Tensor]]) -> list[dict[str, Tensor]]:
-        """E_t = decay E_{t-1} + xi_t of every pass; all of a sequence counts alike where its losses do."""
+        """E_t = decay E_{t-1} + xi_t of every pass; without decay unless the credit is "trace"."""
         if not past:
             return [dict(drawn) for drawn in noise]
         decay = self.decay if self.credit == "trace" else 1.0
         return [{k: past[str(p)][k] * decay + x for k, x in drawn.items()} for p, drawn in enumerate(noise)]
 
     def modulators(self, losses: Values) -> Values:
-        """dL of every pass, (passes,), from losses (passes, batch); operators alone."""
+        """dL of every pass; uses operators alone, for torch tensors and numpy arrays alike.
+
+        Args:
+            losses: (passes, batch).
+
+        Returns:
+            (passes,).
+        """
         means = losses.mean(1)
         return means - reference(means, self.baseline)
 
     def from_noise(self, modulator: Values, reading: NoisyWeights) -> dict[str, Values]:
-        """Gradient of every parameter of a layer, from modulators (passes,); operators alone."""
+        """Estimates for the parameters of a layer; uses operators alone.
+
+        Args:
+            modulator: dL, (passes,).
+            reading: noise on the weights of the layer.
+
+        Returns:
+            Name of a parameter -> estimate of dL/dp, in the parameter's shape.
+        """
         passes = range(0 if self.baseline == "mean" else 1, len(modulator))
         scale = 1 / (self.draws * reading.weight_variance)
         return {

@@ -70,7 +70,7 @@ class Critic:
         """
         modulator = float(losses[PERTURBED] - losses[REFERENCE])
         squares = [norm * square for norm, square in zip(norms, self._squared_units, strict=True)]
-        scales = self._rule.scales(squares, self._sizes, self._variances)  # type: ignore[arg-type]
+        scales = self._rule.scales(squares, self._sizes, self._variances)
         return [
             self._rounded(p.name, rate * modulator * float(scale) * gain)
             for p, scale, gain in zip(self._neurons, scales, self._gains, strict=True)

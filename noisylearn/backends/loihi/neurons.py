@@ -89,7 +89,7 @@ class Neurons:
         """
         noise = self._injected[None, PERTURBED : PERTURBED + 1]
         activity = self._activity[None, PERTURBED : PERTURBED + 1]
-        post = np.asarray(self._microcode.rule.post(activity, self._activity[None, REFERENCE], noise))  # type: ignore[arg-type]
+        post = np.asarray(self._microcode.rule.post(activity, self._activity[None, REFERENCE], noise))
         if post.dtype.kind != "i":
             raise UserError(
                 f"rule {self._microcode.rule.describe()}: post gives {post.dtype}, but neurons compute in integers; "
