@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
+from noisylearn.chips.interface import Seen
 from noisylearn.ground.errors import UserError
 
 
@@ -44,7 +46,7 @@ class AihwkitTiles:
             layer.register_forward_hook(lambda _, args, output, name=name: self._read(name, args[0], output))
 
     @torch.no_grad()
-    def forward(self, x: Tensor) -> tuple[Tensor, Mapping[str, tuple[Tensor, Tensor]]]:
+    def forward(self, x: Float[Tensor, "batch ..."]) -> tuple[Float[Tensor, "batch ..."], Seen]:
         """One noisy pass.
 
         Args:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from noisylearn.chips.tiles import Devices, Periphery, Tiling
@@ -34,7 +35,7 @@ class Digital:
     def __init__(self, layer: WeightLayer) -> None:
         self.layer = layer
 
-    def read(self, x: Tensor, n_passes: int, purpose: str) -> Tensor:
+    def read(self, x: Float[Tensor, "_ batch ..."], n_passes: int, purpose: str) -> Float[Tensor, "_ batch ..."]:
         """Pre-activations of inputs.
 
         Args:
@@ -47,7 +48,7 @@ class Digital:
         """
         return _each_pass(self.layer, self.layer.weight, self.layer.bias, x)
 
-    def exact(self) -> tuple[Tensor, Tensor | None] | None:
+    def exact(self) -> tuple[Float[Tensor, "n_out ..."], Float[Tensor, " n_out"] | None] | None:
         """Weight and bias of the layer."""
         return self.layer.weight, self.layer.bias
 
@@ -154,7 +155,7 @@ class Crossbar:
         if self.periphery is not None:
             self.periphery.elapse(self.setting)
 
-    def weight(self) -> Tensor:
+    def weight(self) -> Float[Tensor, "n_out ..."]:
         """Effective weight now, with programming errors, drift and slow noise.
 
         Returns:
@@ -166,11 +167,11 @@ class Crossbar:
         return weight
 
     @property
-    def bias(self) -> Tensor | None:
+    def bias(self) -> Float[Tensor, " n_out"] | None:
         """Bias as it was programmed; None where the layer has none."""
         return self._bias
 
-    def read(self, x: Tensor, n_passes: int, purpose: str) -> Tensor:
+    def read(self, x: Float[Tensor, "_ batch ..."], n_passes: int, purpose: str) -> Float[Tensor, "_ batch ..."]:
         """Pre-activations of inputs with all noise of devices and converters; injected noise is added elsewhere.
 
         Args:
@@ -189,7 +190,7 @@ class Crossbar:
             return y
         return y + (self._bias if self._is_linear else self._bias.reshape(-1, *[1] * (y.dim() - 3)))
 
-    def exact(self) -> tuple[Tensor, Tensor | None] | None:
+    def exact(self) -> tuple[Float[Tensor, "n_out ..."], Float[Tensor, " n_out"] | None] | None:
         """Effective weight and bias now.
 
         Returns:
@@ -200,7 +201,7 @@ class Crossbar:
         return self.weight(), self._bias
 
     @torch.no_grad()
-    def calibrate(self, x: Tensor) -> None:
+    def calibrate(self, x: Float[Tensor, "batch ..."]) -> None:
         """Set the ranges of converters that are calibrated on data.
 
         Args:
@@ -258,7 +259,7 @@ class Crossbar:
         self._cache.clear()
         self._devices = None
 
-    def read_variance(self) -> Tensor | None:
+    def read_variance(self) -> Float[Tensor, "n_out ..."] | None:
         """Variance of the effective weight, Gaussian and independent at every read.
 
         Returns:
@@ -346,7 +347,7 @@ class StraightThrough:
         self.node_variance, self.weight_variance = crossbar.node_variance, crossbar.weight_variance
         self._crossbar = crossbar
 
-    def read(self, x: Tensor, n_passes: int, purpose: str) -> Tensor:
+    def read(self, x: Float[Tensor, "_ batch ..."], n_passes: int, purpose: str) -> Float[Tensor, "_ batch ..."]:
         """Pre-activations: forward those of the devices, backward the product with the weights that they hold now.
 
         Args:
@@ -360,7 +361,7 @@ class StraightThrough:
         linear = _each_pass(self.layer, _through(self.layer.weight, self._crossbar.weight()), self.layer.bias, x)
         return linear + (self._crossbar.read(x.detach(), n_passes, purpose) - linear).detach()
 
-    def exact(self) -> tuple[Tensor, Tensor | None] | None:
+    def exact(self) -> tuple[Float[Tensor, "n_out ..."], Float[Tensor, " n_out"] | None] | None:
         """None: the values come from reads of the devices."""
         return None
 

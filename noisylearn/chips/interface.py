@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from noisylearn.chips.readings import Plan, Readings
@@ -13,6 +14,8 @@ from noisylearn.networks.layers import WeightLayer
 from noisylearn.profiles import Machine
 
 Memory = dict[str, Any]  # of a rule: a plain tree of tensors
+# Name of a layer -> its input and its pre-activation, both (batch, ...).
+Seen = Mapping[str, tuple[Float[Tensor, "_ ..."], Float[Tensor, "_ ..."]]]
 
 
 class AnyChip(Protocol):
@@ -29,9 +32,11 @@ class AnyChip(Protocol):
     memories: dict[str, Memory]
 
     @property
-    def profile(self) -> Machine: ...
+    def profile(self) -> Machine:
+        """What is known of the machine."""
+        ...
 
-    def passes(self, x: Tensor | Segment, plan: Plan, purpose: str = "pass") -> Readings:
+    def passes(self, x: Shaped[Tensor, "batch ..."] | Segment, plan: Plan, purpose: str = "pass") -> Readings:
         """All passes of a plan over samples or a segment, with what the machine shows of them.
 
         Args:
@@ -44,7 +49,7 @@ class AnyChip(Protocol):
         """
         ...
 
-    def digital_pass(self, x: Tensor | Segment, on_devices: bool = False) -> Readings:
+    def digital_pass(self, x: Shaped[Tensor, "batch ..."] | Segment, on_devices: bool = False) -> Readings:
         """One differentiable pass.
 
         Args:
@@ -62,33 +67,44 @@ class AnyChip(Protocol):
 
 
 class PlacedLayer(Protocol):
-    """A layer as it is executed: on devices, digitally, or in a simulator of one's own.
-
-    Args:
-        layer: the module whose place it takes.
-        setting: what effects may know of the machine.
-        node_effects: noise on the pre-activations, with what its devices hold in `node_memory`.
-        pass_effects: noise on the weights that is the same for all samples of a pass.
-        node_variance: of the injected noise of one unit.
-        weight_variance: of the injected noise of one weight.
-    """
+    """A layer as it is executed: on devices, digitally, or in a simulator of one's own."""
 
     @property
-    def layer(self) -> WeightLayer: ...
-    @property
-    def setting(self) -> Setting: ...
-    @property
-    def node_effects(self) -> Sequence[Effect]: ...
-    @property
-    def node_memory(self) -> Sequence[State]: ...
-    @property
-    def pass_effects(self) -> Sequence[Effect]: ...
-    @property
-    def node_variance(self) -> float: ...
-    @property
-    def weight_variance(self) -> float: ...
+    def layer(self) -> WeightLayer:
+        """The module that it replaces."""
+        ...
 
-    def read(self, x: Tensor, n_passes: int, purpose: str) -> Tensor:
+    @property
+    def setting(self) -> Setting:
+        """What effects may know of the machine."""
+        ...
+
+    @property
+    def node_effects(self) -> Sequence[Effect]:
+        """Noise on the pre-activations."""
+        ...
+
+    @property
+    def node_memory(self) -> Sequence[State]:
+        """What the devices of each of `node_effects` hold."""
+        ...
+
+    @property
+    def pass_effects(self) -> Sequence[Effect]:
+        """Noise on the weights that is the same for all samples of a pass."""
+        ...
+
+    @property
+    def node_variance(self) -> float:
+        """Variance of the injected noise of one unit."""
+        ...
+
+    @property
+    def weight_variance(self) -> float:
+        """Variance of the injected noise of one weight."""
+        ...
+
+    def read(self, x: Float[Tensor, "_ batch ..."], n_passes: int, purpose: str) -> Float[Tensor, "_ batch ..."]:
         """Pre-activations of inputs, without the noise of `node_effects`.
 
         Args:
@@ -101,7 +117,7 @@ class PlacedLayer(Protocol):
         """
         ...
 
-    def exact(self) -> tuple[Tensor, Tensor | None] | None:
+    def exact(self) -> tuple[Float[Tensor, "n_out ..."], Float[Tensor, " n_out"] | None] | None:
         """Weight and bias now, where `read` is their product and nothing else; None otherwise."""
         ...
 
@@ -137,7 +153,7 @@ ExecutorFactory = Callable[[nn.Module, Draws, Mapping[nn.Module, Callable[..., A
 class Hardware(Protocol):
     """The interface that a hardware driver must implement, see `noisylearn.OwnChip`."""
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Mapping[str, tuple[Tensor, Tensor]]]:
+    def forward(self, x: Shaped[Tensor, "batch ..."]) -> tuple[Float[Tensor, "batch ..."], Seen]:
         """One noisy pass.
 
         Args:
@@ -160,7 +176,7 @@ class Hardware(Protocol):
 class SteppingHardware(Hardware, Protocol):
     """A driver that can also run networks in time."""
 
-    def step(self, x: Tensor, state: Any) -> tuple[Tensor, Mapping[str, tuple[Tensor, Tensor]], Any]:
+    def step(self, x: Shaped[Tensor, "batch ..."], state: Any) -> tuple[Float[Tensor, "batch ..."], Seen, Any]:
         """One noisy step of a sequence.
 
         Args:

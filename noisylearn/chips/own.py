@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from noisylearn.chips.crossbar import Digital
@@ -71,7 +72,7 @@ class OwnChip:
         self.program()
 
     @torch.no_grad()
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Shaped[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
         """Output of one noisy pass.
 
         Args:
@@ -83,7 +84,7 @@ class OwnChip:
         return self._one_step(as_segment(x).inputs[0], False, None)[0][0]
 
     @torch.no_grad()
-    def follow(self, x: Tensor | Segment) -> Tensor:
+    def follow(self, x: Shaped[Tensor, "time batch ..."] | Segment) -> Float[Tensor, "time batch ..."]:
         """Outputs of one noisy pass along sequences.
 
         Args:
@@ -97,7 +98,7 @@ class OwnChip:
         return readings.output[0].unflatten(0, segment.inputs.shape[:2])
 
     @torch.no_grad()
-    def passes(self, x: Tensor | Segment, plan: Plan, purpose: str = "pass") -> Readings:
+    def passes(self, x: Shaped[Tensor, "batch ..."] | Segment, plan: Plan, purpose: str = "pass") -> Readings:
         """As many passes as the plan has, with what was read in them.
 
         Args:
@@ -186,7 +187,7 @@ class OwnChip:
                 stacklevel=4,
             )
 
-    def digital_pass(self, x: Tensor | Segment, on_devices: bool = False) -> Readings:
+    def digital_pass(self, x: Shaped[Tensor, "batch ..."] | Segment, on_devices: bool = False) -> Readings:
         """One differentiable pass of the host's model.
 
         Args:

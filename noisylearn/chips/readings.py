@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from jaxtyping import Float
 from torch import Tensor
 
 from noisylearn.chips.segments import START, Trajectory
@@ -53,10 +54,10 @@ class LayerReading:
     """
 
     layer: WeightLayer
-    input: Tensor
-    activity: Tensor
-    noise: Tensor | None = None
-    weight_noise: list[dict[str, Tensor]] = field(default_factory=list)
+    input: Float[Tensor, "_ batch ..."]
+    activity: Float[Tensor, "passes batch ..."]
+    noise: Float[Tensor, "passes batch ..."] | None = None
+    weight_noise: list[dict[str, Float[Tensor, "..."]]] = field(default_factory=list)
     node_variance: float = 0.0
     weight_variance: float = 0.0
 
@@ -72,7 +73,7 @@ class Readings:
         end: where the passes stand after the last step.
     """
 
-    output: Tensor
+    output: Float[Tensor, "passes _ ..."]
     layers: dict[str, LayerReading]
     last: str
     end: Trajectory = START

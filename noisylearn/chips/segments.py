@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from jaxtyping import Shaped
 from torch import Tensor
 
 from noisylearn.effects import State
@@ -41,7 +42,7 @@ class Segment:
         start: where the passes stand before the first step.
     """
 
-    inputs: Tensor
+    inputs: Shaped[Tensor, "time batch ..."]
     in_time: bool = False
     start: Trajectory = START
 
@@ -55,7 +56,7 @@ class Segment:
         """Number of sequences, or of samples."""
         return self.inputs.shape[1]
 
-    def with_inputs(self, inputs: Tensor) -> "Segment":
+    def with_inputs(self, inputs: Shaped[Tensor, "time batch ..."]) -> "Segment":
         """The same segment with other inputs, such as a copy on another device.
 
         Args:

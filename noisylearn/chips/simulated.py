@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from noisylearn.chips.crossbar import Crossbar, Digital, StraightThrough
@@ -93,7 +94,7 @@ class Chip:
         if self.profile.specification.mapping is not None:
             _warn_of_zero_layers(self.layers)
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Shaped[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
         """Output of one read of the chip, with all noise that the devices have of their own.
 
         Args:
@@ -104,7 +105,7 @@ class Chip:
         """
         return self._read(as_segment(x))[0]
 
-    def follow(self, x: Tensor | Segment) -> Tensor:
+    def follow(self, x: Shaped[Tensor, "time batch ..."] | Segment) -> Float[Tensor, "time batch ..."]:
         """Outputs of one read of the chip along sequences.
 
         Args:
@@ -130,7 +131,7 @@ class Chip:
         return torch.cat(outputs) if len(outputs) > 1 else outputs[0]
 
     @torch.no_grad()
-    def passes(self, x: Tensor | Segment, plan: Plan, purpose: str = "pass") -> Readings:
+    def passes(self, x: Shaped[Tensor, "batch ..."] | Segment, plan: Plan, purpose: str = "pass") -> Readings:
         """All passes of a plan, with what the profile shows of them.
 
         Every pass of a segment is a trajectory of its own: `end` of the readings is where the next segment starts.
@@ -164,7 +165,7 @@ class Chip:
                 reading.weight_noise = []
         return readings
 
-    def digital_pass(self, x: Tensor | Segment, on_devices: bool = False) -> Readings:
+    def digital_pass(self, x: Shaped[Tensor, "batch ..."] | Segment, on_devices: bool = False) -> Readings:
         """One differentiable pass.
 
         Args:
@@ -201,7 +202,7 @@ class Chip:
             crossbar.elapse(seconds)
 
     @torch.no_grad()
-    def calibrate(self, x: Tensor | Segment, in_time: bool = False) -> None:
+    def calibrate(self, x: Shaped[Tensor, "_ ..."] | Segment, in_time: bool = False) -> None:
         """Set the range of every converter that is calibrated on data.
 
         Args:
@@ -223,7 +224,7 @@ class Chip:
             readings = self._executor.run(self._placed, segment, self._one_pass(), "calibrate")
             crossbar.calibrate(readings.layers[name].input[0])
 
-    def weights(self) -> dict[str, Tensor]:
+    def weights(self) -> dict[str, Float[Tensor, "_ ..."]]:
         """Layer name -> effective weight on the devices now."""
         return {name: crossbar.weight().clone() for name, crossbar in self._placed.items()}
 

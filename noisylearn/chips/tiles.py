@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from noisylearn.effects import Adc, Effect, Product, Setting, State, circuits
@@ -55,7 +56,7 @@ class Tiling:
         """Unused rows of the last tile."""
         return self.n_tiles * self.rows - self.n_inputs
 
-    def inputs(self, x: Tensor) -> Tensor:
+    def inputs(self, x: Float[Tensor, "samples n_in"]) -> Float[Tensor, "tiles samples rows"]:
         """Inputs by tile.
 
         Args:
@@ -68,7 +69,7 @@ class Tiling:
             return x.unsqueeze(0)
         return self._padded(x).reshape(len(x), self.n_tiles, self.rows).transpose(0, 1)
 
-    def weights(self, w: Tensor) -> Tensor:
+    def weights(self, w: Float[Tensor, "n_out n_in"]) -> Float[Tensor, "tiles rows n_out"]:
         """Weights by tile.
 
         Args:
@@ -79,7 +80,7 @@ class Tiling:
         """
         return self._padded(w).reshape(len(w), self.n_tiles, self.rows).permute(1, 2, 0).contiguous()
 
-    def largest(self, weight: Tensor, scale: str) -> Tensor:
+    def largest(self, weight: Float[Tensor, "n_out n_in"], scale: str) -> Float[Tensor, "n_out tiles"]:
         """Largest |weight| of those that share a scale.
 
         Args:
@@ -97,7 +98,7 @@ class Tiling:
             return torch.cat(blocks)
         return largest
 
-    def spread(self, scale: Tensor) -> Tensor:
+    def spread(self, scale: Float[Tensor, "n_out tiles"]) -> Float[Tensor, "n_out _"]:
         """A number per column and tile, by weight.
 
         Args:
@@ -125,9 +126,9 @@ class Devices:
         scale: weight at full scale, (tiles, 1, outputs).
     """
 
-    weights: Tensor
-    variance: Tensor | None
-    scale: Tensor
+    weights: Float[Tensor, "tiles rows n_out"]
+    variance: Float[Tensor, "_ _ _"] | None
+    scale: Float[Tensor, "tiles 1 n_out"]
 
 
 class Periphery:
@@ -154,7 +155,9 @@ class Periphery:
         self._scaling = profile.specification.inputs
         self._draws = draws
 
-    def read(self, x: Tensor, devices: Devices, n_passes: int, setting: Setting, purpose: str) -> Tensor:
+    def read(
+        self, x: Float[Tensor, "_ batch ..."], devices: Devices, n_passes: int, setting: Setting, purpose: str
+    ) -> Float[Tensor, "_ batch ..."]:
         """Pre-activations without bias.
 
         Args:
@@ -174,7 +177,7 @@ class Periphery:
         y = self._product(rows, devices, n_passes, setting, purpose)
         return _from_rows(self.layer, y.flatten(0, 1), geometry, n_passes)
 
-    def calibrate(self, x: Tensor, devices: Devices, setting: Setting) -> None:
+    def calibrate(self, x: Float[Tensor, "batch ..."], devices: Devices, setting: Setting) -> None:
         """Set the ranges of converters that are calibrated on data.
 
         Args:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from jaxtyping import Float
 from torch import Tensor
 
 from noisylearn.chips.interface import PlacedLayer
@@ -12,7 +13,7 @@ from noisylearn.ground.draws import Draws, StreamOf
 
 def weight_noise(
     placed: PlacedLayer, name: str, perturbed: Sequence[int], draws: Draws, purpose: str
-) -> dict[int, dict[str, Tensor]]:
+) -> dict[int, dict[str, Float[Tensor, "..."]]]:
     """Noise on the weight and the bias of a layer.
 
     Args:
@@ -39,12 +40,12 @@ def weight_noise(
 def node_noise(
     placed: PlacedLayer,
     name: str,
-    zeros: Tensor,
+    zeros: Float[Tensor, " passes steps batch *units"],
     perturbed: Sequence[int],
     draws: Draws,
     purpose: str,
     trail: Sequence[State],
-) -> Tensor:
+) -> Float[Tensor, " passes steps batch *units"]:
     """Noise on the pre-activations of the perturbed passes.
 
     Args:

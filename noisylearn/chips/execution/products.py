@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from noisylearn.chips.execution.noise import node_noise, weight_noise
@@ -42,7 +43,7 @@ class Stack:
     last: str = ""
 
 
-def by_pass(rows: Tensor, n_passes: int) -> Tensor:
+def by_pass(rows: Float[Tensor, "_ ..."], n_passes: int) -> Float[Tensor, "passes samples ..."]:
     """Rows of a stack by pass.
 
     Args:
@@ -55,7 +56,7 @@ def by_pass(rows: Tensor, n_passes: int) -> Tensor:
     return rows.reshape(-1, n_passes, *rows.shape[1:]).transpose(0, 1)
 
 
-def as_rows(values: Tensor) -> Tensor:
+def as_rows(values: Float[Tensor, "passes samples ..."]) -> Float[Tensor, "_ ..."]:
     """Values as rows of a stack.
 
     Args:
@@ -96,7 +97,7 @@ class NodeNoise:
         self._rows: Tensor | None = None
         self._of_step: tuple[Tensor, ...] = ()
 
-    def draw(self, like: Tensor, units: torch.Size) -> Tensor:
+    def draw(self, like: Float[Tensor, "..."], units: torch.Size) -> Float[Tensor, "rows ..."]:
         """Noise of all steps; zero in passes that are not perturbed.
 
         Args:
@@ -112,7 +113,7 @@ class NodeNoise:
         self.by_pass = drawn.flatten(1, 2)
         return as_rows(self.by_pass)
 
-    def hold(self, rows: Tensor) -> None:
+    def hold(self, rows: Float[Tensor, "rows ..."]) -> None:
         """Use these rows in place of a draw.
 
         Args:
@@ -120,7 +121,7 @@ class NodeNoise:
         """
         self._rows = rows
 
-    def now(self, like: Tensor, units: torch.Size) -> Tensor:
+    def now(self, like: Float[Tensor, "..."], units: torch.Size) -> Float[Tensor, "rows ..."]:
         """Noise of the steps that run now.
 
         Args:
@@ -137,7 +138,7 @@ class NodeNoise:
             self._of_step = rows.split(n_rows) if len(rows) > n_rows else (rows,)
         return self._of_step[stack.step]
 
-    def added_to(self, activity: Tensor) -> Tensor:
+    def added_to(self, activity: Float[Tensor, " rows *units"]) -> Float[Tensor, " rows *units"]:
         """Add the noise of the steps that run now.
 
         Args:
@@ -156,7 +157,9 @@ class NodeNoise:
 class Product(Protocol):
     """Pre-activations (samples x passes, ...) of inputs as rows, with the noise of the nodes."""
 
-    def __call__(self, rows: Tensor, noise: NodeNoise) -> Tensor: ...
+    def __call__(self, rows: Float[Tensor, "_ ..."], noise: NodeNoise) -> Float[Tensor, "_ ..."]:
+        """Pre-activations with the noise of the nodes, (samples x passes, ...)."""
+        ...
 
 
 class KnownWeights:
@@ -174,7 +177,7 @@ class KnownWeights:
         self._weight = columns_in_a_row(weight) if stack.n_steps > 1 else weight
         self._bias = bias
 
-    def __call__(self, rows: Tensor, noise: NodeNoise) -> Tensor:
+    def __call__(self, rows: Float[Tensor, "_ ..."], noise: NodeNoise) -> Float[Tensor, "_ ..."]:
         """Pre-activations with the noise of the nodes.
 
         Args:
@@ -208,7 +211,7 @@ class DeviceReads:
     def __init__(self, placed: PlacedLayer, stack: Stack, purpose: str) -> None:
         self._placed, self._stack, self._purpose = placed, stack, purpose
 
-    def __call__(self, rows: Tensor, noise: NodeNoise) -> Tensor:
+    def __call__(self, rows: Float[Tensor, "_ ..."], noise: NodeNoise) -> Float[Tensor, "_ ..."]:
         """Pre-activations with the noise of the nodes.
 
         Args:

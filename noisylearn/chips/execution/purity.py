@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable
 
 import torch
+from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from noisylearn.chips.execution.calls import Step
@@ -29,7 +30,7 @@ def unwatched(model: nn.Module) -> nn.Module:
     return twin
 
 
-def two_samples(x: Tensor) -> Tensor:
+def two_samples(x: Shaped[Tensor, "batch ..."]) -> Shaped[Tensor, "2 ..."]:
     """The first two samples; a single one, twice, since one alone could broadcast where more cannot.
 
     Args:
@@ -42,7 +43,7 @@ def two_samples(x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def check_pure(model: nn.Module, steps_of: Callable[[nn.Module], Step], x: Tensor) -> None:
+def check_pure(model: nn.Module, steps_of: Callable[[nn.Module], Step], x: Shaped[Tensor, "batch ..."]) -> None:
     """Check that a model's output is a function of each sample alone.
 
     Args:

@@ -7,6 +7,7 @@ from itertools import chain
 from typing import Any
 
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from noisylearn.chips.execution.cuda_graphs import Capture, Captured, Tree, shape_of
@@ -46,8 +47,13 @@ class ReplayedSteps:
         self._kinds: OrderedDict[Hashable, _Kind] = OrderedDict()
 
     def run(
-        self, steps: Steps, forward: StackedForward, twin: Callable[[], StackedForward], x: Tensor, state: Any
-    ) -> tuple[Tensor, Any]:
+        self,
+        steps: Steps,
+        forward: StackedForward,
+        twin: Callable[[], StackedForward],
+        x: Shaped[Tensor, "time batch ..."],
+        state: Any,
+    ) -> tuple[Float[Tensor, "_ ..."], Any]:
         """The steps of a forward, or a replay of them.
 
         Args:

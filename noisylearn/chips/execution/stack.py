@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from noisylearn.chips.execution.products import (
@@ -100,7 +101,7 @@ class StackedForward:
         for name, steps in self._layers.items():
             steps.ran(*rows[name])
 
-    def read(self, output: Tensor, network: Any) -> Readings:
+    def read(self, output: Float[Tensor, "_ ..."], network: Any) -> Readings:
         """All readings, after the model gave its outputs.
 
         Args:
@@ -215,7 +216,7 @@ class _LayerSteps:
         return KnownWeights(self.placed.layer, *exact, self._stack)
 
 
-def joined(steps: list[Tensor]) -> Tensor:
+def joined(steps: list[Float[Tensor, "_ ..."]]) -> Float[Tensor, "_ ..."]:
     """Rows of all steps; the list is emptied, so that memory for both is needed only briefly.
 
     Args:
