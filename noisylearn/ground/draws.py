@@ -152,7 +152,7 @@ class Draws:
         drawn = torch.empty(shape, device=self.device, dtype=self.dtype)
         if passes is None:
             return fill(drawn, generator=self._generator.manual_seed(self._next_seed(name)))
-        if len(passes) != len(drawn):
+        if len(passes) != shape[0]:
             raise ValueError(
                 f"stream {name}: {len(passes)} passes, but numbers of shape {shape}; the first axis is theirs"
             )

@@ -406,10 +406,11 @@ class NodePerturbation(Perturbation):
         """
 
     def step(self, state: Memory, seen: Observation, layers: Collection[str]) -> tuple[Estimate, Memory]:
-        plan, time = self.plan(len(seen.chip.layers)), self.in_time()
+        plan = self.plan(len(seen.chip.layers))
         readings, losses = seen.of(plan)
-        if not (seen.segment.in_time and time.leaves_traces):
+        if not (seen.segment.in_time and self.credit == "trace" and self.update == "online"):
             return estimate_nodes(self, plan, readings, losses, layers), state
+        time = self.in_time()
         past = traced({} if seen.starts else state, readings, time, seen.segment.batch)
         credited = credited_now(losses, time, past)
         found = estimate_nodes(self, plan, with_trace(readings, past), credited, layers)

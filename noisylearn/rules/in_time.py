@@ -64,11 +64,6 @@ class InTime:
         return 1 if self.stepwise or self.update == "online" else n_steps
 
     @property
-    def leaves_traces(self) -> bool:
-        """Whether the losses of a step are also credited to perturbations of earlier segments."""
-        return self.credit == "trace" and self.update == "online"
-
-    @property
     def trace_window(self) -> int:
         """Number of steps after which an eligibility is dropped."""
         return math.ceil(math.log(FORGOTTEN) / math.log(self.decay)) + 1

@@ -52,7 +52,7 @@ class Observation:
     loss_fn: LossFn
     targets: Shaped[Tensor, "steps batch ..."] | None = None
     weights: Float[Tensor, "steps batch"] | None = None
-    time: InTime = field(default_factory=InTime)
+    time: InTime = InTime()
     along: Trajectories = field(default_factory=Trajectories)
     starts: bool = True
     ends: bool = True

@@ -65,7 +65,7 @@ def node_noise(
         begin(effect, noise[0, 0, 0], placed.setting, StreamOf(draws, name, effect.kind), state)
         draw = StreamOf(draws, name, effect.kind, purpose, passes=perturbed)
         noise = effect.evolve(noise, placed.setting, draw, state, left)
-    if len(perturbed) == len(zeros):
+    if len(perturbed) == zeros.shape[0]:
         return noise
     noise_or_zero = zeros.new_zeros(zeros.shape)
     noise_or_zero[list(perturbed)] = noise

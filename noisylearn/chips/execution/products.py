@@ -135,7 +135,7 @@ class NodeNoise:
         if not self._of_step:
             rows = self.draw(like, units) if self._rows is None else self._rows
             n_rows = stack.covered * stack.batch * stack.n_passes
-            self._of_step = rows.split(n_rows) if len(rows) > n_rows else (rows,)
+            self._of_step = rows.split(n_rows) if rows.shape[0] > n_rows else (rows,)
         return self._of_step[stack.step]
 
     def added_to(self, activity: Float[Tensor, " rows *units"]) -> Float[Tensor, " rows *units"]:
@@ -176,6 +176,9 @@ class KnownWeights:
         self._layer, self._stack = layer, stack
         self._weight = columns_in_a_row(weight) if stack.n_steps > 1 else weight
         self._bias = bias
+        self._units = weight.shape[:1]
+        is_one_call = stack.in_time and bias is None and weight.dim() == 2  # of torch: product and noise of a step
+        self._transposed = self._weight.T if is_one_call else None
 
     def __call__(self, rows: Float[Tensor, "_ ..."], noise: NodeNoise) -> Float[Tensor, "_ ..."]:
         """Pre-activations with the noise of the nodes.
@@ -187,16 +190,12 @@ class KnownWeights:
         Returns:
             (samples x passes, ...).
         """
-        if self._is_one_call(rows) and not noise.is_silent:
-            return torch.addmm(noise.now(rows, self._weight.shape[:1]), rows, self._weight.T)
+        if self._transposed is not None and not noise.is_silent and rows.dim() == 2:
+            return torch.addmm(noise.now(rows, self._units), rows, self._transposed)
         activity = apply_weights(self._layer, self._weight, self._bias, rows)
         if not self._stack.parted:
             activity = activity.repeat_interleave(self._stack.n_passes, 0)
         return noise.added_to(activity)
-
-    def _is_one_call(self, rows: Tensor) -> bool:
-        """Whether one call of torch makes product and noise of a step."""
-        return self._stack.in_time and self._bias is None and self._weight.dim() == 2 and rows.dim() == 2
 
 
 class DeviceReads:
