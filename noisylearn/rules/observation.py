@@ -13,6 +13,7 @@ from noisylearn.chips.segments import START, Segment, Trajectory
 from noisylearn.ground.errors import UserError
 from noisylearn.rules.in_time import InTime
 
+STILL = InTime()  # of single samples, which have no time
 LossFn = Callable[[Tensor], Tensor]
 StepLoss = Callable[[Tensor, Tensor], Tensor]
 
@@ -52,7 +53,7 @@ class Observation:
     loss_fn: LossFn
     targets: Shaped[Tensor, "steps batch ..."] | None = None
     weights: Float[Tensor, "steps batch"] | None = None
-    time: InTime = InTime()
+    time: InTime = STILL
     along: Trajectories = field(default_factory=Trajectories)
     starts: bool = True
     ends: bool = True
