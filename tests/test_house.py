@@ -74,6 +74,6 @@ def test_samples_and_sequences_go_one_way() -> None:
     """What only sequences enter is what goes along them, and a network in time."""
     estimate, run = house.journeys().values()
     assert set(run) - set(estimate) == {
-        "rules.sequences", "networks.neurons", "networks.read_afterwards", "networks.recurrent",
+        "rules.sequences", "rules.in_time", "networks.neurons", "networks.read_afterwards", "networks.recurrent",
     }  # fmt: skip
     assert set(estimate) - set(run) <= {"rules.guard"}
