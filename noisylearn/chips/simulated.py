@@ -287,7 +287,8 @@ class Chip:
             raise UserError(
                 f"input of {inputs.dtype} for a model of {dtype}: give x.to({dtype}), or a model of {inputs.dtype}"
             )
-        return segment.with_inputs(inputs.to(self.device))
+        here = inputs.to(self.device)
+        return segment if here is inputs else segment.with_inputs(here)
 
 
 def _warn_of_zero_layers(layers: dict[str, WeightLayer]) -> None:

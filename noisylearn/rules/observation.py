@@ -113,6 +113,8 @@ class Observation:
             return torch.autograd.grad(total, y)[0]
 
     def _from(self, start: Trajectory) -> Segment:
+        if start is self.segment.start:
+            return self.segment
         return Segment(self.segment.inputs, self.segment.in_time, start)
 
     def _losses(self, output: Tensor) -> Tensor:

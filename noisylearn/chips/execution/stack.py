@@ -163,13 +163,12 @@ class _LayerSteps:
         if not self.is_done:
             raise UserError(f"layer '{self._name}' was not used in the forward pass; remove it from the model")
         self.noise.release()
-        of_one_step = isinstance(self._product, NoisyWeights) and self._stack.n_steps == 1
         return LayerReading(
             self.placed.layer,
             by_pass(joined(self._inputs), self._seen),
             by_pass(joined(self._activities), self._stack.n_passes),
             self.noise.by_pass,
-            self._product.drawn if isinstance(self._product, NoisyWeights) and of_one_step else [],
+            self._product.drawn if isinstance(self._product, NoisyWeights) and self._stack.n_steps == 1 else [],
             self.placed.node_variance,
             self.placed.weight_variance,
         )
