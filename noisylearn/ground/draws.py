@@ -72,6 +72,7 @@ class Draws:
         self.device = torch.device(device)
         self.dtype = dtype
         self._streams: dict[Name, _Calls] = {}
+        self._of_passes: dict[tuple[Name, tuple[int, ...]], list[_Calls]] = {}
         self._generator = torch.Generator(self.device)
 
     @property
@@ -145,26 +146,38 @@ class Draws:
         self._seed = int(state[SEED])
         names = {key: tuple(key.split("|")[1:]) for key in calls}
         self._streams = {name: _Calls(self.seed, name, int(calls[key])) for key, name in names.items()}
+        self._of_passes = {}
 
     def _filled(
         self, fill: Callable[..., Tensor], name: Name, shape: tuple[int, ...], passes: Sequence[int] | None
     ) -> Tensor:
         drawn = torch.empty(shape, device=self.device, dtype=self.dtype)
+        generator = self._generator
         if passes is None:
-            return fill(drawn, generator=self._generator.manual_seed(self._next_seed(name)))
+            return fill(drawn, generator=generator.manual_seed(self._next_seed(name)))
         if len(passes) != shape[0]:
             raise ValueError(
                 f"stream {name}: {len(passes)} passes, but numbers of shape {shape}; the first axis is theirs"
             )
-        for of_pass, p in zip(drawn.unbind(), passes, strict=True):
-            fill(of_pass, generator=self._generator.manual_seed(self._next_seed((*name, f"pass {p}"))))
+        for of_pass, calls in zip(drawn.unbind(), self._calls_of(name, tuple(passes)), strict=True):
+            fill(of_pass, generator=generator.manual_seed(calls.next_seed()))
         return drawn
 
     def _next_seed(self, name: Name) -> int:
+        return self._calls(name).next_seed()
+
+    def _calls(self, name: Name) -> _Calls:
         calls = self._streams.get(name)
         if calls is None:
             calls = self._streams[name] = _Calls(self.seed, name)
-        return calls.next_seed()
+        return calls
+
+    def _calls_of(self, name: Name, passes: tuple[int, ...]) -> list[_Calls]:
+        """Streams of the passes of a draw, found once: reads along a sequence ask for the same ones at every step."""
+        found = self._of_passes.get((name, passes))
+        if found is None:
+            found = self._of_passes[name, passes] = [self._calls((*name, f"pass {p}")) for p in passes]
+        return found
 
 
 class RecordedDraws(Draws):
