@@ -11,6 +11,7 @@ from noisylearn.chips.segments import Segment
 from noisylearn.effects import Effect, Setting, State
 from noisylearn.ground.draws import Draws
 from noisylearn.networks.layers import WeightLayer
+from noisylearn.networks.transfer import Transfer
 from noisylearn.profiles import Machine
 
 Memory = dict[str, Any]  # of a rule: a plain tree of tensors
@@ -49,15 +50,26 @@ class AnyChip(Protocol):
         """
         ...
 
-    def digital_pass(self, x: Shaped[Tensor, "batch ..."] | Segment, on_devices: bool = False) -> Readings:
+    def digital_pass(
+        self, x: Shaped[Tensor, "batch ..."] | Segment, on_devices: bool = False, through: "Placed | None" = None
+    ) -> Readings:
         """One differentiable pass.
 
         Args:
             x: samples (batch, ...), or a segment.
             on_devices: whether the forward values are read from the devices.
+            through: what runs in place of the layers; None for their own parameters.
 
         Returns:
-            Readings from which autograd leads to the parameters of the model.
+            Readings from which autograd leads to the parameters of the model, or through what runs in place of layers.
+        """
+        ...
+
+    def transfers(self, x: Shaped[Tensor, "batch ..."] | Segment) -> Mapping[str, Transfer]:
+        """The function x = f(a) of the neurons after every layer; the identity where nothing element-wise follows.
+
+        Args:
+            x: samples (batch, ...), or a segment, that the model takes.
         """
         ...
 

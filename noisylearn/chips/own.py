@@ -11,12 +11,14 @@ from torch import Tensor, nn
 
 from noisylearn.chips.crossbar import Digital
 from noisylearn.chips.execution.executor import StackedExecutor
+from noisylearn.chips.execution.transfer import Transfers
 from noisylearn.chips.interface import Hardware, Memory, Placed
 from noisylearn.chips.readings import LayerReading, Plan, Readings
 from noisylearn.chips.segments import START, Segment, Trajectory, as_segment
 from noisylearn.ground.draws import Draws
 from noisylearn.ground.errors import UserError
 from noisylearn.networks.layers import weight_layers
+from noisylearn.networks.transfer import Transfer
 from noisylearn.profiles import Observable
 
 _Seen = tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]  # output, and by layer its input and pre-activation
@@ -68,6 +70,7 @@ class OwnChip:
         self.memories: dict[str, Memory] = {}
         self._digital: Placed = {n: Digital(layer) for n, layer in self.layers.items()}
         self._digital_executor = StackedExecutor(model, Draws(0))
+        self._transfers = Transfers(model)
         self._silent_steps = 0
         self.program()
 
@@ -187,15 +190,18 @@ class OwnChip:
                 stacklevel=4,
             )
 
-    def digital_pass(self, x: Shaped[Tensor, "batch ..."] | Segment, on_devices: bool = False) -> Readings:
+    def digital_pass(
+        self, x: Shaped[Tensor, "batch ..."] | Segment, on_devices: bool = False, through: Placed | None = None
+    ) -> Readings:
         """One differentiable pass of the host's model.
 
         Args:
             x: samples (batch, ...), or a segment.
             on_devices: False.
+            through: what runs in place of the layers; None for their own parameters.
 
         Returns:
-            Readings from which autograd leads to the parameters of the model.
+            Readings from which autograd leads to the parameters of the model, or through what runs in place of layers.
 
         Raises:
             UserError: `on_devices`, which hardware cannot serve.
@@ -203,7 +209,15 @@ class OwnChip:
         if on_devices:
             raise UserError(f"chip '{self.profile.name}' has no weights that the host could differentiate: use BP()")
         plan = Plan(((False,) * len(self.layers),))
-        return self._digital_executor.run(self._digital, as_segment(x), plan, "digital")
+        return self._digital_executor.run(through or self._digital, as_segment(x), plan, "digital")
+
+    def transfers(self, x: Shaped[Tensor, "batch ..."] | Segment) -> dict[str, Transfer]:
+        """The function x = f(a) of the neurons after every layer of the host's model.
+
+        Args:
+            x: samples (batch, ...), or a segment, that the model takes.
+        """
+        return self._transfers.of(as_segment(x))
 
     def program(self) -> None:
         """Send the model's present parameters and buffers to the chip."""

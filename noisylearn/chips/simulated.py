@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from noisylearn.chips.crossbar import Crossbar, Digital, StraightThrough
 from noisylearn.chips.execution.cuda_graphs import Capture, cuda_graph
 from noisylearn.chips.execution.executor import StackedExecutor
+from noisylearn.chips.execution.transfer import Transfers
 from noisylearn.chips.interface import Executor, ExecutorFactory, Memory, Placed
 from noisylearn.chips.readings import Plan, Readings
 from noisylearn.chips.segments import START, Segment, as_segment
@@ -20,6 +21,7 @@ from noisylearn.ground.draws import Draws, StreamOf
 from noisylearn.ground.errors import UserError
 from noisylearn.networks.layers import WeightLayer, weight_layers
 from noisylearn.networks.neurons import SpreadNeurons, spiking_neurons
+from noisylearn.networks.transfer import Transfer
 from noisylearn.profiles import HardwareProfile, load_profile
 
 # Of injected noise, for pre-activations of order one in float32: below, differences of losses drown in rounding;
@@ -85,6 +87,7 @@ class Chip:
         self._spread = self._spread_neurons()
         self.memories: dict[str, Memory] = {}
         self._digital_executor: Executor = StackedExecutor(model, self.draws)
+        self._transfers = Transfers(model)
         make = executor or partial(StackedExecutor, capture=self._capture(cuda_graphs))
         self._executor = make(model, self.draws, {self.neurons[name]: one for name, one in self._spread.items()})
         adc = self.profile.specification.adc
@@ -165,22 +168,35 @@ class Chip:
                 reading.weight_noise = []
         return readings
 
-    def digital_pass(self, x: Shaped[Tensor, "batch ..."] | Segment, on_devices: bool = False) -> Readings:
+    def digital_pass(
+        self, x: Shaped[Tensor, "batch ..."] | Segment, on_devices: bool = False, through: Placed | None = None
+    ) -> Readings:
         """One differentiable pass.
 
         Args:
             x: samples (batch, ...), or a segment.
             on_devices: whether the forward values are those read from the devices, with the gradient of the digital
                 parameters as if programming and reading were the identity.
+            through: what runs in place of the layers; None for their digital parameters.
 
         Returns:
-            Readings from which autograd leads to the digital parameters.
+            Readings from which autograd leads to the digital parameters, or through what runs in place of the layers.
         """
         segment = self._taken(x)
+        if through is not None:
+            return self._digital_executor.run(through, segment, self._one_pass(), "digital")
         if not on_devices:
             return self._digital_executor.run(self._digital, segment, self._one_pass(), "digital")
         placed: Placed = {name: StraightThrough(crossbar) for name, crossbar in self._placed.items()}
         return self._executor.run(placed, segment, self._one_pass(), "digital")
+
+    def transfers(self, x: Shaped[Tensor, "batch ..."] | Segment) -> dict[str, Transfer]:
+        """The function x = f(a) of the neurons after every layer; the identity where nothing element-wise follows.
+
+        Args:
+            x: samples (batch, ...), or a segment, that the model takes.
+        """
+        return self._transfers.of(self._taken(x))
 
     def program(self) -> None:
         """Write the model's present weights to the devices, with their programming noise."""

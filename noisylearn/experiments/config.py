@@ -83,6 +83,7 @@ class TrainConfig(Record):
     )
     epochs: int = _setting(10, "Passes over the training data.", ge=1)
     batch: int = _setting(100, "Samples per step.", ge=1)
+    flips: bool = _setting(False, "Mirror half of the training images left to right, drawn anew in every step.")
     decorrelation_rate: float = _setting(0.0, "Rate of the decorrelation, for d... rules.", ge=0, allow_inf_nan=False)
     weight_normalisation: bool = _setting(False, "Keep the norm of every neuron's incoming weights constant.")
     held_out: Literal["test", "validation"] = _setting("test", "Part to measure on: test, or validation (for tuning).")

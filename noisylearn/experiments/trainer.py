@@ -13,6 +13,7 @@ from torch import Tensor
 from noisylearn import tasks
 from noisylearn.chips.readings import Plan
 from noisylearn.chips.simulated import Chip
+from noisylearn.experiments.augment import mirrored
 from noisylearn.experiments.build import build_model, build_optimizer
 from noisylearn.experiments.config import TrainConfig
 from noisylearn.ground.draws import Draws
@@ -81,6 +82,8 @@ class Trainer:
         self._train = task.train_inputs.to(device), task.train_targets.to(device)
         self._order: tuple[int, Tensor] | None = None
         self.programs_every_step = config.programs_every_step or self.chip.profile.in_place is not None
+        if config.flips and task.train_inputs.dim() != 4:
+            raise UserError(f"--flips: task {config.task} has no images (channels, height, width) to mirror")
         self._calibrate()
 
     def step(self) -> float:
@@ -94,7 +97,10 @@ class Trainer:
         """
         number = self.progress.step
         self._set_rates(number)
-        loss = self._learn(*(part[self._batch(number)] for part in self._train))
+        inputs, targets = (part[self._batch(number)] for part in self._train)
+        if self.config.flips:
+            inputs = mirrored(inputs, Draws(self.config.seed).stream("data", "flips", str(number)))
+        loss = self._learn(inputs, targets)
         if self.norms is not None:
             self.norms.restore()
         self._guard_norms()
@@ -130,6 +136,7 @@ class Trainer:
         measured = {"train_loss": sum(losses) / len(losses)}
         measured |= {f"held_out_{name}": score for name, score in self.evaluate().items()}
         measured |= self._alignment() if self.rule.perturbs else {}
+        measured |= self.rule.measures(self.learner.state)
         for name, layer in decorrelations(self.model).items():
             measured[f"decorrelation_loss_{name}"] = float(layer.covariance_loss)
         self.progress.record_epoch(measured)

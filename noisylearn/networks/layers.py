@@ -1,11 +1,12 @@
 """The layers of a model that own weights, and the local product of input and error that makes their update."""
 
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.grad import conv2d_weight
+from torch.nn.grad import conv2d_input, conv2d_weight
 
 from noisylearn.ground.errors import UserError
 
@@ -134,18 +135,65 @@ def parameter_gradients(
     else:
         signal = signal / n_samples
         with exact_convolutions(inputs):
-            gradients["weight"] = _weight_vjp(layer, inputs, signal)
+            gradients["weight"] = weight_vjp(layer, inputs, signal)
         if layer.bias is not None:
             gradients["bias"] = signal.sum([d for d in range(signal.dim()) if d != 1])
     return gradients
 
 
-def _weight_vjp(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, inputs: Tensor, signal: Tensor) -> Tensor:
-    """Vector-Jacobian product of the layer's output with respect to its weight."""
-    if isinstance(layer, nn.Conv2d) and layer.padding_mode == "zeros" and not isinstance(layer.padding, str):
-        shape, geometry = layer.weight.shape, (layer.stride, layer.padding, layer.dilation, layer.groups)
-        return conv2d_weight(inputs, shape, signal, *geometry)
+def weight_vjp(
+    layer: WeightLayer, inputs: Float[Tensor, "batch ..."], signal: Float[Tensor, "batch ..."]
+) -> Float[Tensor, " n_out *fan_in"]:
+    """Vector-Jacobian product of a layer's output with respect to its weight, summed over the batch.
+
+    Args:
+        layer: gives the kind of product and its geometry.
+        inputs: what entered the layer.
+        signal: in the shape of its output.
+
+    Returns:
+        In the shape of the weight.
+    """
+    if isinstance(layer, nn.Linear):
+        return signal.reshape(-1, signal.shape[-1]).T @ inputs.reshape(-1, inputs.shape[-1])
+    if _is_plain_conv2d(layer):
+        return conv2d_weight(inputs, layer.weight.shape, signal, *_geometry(layer))
     with torch.enable_grad():
         weight = layer.weight.detach().requires_grad_()
         output = apply_weights(layer, weight, None, inputs.detach())
         return torch.autograd.grad(output, weight, signal)[0]
+
+
+def input_vjp(
+    layer: WeightLayer,
+    weight: Float[Tensor, " n_out *fan_in"],
+    shape: torch.Size,
+    signal: Float[Tensor, "batch ..."],
+) -> Float[Tensor, "batch ..."]:
+    """Vector-Jacobian product of a layer's output with respect to its input, with other weights than its own.
+
+    Args:
+        layer: gives the kind of product and its geometry.
+        weight: in the shape of the layer's own.
+        shape: of the input.
+        signal: in the shape of the output.
+
+    Returns:
+        In the shape of the input.
+    """
+    if isinstance(layer, nn.Linear):
+        return signal @ weight
+    if _is_plain_conv2d(layer):
+        return conv2d_input(shape, weight, signal, *_geometry(layer))
+    with torch.enable_grad():
+        inputs = signal.new_zeros(shape, requires_grad=True)
+        output = apply_weights(layer, weight, None, inputs)
+        return torch.autograd.grad(output, inputs, signal)[0]
+
+
+def _is_plain_conv2d(layer: WeightLayer) -> bool:
+    return isinstance(layer, nn.Conv2d) and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+
+
+def _geometry(layer: WeightLayer) -> tuple[Any, ...]:
+    return layer.stride, layer.padding, layer.dilation, layer.groups

@@ -3,16 +3,17 @@
 from noisylearn.ground.errors import unknown_name
 from noisylearn.rules.anp import ANP
 from noisylearn.rules.backprop import BP, BPTT
-from noisylearn.rules.base import NodePerturbation, Perturbation, Rule, fitted, rules_for
+from noisylearn.rules.base import NodePerturbation, NoisyPasses, Perturbation, Rule, fitted, rules_for
 from noisylearn.rules.delta import Delta
 from noisylearn.rules.inp import INP
+from noisylearn.rules.learned_feedback import LearnedFeedback
 from noisylearn.rules.learner import Learner
 from noisylearn.rules.np import NP
 from noisylearn.rules.per_layer import PerLayer
 from noisylearn.rules.reinforce import REINFORCE
 from noisylearn.rules.wp import WP
 
-REGISTRY: dict[str, type[Rule]] = {rule.name: rule for rule in (NP, INP, ANP, WP, REINFORCE, BP, BPTT)}
+REGISTRY: dict[str, type[Rule]] = {rule.name: rule for rule in (NP, INP, ANP, WP, REINFORCE, LearnedFeedback, BP, BPTT)}
 
 
 def rule_class(name: str) -> type[Rule]:
@@ -42,8 +43,10 @@ __all__ = [
     "REINFORCE",
     "WP",
     "Delta",
+    "LearnedFeedback",
     "Learner",
     "NodePerturbation",
+    "NoisyPasses",
     "PerLayer",
     "Perturbation",
     "Rule",

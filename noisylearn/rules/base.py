@@ -30,11 +30,14 @@ from noisylearn.rules.estimate import (
     estimate_nodes,
     reference,
 )
+from noisylearn.rules.feedback.control import ControlVariate, predicted
+from noisylearn.rules.feedback.window import Window
 from noisylearn.rules.in_time import OF_LATER_LOSSES, UPDATE_HELP, Credit, InTime, Update
 from noisylearn.rules.learner import Learner
 from noisylearn.rules.observation import LossFn, Observation, StepLoss
 from noisylearn.rules.traces import credited_now, traced, with_trace
 
+OF_SEQUENCES = "goes with tasks that have sequences"
 Unbiased = Literal["none", "one layer", "deep"]  # from the weakest claim to the strongest
 
 
@@ -51,7 +54,9 @@ class Rule(ABC):
         stands_alone: whether it can train a network alone.
         unbiased: networks in which the mean estimate is the gradient, for small noise of equal size in every unit.
         scale_free: whether the estimate needs no variance of the noise.
+        pools: whether what all samples of a batch show enters the estimate of each, so that it is no mean over them.
         tried: option -> values to test besides the default; for options that are neither a Literal nor a bool.
+        tried_alone: options to test one by one rather than in combination with all others.
     """
 
     name: ClassVar[str]
@@ -66,7 +71,9 @@ class Rule(ABC):
     other_labels: ClassVar[tuple[str, ...]] = ()  # further names on the command line
     unbiased: ClassVar[Unbiased] = "none"
     scale_free: ClassVar[bool] = False
+    pools: ClassVar[bool] = False
     tried: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+    tried_alone: ClassVar[frozenset[str]] = frozenset()
 
     def init(self, chip: AnyChip) -> Memory:
         """What the rule remembers before its first step.
@@ -76,6 +83,17 @@ class Rule(ABC):
 
         Returns:
             A tree (dicts) of tensors; empty for a rule that remembers nothing.
+        """
+        return {}
+
+    def measures(self, state: Memory) -> dict[str, float]:
+        """What is worth following of what the rule remembers, for run files.
+
+        Args:
+            state: what it remembers.
+
+        Returns:
+            Name of a measure -> value; empty for a rule that remembers nothing.
         """
         return {}
 
@@ -274,15 +292,13 @@ _MEANING = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Perturbation(Rule):
+class NoisyPasses(Rule):
     """A rule that compares noisy passes with a reference.
 
     Args:
         baseline: the reference: "clean", a pass without noise; "noisy", one more noisy pass; "mean", the mean of all
             draws + 1 noisy passes, which for many draws has less variance than one noisy pass.
-        draws: noise draws per sample; their estimates are averaged.
-        credit: see `noisylearn.rules.in_time.InTime`, as for `decay` and `update`.
-        decay: of an eligibility trace, per step.
+        draws: noise draws per sample; what they show is averaged.
         update: when weights change along sequences.
 
     Raises:
@@ -296,11 +312,6 @@ class Perturbation(Rule):
         metadata={"help": "Reference of noisy passes: clean, noisy, or mean (of all noisy passes)."},
     )
     draws: int = field(default=1, metadata={"help": "Noise draws per sample and step."})
-    credit: Credit = field(
-        default="local",
-        metadata={"help": "For sequences, losses credited to a perturbation: local, sequence, reward-to-go or trace."},
-    )
-    decay: float = field(default=0.9, metadata={"help": "Decay of the eligibility per step, with --credit trace."})
     update: Update = field(default="sequence", metadata={"help": UPDATE_HELP})
 
     def __post_init__(self) -> None:
@@ -311,17 +322,12 @@ class Perturbation(Rule):
         self.in_time()
 
     def in_time(self) -> InTime:
-        return InTime(self.credit, self.decay, self.update)
+        return InTime(update=self.update)
 
     @classmethod
     def settled(cls, recipe: Mapping[str, Any], stated: Mapping[str, Any], profile: HardwareProfile) -> dict[str, Any]:
-        """The options given; by default a clean baseline where the profile has one.
-
-        Updates are by sequence where the stated credit needs later losses, unless the user stated otherwise.
-        """
+        """The options given; by default a clean baseline where the profile has one."""
         options = {**recipe, **stated}
-        if options.get("credit") in OF_LATER_LOSSES and "update" not in stated:
-            options["update"] = "sequence"
         clean = "clean_pass" in profile.observable
         return {"baseline": "clean" if clean else cls.noisy_baseline(options)} | options
 
@@ -332,17 +338,14 @@ class Perturbation(Rule):
 
     @classmethod
     def idle(cls, options: Mapping[str, Any], in_time: bool) -> dict[str, str]:
-        if not in_time:
-            return dict.fromkeys(("credit", "decay", "update"), "goes with tasks that have sequences")
-        return {} if options.get("credit") == "trace" else {"decay": "goes with --credit trace"}
+        return {} if in_time else {"update": OF_SEQUENCES}
 
     @property
     def distinction(self) -> str:
         return f"{self.draws} draw{'s' if self.draws > 1 else ''}"
 
     def terms(self, in_time: bool) -> list[str]:
-        of_time = [f"credit {self.credit}", updates_in_words(self.update)] if in_time else []
-        return [f"baseline {self.baseline}", *of_time]
+        return [f"baseline {self.baseline}", *([updates_in_words(self.update)] if in_time else [])]
 
     def draw_passes(self, n_layers: int) -> list[tuple[bool, ...]]:
         """The noisy passes of one draw.
@@ -373,11 +376,73 @@ class Perturbation(Rule):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Perturbation(NoisyPasses):
+    """A rule that credits the difference of the losses of noisy passes to what differed in them.
+
+    Args:
+        credit: see `noisylearn.rules.in_time.InTime`, as for `decay`.
+        decay: of an eligibility trace, per step.
+    """
+
+    credit: Credit = field(
+        default="local",
+        metadata={"help": "For sequences, losses credited to a perturbation: local, sequence, reward-to-go or trace."},
+    )
+    decay: float = field(default=0.9, metadata={"help": "Decay of the eligibility per step, with --credit trace."})
+
+    def in_time(self) -> InTime:
+        return InTime(self.credit, self.decay, self.update)
+
+    @classmethod
+    def settled(cls, recipe: Mapping[str, Any], stated: Mapping[str, Any], profile: HardwareProfile) -> dict[str, Any]:
+        """As for all noisy passes; updates are by sequence where the stated credit needs later losses."""
+        options = super().settled(recipe, stated, profile)
+        if options.get("credit") in OF_LATER_LOSSES and "update" not in stated:
+            options["update"] = "sequence"
+        return options
+
+    @classmethod
+    def idle(cls, options: Mapping[str, Any], in_time: bool) -> dict[str, str]:
+        if not in_time:
+            return dict.fromkeys(("credit", "decay", "update"), OF_SEQUENCES)
+        return {} if options.get("credit") == "trace" else {"decay": "goes with --credit trace"}
+
+    def terms(self, in_time: bool) -> list[str]:
+        first, *others = super().terms(in_time)
+        return [first, *([f"credit {self.credit}"] if in_time else []), *others]
+
+
+@dataclass(frozen=True, kw_only=True)
 class NodePerturbation(Perturbation):
     """A perturbation rule that learns from the pre-activations or their noise: a subclass gives `post` and `scales`.
 
     With online updates and credit "trace" it remembers the readings of the steps before (an eligibility trace).
+
+    Args:
+        control_variate: what predicts the loss differences, so that the rule estimates the rest alone: "none"; "error",
+            learned feedback of the error at the output; "loss", the same with an error predicted from loss differences.
+
+    Raises:
+        UserError: the option has a value that is not allowed, or goes with an eligibility trace.
     """
+
+    tried_alone = frozenset({"control_variate"})
+
+    control_variate: ControlVariate = field(
+        default="none",
+        metadata={"help": "Learned prediction of loss differences, for less variance: none, error, or loss."},
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.control_variate not in get_args(ControlVariate):
+            choices = ", ".join(get_args(ControlVariate))
+            raise UserError(f"rule {self.name}: control_variate '{self.control_variate}'; choose {choices}")
+        if self.control_variate != "none" and self._traces:
+            raise UserError(
+                f"rule {self.name}: control_variate '{self.control_variate}' does not go with eligibility traces; use "
+                "credit 'local', or update 'sequence'"
+            )
 
     @abstractmethod
     def post(self, activity: NodePasses, reference: NodeValues, noise: NodePasses | None) -> NodePasses:
@@ -408,15 +473,35 @@ class NodePerturbation(Perturbation):
     def step(self, state: Memory, seen: Observation, layers: Collection[str]) -> tuple[Estimate, Memory]:
         plan = self.plan(len(seen.chip.layers))
         readings, losses = seen.of(plan)
-        if not (seen.segment.in_time and self.credit == "trace" and self.update == "online"):
+        if self.control_variate != "none":
+            return self._from_what_is_left(state, seen, plan, layers)
+        if not (seen.segment.in_time and self._traces):
             return estimate_nodes(self, plan, readings, losses, layers), state
         time = self.in_time()
-        past = traced({} if seen.starts else state, readings, time, seen.segment.batch)
+        past = traced({} if seen.starts else state, readings, time.trace_window, seen.segment.batch)
         credited = credited_now(losses, time, past)
         found = estimate_nodes(self, plan, with_trace(readings, past), credited, layers)
         inputs = {name: reference(r.input, self.baseline) for name, r in readings.layers.items()}
         now = replace(found, loss=reference(losses, self.baseline).mean(), inputs=inputs)
         return now, {} if seen.ends else past
+
+    def _from_what_is_left(
+        self, state: Memory, seen: Observation, plan: Plan, layers: Collection[str]
+    ) -> tuple[Estimate, Memory]:
+        """The estimate from the loss differences that a learned prediction leaves, and the prediction added."""
+        readings, losses = seen.of(plan)
+        window, knows_noise = Window(readings, losses, seen.segment), "injected_noise" in self.observes
+        found, after = predicted(self.control_variate, state, seen, window, self.baseline, knows_noise)
+        estimate = estimate_nodes(self, plan, readings, losses - found.losses, layers, found.signals)
+        return replace(estimate, loss=reference(losses, self.baseline).mean()), after
+
+    @property
+    def _traces(self) -> bool:
+        return self.credit == "trace" and self.update == "online"
+
+    def needs(self) -> frozenset[str]:
+        of_prediction = {"none": set(), "error": {"output", "error"}, "loss": {"output"}}[self.control_variate]
+        return super().needs() | of_prediction
 
 
 def updates_in_words(update: Update) -> str:
@@ -448,7 +533,7 @@ def rules_for(profile: Machine) -> list[str]:
     found = []
     for rule in _complete_rules(Rule):  # type: ignore[type-abstract]
         works = fitted(rule, profile)
-        if isinstance(works, Perturbation):
+        if isinstance(works, NoisyPasses):
             found.append(f"{rule.__name__}(baseline='{works.baseline}')")
         elif works is not None:
             found.append(f"{rule.__name__}()")
@@ -465,7 +550,7 @@ def fitted(kind: type[Rule], profile: Machine) -> Rule | None:
     Returns:
         The rule; None if no baseline works.
     """
-    choices = [kind(baseline=b) for b in ("clean", "noisy")] if issubclass(kind, Perturbation) else [kind()]
+    choices = [kind(baseline=b) for b in ("clean", "noisy")] if issubclass(kind, NoisyPasses) else [kind()]
     return next((choice for choice in choices if not choice.missing(profile)), None)
 
 

@@ -58,7 +58,12 @@ def reference(passes: Values, baseline: Baseline) -> Values:
 
 
 def estimate_nodes(
-    rule: NodeRule, plan: Plan, readings: Readings, losses: Float[Tensor, "passes rows"], layers: Collection[str]
+    rule: NodeRule,
+    plan: Plan,
+    readings: Readings,
+    losses: Float[Tensor, "passes rows"],
+    layers: Collection[str],
+    added: Mapping[str, Float[Tensor, "rows ..."]] | None = None,
 ) -> Estimate:
     """Estimate by a rule that perturbs nodes: dW = g pre^T, with pre = the input in the reference.
 
@@ -68,8 +73,11 @@ def estimate_nodes(
         readings: of those passes.
         losses: credited to the perturbations of every pass and sample.
         layers: names of the layers to estimate gradients for.
+        added: to the g of these layers.
     """
     signals = node_signals(rule, plan, readings, losses)
+    for name, more in (added or {}).items():
+        signals[name] = signals[name] + more
     inputs = {name: reference(r.input, rule.baseline) for name, r in readings.layers.items()}
     gradients = {n: parameter_gradients(readings.layers[n].layer, inputs[n], signals[n]) for n in layers}
     return Estimate(reference(losses, rule.baseline).mean(), gradients, inputs)

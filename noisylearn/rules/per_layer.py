@@ -8,7 +8,7 @@ from noisylearn.chips.interface import AnyChip, Memory
 from noisylearn.ground.errors import UserError
 from noisylearn.profiles import Machine
 from noisylearn.rules.anp import ANP
-from noisylearn.rules.base import Perturbation, Rule
+from noisylearn.rules.base import NoisyPasses, Rule
 from noisylearn.rules.delta import Delta
 from noisylearn.rules.estimate import Estimate
 from noisylearn.rules.in_time import InTime
@@ -53,12 +53,15 @@ class PerLayer(Rule):
                 f"rule per-layer: no layer is named {', '.join(sorted(unused))}; there are {', '.join(layers)}"
             )
         # Perturbation rules first: the others can then look at passes that were run already.
-        order = sorted(given, key=lambda key: not isinstance(self.rules[key], Perturbation))
+        order = sorted(given, key=lambda key: not isinstance(self.rules[key], NoisyPasses))
         found = {key: self.rules[key].step(state.get(key, {}), seen, given[key]) for key in order}
         estimates = [estimate for estimate, _ in found.values()]
         merged = {layer: g for estimate in estimates for layer, g in estimate.gradients.items()}
         memories = {key: memory for key, (_, memory) in found.items() if memory}
         return Estimate(estimates[0].loss, merged, estimates[0].inputs), memories
+
+    def measures(self, state: Memory) -> dict[str, float]:
+        return {name: v for key, rule in self.rules.items() for name, v in rule.measures(state.get(key, {})).items()}
 
     def in_time(self) -> InTime:
         """The way through time that the rules share. Rules without perturbations go along with any.
@@ -87,7 +90,7 @@ class PerLayer(Rule):
 
     def forward_passes(self, n_layers: int) -> int:
         """Forward passes of all rules, shared ones counted once."""
-        perturbing = {rule for rule in self.rules.values() if isinstance(rule, Perturbation)}
+        perturbing = {rule for rule in self.rules.values() if isinstance(rule, NoisyPasses)}
         return sum({rule.plan(n_layers): rule.forward_passes(n_layers) for rule in perturbing}.values()) or 1
 
     def backward_passes(self) -> int:

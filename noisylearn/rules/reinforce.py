@@ -8,14 +8,14 @@ import torch
 from noisylearn.chips.interface import Memory
 from noisylearn.ground.errors import UserError
 from noisylearn.rules.backprop import autograd_estimate
-from noisylearn.rules.base import NodePerturbation
+from noisylearn.rules.base import Perturbation
 from noisylearn.rules.estimate import Estimate, NodePasses, NodeValues, Values, node_signals, reference
 from noisylearn.rules.in_time import InTime
 from noisylearn.rules.observation import Observation
 
 
 @dataclass(frozen=True, kw_only=True)
-class REINFORCE(NodePerturbation):
+class REINFORCE(Perturbation):
     """g_K = dL xi / sigma^2 with noise xi at the output layer, then backpropagated from there.
 
     Forward passes estimate the error at the output. Backpropagation needs the weights and slopes of the digital model,

@@ -13,20 +13,20 @@ from noisylearn.rules.in_time import InTime
 TRACED = ("input", "activity", "noise")
 
 
-def traced(past: Memory, readings: Readings, time: InTime, batch: int) -> Memory:
-    """Append the readings of a step to a trace, and drop those that are forgotten.
+def traced(past: Memory, readings: Readings, window: int, batch: int) -> Memory:
+    """Append the readings of a segment to a trace, and drop those that are forgotten.
 
     Args:
         past: trace of the steps before; empty at the first step.
-        readings: of one step.
-        time: its decay gives the length of the trace.
+        readings: of one step, or of several.
+        window: length of the trace, the first step of the segment included.
         batch: samples in a step.
 
     Returns:
         Name of a layer -> "input", "activity" and "noise" of its steps, each (passes, steps x batch, ...), in order of
         time.
     """
-    kept = (time.trace_window - 1) * batch
+    kept = (window - 1) * batch
     found: Memory = {}
     for name, reading in readings.layers.items():
         now = {key: getattr(reading, key) for key in TRACED if getattr(reading, key) is not None}

@@ -47,9 +47,11 @@ def combinations(kind: type[Rule]) -> list[Rule]:
     """The rule with every combination of its options; options of time keep their defaults.
 
     Args:
-        kind: class of the rule.
+        kind: class of the rule; options in `tried_alone` are changed one by one, the others at their defaults.
     """
-    return _products(kind, [name for name in values(kind) if name not in OF_TIME])
+    together = [name for name in values(kind) if name not in OF_TIME | kind.tried_alone]
+    found = _products(kind, together)
+    return [*found, *(rule for rule in variants(kind) if rule not in found)]
 
 
 def combinations_in_time(kind: type[Rule]) -> list[Rule]:

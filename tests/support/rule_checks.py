@@ -175,7 +175,10 @@ def check_zero_where_nothing_moves(rule: Rule) -> None:
         for p in model.parameters():
             p.zero_()
     rule.estimate(Chip(model, silent), x, loss_of(t))
-    assert all((g == 0).all() for g in gradients(model).values())
+    if "error" in rule.needs():  # the readout learns without noise
+        assert all(np.isfinite(g).all() for g in gradients(model).values())
+    else:
+        assert all((g == 0).all() for g in gradients(model).values())
 
 
 class SameForAllSamples(Draws):
@@ -189,7 +192,9 @@ class SameForAllSamples(Draws):
 
 
 def check_batch_mean(rule: Rule) -> None:
-    """The estimate of a batch is the mean of those of its samples with the same noise."""
+    """The estimate of a batch is the mean of those of its samples with the same noise, unless the rule pools them."""
+    if any(part.pools for part in rule.parts()):
+        return
     x, t = sample_batch(BATCH, 3, 2)
     batch = estimate(rule, net(3, 4, 2), loss_of(t), x, draws=SameForAllSamples(3))
     alone = [estimate(rule, net(3, 4, 2), loss_of(t[[s]]), x[[s]], draws=SameForAllSamples(3)) for s in range(BATCH)]

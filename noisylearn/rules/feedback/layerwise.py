@@ -1,0 +1,174 @@
+"""Layerwise feedback: the weights of each layer as its pre-activations show them, and the error back through those.
+
+    W_l = argmin_W E || da_l - W dx_l ||^2,   x_l = the input of the layer
+
+A replay of the reference pass takes the pre-activations that were read, and leads the error at the output back through
+the learned weights and the slopes of the neurons: the chain rule, through any connections and back through time, on the
+weights as the devices have them. Inputs that are the same in all passes teach nothing about the weights there, and none
+are needed: no error has to pass through them.
+
+With excitation "noise" d is the difference of noisy passes. With "activity" the deviation of the reference from the
+mean over the batch counts as well: a layer is linear in its input whatever moves it, and samples differ by far more
+than passes do.
+"""
+
+from collections.abc import Collection
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from noisylearn.chips.crossbar import Digital
+from noisylearn.chips.interface import AnyChip, Memory, Placed
+from noisylearn.chips.readings import LayerReading
+from noisylearn.networks.decorrelation import Patches
+from noisylearn.networks.layers import WeightLayer, apply_weights, input_vjp, weight_vjp
+from noisylearn.rules.estimate import Baseline, reference
+from noisylearn.rules.feedback.direct import differences
+from noisylearn.rules.feedback.regression import Regression, lms_rate, power
+from noisylearn.rules.feedback.window import Window
+
+Excitation = Literal["noise", "activity"]
+ROWS_PER_INPUT = 2  # of a convolution's patches, which are far more than its kernel needs
+LEAST_ROWS = 200
+
+
+def learned(
+    memory: Memory,
+    window: Window,
+    layers: Collection[str],
+    regression: Regression,
+    baseline: Baseline,
+    excitation: Excitation = "noise",
+) -> Memory:
+    """Weights of the layers after a window.
+
+    Args:
+        memory: those before, by layer. It is not changed.
+        window: its readings; those of its segment are learned from.
+        layers: those to learn for.
+        regression: how; convolutions other than plain two-dimensional ones by LMS.
+        baseline: of the rule.
+        excitation: what moves the inputs.
+    """
+    found, now = {}, slice(window.n_rows - window.n_rows_now, None)
+    for name in layers:
+        reading, state = window.readings.layers[name], memory.get(name, {})
+        if len(reading.input) == 1 and not state:
+            continue
+        pairs = _pairs(reading, now, baseline, excitation)
+        if state or bool(pairs[0][0].any()):
+            if _is_by_rows(reading.layer):
+                x, a = (torch.cat(rows) for rows in zip(*(_rows(reading.layer, *pair) for pair in pairs), strict=True))
+                found[name] = regression.updated(state, x, a)
+            else:
+                found[name] = _shared(state, *pairs[0], reading.layer, regression)
+    return found
+
+
+def _pairs(
+    reading: LayerReading, now: slice, baseline: Baseline, excitation: Excitation
+) -> list[tuple[Tensor, Tensor]]:
+    """Changes of the inputs of a layer with those of its pre-activations."""
+    inputs, activity = reading.input[:, now], reading.activity[:, now]
+    pairs = [(differences(inputs, baseline), differences(activity, baseline))]
+    if excitation == "activity":
+        x, a = reference(inputs, baseline), reference(activity, baseline)
+        pairs.append((x - x.mean(0), a - a.mean(0)))
+    return pairs
+
+
+def _is_by_rows(layer: WeightLayer) -> bool:
+    """Whether a layer is a matrix product of rows: a Linear layer, or a convolution of patches."""
+    plain = isinstance(layer, nn.Conv2d) and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+    return isinstance(layer, nn.Linear) or (plain and layer.groups == 1)
+
+
+def _rows(layer: WeightLayer, x: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
+    """Inputs and pre-activations as rows; of patches as many as are worth their time, evenly spread."""
+    if isinstance(layer, nn.Linear):
+        return x.flatten(0, -2), a.flatten(0, -2)
+    assert isinstance(layer, nn.Conv2d)
+    inputs, outputs = (part.movedim(1, -1).flatten(0, -2) for part in (Patches(layer)(x), a))
+    step = max(1, len(inputs) // max(ROWS_PER_INPUT * inputs.shape[1], LEAST_ROWS))
+    return inputs[::step], outputs[::step]
+
+
+def signals(
+    memory: Memory, window: Window, chip: AnyChip, error: Float[Tensor, "rows ..."], baseline: Baseline
+) -> dict[str, Float[Tensor, "rows ..."]]:
+    """Estimates g_l of dL/da for all rows of a window, from the errors of its segment.
+
+    Args:
+        memory: learned weights by layer.
+        window: its readings.
+        chip: its model is replayed.
+        error: e of the segment.
+        baseline: of the rule.
+    """
+    read = {n: reference(r.activity, baseline).clone().requires_grad_() for n, r in window.readings.layers.items()}
+    placed: Placed = {
+        n: _Replayed(r.layer, _weight(memory, n, r.layer), read[n]) for n, r in window.readings.layers.items()
+    }
+    with torch.enable_grad():
+        output = chip.digital_pass(window.segment, through=placed).output[0]
+        now = output[window.n_rows - window.n_rows_now :]
+        found = torch.autograd.grad(now, list(read.values()), error.reshape(now.shape), materialize_grads=True)
+    return dict(zip(read, found, strict=True))
+
+
+def _weight(memory: Memory, name: str, layer: WeightLayer) -> Tensor:
+    if name not in memory:
+        return torch.zeros_like(layer.weight)
+    return memory[name]["coefficients"].reshape(layer.weight.shape)
+
+
+def _shared(state: Memory, dx: Tensor, da: Tensor, layer: WeightLayer, regression: Regression) -> Memory:
+    """LMS of a kernel that all positions share."""
+    step = int(state["step"]) if state else 0
+    before = state["coefficients"] if state else torch.zeros_like(layer.weight)
+    missed = da - apply_weights(layer, before, None, dx)
+    n_seen = layer.weight[0].numel() * missed[:, :1].numel() / dx.numel()  # times that an input enters a product
+    rate = lms_rate(regression.rate, step) / (power(dx) * n_seen)
+    return {"coefficients": before + rate * weight_vjp(layer, dx, missed), "step": torch.tensor(step + 1)}
+
+
+class _Replayed(Digital):
+    """A layer that gives again what was read of it, step after step, differentiable through learned weights.
+
+    Args:
+        layer: gives the kind of product.
+        weight: the learned one.
+        activity: pre-activations of all steps, (rows, ...).
+    """
+
+    def __init__(self, layer: WeightLayer, weight: Tensor, activity: Tensor) -> None:
+        super().__init__(layer)
+        self._weight, self._activity = weight, activity
+        self._left: list[Tensor] = []
+
+    def read(self, x: Tensor, n_passes: int, purpose: str) -> Tensor:
+        if not self._left:
+            self._left = list(self._activity.split(x.shape[1]))[::-1]
+        activity: Tensor = _Through.apply(x[0], self._weight, self._left.pop(), self.layer)
+        return activity.unsqueeze(0)
+
+    def exact(self) -> None:
+        return None
+
+
+class _Through(torch.autograd.Function):
+    """Pre-activations as they were read; backward also through the product of learned weights."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, activity: Tensor, layer: WeightLayer) -> Tensor:
+        ctx.save_for_backward(weight)
+        ctx.layer, ctx.shape = layer, x.shape
+        return activity.view_as(activity)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None, Tensor, None]:
+        (signal,) = grads
+        back = input_vjp(ctx.layer, ctx.saved_tensors[0], ctx.shape, signal) if ctx.needs_input_grad[0] else None
+        return back, None, signal, None

@@ -1,0 +1,144 @@
+"""Learned feedback: the error at the output reaches every layer through what noisy passes show of the way forward."""
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from noisylearn.chips.interface import Memory
+from noisylearn.ground.errors import UserError
+from noisylearn.networks.layers import parameter_gradients
+from noisylearn.rules.base import OF_SEQUENCES, NoisyPasses
+from noisylearn.rules.estimate import Estimate, reference
+from noisylearn.rules.feedback import direct, layerwise
+from noisylearn.rules.feedback.layerwise import Excitation
+from noisylearn.rules.feedback.regression import Method, Regression
+from noisylearn.rules.feedback.window import Window, observed
+from noisylearn.rules.observation import Observation
+
+Route = Literal["direct", "layerwise"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnedFeedback(NoisyPasses):
+    """g_l = f'(a_l) * (B_l^T e) with B_l regressed on the differences of noisy passes: dy = B_l dx_l, x_l = f(a_l).
+
+    e = dL/dy is the error at the output, which a teacher knows; the readout learns by the delta rule, g = e. Forward
+    passes alone, the noise of the device alone; it needs no knowledge of the noise and no clean pass. It remembers the
+    feedback matrices and what they are found from.
+
+    Args:
+        route: "direct" regresses the output on the activities of every layer, one step of feedback for all layers;
+            "layerwise" regresses the pre-activations of every layer on its inputs, and leads the error back from layer
+            to layer, and through time.
+        regression: "least-squares" (recursive), "lms" (normalised), or "auto": least squares up to 1024 inputs.
+        forgetting: factor per step of recursive least squares.
+        excitation: of layerwise feedback: "noise", differences of passes alone, or "activity", of samples as well.
+        ridge: expected ratio of noise to signal in what is regressed on; the larger, the smaller the first feedback.
+        horizon: steps whose errors are credited to the activities of a step, itself included; layerwise feedback by
+            sequence goes through all steps.
+        warm_up: steps in which the feedback is learned and the readout alone changes.
+
+    Raises:
+        UserError: an option has a value that is not allowed.
+    """
+
+    name = "lf"
+    title = "learned feedback"
+    equation = "g_l = f'(a_l) * (B_l^T e),  dy = B_l dx_l by regression,  e = dL/dy"
+    source = "Lansdell, Prakash, Kording, ICLR 2020; Akrout et al., NeurIPS 2019"
+    observes = frozenset({"input", "activity", "output", "error"})
+    scale_free = True
+    unbiased = "one layer"
+    pools = True
+    tried: ClassVar[Mapping[str, tuple[Any, ...]]] = {"draws": (3,)}
+    tried_alone = frozenset({"regression"})
+
+    route: Route = field(default="direct", metadata={"help": "Way of the feedback: direct, or layerwise."})
+    regression: Method = field(
+        default="auto", metadata={"help": "Regression of the feedback: least-squares, lms, or auto (by size)."}
+    )
+    forgetting: float = field(default=0.98, metadata={"help": "Factor per step by which the regression forgets."})
+    ridge: float = field(default=0.1, metadata={"help": "Ridge of the regression: expected ratio of noise to signal."})
+    horizon: int = field(default=1, metadata={"help": "For sequences, steps whose errors reach back to a step."})
+    excitation: Excitation = field(
+        default="activity",
+        metadata={"help": "Of layerwise feedback, what moves the inputs: noise, or activity as well."},
+    )
+    warm_up: int = field(default=0, metadata={"help": "First steps in which only the readout learns."})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, kind in (("route", Route), ("regression", Method), ("excitation", Excitation)):
+            if getattr(self, name) not in get_args(kind):
+                raise UserError(f"rule lf: {name} '{getattr(self, name)}'; choose {', '.join(get_args(kind))}")
+        if not 0 < self.forgetting <= 1:
+            raise UserError(f"rule lf: forgetting {self.forgetting}; give a factor above 0 and at most 1, such as 0.98")
+        if not 0 < self.ridge < math.inf:
+            raise UserError(f"rule lf: ridge {self.ridge}; give a number above 0, such as 0.01")
+        if self.horizon < 1 or self.warm_up < 0:
+            raise UserError(
+                f"rule lf: horizon {self.horizon}, warm_up {self.warm_up}; give at least 1 step, and at least 0"
+            )
+
+    @classmethod
+    def idle(cls, options: Mapping[str, Any], in_time: bool) -> dict[str, str]:
+        idle = super().idle(options, in_time)
+        if not in_time:
+            idle["horizon"] = OF_SEQUENCES
+        if options.get("route", cls.route) == "direct":
+            idle["excitation"] = "goes with --route layerwise"
+        elif options.get("update") == "sequence":
+            idle["horizon"] = "goes with --update online, or --route direct"
+        if options.get("regression") == "lms":
+            idle |= dict.fromkeys(("forgetting", "ridge"), "goes with least squares")
+        return idle
+
+    def terms(self, in_time: bool) -> list[str]:
+        return [*super().terms(in_time), f"{self.route} feedback"]
+
+    def measures(self, state: Memory) -> dict[str, float]:
+        """Norm of the feedback of every layer."""
+        learned = state.get("feedback", {})
+        return {f"feedback_norm_{name}": float(of["coefficients"].norm()) for name, of in learned.items()}
+
+    def step(self, state: Memory, seen: Observation, layers: Collection[str]) -> tuple[Estimate, Memory]:
+        plan = self.plan(len(seen.chip.layers))
+        window, past = observed(state.get("past", {}), seen, plan, self.horizon)
+        readings, n_before = window.readings, window.n_rows - window.n_rows_now
+        output = reference(readings.output[:, n_before:], self.baseline)
+        error = seen.error(output)
+        signals, feedback = self._signals(state.get("feedback", {}), window, seen, error)
+        if state.get("steps", 0) < self.warm_up:
+            signals = {n: g if n == readings.last else torch.zeros_like(g) for n, g in signals.items()}
+        inputs = {n: reference(r.input, self.baseline) for n, r in readings.layers.items()}
+        share = window.n_rows / window.n_rows_now  # gradients are means over the rows of the segment
+        gradients = {n: parameter_gradients(readings.layers[n].layer, inputs[n], signals[n] * share) for n in layers}
+        now = {n: x[n_before:] for n, x in inputs.items()}
+        memory: Memory = {"feedback": feedback} | ({"past": past} if past else {})
+        if self.warm_up:
+            memory["steps"] = torch.as_tensor(state.get("steps", 0)) + 1
+        return Estimate(reference(window.losses, self.baseline).mean(), gradients, now), memory
+
+    def _signals(
+        self, feedback: Memory, window: Window, seen: Observation, error: Tensor
+    ) -> tuple[dict[str, Tensor], Memory]:
+        readout = window.readings.last
+        is_output = torch.equal(window.readings.layers[readout].activity, window.readings.output)
+        learning = [n for n in window.readings.layers if not (is_output and n == readout)]
+        regression = Regression(self.regression, self.forgetting, self.ridge)
+        if self.route == "layerwise":
+            feedback = layerwise.learned(
+                feedback, window, list(window.readings.layers), regression, self.baseline, self.excitation
+            )
+            return layerwise.signals(feedback, window, seen.chip, error, self.baseline), feedback
+        transfers = seen.chip.transfers(seen.segment)
+        feedback = direct.learned(feedback, window, transfers, learning, regression, self.horizon, self.baseline)
+        signals = direct.signals(feedback, window, transfers, error, self.baseline)
+        if is_output:
+            before = error.new_zeros(window.n_rows - window.n_rows_now, *error.shape[1:])
+            signals[readout] = torch.cat([before, error]) if len(before) else error
+        return signals, feedback

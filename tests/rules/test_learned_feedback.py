@@ -1,0 +1,395 @@
+"""Learned feedback against autograd, closed forms and theory.
+
+Statistical bounds are stated with each test. Seeds are fixed; networks are float64 with noise of sigma = 1e-3.
+"""
+
+import re
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from support.checks import node_profile
+from torch import Tensor, nn
+
+from noisylearn import Chip, HardwareProfile, OwnChip, UserError
+from noisylearn.chips.segments import Segment
+from noisylearn.networks import RNN, Spiking, mlp
+from noisylearn.profiles import load_profile, parse_profile
+from noisylearn.rules import BP, BPTT, INP, NP, LearnedFeedback, Learner
+from noisylearn.rules.feedback import direct
+from noisylearn.rules.feedback.regression import Regression
+from noisylearn.rules.feedback.window import observed
+from noisylearn.rules.observation import Observation
+
+pytestmark = pytest.mark.filterwarnings("ignore::noisylearn.chips.simulated.NoiseLevelWarning")
+
+SIGMA = 1e-3
+generator = torch.Generator
+
+
+def normals(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def cosines(chip: Any, rule: LearnedFeedback, x: Tensor, loss: Callable[[Tensor], Tensor]) -> dict[str, float]:
+    """Of the estimate with the gradient by autograd, by layer."""
+    rule.estimate(chip, x, loss)
+    found = {n: layer.weight.grad.clone() for n, layer in chip.layers.items()}
+    BP().estimate(chip, x, loss)
+    return {n: float(nn.functional.cosine_similarity(found[n].flatten(), layer.weight.grad.flatten(), dim=0))
+            for n, layer in chip.layers.items()}  # fmt: skip
+
+
+def squared(t: Tensor) -> Callable[[Tensor], Tensor]:
+    return lambda y: (y - t).square().sum(1)
+
+
+# ---- regressions ----
+
+
+def test_least_squares_are_those_of_numpy() -> None:
+    x, true = normals(200, 5), normals(3, 5, seed=1)
+    y = x @ true.T + 0.1 * normals(200, 3, seed=2)
+    state = Regression("least-squares", ridge=1e-12).updated({}, x, y)
+    expected = np.linalg.lstsq(x.numpy(), y.numpy(), rcond=None)[0].T
+    np.testing.assert_allclose(state["coefficients"], expected, rtol=1e-8)
+
+
+def test_least_squares_forget() -> None:
+    """Rows of k steps ago count with lambda^k; the ridge is that of N rows whose noise is rho times their signal."""
+    regression, state = Regression("least-squares", forgetting=0.7, ridge=0.1), {}
+    rows = [(normals(20, 4, seed=s), normals(20, 2, seed=100 + s)) for s in range(3)]
+    for x, y in rows:
+        state = regression.updated(state, x, y)
+    weights = [0.7**2, 0.7, 1.0]
+    c = sum(w * x.T @ x for w, (x, _) in zip(weights, rows, strict=True))
+    d = sum(w * y.T @ x for w, (x, y) in zip(weights, rows, strict=True))
+    n_rows = 20 * sum(weights)
+    expected = d @ torch.linalg.inv(c + 0.1 * c.trace() / n_rows * torch.eye(4))
+    torch.testing.assert_close(state["coefficients"], expected)
+
+
+def test_lms_step_and_limit() -> None:
+    true, regression, state = normals(3, 5, seed=1), Regression("lms"), {}
+    for s in range(300):
+        x = normals(50, 5, seed=s)
+        before = state.get("coefficients", torch.zeros(3, 5, dtype=torch.float64))
+        rate = 2.0 if s < 100 else 1.0
+        state = regression.updated(state, x, x @ true.T)
+        expected = before + rate * (x @ true.T - x @ before.T).T @ x / x.square().sum()
+        torch.testing.assert_close(state["coefficients"], expected)
+    torch.testing.assert_close(state["coefficients"], true, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["least-squares", "lms"])
+def test_regression_changes_no_state_it_was_given_and_bears_silence(method: Any) -> None:
+    regression = Regression(method)
+    first = regression.updated({}, normals(9, 4), normals(9, 2))
+    kept = {key: value.clone() for key, value in first.items()}
+    regression.updated(first, normals(9, 4, seed=1), normals(9, 2, seed=1))
+    assert all(torch.equal(first[key], value) for key, value in kept.items())
+    silent = regression.updated({}, torch.zeros(9, 4), torch.zeros(9, 2))
+    assert torch.equal(silent["coefficients"], torch.zeros(2, 4))
+
+
+# ---- single samples ----
+
+
+def linear_net() -> nn.Sequential:
+    torch.manual_seed(1)
+    return nn.Sequential(
+        OrderedDict(hidden1=nn.Linear(4, 6), hidden2=nn.Linear(6, 5), readout=nn.Linear(5, 3))
+    ).double()
+
+
+@pytest.mark.parametrize("baseline", ["clean", "noisy", "mean"])
+def test_linear_network_feedback_is_the_product_of_the_weights(baseline: Any) -> None:
+    """B_l = W_K ... W_{l+1}; with 20 x 2000 rows the standard error is 2 to 5 % of the norm."""
+    model, rule = linear_net(), LearnedFeedback(baseline=baseline, ridge=1e-6, forgetting=1.0)
+    chip, (x, t) = Chip(model, node_profile(SIGMA)), (normals(2000, 4), normals(2000, 3, seed=1))
+    for _ in range(20):
+        rule.estimate(chip, x, squared(t))
+    feedback = Learner(rule, chip).state["feedback"]
+    expected = {"hidden1": model.readout.weight @ model.hidden2.weight, "hidden2": model.readout.weight}
+    assert set(feedback) == set(expected)
+    for name, product in expected.items():
+        assert (feedback[name]["coefficients"] - product).norm() < 0.1 * product.norm()
+    assert all(cosine > 0.99 for cosine in cosines(chip, rule, x, squared(t)).values())
+
+
+def test_scale_and_sign_are_those_of_the_gradient() -> None:
+    model, rule = linear_net(), LearnedFeedback(ridge=1e-6)
+    chip, (x, t) = Chip(model, node_profile(SIGMA)), (normals(2000, 4), normals(2000, 3, seed=1))
+    for _ in range(20):
+        rule.estimate(chip, x, squared(t))
+    found = {n: p.grad.clone() for n, p in model.named_parameters()}
+    model.zero_grad()
+    squared(t)(model(x)).mean().backward()
+    for name, p in model.named_parameters():
+        assert (found[name] - p.grad).norm() < 0.06 * p.grad.norm(), name
+
+
+def test_feedback_follows_the_devices() -> None:
+    """On phase-change memory B of the last hidden layer is the readout as it was programmed, not as it was meant."""
+    torch.manual_seed(0)
+    model = mlp(20, 10, 5)
+    chip = Chip(model, "pcm-nandakumar-2019", seed=3)
+    rule = LearnedFeedback(baseline="noisy", forgetting=1.0, ridge=1e-6)
+    x, t = normals(2000, 20).float(), normals(2000, 5, seed=1).float()
+    for _ in range(150):
+        rule.estimate(chip, x, squared(t))  # no update, no programming: the devices stay as they are
+    found, on_devices = Learner(rule, chip).state["feedback"]["hidden1"]["coefficients"], chip.weights()["readout"]
+    misprogrammed = (model.readout.weight - on_devices).norm()
+    assert (found - on_devices).norm() < 0.5 * misprogrammed
+
+
+class Skipping(nn.Module):
+    """A connection around the second layer: y does not depend on the input through x2 alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(2)
+        self.hidden1, self.hidden2, self.readout = nn.Linear(4, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.tanh(self.hidden1(x))
+        y: Tensor = self.readout(torch.relu(self.hidden2(x)) + x)
+        return y
+
+
+def deep_conv() -> nn.Sequential:
+    torch.manual_seed(3)
+    return nn.Sequential(
+        nn.Conv2d(1, 3, 3), nn.Tanh(), nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.LeakyReLU(), nn.AvgPool2d(2),
+        nn.Flatten(), nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("model", "shape"),
+    [(mlp(4, (6, 6, 6), 3, activation="tanh"), (4,)), (Skipping(), (4,)), (deep_conv(), (1, 8, 8))],
+    ids=["deep", "skip", "convolutions"],
+)
+def test_layerwise_feedback_is_backpropagation_on_learned_weights(model: nn.Module, shape: tuple[int, ...]) -> None:
+    model, rule = model.double(), LearnedFeedback(route="layerwise", ridge=1e-6)
+    chip, (x, t) = Chip(model, node_profile(SIGMA)), (normals(500, *shape), normals(500, 3, seed=1))
+    for _ in range(300 if len(shape) > 1 else 30):
+        rule.estimate(chip, x, squared(t))
+    assert min(cosines(chip, rule, x, squared(t)).values()) > 0.99
+
+
+def test_direct_feedback_in_a_convolutional_network() -> None:
+    """One average matrix per layer: near the output the gradient, further away a direction with its sign."""
+    model, rule = deep_conv().double(), LearnedFeedback(forgetting=1.0)
+    chip, (x, t) = Chip(model, node_profile(SIGMA)), (normals(500, 1, 8, 8), normals(500, 3, seed=1))
+    for _ in range(100):
+        rule.estimate(chip, x, squared(t))
+    first, second, *others = cosines(chip, rule, x, squared(t)).values()
+    assert first > 0.1
+    assert second > 0.9
+    assert min(others) > 0.99
+
+
+def test_warm_up_changes_the_readout_alone() -> None:
+    model, rule = mlp(4, 6, 3).double(), LearnedFeedback(warm_up=2)
+    chip, (x, t) = Chip(model, node_profile(SIGMA)), (normals(50, 4), normals(50, 3, seed=1))
+    moved = []
+    for _ in range(3):
+        rule.estimate(chip, x, squared(t))
+        assert bool(model.readout.weight.grad.any())
+        moved.append(bool(model.hidden1.weight.grad.any()))
+    assert moved == [False, False, True]
+
+
+def test_a_chip_that_shows_only_a_loss_refuses_it_and_names_what_works() -> None:
+    chip = Chip(mlp(4, 5, 2), showing(("loss", "input", "activity", "injected_noise", "clean_pass")))
+    with pytest.raises(UserError, match=r"error at the output.*rules that work there.*ANP"):
+        LearnedFeedback(baseline="noisy").estimate(chip, torch.rand(3, 4), squared(torch.rand(3, 2)))
+
+
+def showing(observable: tuple[str, ...]) -> HardwareProfile:
+    """A chip with Gaussian noise on its nodes that shows only this."""
+    listed = ", ".join(f'"{one}"' for one in observable)
+    text = load_profile("gaussian-node").full_text
+    changed = re.sub(r"observable = \[[^]]*\]", f"observable = [{listed}]", text)
+    return parse_profile(re.sub(r"schema_version = 1", "schema_version = 2", changed), "scalar.toml")
+
+
+# ---- in time ----
+
+
+def step_loss(y: Tensor, t: Tensor) -> Tensor:
+    return (y - t).square().sum(1)
+
+
+@pytest.mark.parametrize("steps", [1, 6])
+def test_layerwise_feedback_through_time_is_bptt(steps: int) -> None:
+    model, rule = RNN(2, 5, 3, seed=1).double(), LearnedFeedback(route="layerwise", ridge=1e-6)
+    chip = Chip(model, node_profile(SIGMA))
+    x, t = normals(steps, 2000, 2), normals(steps, 2000, 3, seed=1)
+    for _ in range(30):
+        rule.run(chip, x, t, step_loss)
+    found = [p.grad.clone() for p in model.parameters()]
+    BPTT().run(chip, x, t, step_loss)
+    for one, p in zip(found, model.parameters(), strict=True):
+        assert (one - p.grad).norm() < 0.06 * p.grad.norm()
+
+
+def test_direct_feedback_over_a_horizon_in_a_linear_network() -> None:
+    """B_k = B R^k, so that a horizon of all steps gives the gradient through time."""
+    model = RNN(2, 4, 3, activation="identity", seed=1).double()
+    rule, steps = LearnedFeedback(horizon=3, ridge=1e-6, forgetting=1.0), 3
+    chip, (x, t) = Chip(model, node_profile(SIGMA)), (normals(steps, 2000, 2), normals(steps, 2000, 3, seed=1))
+    for _ in range(30):
+        rule.run(chip, x, t, step_loss)
+    found = model.hidden1.weight.grad.clone()
+    matrix = Learner(rule, chip).state["feedback"]["hidden1"]["coefficients"]
+    recurrent, readout = model.hidden1.weight[:, 2:], model.readout.weight
+    expected = torch.cat([readout @ torch.linalg.matrix_power(recurrent, k) for k in range(3)])
+    assert (matrix - expected).norm() < 0.08 * expected.norm()
+    BPTT().run(chip, x, t, step_loss)
+    assert (found - model.hidden1.weight.grad).norm() < 0.06 * found.norm()
+
+
+@pytest.mark.parametrize("horizon", [1, 3, 9])
+def test_step_by_step_the_signals_add_up_to_those_of_the_whole_sequence(horizon: int) -> None:
+    """With feedback held fixed, errors credited backwards step by step give the same sum, without a delay."""
+    model = RNN(2, 4, 3, seed=1).double()
+    chip, (x, t) = Chip(model, node_profile(SIGMA)), (normals(6, 7, 2), normals(6, 7, 3, seed=1))
+    memory = {"hidden1": {"coefficients": normals(3 * horizon, 4, seed=2)}}
+    plan = LearnedFeedback(baseline="noisy").plan(2)
+
+    def signals(seen: Observation, past: Any, target: Tensor) -> tuple[Tensor, Any]:
+        window, past = observed(past, seen, plan, horizon)
+        output = window.readings.output[0][-window.n_rows_now :]
+        error = 2 * (output - target.flatten(0, 1))
+        transfers = chip.transfers(seen.segment)
+        found = direct.signals(memory, window, transfers, error, "noisy")["hidden1"]
+        return found.T @ window.readings.layers["hidden1"].input[0], past
+
+    whole, _ = signals(Observation(chip, Segment(x, in_time=True), lambda y: y.sum(1)), {}, t)
+    total, past, along = torch.zeros_like(whole), {}, None
+    for s in range(6):
+        seen = Observation(
+            chip, Segment(x[s : s + 1], in_time=True), lambda y: y.sum(1), starts=s == 0, ends=s == 5,
+            **({} if along is None else {"along": along}),
+        )  # fmt: skip
+        along = seen.along
+        part, past = signals(seen, past, t[s : s + 1])
+        total = total + part
+    assert (total - whole).norm() < 0.02 * whole.norm()  # the two runs have noise of their own
+
+
+def test_online_layerwise_replays_from_the_state_before_the_window() -> None:
+    """Membranes are no function of the last currents: the replay has to start from where the pass stood."""
+    model = Spiking(3, 6, 2, threshold=0.5, seed=1)
+    chip, rule = Chip(model, node_profile(0.03)), LearnedFeedback(route="layerwise", horizon=2, baseline="noisy")
+    plan, past, along = rule.plan(2), {}, None
+    x = normals(5, 4, 3).abs().float()
+    for s in range(5):
+        seen = Observation(
+            chip, Segment(x[s : s + 1], in_time=True), lambda y: y.sum(1), starts=s == 0, ends=False,
+            **({} if along is None else {"along": along}),
+        )  # fmt: skip
+        along = seen.along
+        window, past = observed(past, seen, plan, 2)
+        reading = window.readings.layers["readout"]
+        replayed = chip.digital_pass(window.segment, through=_played(window, chip)).layers["readout"]
+        torch.testing.assert_close(replayed.input[0], reading.input[0])
+
+
+def _played(window: Any, chip: Any) -> Any:
+    from noisylearn.rules.feedback.layerwise import _Replayed  # what replays has no other way in
+
+    return {
+        n: _Replayed(r.layer, torch.zeros_like(r.layer.weight), r.activity[0])
+        for n, r in window.readings.layers.items()
+    }
+
+
+def test_spiking_network_by_layerwise_feedback_and_surrogate_gradients() -> None:
+    model = Spiking(5, 8, 3, threshold=0.3, seed=1)
+    chip, rule = Chip(model, node_profile(0.03)), LearnedFeedback(route="layerwise", ridge=1e-4, baseline="noisy")
+    x, t = normals(8, 200, 5).float(), normals(8, 200, 3, seed=1).float()
+    for _ in range(40):
+        rule.run(chip, x, t, step_loss)
+    found = [layer.weight.grad.clone() for layer in chip.layers.values()]
+    BPTT().run(chip, x, t, step_loss)
+    for one, layer in zip(found, chip.layers.values(), strict=True):
+        assert nn.functional.cosine_similarity(one.flatten(), layer.weight.grad.flatten(), dim=0) > 0.95
+
+
+# ---- control variates ----
+
+
+@pytest.mark.parametrize("kind", ["error", "loss"])
+@pytest.mark.parametrize("rule", [NP(), INP(), NP(baseline="noisy")], ids=lambda rule: rule.describe())
+def test_control_variate_keeps_the_mean_and_lowers_the_variance(rule: Any, kind: Any) -> None:
+    """t tests on the mean of 60 estimates, false alarm 2e-4; bounds on the variance are far above what is found."""
+    from support.checks import is_unbiased
+
+    torch.manual_seed(0)
+    model = mlp(4, 6, 3, activation="tanh").double()
+    x, t = normals(4, 4), normals(4, 3, seed=1)
+    learns = replace(rule, control_variate=kind)
+    model.zero_grad()
+    squared(t)(model(x)).mean().backward()
+    exact = torch.cat([p.grad.flatten() for p in model.parameters()]).numpy()
+    chip = Chip(model, node_profile(SIGMA), seed=4)
+    many, targets = x.repeat(300, 1), t.repeat(300, 1)
+    for _ in range(25):
+        learns.estimate(chip, many, squared(targets))
+    learned = Learner(learns, chip).state
+
+    def estimates(one: Any) -> np.ndarray:
+        found = []
+        for _ in range(60):
+            if one is learns:
+                Learner(learns, chip).state = learned  # a prediction that stays the same
+            one.estimate(chip, many, squared(targets))
+            found.append(torch.cat([p.grad.flatten() for p in model.parameters()]).numpy().copy())
+        return np.stack(found)
+
+    plain, less = estimates(rule), estimates(learns)
+    assert is_unbiased(less, exact)
+    share = less.var(0).sum() / plain.var(0).sum()
+    assert share < (0.05 if kind == "error" else 0.7)
+
+
+def test_control_variate_needs_what_it_uses() -> None:
+    profile = showing(("loss", "input", "activity", "injected_noise", "clean_pass"))
+    assert NP().missing(profile) == []
+    assert len(NP(control_variate="loss").missing(profile)) == 1
+    assert len(NP(control_variate="error").missing(profile)) == 2
+    with pytest.raises(UserError, match="eligibility"):
+        NP(control_variate="error", credit="trace", update="online")
+
+
+# ---- hardware of one's own ----
+
+
+def test_learns_through_a_driver() -> None:
+    """A driver shows outputs, inputs and pre-activations of noisy passes; nothing else is asked for."""
+    torch.manual_seed(0)
+    hidden = mlp(4, 6, 3, activation="tanh")
+
+    class Driver:
+        def forward(self, x: Tensor) -> Any:
+            a = x @ self.weights["hidden1.weight"].T + self.weights["hidden1.bias"]
+            a = a + 0.01 * torch.randn_like(a)
+            h = torch.tanh(a)
+            y = h @ self.weights["readout.weight"].T + self.weights["readout.bias"]
+            return y, {"hidden1": (x, a), "readout": (h, y)}
+
+        def program(self, weights: Any) -> None:
+            self.weights = weights
+
+    chip, rule = OwnChip(hidden, Driver()), LearnedFeedback(baseline="noisy")
+    x, t = normals(500, 4).float(), normals(500, 3, seed=1).float()
+    for _ in range(20):
+        rule.estimate(chip, x, squared(t))
+    assert min(cosines(chip, rule, x, squared(t)).values()) > 0.99
