@@ -51,6 +51,7 @@ NETS = {
     "convnet": Net(partial(nl.networks.convnet, (3, 32, 32), 10), (3, 32, 32), 100),
 }
 CLEAN, NOISY = nl.rules.ANP(baseline="clean"), nl.rules.ANP(baseline="noisy")
+DIRECT, LAYERWISE = (nl.rules.LearnedFeedback(baseline="noisy", route=route) for route in ("direct", "layerwise"))
 CONTENDERS = {
     REFERENCE: Contender(),
     "BP": Contender(nl.rules.BP(), programs=False),
@@ -62,6 +63,10 @@ CONTENDERS = {
     "ANP noisy, pcm, not programmed": Contender(NOISY, PCM, programs=False),
     "ANP noisy, pcm": Contender(NOISY, PCM),
     "DANP noisy, pcm": Contender(NOISY, PCM, decorrelated=True),
+    "LF direct, gaussian-node": Contender(DIRECT, NODE),
+    "LF layerwise, gaussian-node": Contender(LAYERWISE, NODE),
+    "LF direct, pcm": Contender(DIRECT, PCM),
+    "LF layerwise, pcm": Contender(LAYERWISE, PCM),
 }
 
 

@@ -1,9 +1,10 @@
 """Train a chip that is not ours: a process of its own, reached over a pipe, whose noise this side cannot see.
 
 The black box holds the weights, adds noise of a kind and size that it keeps to itself, and answers with what its pins
-show: outputs, and the input and pre-activation of every layer. DANP needs no more than that: two noisy passes.
+show: outputs, and the input and pre-activation of every layer. Two noisy passes are enough, for learned feedback and
+for DANP. With --loss-only the outputs serve the loss alone: learned feedback is refused, DANP learns.
 
-Run:  python examples/chip_in_the_loop.py [--epochs 5] [--state FILE] [--kill-after STEPS]
+Run:  python examples/chip_in_the_loop.py [--rule lf|anp] [--loss-only] [--epochs 5] [--state FILE] [--kill-after STEPS]
 """
 
 import argparse
@@ -24,6 +25,8 @@ from torch import Tensor, nn
 import noisylearn as nl
 
 BATCH, RATE = 20, 1e-2
+RULES = {"lf": nl.rules.LearnedFeedback(baseline="noisy"), "anp": nl.rules.ANP(baseline="noisy")}
+LOSS_ONLY = ("loss", "input", "activity")
 
 
 def network() -> nn.Module:
@@ -92,26 +95,30 @@ class PipeChip:
             ) from None
 
 
-def save(file: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def save(file: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, learner: nl.rules.Learner) -> None:
     """Written beside and renamed: a kill leaves the state of a full step."""
     beside = file.with_name(f".{file.name}.part")
-    torch.save({"step": step, "model": model.state_dict(), "optimizer": optimizer.state_dict()}, beside)
+    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "rule": learner.state}
+    torch.save({"step": step, **state}, beside)
     beside.replace(file)
 
 
-def train(epochs: int, state: Path, kill_after: int | None) -> float:
+def train(rule: nl.rules.Rule, epochs: int, state: Path, kill_after: int | None, loss_only: bool) -> float:
     """Train, or go on training; returns the accuracy on the test part, read from the chip."""
     task, model = nl.tasks.load("digits"), network()
     optimizer = torch.optim.Adam(model.parameters(), lr=RATE)
     step = 0
-    if state.exists():
-        saved = torch.load(state, weights_only=True)
+    saved = torch.load(state, weights_only=True) if state.exists() else None
+    if saved is not None:
         step = saved["step"]
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         print(f"continuing after step {step}")
     hardware = PipeChip()
-    chip, rule = nl.OwnChip(model, hardware, "black box"), nl.rules.ANP(baseline="noisy")
+    chip = nl.OwnChip(model, hardware, "black box", *([LOSS_ONLY] if loss_only else []))
+    learner = nl.rules.Learner(rule, chip)
+    if saved is not None:
+        learner.state = saved["rule"]
     per_epoch, accuracy = len(task.train_inputs) // BATCH, math.nan
     while step < epochs * per_epoch:
         order = torch.randperm(len(task.train_inputs), generator=torch.Generator().manual_seed(step // per_epoch))
@@ -119,11 +126,11 @@ def train(epochs: int, state: Path, kill_after: int | None) -> float:
         targets = task.train_targets[rows]
         if step == kill_after:
             os.kill(hardware.process.pid or 0, signal.SIGKILL)
-        rule.estimate(chip, task.train_inputs[rows], lambda out, t=targets: F.cross_entropy(out, t, reduction="none"))
+        learner.estimate(task.train_inputs[rows], lambda out, t=targets: F.cross_entropy(out, t, reduction="none"))
         optimizer.step()
         chip.program()
         step += 1
-        save(state, step, model, optimizer)
+        save(state, step, model, optimizer, learner)
         if step % per_epoch == 0:
             accuracy = float((chip(task.test_inputs).argmax(1) == task.test_targets).float().mean())
             print(f"epoch {step // per_epoch} of {epochs}: {accuracy:.1%} on the chip", flush=True)
@@ -132,12 +139,14 @@ def train(epochs: int, state: Path, kill_after: int | None) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rule", choices=RULES, default="lf")
+    parser.add_argument("--loss-only", action="store_true", help="the chip shows the loss, but not its outputs")
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--state", type=Path, default=Path("black_box.pt"), help="where to keep the last full step")
     parser.add_argument("--kill-after", type=int, help="kill the chip before this step, to see what happens")
     options = parser.parse_args()
     try:
-        train(options.epochs, options.state, options.kill_after)
+        train(RULES[options.rule], options.epochs, options.state, options.kill_after, options.loss_only)
     except nl.UserError as error:
         sys.exit(f"error: {error}")
 

@@ -22,6 +22,7 @@ EPOCHS = 20
 
 # rule, profile, what differs from its recipe
 CONTENDERS = [
+    ("lf", PCM, {}),  # two noisy passes
     ("danp", PCM, {}),
     ("danp", PCM, {"draws": 1, "lr": 3e-3}),  # two noisy passes and nothing else
     ("anp", PCM, {}),

@@ -55,17 +55,24 @@ class OwnChip:
             the digital copy that `program` sends.
         hardware: the driver.
         name: for messages.
+        shown: what can be observed of a pass; without "output" and "error" the outputs serve the losses alone.
 
     Raises:
         UserError: the driver lacks a method, or a reading is missing, not finite, or does not have the shape that the
             layer gives.
     """
 
-    def __init__(self, model: nn.Module, hardware: Hardware, name: str = "own chip") -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        hardware: Hardware,
+        name: str = "own chip",
+        shown: tuple[Observable, ...] = Offer.shown,
+    ) -> None:
         self.model, self.hardware = model, hardware
         if missing := [method for method in ("forward", "program") if not callable(getattr(hardware, method, None))]:
             raise UserError(f"chip '{name}': {type(hardware).__name__} has no method {' and no '.join(missing)}")
-        self.profile = Offer(name)
+        self.profile = Offer(name, shown)
         self.layers = weight_layers(model)
         self.memories: dict[str, Memory] = {}
         self._digital: Placed = {n: Digital(layer) for n, layer in self.layers.items()}

@@ -57,7 +57,7 @@ class LearnedFeedback(NoisyPasses):
     tried: ClassVar[Mapping[str, tuple[Any, ...]]] = {"draws": (3,)}
     tried_alone = frozenset({"regression"})
 
-    route: Route = field(default="direct", metadata={"help": "Way of the feedback: direct, or layerwise."})
+    route: Route = field(default="layerwise", metadata={"help": "Way of the feedback: direct, or layerwise."})
     regression: Method = field(
         default="auto", metadata={"help": "Regression of the feedback: least-squares, lms, or auto (by size)."}
     )

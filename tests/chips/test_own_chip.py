@@ -235,3 +235,12 @@ def test_a_loss_that_is_not_finite_teaches_nothing() -> None:
     with pytest.raises(nl.UserError, match="the loss is not finite"):
         ANP(baseline="noisy").estimate(chip, x, loss(t * torch.nan))
     assert all(p.grad is None for p in model.parameters())
+
+
+def test_a_chip_that_shows_the_loss_alone_refuses_learned_feedback(tmp_path: Path) -> None:
+    command = [sys.executable, EXAMPLE, "--loss-only", "--state", tmp_path / "state.pt"]
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert refused.returncode == 1
+    assert "the error at the output" in refused.stderr
+    assert "rules that work there: ANP(baseline='noisy')" in refused.stderr
+    assert refused.stderr.count("\n") == 1

@@ -3,6 +3,7 @@
 Statistical bounds are stated with each test. Seeds are fixed; networks are float64 with noise of sigma = 1e-3.
 """
 
+import copy
 import re
 from collections import OrderedDict
 from collections.abc import Callable
@@ -109,7 +110,8 @@ def linear_net() -> nn.Sequential:
 @pytest.mark.parametrize("baseline", ["clean", "noisy", "mean"])
 def test_linear_network_feedback_is_the_product_of_the_weights(baseline: Any) -> None:
     """B_l = W_K ... W_{l+1}; with 20 x 2000 rows the standard error is 2 to 5 % of the norm."""
-    model, rule = linear_net(), LearnedFeedback(baseline=baseline, ridge=1e-6, forgetting=1.0)
+    model = linear_net()
+    rule = LearnedFeedback(baseline=baseline, route="direct", ridge=1e-6, forgetting=1.0)
     chip, (x, t) = Chip(model, node_profile(SIGMA)), (normals(2000, 4), normals(2000, 3, seed=1))
     for _ in range(20):
         rule.estimate(chip, x, squared(t))
@@ -121,8 +123,9 @@ def test_linear_network_feedback_is_the_product_of_the_weights(baseline: Any) ->
     assert all(cosine > 0.99 for cosine in cosines(chip, rule, x, squared(t)).values())
 
 
-def test_scale_and_sign_are_those_of_the_gradient() -> None:
-    model, rule = linear_net(), LearnedFeedback(ridge=1e-6)
+@pytest.mark.parametrize("route", ["direct", "layerwise"])
+def test_scale_and_sign_are_those_of_the_gradient(route: Any) -> None:
+    model, rule = linear_net(), LearnedFeedback(route=route, ridge=1e-6)
     chip, (x, t) = Chip(model, node_profile(SIGMA)), (normals(2000, 4), normals(2000, 3, seed=1))
     for _ in range(20):
         rule.estimate(chip, x, squared(t))
@@ -138,7 +141,7 @@ def test_feedback_follows_the_devices() -> None:
     torch.manual_seed(0)
     model = mlp(20, 10, 5)
     chip = Chip(model, "pcm-nandakumar-2019", seed=3)
-    rule = LearnedFeedback(baseline="noisy", forgetting=1.0, ridge=1e-6)
+    rule = LearnedFeedback(baseline="noisy", route="direct", forgetting=1.0, ridge=1e-6)
     x, t = normals(2000, 20).float(), normals(2000, 5, seed=1).float()
     for _ in range(150):
         rule.estimate(chip, x, squared(t))  # no update, no programming: the devices stay as they are
@@ -169,22 +172,25 @@ def deep_conv() -> nn.Sequential:
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("excitation", ["noise", "activity"])
 @pytest.mark.parametrize(
     ("model", "shape"),
     [(mlp(4, (6, 6, 6), 3, activation="tanh"), (4,)), (Skipping(), (4,)), (deep_conv(), (1, 8, 8))],
     ids=["deep", "skip", "convolutions"],
 )
-def test_layerwise_feedback_is_backpropagation_on_learned_weights(model: nn.Module, shape: tuple[int, ...]) -> None:
-    model, rule = model.double(), LearnedFeedback(route="layerwise", ridge=1e-6)
+def test_layerwise_feedback_is_backpropagation_on_learned_weights(
+    model: nn.Module, shape: tuple[int, ...], excitation: Any
+) -> None:
+    model, rule = copy.deepcopy(model).double(), LearnedFeedback(route="layerwise", excitation=excitation, ridge=1e-6)
     chip, (x, t) = Chip(model, node_profile(SIGMA)), (normals(500, *shape), normals(500, 3, seed=1))
-    for _ in range(300 if len(shape) > 1 else 30):
+    for _ in range(60):
         rule.estimate(chip, x, squared(t))
     assert min(cosines(chip, rule, x, squared(t)).values()) > 0.99
 
 
 def test_direct_feedback_in_a_convolutional_network() -> None:
     """One average matrix per layer: near the output the gradient, further away a direction with its sign."""
-    model, rule = deep_conv().double(), LearnedFeedback(forgetting=1.0)
+    model, rule = deep_conv().double(), LearnedFeedback(route="direct", forgetting=1.0)
     chip, (x, t) = Chip(model, node_profile(SIGMA)), (normals(500, 1, 8, 8), normals(500, 3, seed=1))
     for _ in range(100):
         rule.estimate(chip, x, squared(t))
@@ -228,7 +234,7 @@ def step_loss(y: Tensor, t: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("steps", [1, 6])
 def test_layerwise_feedback_through_time_is_bptt(steps: int) -> None:
-    model, rule = RNN(2, 5, 3, seed=1).double(), LearnedFeedback(route="layerwise", ridge=1e-6)
+    model, rule = RNN(2, 5, 3, seed=1).double(), LearnedFeedback(route="layerwise", excitation="noise", ridge=1e-6)
     chip = Chip(model, node_profile(SIGMA))
     x, t = normals(steps, 2000, 2), normals(steps, 2000, 3, seed=1)
     for _ in range(30):
@@ -242,7 +248,7 @@ def test_layerwise_feedback_through_time_is_bptt(steps: int) -> None:
 def test_direct_feedback_over_a_horizon_in_a_linear_network() -> None:
     """B_k = B R^k, so that a horizon of all steps gives the gradient through time."""
     model = RNN(2, 4, 3, activation="identity", seed=1).double()
-    rule, steps = LearnedFeedback(horizon=3, ridge=1e-6, forgetting=1.0), 3
+    rule, steps = LearnedFeedback(route="direct", horizon=3, ridge=1e-6, forgetting=1.0), 3
     chip, (x, t) = Chip(model, node_profile(SIGMA)), (normals(steps, 2000, 2), normals(steps, 2000, 3, seed=1))
     for _ in range(30):
         rule.run(chip, x, t, step_loss)
@@ -313,7 +319,7 @@ def _played(window: Any, chip: Any) -> Any:
 
 def test_spiking_network_by_layerwise_feedback_and_surrogate_gradients() -> None:
     model = Spiking(5, 8, 3, threshold=0.3, seed=1)
-    chip, rule = Chip(model, node_profile(0.03)), LearnedFeedback(route="layerwise", ridge=1e-4, baseline="noisy")
+    chip, rule = Chip(model, node_profile(0.03)), LearnedFeedback(excitation="noise", ridge=1e-4, baseline="noisy")
     x, t = normals(8, 200, 5).float(), normals(8, 200, 3, seed=1).float()
     for _ in range(40):
         rule.run(chip, x, t, step_loss)
