@@ -37,7 +37,7 @@ class LearnedFeedback(NoisyPasses):
         regression: "least-squares" (recursive), "lms" (normalised), or "auto": least squares up to 1024 inputs.
         forgetting: factor per step of recursive least squares.
         excitation: of layerwise feedback: "noise", differences of passes alone, or "activity", of samples as well.
-        ridge: expected ratio of noise to signal in what is regressed on; the larger, the smaller the first feedback.
+        ridge: factor on the ridge of least squares, which is found from the noise; see `feedback.regression`.
         horizon: steps whose errors are credited to the activities of a step, itself included; layerwise feedback by
             sequence goes through all steps.
         warm_up: steps in which the feedback is learned and the readout alone changes.
@@ -62,7 +62,7 @@ class LearnedFeedback(NoisyPasses):
         default="auto", metadata={"help": "Regression of the feedback: least-squares, lms, or auto (by size)."}
     )
     forgetting: float = field(default=0.98, metadata={"help": "Factor per step by which the regression forgets."})
-    ridge: float = field(default=0.1, metadata={"help": "Ridge of the regression: expected ratio of noise to signal."})
+    ridge: float = field(default=1.0, metadata={"help": "Factor on the ridge that the noise calls for."})
     horizon: int = field(default=1, metadata={"help": "For sequences, steps whose errors reach back to a step."})
     excitation: Excitation = field(
         default="activity",

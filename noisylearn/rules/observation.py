@@ -59,6 +59,7 @@ class Observation:
     ends: bool = True
     purpose: str = "pass"
     losses: Float[Tensor, "passes rows"] | None = field(default=None, init=False)  # unweighted, of the first plan run
+    started: dict[Plan, Trajectory] = field(default_factory=dict, init=False)  # of the plans run, before the segment
     _seen: dict[Plan, tuple[Readings, Tensor]] = field(default_factory=dict, init=False)
 
     def of(self, plan: Plan) -> tuple[Readings, Float[Tensor, "passes rows"]]:
@@ -71,7 +72,8 @@ class Observation:
             Readings of the passes, and the losses credited to their perturbations.
         """
         if plan not in self._seen:
-            readings = self.chip.passes(self._from(self.along.of.get(plan, START)), plan, self.purpose)
+            self.started[plan] = self.along.of.get(plan, START)
+            readings = self.chip.passes(self._from(self.started[plan]), plan, self.purpose)
             self.along.of[plan] = readings.end
             losses = self._losses(readings.output)
             if self.weights is not None:

@@ -22,7 +22,7 @@ from noisylearn.networks import RNN, Spiking, mlp
 from noisylearn.profiles import load_profile, parse_profile
 from noisylearn.rules import BP, BPTT, INP, NP, LearnedFeedback, Learner
 from noisylearn.rules.feedback import direct
-from noisylearn.rules.feedback.regression import Regression
+from noisylearn.rules.feedback.regression import Regression, solved
 from noisylearn.rules.feedback.window import observed
 from noisylearn.rules.observation import Observation
 
@@ -61,17 +61,29 @@ def test_least_squares_are_those_of_numpy() -> None:
 
 
 def test_least_squares_forget() -> None:
-    """Rows of k steps ago count with lambda^k; the ridge is that of N rows whose noise is rho times their signal."""
+    """Rows of k steps ago count with lambda^k; with few rows the ridge is tr C / N."""
     regression, state = Regression("least-squares", forgetting=0.7, ridge=0.1), {}
-    rows = [(normals(20, 4, seed=s), normals(20, 2, seed=100 + s)) for s in range(3)]
+    rows = [(normals(2, 4, seed=s), normals(2, 3, seed=100 + s)) for s in range(3)]
     for x, y in rows:
         state = regression.updated(state, x, y)
     weights = [0.7**2, 0.7, 1.0]
     c = sum(w * x.T @ x for w, (x, _) in zip(weights, rows, strict=True))
     d = sum(w * y.T @ x for w, (x, y) in zip(weights, rows, strict=True))
-    n_rows = 20 * sum(weights)
-    expected = d @ torch.linalg.inv(c + 0.1 * c.trace() / n_rows * torch.eye(4))
+    expected = d @ torch.linalg.inv(c + 0.1 * c.trace() / (2 * sum(weights)) * torch.eye(4))
     torch.testing.assert_close(state["coefficients"], expected)
+
+
+def test_the_ridge_is_the_best_one() -> None:
+    """Of inputs of very unequal size and much noise: no fixed ridge comes closer by 10 %."""
+    x = normals(300, 20) * torch.logspace(0, -2, 20, dtype=torch.float64)
+    true, noise = normals(200, 20, seed=1), normals(300, 200, seed=2)
+    y, state = x @ true.T + noise, {}
+    for part_x, part_y in zip(x.split(100), y.split(100), strict=True):
+        state = Regression("least-squares", forgetting=1.0).updated(state, part_x, part_y)
+    error = (state["coefficients"] - true).norm()
+    others = [(solved(x.T @ x, y.T @ x, float(ridge)) - true).norm() for ridge in np.logspace(-3, 3, 25)]
+    assert error < 1.1 * min(others)
+    assert error < 0.7 * min(others[0], others[-1])
 
 
 def test_lms_step_and_limit() -> None:

@@ -30,6 +30,7 @@ from noisylearn.rules.feedback.regression import Regression, lms_rate, power
 from noisylearn.rules.feedback.window import Window
 
 Excitation = Literal["noise", "activity"]
+Pairs = list[tuple[Tensor, Tensor]]  # changes of inputs, with those of the pre-activations
 ROWS_PER_INPUT = 2  # of a convolution's patches, which are far more than its kernel needs
 LEAST_ROWS = 200
 
@@ -60,8 +61,7 @@ def learned(
         pairs = _pairs(reading, now, baseline, excitation)
         if state or bool(pairs[0][0].any()):
             if _is_by_rows(reading.layer):
-                x, a = (torch.cat(rows) for rows in zip(*(_rows(reading.layer, *pair) for pair in pairs), strict=True))
-                found[name] = regression.updated(state, x, a)
+                found[name] = _by_rows(state, [_rows(reading.layer, *pair) for pair in pairs], regression)
             else:
                 found[name] = _shared(state, *pairs[0], reading.layer, regression)
     return found
@@ -77,6 +77,15 @@ def _pairs(
         x, a = reference(inputs, baseline), reference(activity, baseline)
         pairs.append((x - x.mean(0), a - a.mean(0)))
     return pairs
+
+
+def _by_rows(state: Memory, pairs: Pairs, regression: Regression) -> Memory:
+    """Least squares of all rows together; LMS one after the other, lest the larger ones drown the noise."""
+    if not regression.is_lms(pairs[0][0].shape[1]):
+        pairs = [(torch.cat([x for x, _ in pairs]), torch.cat([a for _, a in pairs]))]
+    for x, a in pairs:
+        state = regression.updated(state, x, a)
+    return state
 
 
 def _is_by_rows(layer: WeightLayer) -> bool:

@@ -12,6 +12,9 @@ from noisylearn.chips.interface import Memory
 Method = Literal["auto", "least-squares", "lms"]
 SOLVED_AT_FIRST = 20  # steps after each of which least squares are solved anew
 SOLVED_EVERY = 20  # steps after that
+# Relative to the mean variance. Sums in float32 are no more exact than the first; with a larger ridge than the second
+# coefficients that were lost in noise for a while would not come back.
+RIDGES = (1e-6, 10.0)
 FAST_AT_FIRST = 100  # steps in which LMS takes twice the rate
 
 
@@ -19,26 +22,27 @@ FAST_AT_FIRST = 100  # steps in which LMS takes twice the rate
 class Regression:
     """How coefficients are found.
 
-    Recursive least squares, for samples x, y as rows and n inputs:
+    Recursive least squares, for samples x, y as rows, n_in inputs and n_out outputs:
 
-        C <- lambda C + x^T x,   D <- lambda D + y^T x,   N <- lambda N + rows,   B = D (C + rho (tr C / N) I)^-1
+        C <- lambda C + x^T x,   D <- lambda D + y^T x,   N <- lambda N + rows,   B = D (C + rho kappa I)^-1
 
-    or normalised LMS, whose cost and memory grow with n rather than n^2:
+    with kappa the variance of the noise in y over that of the coefficients, both as the last B shows them: the best
+    ridge for coefficients of unknown direction. While there are fewer than 2 n_in rows they are taken for equal in
+    effect, kappa = tr C / N. Or normalised LMS, whose cost and memory grow with n_in rather than its square:
 
         B <- B + mu (y - x B^T)^T x / sum x^2
 
     Args:
         method: "least-squares", "lms", or "auto": least squares up to `largest` inputs.
         forgetting: lambda, per step.
-        ridge: rho, the expected ratio of noise to signal in y, over the N rows that count: where it is true, B is the
-            best estimate for coefficients of unknown direction.
+        ridge: rho, a factor on the ridge.
         rate: mu, twice that in the first steps.
         largest: inputs up to which "auto" takes least squares.
     """
 
     method: Method = "auto"
     forgetting: float = 0.98
-    ridge: float = 0.1
+    ridge: float = 1.0
     rate: float = 1.0
     largest: int = 1024
 
@@ -53,23 +57,19 @@ class Regression:
         Returns:
             The new state.
         """
-        if self.method == "lms" or (self.method == "auto" and x.shape[1] > self.largest):
-            return self._lms(state, x, y)
-        return self._least_squares(state, x, y)
+        return self._lms(state, x, y) if self.is_lms(x.shape[1]) else self._least_squares(state, x, y)
+
+    def is_lms(self, n_in: int) -> bool:
+        """Whether coefficients of this many inputs are found by LMS."""
+        return self.method == "lms" or (self.method == "auto" and n_in > self.largest)
 
     def _least_squares(self, state: Memory, x: Tensor, y: Tensor) -> Memory:
         step = int(state["step"]) if state else 0
-        n_rows = torch.tensor(float(len(x)))
-        if state:
-            covariance = torch.addmm(state["covariance"], x.T, x, beta=self.forgetting)
-            cross = torch.addmm(state["cross"], y.T, x, beta=self.forgetting)
-            n_rows = n_rows + self.forgetting * state["n_rows"]
-        else:
-            covariance, cross = x.T @ x, y.T @ x
+        now = {"covariance": x.T @ x, "cross": y.T @ x, "power": y.square().sum(), "n_rows": y.new_tensor(len(y))}
+        sums = {key: torch.add(part, state[key], alpha=self.forgetting) if state else part for key, part in now.items()}
         found = state.get("coefficients")
         if found is None or step < SOLVED_AT_FIRST or step % SOLVED_EVERY == 0:
-            found = solved(covariance, cross, self.ridge * x.shape[1] / float(n_rows))
-        sums = {"covariance": covariance, "cross": cross, "n_rows": n_rows}
+            found = solved(sums["covariance"], sums["cross"], self.ridge * best_ridge(sums, found))
         return {"coefficients": found, **sums, "step": torch.tensor(step + 1)}
 
     def _lms(self, state: Memory, x: Tensor, y: Tensor) -> Memory:
@@ -91,19 +91,34 @@ def power(x: Float[Tensor, "..."]) -> Float[Tensor, ""]:
     return total + (total == 0)
 
 
+def best_ridge(sums: Memory, coefficients: Float[Tensor, "n_out n_in"] | None) -> float:
+    """kappa, the variance of the noise in y over that of the coefficients.
+
+    Args:
+        sums: "covariance", "cross", "power" (the sum of y^2) and "n_rows" over the rows that count.
+        coefficients: as they were last found.
+    """
+    covariance, n_rows = sums["covariance"], float(sums["n_rows"])
+    n_in, trace = len(covariance), float(covariance.diagonal().sum())
+    if coefficients is None or n_rows < 2 * n_in or not bool(coefficients.any()):
+        return trace / n_rows
+    left = float(sums["power"] + ((coefficients @ covariance - 2 * sums["cross"]) * coefficients).sum())
+    noise, size = max(left, 0.0) / (n_rows - n_in), float(coefficients.double().square().sum()) / n_in
+    smallest, largest = (bound * trace / n_in for bound in RIDGES)
+    return min(max(noise / size, smallest), largest) if size else largest
+
+
 def solved(
     covariance: Float[Tensor, "n_in n_in"], cross: Float[Tensor, "n_out n_in"], ridge: float
 ) -> Float[Tensor, "n_out n_in"]:
-    """B = D (C + rho (tr C / n) I)^-1.
+    """B = D (C + ridge I)^-1, in float64.
 
     Args:
         covariance: C.
         cross: D.
-        ridge: rho.
+        ridge: above 0, unless C is 0.
     """
-    mean = covariance.diagonal().mean()
-    mean = mean + (mean == 0)
-    normal = (covariance / mean).double()
-    normal.diagonal().add_(ridge)
+    normal = covariance.double()
+    normal = normal + torch.eye(len(normal), dtype=normal.dtype, device=normal.device) * (ridge or 1.0)
     factor, _ = torch.linalg.cholesky_ex(normal)
-    return torch.cholesky_solve((cross / mean).double().T, factor).T.to(cross)
+    return torch.cholesky_solve(cross.double().T, factor).T.to(cross)

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from noisylearn.chips.interface import Memory
 from noisylearn.chips.readings import Plan, Readings
-from noisylearn.chips.segments import START, Segment, Trajectory
+from noisylearn.chips.segments import Segment, Trajectory
 from noisylearn.rules.observation import Observation
 
 
@@ -54,11 +54,11 @@ def observed(past: Memory, seen: Observation, plan: Plan, n_steps: int) -> tuple
     Returns:
         The window, and what is to be kept for the next one.
     """
-    before = seen.along.of.get(plan, START).network
     readings, losses = seen.of(plan)
     if not seen.segment.in_time or (seen.starts and seen.ends):
         return Window(readings, losses, seen.segment), {}
-    past = _appended({} if seen.starts else past, _kept(readings, seen.segment, before, plan), n_steps)
+    now = _kept(readings, seen.segment, seen.started[plan].network, plan)
+    past = _appended({} if seen.starts else past, now, n_steps)
     layers = {name: replace(r, **past["layers"][name], noise=None) for name, r in readings.layers.items()}
     whole = replace(readings, output=past["output"].flatten(1, 2), layers=_merged(layers))
     n_before = len(past["inputs"]) - seen.segment.n_steps
