@@ -10,6 +10,7 @@ same torch version. Seeds of calls have 32 bits, all that torch's CPU generator 
 pairs give the same numbers, by chance.
 """
 
+import copy
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 
@@ -121,6 +122,12 @@ class Draws:
             ValueError: the first axis has not one entry per pass.
         """
         return self._filled(Tensor.uniform_, name, shape, passes)
+
+    def anew(self) -> "Draws":
+        """The same streams from their first call on, for numbers that are made again rather than kept."""
+        other = copy.copy(self)
+        other._streams, other._of_passes = {}, {}
+        return other
 
     def state(self) -> dict[str, Tensor]:
         """The seed, and how many calls every stream that was used has answered, for a checkpoint."""

@@ -50,7 +50,7 @@ class Rule(ABC):
 
         name, title, equation, source: what the rule is, in words, and where it was published.
         observes: what a machine must show to it, such as "loss" or "activity".
-        perturbs: whether it learns from noise.
+        perturbs: whether it learns from the machine's noise.
         stands_alone: whether it can train a network alone.
         unbiased: networks in which the mean estimate is the gradient, for small noise of equal size in every unit.
         scale_free: whether the estimate needs no variance of the noise.
@@ -173,6 +173,11 @@ class Rule(ABC):
     def on_chip(self) -> bool:
         """Whether it learns on the devices, which are then programmed after every update."""
         return True
+
+    @property
+    def shares_draws(self) -> bool:
+        """Whether all samples of a batch share a perturbation, as they do one of the weights."""
+        return False
 
     @abstractmethod
     def forward_passes(self, n_layers: int) -> int:

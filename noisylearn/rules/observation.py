@@ -25,10 +25,12 @@ class Trajectories:
     Args:
         of: plan -> trajectory of its passes.
         digital: trajectory of the pass that autograd goes through.
+        copies: trajectory of a digital pass over several copies of the batch.
     """
 
     of: dict[Plan, Trajectory] = field(default_factory=dict)
     digital: Trajectory = START
+    copies: Trajectory = START
 
 
 @dataclass
@@ -100,6 +102,22 @@ class Observation:
         readings = self.chip.digital_pass(self._from(self.along.digital), on_devices)
         self.along.digital = readings.end.detached()
         losses = self._losses(readings.output)[0]
+        return readings, losses if self.weights is None else losses * self.weights.flatten()
+
+    def digital_copies(self, copies: int) -> tuple[Readings, Float[Tensor, "copies rows"]]:
+        """Run a digital pass over several copies of the batch side by side.
+
+        Args:
+            copies: their number.
+
+        Returns:
+            Readings of the pass, whose rows are (steps x copies x batch), and the weighted losses of every copy.
+        """
+        inputs = self.segment.inputs.repeat(1, copies, *[1] * (self.segment.inputs.dim() - 2))
+        readings = self.chip.digital_pass(Segment(inputs, self.segment.in_time, self.along.copies))
+        self.along.copies = readings.end.detached()
+        by_copy = readings.output[0].unflatten(0, (-1, copies, self.segment.batch)).transpose(0, 1).flatten(1, 2)
+        losses = self._losses(by_copy)
         return readings, losses if self.weights is None else losses * self.weights.flatten()
 
     def error(self, output: Float[Tensor, "rows ..."]) -> Float[Tensor, "rows ..."]:

@@ -89,9 +89,16 @@ class PerLayer(Rule):
         return frozenset(need for rule in self.rules.values() for need in rule.needs())
 
     def forward_passes(self, n_layers: int) -> int:
-        """Forward passes of all rules, shared ones counted once."""
-        perturbing = {rule for rule in self.rules.values() if isinstance(rule, NoisyPasses)}
-        return sum({rule.plan(n_layers): rule.forward_passes(n_layers) for rule in perturbing}.values()) or 1
+        """Forward passes of all rules, shared ones counted once; the delta rule looks at the noisy ones, if any."""
+        shared, own, looks = {}, 0, 0
+        for rule in set(self.rules.values()):
+            if isinstance(rule, NoisyPasses):
+                shared[rule.plan(n_layers)] = rule.forward_passes(n_layers)
+            elif isinstance(rule, Delta):
+                looks = 1
+            else:
+                own += rule.forward_passes(n_layers)
+        return (sum(shared.values()) or looks) + own
 
     def backward_passes(self) -> int:
         return sum(rule.backward_passes() for rule in set(self.rules.values()))

@@ -42,6 +42,10 @@ class WP(Perturbation):
     observes = frozenset({"loss", "injected_weight_noise"})
     unbiased = "deep"
 
+    @property
+    def shares_draws(self) -> bool:
+        return True
+
     def in_time(self) -> InTime:
         """One step at a time: the noise of every weight in every step would take too much memory."""
         return replace(super().in_time(), stepwise=True)
