@@ -5,15 +5,22 @@ from noisylearn.rules.anp import ANP
 from noisylearn.rules.backprop import BP, BPTT
 from noisylearn.rules.base import NodePerturbation, NoisyPasses, Perturbation, Rule, fitted, rules_for
 from noisylearn.rules.delta import Delta
+from noisylearn.rules.forward_gradient import ForwardGradient
 from noisylearn.rules.inp import INP
 from noisylearn.rules.learned_feedback import LearnedFeedback
 from noisylearn.rules.learner import Learner
 from noisylearn.rules.np import NP
+from noisylearn.rules.nrl import NRL
+from noisylearn.rules.oua import OUA
 from noisylearn.rules.per_layer import PerLayer
 from noisylearn.rules.reinforce import REINFORCE
+from noisylearn.rules.spsa import SPSA
 from noisylearn.rules.wp import WP
 
-REGISTRY: dict[str, type[Rule]] = {rule.name: rule for rule in (NP, INP, ANP, WP, REINFORCE, LearnedFeedback, BP, BPTT)}
+REGISTRY: dict[str, type[Rule]] = {
+    rule.name: rule
+    for rule in (NP, INP, ANP, NRL, WP, OUA, SPSA, REINFORCE, LearnedFeedback, ForwardGradient, BP, BPTT)
+}
 
 
 def rule_class(name: str) -> type[Rule]:
@@ -39,10 +46,14 @@ __all__ = [
     "BPTT",
     "INP",
     "NP",
+    "NRL",
+    "OUA",
     "REGISTRY",
     "REINFORCE",
+    "SPSA",
     "WP",
     "Delta",
+    "ForwardGradient",
     "LearnedFeedback",
     "Learner",
     "NodePerturbation",

@@ -38,18 +38,29 @@ RECIPES = {
 
 # a value other than the default for every field
 OTHER = {
-    "task": "mnist", "rule": "np", "profile": "b", "baseline": "noisy", "draws": 2, "scale": "layer",
+    "task": "mnist", "rule": "wp", "profile": "b", "baseline": "noisy", "draws": 2, "scale": "layer",
     "forward": "chip", "readout": "delta", "hidden_noise": True,
     "network": "convnet", "credit": "trace", "decay": 0.5, "update": "online",
     "truncate": 3, "seq_len": 7, "neuron": "synaptic", "threshold": 0.5, "reset": "zero", "hidden": (3,),
     "activation": "tanh", "initialisation": "glorot", "optimizer": "sgd", "lr": 2e-3,
     "schedule": "constant", "epochs": 11, "batch": 7, "decorrelation_rate": 0.1, "weight_normalisation": True,
-    "held_out": "validation", "seed": 1, "device": "cuda",
+    "held_out": "validation", "seed": 1, "device": "cuda", "exploration": 0.5, "reward_rate": 0.2,
+    "fluctuation": 2e-2, "reversion": 0.3, "directions": "gaussian", "epsilon": 1e-4, "perturb": "weight",
+    "control_variate": "error", "route": "direct", "regression": "lms", "forgetting": 0.9, "ridge": 0.2,
+    "horizon": 3, "excitation": "noise", "warm_up": 5, "flips": True,
+}  # fmt: skip
+OF_RULES = {  # options of one rule or two
+    "exploration": "nrl", "reward_rate": "nrl", "fluctuation": "oua", "reversion": "oua", "directions": "spsa",
+    "epsilon": "spsa", "perturb": "fg", "route": "lf", "regression": "lf", "forgetting": "lf", "ridge": "lf",
+    "horizon": "lf", "excitation": "lf", "warm_up": "lf",
 }  # fmt: skip
 BASE = TrainConfig(task="sarcos", rule="anp", profile="a")
 DEFAULTS = {
     "baseline": "clean", "draws": 1, "scale": "network", "hidden_noise": False, "credit": "local", "decay": 0.9,
-    "update": "sequence", "truncate": None, "forward": "digital",
+    "update": "sequence", "truncate": None, "forward": "digital", "exploration": 1.0, "reward_rate": 0.1,
+    "fluctuation": 0.1, "reversion": 1.0, "directions": "rademacher", "epsilon": 1e-3, "perturb": "activity",
+    "control_variate": "none", "route": "layerwise", "regression": "auto", "forgetting": 0.98, "ridge": 0.1,
+    "horizon": 1, "excitation": "activity", "warm_up": 0,
 }  # fmt: skip
 
 
@@ -161,19 +172,25 @@ def test_shared_options_keep_their_default_where_they_have_no_effect():
 
 
 def test_idle_options():
+    def idle(*choice):
+        found = set(idle_options(*choice))
+        assert found >= set(OF_RULES)
+        return found - set(OF_RULES)
+
     without_time = {"credit", "decay", "update", "truncate", "seq_len", "neuron", "threshold", "reset"}
-    assert set(idle_options("danp", {})) == {"forward", "hidden_noise"} | without_time
-    assert set(idle_options("bp", {"network": "convnet"})) == without_time | {
+    assert idle("danp", {}) == {"forward", "hidden_noise"} | without_time
+    assert idle("bp", {"network": "convnet"}) == without_time | {
         "baseline", "draws", "scale", "readout", "decorrelation_rate", "hidden", "activation", "hidden_noise",
+        "control_variate",
     }  # fmt: skip
     of_others_in_time = {"hidden_noise", "truncate", "neuron", "threshold", "reset", "initialisation"}
-    assert set(idle_options("danp", {"network": "rnn"})) == {"forward", "decay", *of_others_in_time}
-    assert set(idle_options("danp", {"network": "rnn", "credit": "trace"})) == {"forward", *of_others_in_time}
+    assert idle("danp", {"network": "rnn"}) == {"forward", "decay", *of_others_in_time}
+    assert idle("danp", {"network": "rnn", "credit": "trace"}) == {"forward", *of_others_in_time}
     of_anp, of_others = (
         {"scale"},
         {"forward", "decay", "decorrelation_rate", "activation", "initialisation", "hidden_noise", "truncate"},
     )
-    assert set(idle_options("np", {"network": "spiking"})) == of_anp | of_others
+    assert idle("np", {"network": "spiking"}) == of_anp | of_others
     of_perturbation = {
         "baseline",
         "draws",
@@ -187,9 +204,18 @@ def test_idle_options():
         "reset",
         "initialisation",
         "hidden_noise",
+        "control_variate",
     }
-    assert set(idle_options("bptt", {"network": "rnn"})) == of_perturbation | {"update"}
-    assert set(idle_options("tbptt3", {"network": "rnn"})) == of_perturbation
+    assert idle("bptt", {"network": "rnn"}) == of_perturbation | {"update"}
+    assert idle("tbptt3", {"network": "rnn"}) == of_perturbation
+
+
+def test_idle_options_of_rules_with_draws_of_their_own():
+    assert idle_options("spsa", {"credit": "trace"}).keys() & {"draws", "directions", "credit", "readout"} == {
+        "credit", "readout",
+    }  # fmt: skip
+    assert idle_options("fg", {}).keys() >= {"credit", "decay", "update", "epsilon"}
+    assert "reward_rate" not in idle_options("oua", {})
 
 
 @pytest.mark.parametrize(
@@ -273,7 +299,7 @@ def test_frozen():
 
 @pytest.mark.parametrize("name", [*PLACE, *all_settings()])
 def test_identity_changes_with_every_setting(name):
-    own = {"forward": "bp", "hidden_noise": "reinforce", "truncate": "bptt"}
+    own = {"forward": "bp", "hidden_noise": "reinforce", "truncate": "bptt", **OF_RULES}
     base = BASE.model_dump() | {"rule": own.get(name, "anp")}
     config, changed = TrainConfig(**base), TrainConfig(**{**base, name: OTHER[name]})
     assert changed.model_dump()[name] == OTHER[name] != config.model_dump()[name]

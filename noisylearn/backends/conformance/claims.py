@@ -52,7 +52,8 @@ the registry, with their defaults and with every other value of one option; alon
 credit, where they can. What a column claims:
 
 - **torch**: "the gradient, on average": the mean of many estimates is that of autograd, every entry in a t test, and
-  the size of every layer's within an interval of at most +-{_PERCENT} %. "its direction": the cosine with it is what
+  the size of every layer's within an interval of at most +-{_PERCENT} %; noise is small, also where its size is an
+  option of the rule. "its direction": the cosine with it is what
   theory says, or more, for pre-activations that carry the noise of the layers before ([ANP] appendix D).
 - **Lava, float64**: after {_STEPS} updates with the same draws no weight, bias or decorrelating matrix differs by more.
 - **integer emulator** of profile `{_CORES}`: in each of {_SAMPLES} updates every weight changes by what the rule's

@@ -11,6 +11,7 @@ Kantorovich's inequality the cosine between the two is then at least 2 sqrt(k_l)
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,12 +22,14 @@ from torch import Tensor, nn
 from noisylearn.backends.conformance.cases import Case, model, profile, samples, squared_error
 from noisylearn.chips.simulated import Chip
 from noisylearn.networks.layers import weight_layers
-from noisylearn.rules import Perturbation, Rule
+from noisylearn.rules import NRL, Rule
 from noisylearn.rules.variants import unbiased_in
 
 Array = NDArray[np.float64]
 STEPS = 4  # of a sequence; the loss of the last one counts
 REPEATS, COPIES, WEIGHT_DRAWS = 40, 1000, 180
+ACTIONS = 16 * COPIES  # of a rule that learns from one loss for each, which has a larger variance
+SMALL = 1e-3  # perturbation of a weight, where the rule chooses it
 RESOLUTION = 0.4  # half of the confidence interval of a layer's size, at most: a factor of two is found
 FALSE_ALARM = 1e-4  # for each layer
 ROUNDING = 1e-9  # relative, of a gradient in float64
@@ -34,7 +37,8 @@ ROUNDING = 1e-9  # relative, of a gradient in float64
 
 def holds(case: Case) -> str:
     """What is claimed."""
-    if not case.rule.perturbs and unbiased_in(case.rule) == "deep":
+    draws = case.rule.perturbs or hasattr(case.rule, "draws")
+    if not draws and unbiased_in(case.rule) == "deep":
         return "the gradient"
     if unbiased_in(case.rule) == "deep":
         return "the gradient, on average"
@@ -62,9 +66,12 @@ def gradient(case: Case) -> dict[str, Array]:
 
 def estimates(case: Case) -> dict[str, Array]:
     """Of the rule, by layer, (repeats, entries); each the mean of many draws."""
-    network, rule, copies = model(case), case.rule, COPIES
-    if isinstance(rule, Perturbation) and "injected_weight_noise" in rule.needs():
-        rule, copies = replace(rule, draws=WEIGHT_DRAWS // rule.draws * rule.draws), 1  # all samples share their noise
+    network, rule, copies = model(case), with_small_noise(case.rule), COPIES
+    if rule.shares_draws:
+        options: dict[str, Any] = {"draws": WEIGHT_DRAWS}
+        rule, copies = replace(rule, **options), 1
+    elif isinstance(rule, NRL):
+        copies = ACTIONS
     data, start = samples(case, STEPS), {key: value.clone() for key, value in network.state_dict().items()}
     inputs, targets = data.inputs.repeat(1, copies, 1), data.targets.repeat(1, copies, 1)
     mask = torch.zeros(inputs.shape[:2], dtype=torch.float64)
@@ -79,6 +86,16 @@ def estimates(case: Case) -> dict[str, Array]:
         found.append(_gradients(network))
         network.load_state_dict(start)  # decorrelations took a step
     return {name: np.stack([one[name] for one in found]) for name in found[0]}
+
+
+def with_small_noise(rule: Rule) -> Rule:
+    """The rule with small perturbations, where their size is an option of its own and not the machine's.
+
+    Args:
+        rule: the rule.
+    """
+    options: dict[str, Any] = {name: SMALL for name in ("epsilon", "fluctuation") if hasattr(rule, name)}
+    return replace(rule, **options)
 
 
 def lowest_cosine(case: Case) -> float:

@@ -141,8 +141,8 @@ def _why_not_rule(rule: Rule, netlist: Netlist) -> str | None:
     """The reason why a rule has no form as Lava processes, or None."""
     if not isinstance(rule, Perturbation) or type(rule).step not in (NodePerturbation.step, WP.step):
         return (
-            f"rule {rule.name} needs a backward pass, or different rules in different layers; Lava processes "
-            "have neither"
+            f"rule {rule.name} needs a backward pass, derivatives, weights written between passes, or different rules "
+            "in different layers; Lava processes have none of these"
         )
     if netlist.is_recurrent and (rule.credit != "local" or rule.update != "online"):
         return (
