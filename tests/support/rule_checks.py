@@ -313,7 +313,7 @@ def check_describes_itself(rule: Rule) -> None:
 
 
 class CountedPasses(Chip):
-    """A chip that counts the passes that are run on it, or on its digital model."""
+    """A chip that counts the passes on it or its digital model; one through what was read is a derivative of those."""
 
     counted = 0
 
@@ -321,9 +321,9 @@ class CountedPasses(Chip):
         self.counted += plan.n_passes
         return super().passes(x, plan, purpose)
 
-    def digital_pass(self, x: Any, on_devices: bool = False) -> Readings:
-        self.counted += as_segment(x).batch // BATCH
-        return super().digital_pass(x, on_devices)
+    def digital_pass(self, x: Any, on_devices: bool = False, through: Any = None) -> Readings:
+        self.counted += as_segment(x).batch // BATCH if through is None else 0
+        return super().digital_pass(x, on_devices, through)
 
 
 def check_counts_its_passes(rule: Rule) -> None:
