@@ -76,7 +76,10 @@ def test_a_rule_of_the_registry_gets_its_rows(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setitem(REGISTRY, "mine", Mine)
     names = [case.name for case in cases() if case.network == "feed-forward" and isinstance(case.rule, Mine)]
-    assert names == ["Mine()", "Mine(baseline='noisy')", "Mine(baseline='mean')", "Mine(draws=2)", "Mine(gain=0.5)"]
+    assert names == [
+        "Mine()", "Mine(baseline='noisy')", "Mine(baseline='mean')", "Mine(draws=2)",
+        "Mine(control_variate='error')", "Mine(control_variate='loss')", "Mine(gain=0.5)",
+    ]  # fmt: skip
 
 
 def test_a_backend_that_shows_too_little_is_excluded_with_what_is_missing() -> None:
