@@ -139,7 +139,7 @@ def test_linear_network_feedback_is_the_product_of_the_weights(baseline: Any) ->
 def test_scale_and_sign_are_those_of_the_gradient(route: Any) -> None:
     model, rule = linear_net(), LearnedFeedback(route=route, ridge=1e-6)
     chip, (x, t) = Chip(model, node_profile(SIGMA)), (normals(2000, 4), normals(2000, 3, seed=1))
-    for _ in range(20):
+    for _ in range(60):
         rule.estimate(chip, x, squared(t))
     found = {n: p.grad.clone() for n, p in model.named_parameters()}
     model.zero_grad()

@@ -31,8 +31,7 @@ from noisylearn.rules.feedback.window import Window
 
 Excitation = Literal["noise", "activity"]
 Pairs = list[tuple[Tensor, Tensor]]  # changes of inputs, with those of the pre-activations
-ROWS_PER_INPUT = 2  # of a convolution's patches, which are far more than its kernel needs
-LEAST_ROWS = 200
+INPUTS_PER_ROW, LEAST_ROWS = 4, 100  # of what a step learns from, where activities move the inputs
 
 
 def learned(
@@ -61,6 +60,8 @@ def learned(
         pairs = _pairs(reading, now, baseline, excitation)
         if state or bool(pairs[0][0].any()):
             if _is_by_rows(reading.layer):
+                if excitation == "activity":
+                    pairs = [_worth_their_time(reading.layer, *pair) for pair in pairs]
                 found[name] = _by_rows(state, [_rows(reading.layer, *pair) for pair in pairs], regression)
             else:
                 found[name] = _shared(state, *pairs[0], reading.layer, regression)
@@ -80,12 +81,10 @@ def _pairs(
 
 
 def _by_rows(state: Memory, pairs: Pairs, regression: Regression) -> Memory:
-    """Least squares of all rows together; LMS one after the other, lest the larger ones drown the noise."""
-    if not regression.is_lms(pairs[0][0].shape[1]):
-        pairs = [(torch.cat([x for x, _ in pairs]), torch.cat([a for _, a in pairs]))]
-    for x, a in pairs:
-        state = regression.updated(state, x, a)
-    return state
+    """Least squares of all rows together; LMS in turn, lest the larger ones drown the noise."""
+    if regression.is_lms(pairs[0][0].shape[1]):
+        return regression.updated(state, *pairs[int(state.get("step", 0)) % len(pairs)])
+    return regression.updated(state, torch.cat([x for x, _ in pairs]), torch.cat([a for _, a in pairs]))
 
 
 def _is_by_rows(layer: WeightLayer) -> bool:
@@ -95,13 +94,20 @@ def _is_by_rows(layer: WeightLayer) -> bool:
 
 
 def _rows(layer: WeightLayer, x: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
-    """Inputs and pre-activations as rows; of patches as many as are worth their time, evenly spread."""
+    """Inputs and pre-activations as rows, a row for every patch of a convolution."""
     if isinstance(layer, nn.Linear):
         return x.flatten(0, -2), a.flatten(0, -2)
     assert isinstance(layer, nn.Conv2d)
     inputs, outputs = (part.movedim(1, -1).flatten(0, -2) for part in (Patches(layer)(x), a))
-    step = max(1, len(inputs) // max(ROWS_PER_INPUT * inputs.shape[1], LEAST_ROWS))
-    return inputs[::step], outputs[::step]
+    return inputs, outputs
+
+
+def _worth_their_time(layer: WeightLayer, x: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
+    """Some of the samples, evenly spread: activities tell the weights from far fewer rows than a batch has."""
+    n_rows = a.numel() // a.shape[1 if isinstance(layer, nn.Conv2d) else -1]
+    enough = max(layer.weight[0].numel() // INPUTS_PER_ROW, LEAST_ROWS)
+    step = min(max(1, n_rows // enough), len(x))
+    return x[::step], a[::step]
 
 
 def signals(
