@@ -137,9 +137,9 @@ def test_linear_network_feedback_is_the_product_of_the_weights(baseline: Any) ->
 
 @pytest.mark.parametrize("route", ["direct", "layerwise"])
 def test_scale_and_sign_are_those_of_the_gradient(route: Any) -> None:
-    model, rule = linear_net(), LearnedFeedback(route=route, ridge=1e-6)
+    model, rule = linear_net(), LearnedFeedback(route=route, ridge=1e-6, forgetting=1.0)
     chip, (x, t) = Chip(model, node_profile(SIGMA)), (normals(2000, 4), normals(2000, 3, seed=1))
-    for _ in range(60):
+    for _ in range(200):
         rule.estimate(chip, x, squared(t))
     found = {n: p.grad.clone() for n, p in model.named_parameters()}
     model.zero_grad()
