@@ -99,7 +99,16 @@ def test_a_critic_shows_the_loss_alone(backend: Backend) -> None:
 # ---- every claim ----
 
 
-@pytest.mark.parametrize("case", held(TORCH))
+def held_once() -> list[Any]:
+    """Of rows that are tried alike, such as those of other draws where many are drawn anyway, the first."""
+    found: dict[tuple[str, str], Any] = {}
+    for row in held(TORCH):
+        (case,) = row.values
+        found.setdefault((case.network, torch_check.tried(case)[0].describe()), row)
+    return list(found.values())
+
+
+@pytest.mark.parametrize("case", held_once())
 def test_torch(case: Case) -> None:
     assert TORCH.verify(case) == ""
 

@@ -59,7 +59,7 @@ DEFAULTS = {
     "baseline": "clean", "draws": 1, "scale": "network", "hidden_noise": False, "credit": "local", "decay": 0.9,
     "update": "sequence", "truncate": None, "forward": "digital", "exploration": 1.0, "reward_rate": 0.1,
     "fluctuation": 0.1, "reversion": 1.0, "directions": "rademacher", "epsilon": 1e-3, "perturb": "activity",
-    "control_variate": "none", "route": "layerwise", "regression": "auto", "forgetting": 0.98, "ridge": 0.1,
+    "control_variate": "none", "route": "layerwise", "regression": "auto", "forgetting": 0.98, "ridge": 1.0,
     "horizon": 1, "excitation": "activity", "warm_up": 0,
 }  # fmt: skip
 

@@ -30,6 +30,7 @@ STEPS = 4  # of a sequence; the loss of the last one counts
 REPEATS, COPIES, WEIGHT_DRAWS = 40, 1000, 180
 ACTIONS = 16 * COPIES  # of a rule that learns from one loss for each, which has a larger variance
 SMALL = 1e-3  # perturbation of a weight, where the rule chooses it
+LEARNED_FIRST = 60  # estimates before those that count, of a rule that learns its way back
 RESOLUTION = 0.4  # half of the confidence interval of a layer's size, at most: a factor of two is found
 FALSE_ALARM = 1e-4  # for each layer
 ROUNDING = 1e-9  # relative, of a gradient in float64
@@ -66,26 +67,31 @@ def gradient(case: Case) -> dict[str, Array]:
 
 def estimates(case: Case) -> dict[str, Array]:
     """Of the rule, by layer, (repeats, entries); each the mean of many draws."""
-    network, rule, copies = model(case), with_small_noise(case.rule), COPIES
-    if rule.shares_draws:
-        options: dict[str, Any] = {"draws": WEIGHT_DRAWS}
-        rule, copies = replace(rule, **options), 1
-    elif isinstance(rule, NRL):
-        copies = ACTIONS
+    network, (rule, copies) = model(case), tried(case)
     data, start = samples(case, STEPS), {key: value.clone() for key, value in network.state_dict().items()}
     inputs, targets = data.inputs.repeat(1, copies, 1), data.targets.repeat(1, copies, 1)
     mask = torch.zeros(inputs.shape[:2], dtype=torch.float64)
     mask[-1] = 1.0
     chip, optimizer = Chip(network, profile(case), seed=1), torch.optim.SGD(network.parameters(), lr=0.0)
-    found = []
-    for _ in range(REPEATS):
+    found, first = [], LEARNED_FIRST if any(part.pools for part in rule.parts()) else 0
+    for i in range(first + REPEATS):
         if case.in_time:
             rule.run(chip, inputs, targets, squared_error, optimizer, mask)
         else:
             rule.estimate(chip, inputs[-1], lambda output: squared_error(output, targets[-1]))
-        found.append(_gradients(network))
+        if i >= first:
+            found.append(_gradients(network))
         network.load_state_dict(start)  # decorrelations took a step
     return {name: np.stack([one[name] for one in found]) for name in found[0]}
+
+
+def tried(case: Case) -> tuple[Rule, int]:
+    """The rule as it is tried, with small noise and many draws whatever its own are, and copies of every sample."""
+    rule = with_small_noise(case.rule)
+    if rule.shares_draws:
+        options: dict[str, Any] = {"draws": WEIGHT_DRAWS}
+        return replace(rule, **options), 1
+    return rule, ACTIONS if isinstance(rule, NRL) else COPIES
 
 
 def with_small_noise(rule: Rule) -> Rule:

@@ -68,16 +68,20 @@ def learned(
     return found
 
 
-def _pairs(
-    reading: LayerReading, now: slice, baseline: Baseline, excitation: Excitation
-) -> list[tuple[Tensor, Tensor]]:
+def _pairs(reading: LayerReading, now: slice, baseline: Baseline, excitation: Excitation) -> Pairs:
     """Changes of the inputs of a layer with those of its pre-activations."""
     inputs, activity = reading.input[:, now], reading.activity[:, now]
     pairs = [(differences(inputs, baseline), differences(activity, baseline))]
     if excitation == "activity":
-        x, a = reference(inputs, baseline), reference(activity, baseline)
-        pairs.append((x - x.mean(0), a - a.mean(0)))
+        pairs.append((_deviations(reference(inputs, baseline)), _deviations(reference(activity, baseline))))
     return pairs
+
+
+def _deviations(values: Tensor) -> Tensor:
+    """Deviations from the mean over the batch; 0 where they are rounding alone, as of samples that are all the same."""
+    deviations = values - values.mean(0)
+    share = deviations.square().sum() > torch.finfo(values.dtype).eps * values.square().sum()
+    return deviations * share
 
 
 def _by_rows(state: Memory, pairs: Pairs, regression: Regression) -> Memory:
@@ -98,8 +102,8 @@ def _rows(layer: WeightLayer, x: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
     if isinstance(layer, nn.Linear):
         return x.flatten(0, -2), a.flatten(0, -2)
     assert isinstance(layer, nn.Conv2d)
-    inputs, outputs = (part.movedim(1, -1).flatten(0, -2) for part in (Patches(layer)(x), a))
-    return inputs, outputs
+    patches = Patches(layer)(x)
+    return patches.movedim(1, -1).flatten(0, -2), a.movedim(1, -1).flatten(0, -2)
 
 
 def _worth_their_time(layer: WeightLayer, x: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
@@ -122,10 +126,9 @@ def signals(
         error: e of the segment.
         baseline: of the rule.
     """
-    read = {n: reference(r.activity, baseline).clone().requires_grad_() for n, r in window.readings.layers.items()}
-    placed: Placed = {
-        n: _Replayed(r.layer, _weight(memory, n, r.layer), read[n]) for n, r in window.readings.layers.items()
-    }
+    layers = window.readings.layers
+    read = {n: reference(r.activity, baseline).clone().requires_grad_() for n, r in layers.items()}
+    placed: Placed = {n: _Replayed(r.layer, _weight(memory, n, r.layer), read[n]) for n, r in layers.items()}
     with torch.enable_grad():
         output = chip.digital_pass(window.segment, through=placed).output[0]
         now = output[window.n_rows - window.n_rows_now :]

@@ -15,7 +15,8 @@ SOLVED_EVERY = 20  # steps after that
 # Relative to the mean variance. Sums in float32 are no more exact than the first; with a larger ridge than the second
 # coefficients that were lost in noise for a while would not come back.
 RIDGES = (1e-6, 10.0)
-FAST_AT_FIRST = 100  # steps in which LMS takes twice the rate
+TRIES = 10  # to factor a matrix, each with a larger ridge
+FAST, FAST_AT_FIRST = 1.5, 100  # factor on the rate of LMS in so many first steps; from 2 on it would not converge
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Regression:
         method: "least-squares", "lms", or "auto": least squares up to `largest` inputs.
         forgetting: lambda, per step.
         ridge: rho, a factor on the ridge.
-        rate: mu, twice that in the first steps.
+        rate: mu, larger in the first steps.
         largest: inputs up to which "auto" takes least squares.
     """
 
@@ -81,8 +82,8 @@ class Regression:
 
 
 def lms_rate(rate: float, step: int) -> float:
-    """mu of LMS, twice the rate in the first steps."""
-    return 2 * rate if step < FAST_AT_FIRST else rate
+    """mu of LMS, larger in the first steps."""
+    return FAST * rate if step < FAST_AT_FIRST else rate
 
 
 def power(x: Float[Tensor, "..."]) -> Float[Tensor, ""]:
@@ -116,9 +117,13 @@ def solved(
     Args:
         covariance: C.
         cross: D.
-        ridge: above 0, unless C is 0.
+        ridge: above 0, unless C is 0; ten times larger as often as rounding in C calls for it.
     """
-    normal = covariance.double()
-    normal = normal + torch.eye(len(normal), dtype=normal.dtype, device=normal.device) * (ridge or 1.0)
-    factor, _ = torch.linalg.cholesky_ex(normal)
+    normal, ridge = covariance.double(), ridge or 1.0
+    identity = torch.eye(len(normal), dtype=normal.dtype, device=normal.device)
+    for _ in range(TRIES):
+        factor, failed = torch.linalg.cholesky_ex(normal + ridge * identity)
+        if not failed:
+            break
+        ridge *= 10
     return torch.cholesky_solve(cross.double().T, factor).T.to(cross)
