@@ -55,7 +55,7 @@ class LearnedFeedback(NoisyPasses):
     unbiased = "one layer"
     pools = True
     tried: ClassVar[Mapping[str, tuple[Any, ...]]] = {"draws": (3,)}
-    tried_alone = frozenset({"regression"})
+    tried_alone = frozenset({"regression", "excitation"})
 
     route: Route = field(default="layerwise", metadata={"help": "Way of the feedback: direct, or layerwise."})
     regression: Method = field(
