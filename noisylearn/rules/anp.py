@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-from noisylearn.ground.errors import UserError
-from noisylearn.rules.base import NodePerturbation, guarded
+from noisylearn.rules.base import NodePerturbation, guarded, network_scale
+from noisylearn.rules.checks import check_choice
 from noisylearn.rules.estimate import Baseline, NodePasses, NodeValues, Values
 
 Scale = Literal["network", "layer", "rnn-paper"]
@@ -34,8 +34,7 @@ class ANP(NodePerturbation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.scale not in get_args(Scale):
-            raise UserError(f"rule anp: scale '{self.scale}'; choose {', '.join(get_args(Scale))}")
+        check_choice(self.name, "scale", self.scale, Scale)
 
     @classmethod
     def noisy_baseline(cls, options: Mapping[str, Any]) -> Baseline:
@@ -47,6 +46,6 @@ class ANP(NodePerturbation):
 
     def scales(self, norms: list[Values], sizes: list[int], variances: list[float]) -> list[Values]:
         if self.scale == "network":
-            return [sum(sizes) / guarded(sum(norms[1:], norms[0]))] * len(norms)
+            return network_scale(norms, sizes)
         n_units = [sum(sizes)] * len(sizes) if self.scale == "rnn-paper" else sizes
         return [n / guarded(norm) for n, norm in zip(n_units, norms, strict=True)]

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -14,6 +14,7 @@ from noisylearn.chips.readings import Readings
 from noisylearn.ground.errors import UserError
 from noisylearn.profiles import HardwareProfile
 from noisylearn.rules.base import Rule, updates_in_words
+from noisylearn.rules.checks import check_choice
 from noisylearn.rules.estimate import Estimate
 from noisylearn.rules.in_time import UPDATE_HELP, InTime, Update
 from noisylearn.rules.observation import Observation
@@ -45,8 +46,7 @@ class BP(Rule):
     )
 
     def __post_init__(self) -> None:
-        if self.forward not in get_args(Forward):
-            raise UserError(f"rule bp: forward '{self.forward}'; choose {', '.join(get_args(Forward))}")
+        check_choice(BP.name, "forward", self.forward, Forward)
 
     def step(self, state: Memory, seen: Observation, layers: Collection[str]) -> tuple[Estimate, Memory]:
         with torch.enable_grad():

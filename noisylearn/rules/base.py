@@ -11,7 +11,7 @@ alone, so that they run on torch tensors and numpy arrays alike.
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 from jaxtyping import Float, Shaped
 from torch import Tensor
@@ -21,6 +21,7 @@ from noisylearn.chips.interface import AnyChip, Memory
 from noisylearn.chips.readings import Plan
 from noisylearn.ground.errors import UserError
 from noisylearn.profiles import HardwareProfile, Machine
+from noisylearn.rules.checks import check_choice, check_draws
 from noisylearn.rules.estimate import (
     Baseline,
     Estimate,
@@ -32,11 +33,12 @@ from noisylearn.rules.estimate import (
 )
 from noisylearn.rules.feedback.control import ControlVariate, predicted
 from noisylearn.rules.feedback.window import Window
-from noisylearn.rules.in_time import OF_LATER_LOSSES, UPDATE_HELP, Credit, InTime, Update
+from noisylearn.rules.in_time import CREDIT_HELP, DECAY_HELP, OF_LATER_LOSSES, UPDATE_HELP, Credit, InTime, Update
 from noisylearn.rules.learner import Learner
 from noisylearn.rules.observation import LossFn, Observation, StepLoss
 from noisylearn.rules.traces import credited_now, traced, with_trace
 
+DRAWS_HELP = "Noise draws per sample and step."
 OF_SEQUENCES = "goes with tasks that have sequences"
 Unbiased = Literal["none", "one layer", "deep"]  # from the weakest claim to the strongest
 
@@ -316,14 +318,12 @@ class NoisyPasses(Rule):
         default="clean",
         metadata={"help": "Reference of noisy passes: clean, noisy, or mean (of all noisy passes)."},
     )
-    draws: int = field(default=1, metadata={"help": "Noise draws per sample and step."})
+    draws: int = field(default=1, metadata={"help": DRAWS_HELP})
     update: Update = field(default="sequence", metadata={"help": UPDATE_HELP})
 
     def __post_init__(self) -> None:
-        if self.baseline not in get_args(Baseline):
-            raise UserError(f"rule {self.name}: baseline '{self.baseline}'; choose {', '.join(get_args(Baseline))}")
-        if not isinstance(self.draws, int) or self.draws < 1:
-            raise UserError(f"rule {self.name}: draws = {self.draws!r}; give a whole number, at least 1")
+        check_choice(self.name, "baseline", self.baseline, Baseline)
+        check_draws(self.name, self.draws)
         self.in_time()
 
     def in_time(self) -> InTime:
@@ -347,7 +347,7 @@ class NoisyPasses(Rule):
 
     @property
     def distinction(self) -> str:
-        return f"{self.draws} draw{'s' if self.draws > 1 else ''}"
+        return draws_in_words(self.draws)
 
     def terms(self, in_time: bool) -> list[str]:
         return [f"baseline {self.baseline}", *([updates_in_words(self.update)] if in_time else [])]
@@ -391,9 +391,9 @@ class Perturbation(NoisyPasses):
 
     credit: Credit = field(
         default="local",
-        metadata={"help": "For sequences, losses credited to a perturbation: local, sequence, reward-to-go or trace."},
+        metadata={"help": CREDIT_HELP},
     )
-    decay: float = field(default=0.9, metadata={"help": "Decay of the eligibility per step, with --credit trace."})
+    decay: float = field(default=0.9, metadata={"help": DECAY_HELP})
 
     def in_time(self) -> InTime:
         return InTime(self.credit, self.decay, self.update)
@@ -440,9 +440,7 @@ class NodePerturbation(Perturbation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.control_variate not in get_args(ControlVariate):
-            choices = ", ".join(get_args(ControlVariate))
-            raise UserError(f"rule {self.name}: control_variate '{self.control_variate}'; choose {choices}")
+        check_choice(self.name, "control_variate", self.control_variate, ControlVariate)
         if self.control_variate != "none" and self._traces:
             raise UserError(
                 f"rule {self.name}: control_variate '{self.control_variate}' does not go with eligibility traces; use "
@@ -509,6 +507,11 @@ class NodePerturbation(Perturbation):
         return super().needs() | of_prediction
 
 
+def draws_in_words(draws: int) -> str:
+    """A number of draws, in words for a table."""
+    return f"{draws} draw{'s' if draws > 1 else ''}"
+
+
 def updates_in_words(update: Update) -> str:
     """When weights change along sequences, in words for a table."""
     return f"updates {'every step' if update == 'online' else 'by sequence'}"
@@ -524,6 +527,16 @@ def guarded(norm: Values) -> Values:
         Same shape.
     """
     return norm + (norm == 0)
+
+
+def network_scale(norms: list[Values], sizes: list[int]) -> list[Values]:
+    """N / ||post||^2 with units and norm of the whole network, for every layer; uses operators alone.
+
+    Args:
+        norms: ||post||^2 of every layer, (passes, batch).
+        sizes: units of every layer.
+    """
+    return [sum(sizes) / guarded(sum(norms[1:], norms[0]))] * len(norms)
 
 
 def rules_for(profile: Machine) -> list[str]:

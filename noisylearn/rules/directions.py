@@ -9,7 +9,6 @@ from torch import Tensor
 
 from noisylearn.chips.interface import AnyChip, Memory
 from noisylearn.ground.draws import Draws
-from noisylearn.ground.errors import UserError
 from noisylearn.rules.observation import Observation
 
 Directions = Literal["rademacher", "gaussian"]
@@ -51,7 +50,7 @@ class StepDraws:
             name: of what is drawn; another name gives other numbers.
             like: gives shape, kind and device.
         """
-        return self._drawn("gaussian", name, like)
+        return self.direction("gaussian", name, like)
 
     def direction(self, kind: Directions, name: str, like: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """Independent numbers of mean 0 and variance 1.
@@ -61,9 +60,6 @@ class StepDraws:
             name: of what is drawn; another name gives other numbers.
             like: gives shape, kind and device.
         """
-        return self._drawn(kind, name, like)
-
-    def _drawn(self, kind: Directions, name: str, like: Tensor) -> Tensor:
         draws, stream = self.draws.anew(), (OWN, self.rule, self.purpose, f"step {self.step}", name)
         if kind == "gaussian":
             return draws.normal(stream, tuple(like.shape)).to(like)
@@ -74,35 +70,6 @@ class StepDraws:
 def start() -> Memory:
     """What a rule with directions of its own remembers before its first step."""
     return {STEPS: torch.tensor(0)}
-
-
-def check_positive(rule: str, **options: float) -> None:
-    """Check options that are to be finite and above 0.
-
-    Args:
-        rule: name of the rule.
-        **options: option -> value.
-
-    Raises:
-        UserError: a value is not.
-    """
-    for name, value in options.items():
-        if not 0 < value < float("inf"):
-            raise UserError(f"rule {rule}: {name} = {value!r}; give a number above 0")
-
-
-def check_draws(rule: str, draws: int) -> None:
-    """Check a number of draws.
-
-    Args:
-        rule: name of the rule.
-        draws: the number.
-
-    Raises:
-        UserError: it is not a whole number of at least 1.
-    """
-    if not isinstance(draws, int) or draws < 1:
-        raise UserError(f"rule {rule}: draws = {draws!r}; give a whole number, at least 1")
 
 
 def _draws(chip: AnyChip) -> Draws:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.autograd.forward_ad as forward_ad
@@ -13,10 +13,11 @@ from noisylearn.chips.interface import AnyChip, Memory
 from noisylearn.chips.readings import Readings
 from noisylearn.ground.errors import UserError
 from noisylearn.networks.layers import WeightLayer, apply_weights, parameter_gradients
-from noisylearn.rules.base import OF_SEQUENCES, Rule, updates_in_words
-from noisylearn.rules.directions import STEPS, StepDraws, check_draws, start
+from noisylearn.rules.base import DRAWS_HELP, OF_SEQUENCES, Rule, draws_in_words, updates_in_words
+from noisylearn.rules.checks import check_choice, check_draws
+from noisylearn.rules.directions import STEPS, StepDraws, start
 from noisylearn.rules.estimate import Estimate
-from noisylearn.rules.in_time import OF_LATER_LOSSES, UPDATE_HELP, Credit, InTime, Update
+from noisylearn.rules.in_time import CREDIT_HELP, DECAY_HELP, OF_LATER_LOSSES, UPDATE_HELP, Credit, InTime, Update
 from noisylearn.rules.observation import Observation
 
 Perturb = Literal["activity", "weight"]
@@ -52,17 +53,16 @@ class ForwardGradient(Rule):
     perturb: Perturb = field(
         default="activity", metadata={"help": "What forward gradients perturb: activity, or weight."}
     )
-    draws: int = field(default=1, metadata={"help": "Noise draws per sample and step."})
+    draws: int = field(default=1, metadata={"help": DRAWS_HELP})
     credit: Credit = field(
         default="local",
-        metadata={"help": "For sequences, losses credited to a perturbation: local, sequence, reward-to-go or trace."},
+        metadata={"help": CREDIT_HELP},
     )
-    decay: float = field(default=0.9, metadata={"help": "Decay of the eligibility per step, with --credit trace."})
+    decay: float = field(default=0.9, metadata={"help": DECAY_HELP})
     update: Update = field(default="sequence", metadata={"help": UPDATE_HELP})
 
     def __post_init__(self) -> None:
-        if self.perturb not in get_args(Perturb):
-            raise UserError(f"rule fg: perturb '{self.perturb}'; choose {', '.join(get_args(Perturb))}")
+        check_choice(self.name, "perturb", self.perturb, Perturb)
         check_draws(self.name, self.draws)
         self.in_time()
 
@@ -192,7 +192,7 @@ class ForwardGradient(Rule):
 
     @property
     def distinction(self) -> str:
-        return f"{self.draws} draw{'s' if self.draws > 1 else ''}, then programmed"
+        return f"{draws_in_words(self.draws)}, then programmed"
 
     def terms(self, in_time: bool) -> list[str]:
         of_time = [f"credit {self.credit}", updates_in_words(self.update)] if in_time else []

@@ -13,6 +13,8 @@ from noisylearn.ground.errors import UserError
 Credit = Literal["local", "sequence", "reward-to-go", "trace"]
 Update = Literal["online", "sequence"]
 OF_LATER_LOSSES: tuple[Credit, ...] = ("sequence", "reward-to-go")
+CREDIT_HELP = "For sequences, losses credited to a perturbation: local, sequence, reward-to-go or trace."
+DECAY_HELP = "Decay of the eligibility per step, with --credit trace."
 UPDATE_HELP = "For sequences, when weights change: online (after every step) or sequence (at its end)."
 FORGOTTEN = 1e-3  # an eligibility that has decayed below this share is dropped
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from noisylearn.chips.interface import Memory
 from noisylearn.ground.errors import UserError
 from noisylearn.networks.layers import parameter_gradients
 from noisylearn.rules.base import OF_SEQUENCES, NoisyPasses
+from noisylearn.rules.checks import check_choice
 from noisylearn.rules.estimate import Estimate, reference
 from noisylearn.rules.feedback import direct, layerwise
 from noisylearn.rules.feedback.layerwise import Excitation
@@ -73,8 +74,7 @@ class LearnedFeedback(NoisyPasses):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, kind in (("route", Route), ("regression", Method), ("excitation", Excitation)):
-            if getattr(self, name) not in get_args(kind):
-                raise UserError(f"rule lf: {name} '{getattr(self, name)}'; choose {', '.join(get_args(kind))}")
+            check_choice(self.name, name, getattr(self, name), kind)
         if not 0 < self.forgetting <= 1:
             raise UserError(f"rule lf: forgetting {self.forgetting}; give a factor above 0 and at most 1, such as 0.98")
         if not 0 < self.ridge < math.inf:
@@ -126,16 +126,19 @@ class LearnedFeedback(NoisyPasses):
     def _signals(
         self, feedback: Memory, window: Window, seen: Observation, error: Tensor
     ) -> tuple[dict[str, Tensor], Memory]:
-        readout = window.readings.last
-        is_output = torch.equal(window.readings.layers[readout].activity, window.readings.output)
-        learning = [n for n in window.readings.layers if not (is_output and n == readout)]
         regression = Regression(self.regression, self.forgetting, self.ridge)
-        if self.route == "layerwise":
-            feedback = layerwise.learned(
-                feedback, window, list(window.readings.layers), regression, self.baseline, self.excitation
-            )
-            return layerwise.signals(feedback, window, seen.chip, error, self.baseline), feedback
-        transfers = seen.chip.transfers(seen.segment)
+        if self.route == "direct":
+            return self._direct(feedback, window, seen, error, regression)
+        feedback = layerwise.learned(feedback, window, regression, self.baseline, self.excitation)
+        return layerwise.signals(feedback, window, seen.chip, error, self.baseline), feedback
+
+    def _direct(
+        self, feedback: Memory, window: Window, seen: Observation, error: Tensor, regression: Regression
+    ) -> tuple[dict[str, Tensor], Memory]:
+        """By one matrix per layer; a readout whose pre-activations are the output needs none."""
+        transfers, layers, readout = seen.chip.transfers(seen.segment), window.readings.layers, window.readings.last
+        is_output = torch.equal(layers[readout].activity, window.readings.output)
+        learning = [name for name in layers if not (is_output and name == readout)]
         feedback = direct.learned(feedback, window, transfers, learning, regression, self.horizon, self.baseline)
         signals = direct.signals(feedback, window, transfers, error, self.baseline)
         if is_output:

@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from noisylearn.chips.interface import AnyChip, Memory
-from noisylearn.ground.errors import UserError
-from noisylearn.rules.base import NoisyPasses, guarded
-from noisylearn.rules.directions import STEPS, StepDraws, check_positive, start
+from noisylearn.rules.base import NoisyPasses, network_scale
+from noisylearn.rules.checks import check_positive, check_share
+from noisylearn.rules.directions import STEPS, StepDraws, start
 from noisylearn.rules.estimate import Estimate, NodePasses, NodeValues, Values, estimate_nodes, reference
 from noisylearn.rules.observation import Observation
 
@@ -63,9 +63,8 @@ class NRL(NoisyPasses):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_positive(self.name, exploration=self.exploration, reward_rate=self.reward_rate)
-        if self.reward_rate >= 1:
-            raise UserError(f"rule {self.name}: reward_rate = {self.reward_rate!r}; give a share below 1")
+        check_positive(self.name, exploration=self.exploration)
+        check_share(self.name, reward_rate=self.reward_rate)
 
     def post(self, activity: NodePasses, reference: NodeValues, noise: NodePasses | None) -> NodePasses:
         """da, as ANP."""
@@ -73,7 +72,7 @@ class NRL(NoisyPasses):
 
     def scales(self, norms: list[Values], sizes: list[int], variances: list[float]) -> list[Values]:
         """N / ||da||^2 with the norm over the network, as ANP."""
-        return [sum(sizes) / guarded(sum(norms[1:], norms[0]))] * len(norms)
+        return network_scale(norms, sizes)
 
     def init(self, chip: AnyChip) -> Memory:
         """The mean loss of the actions, and how many estimates were made."""

@@ -1,29 +1,25 @@
 """Ornstein-Uhlenbeck adaptation: weights wander around means, which follow them where the reward was better."""
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from noisylearn.chips.interface import AnyChip, Memory
-from noisylearn.ground.errors import UserError
-from noisylearn.profiles import Machine
-from noisylearn.rules.base import Rule
-from noisylearn.rules.directions import STEPS, StepDraws, check_draws, check_positive, start
+from noisylearn.rules.checks import check_positive, check_share
+from noisylearn.rules.directions import STEPS, StepDraws, start
 from noisylearn.rules.estimate import Estimate
-from noisylearn.rules.in_time import InTime
 from noisylearn.rules.observation import Observation
-from noisylearn.rules.writing import lacking, parameters_of, pass_now, written_back
+from noisylearn.rules.writing import WrittenPerturbation, parameters_of, pass_now, written_back
 
 LOSS, DEVIATION = "mean_loss", "deviation"  # keys of the state
 MOVES = "moves"  # of the weights so far
 
 
 @dataclass(frozen=True, kw_only=True)
-class OUA(Rule):
+class OUA(WrittenPerturbation):
     """dW = (L(W + d) - r) d / (s^2 (1 - q)): d wanders, d <- a d + sqrt(1 - a^2) s z, and r is a mean of past losses.
 
     The published process in continuous time, d theta = lambda (mu - theta) dt + noise, d mu = eta (R - R') (theta - mu)
@@ -56,11 +52,6 @@ class OUA(Rule):
         "Garcia Fernandez, Ahmad, van Gerven: Ornstein-Uhlenbeck adaptation as a mechanism for learning in brains and "
         "machines, Entropy 26, 1125, 2024"
     )
-    observes = frozenset({"loss"})
-    perturbs = False
-    unbiased = "deep"
-    scale_free = True
-    tried: ClassVar[Mapping[str, tuple[Any, ...]]] = {"draws": (3,)}
 
     fluctuation: float = field(
         default=0.1, metadata={"help": "Standard deviation of a wandering weight around its mean (OUA)."}
@@ -69,13 +60,11 @@ class OUA(Rule):
     reward_rate: float = field(
         default=0.1, metadata={"help": "How fast the predicted reward follows the reward, per estimate."}
     )
-    draws: int = field(default=1, metadata={"help": "Noise draws per sample and step."})
 
     def __post_init__(self) -> None:
-        check_positive(self.name, fluctuation=self.fluctuation, reversion=self.reversion, reward_rate=self.reward_rate)
-        if self.reward_rate >= 1:
-            raise UserError(f"rule {self.name}: reward_rate = {self.reward_rate!r}; give a share below 1")
-        check_draws(self.name, self.draws)
+        super().__post_init__()
+        check_positive(self.name, fluctuation=self.fluctuation, reversion=self.reversion)
+        check_share(self.name, reward_rate=self.reward_rate)
 
     @property
     def memory(self) -> float:
@@ -98,18 +87,6 @@ class OUA(Rule):
             for name, layer in chip.layers.items()
         }
         return {**start(), MOVES: torch.tensor(0), LOSS: torch.zeros((), dtype=torch.float64), DEVIATION: deviation}
-
-    @property
-    def shares_draws(self) -> bool:
-        return True
-
-    def in_time(self) -> InTime:
-        """Whole sequences, whose losses all depend on the one deviation."""
-        return InTime("sequence")
-
-    def missing(self, profile: Machine) -> list[str]:
-        """What the profile lacks, in words."""
-        return [*super().missing(profile), *lacking(profile)]
 
     def forward_passes(self, n_layers: int) -> int:
         """One for every move of the weights."""
@@ -153,10 +130,6 @@ class OUA(Rule):
         if moves == 0:
             return self.fluctuation * z
         return self.memory * deviation + math.sqrt(1 - self.memory**2) * self.fluctuation * z
-
-    @property
-    def distinction(self) -> str:
-        return f"{self.draws} draw{'s' if self.draws > 1 else ''}"
 
     def terms(self, in_time: bool) -> list[str]:
         return [f"fluctuation {self.fluctuation:g}", f"reversion {self.reversion:g}"]

@@ -2,26 +2,24 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from noisylearn.chips.interface import AnyChip, Memory
-from noisylearn.ground.errors import UserError
-from noisylearn.profiles import HardwareProfile, Machine
-from noisylearn.rules.base import Rule
-from noisylearn.rules.directions import STEPS, Directions, StepDraws, check_draws, check_positive, start
+from noisylearn.profiles import HardwareProfile
+from noisylearn.rules.checks import check_choice, check_positive
+from noisylearn.rules.directions import STEPS, Directions, StepDraws, start
 from noisylearn.rules.estimate import Estimate
-from noisylearn.rules.in_time import InTime
 from noisylearn.rules.observation import Observation
-from noisylearn.rules.writing import lacking, parameters_of, pass_now, written_back
+from noisylearn.rules.writing import WrittenPerturbation, parameters_of, pass_now, written_back
 
 ABOVE_NOISE = 0.1  # in units of the weight, where these are of order 0.1 and devices add some percent
 
 
 @dataclass(frozen=True, kw_only=True)
-class SPSA(Rule):
+class SPSA(WrittenPerturbation):
     """dW = (L(W + c z) - L(W - c z)) / (2 c) z with a random direction z for all weights and biases at once.
 
     Both sets of weights are programmed before their pass, and the weights themselves after the last: 2 K + 1
@@ -49,23 +47,16 @@ class SPSA(Rule):
         "Spall, IEEE Transactions on Automatic Control 37, 332-341, 1992; Malladi, Gao, Nichani, Damian, Lee, Chen, "
         "Arora: Fine-tuning language models with just forward passes, NeurIPS 2023"
     )
-    observes = frozenset({"loss"})
-    perturbs = False
-    unbiased = "deep"
-    scale_free = True
-    tried: ClassVar[Mapping[str, tuple[Any, ...]]] = {"draws": (3,)}
 
     directions: Directions = field(
         default="rademacher", metadata={"help": "Directions of SPSA: rademacher, or gaussian (as in MeZO)."}
     )
     epsilon: float = field(default=1e-3, metadata={"help": "How far SPSA moves every weight, in units of the weight."})
-    draws: int = field(default=1, metadata={"help": "Noise draws per sample and step."})
 
     def __post_init__(self) -> None:
-        if self.directions not in get_args(Directions):
-            raise UserError(f"rule spsa: directions '{self.directions}'; choose {', '.join(get_args(Directions))}")
+        super().__post_init__()
+        check_choice(self.name, "directions", self.directions, Directions)
         check_positive(self.name, epsilon=self.epsilon)
-        check_draws(self.name, self.draws)
 
     @classmethod
     def settled(cls, recipe: Mapping[str, Any], stated: Mapping[str, Any], profile: HardwareProfile) -> dict[str, Any]:
@@ -76,18 +67,6 @@ class SPSA(Rule):
     def init(self, chip: AnyChip) -> Memory:
         """How many estimates it made, from which its directions follow."""
         return start()
-
-    @property
-    def shares_draws(self) -> bool:
-        return True
-
-    def in_time(self) -> InTime:
-        """Whole sequences, whose losses all depend on the one direction."""
-        return InTime("sequence")
-
-    def missing(self, profile: Machine) -> list[str]:
-        """What the profile lacks, in words."""
-        return [*super().missing(profile), *lacking(profile)]
 
     def forward_passes(self, n_layers: int) -> int:
         """Two for every direction."""
@@ -117,10 +96,6 @@ class SPSA(Rule):
             terms = [slope * direction(k, (layer, key)) for k, slope in enumerate(slopes)]
             gradients[layer][key] = torch.stack(terms).mean(0)
         return Estimate(torch.stack(losses).mean(), gradients, inputs), {STEPS: state[STEPS] + 1}
-
-    @property
-    def distinction(self) -> str:
-        return f"{self.draws} draw{'s' if self.draws > 1 else ''}"
 
     def terms(self, in_time: bool) -> list[str]:
         return [f"{self.directions} directions", f"c = {self.epsilon:g}"]

@@ -31,8 +31,13 @@ def traced(past: Memory, readings: Readings, window: int, batch: int) -> Memory:
     for name, reading in readings.layers.items():
         now = {key: getattr(reading, key) for key in TRACED if getattr(reading, key) is not None}
         before = past.get(name)
-        found[name] = now if before is None else {k: torch.cat([before[k][:, -kept:], now[k]], 1) for k in now}
+        found[name] = now if before is None else {k: torch.cat([_last(before[k], kept), now[k]], 1) for k in now}
     return found
+
+
+def _last(rows: Tensor, n: int) -> Tensor:
+    """The last n rows of every pass, or all if there are fewer."""
+    return rows[:, max(rows.shape[1] - n, 0) :]
 
 
 def with_trace(readings: Readings, past: Memory) -> Readings:

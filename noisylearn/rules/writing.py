@@ -1,8 +1,9 @@
 """Rules that write other weights to the chip for their passes, and write the weights back afterwards."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -12,10 +13,54 @@ from torch.utils._pytree import tree_map
 from noisylearn.chips.interface import AnyChip
 from noisylearn.chips.readings import Plan, Readings
 from noisylearn.profiles import Machine
+from noisylearn.rules.base import DRAWS_HELP, Rule, draws_in_words
+from noisylearn.rules.checks import check_draws
+from noisylearn.rules.in_time import InTime
 from noisylearn.rules.observation import STILL, Observation, Trajectories
 
 Name = tuple[str, str]  # of a layer, and of its parameter
+MISSING_IN_PLACE = "weights that can be written for a pass and written back (pulses in place change them for good)"
 TRAINING = "pass"  # purpose of the passes that a rule learns from
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrittenPerturbation(Rule):
+    """A rule that needs the loss alone, of passes with weights of its own choice.
+
+    Args:
+        draws: choices per batch; their estimates are averaged.
+
+    Raises:
+        UserError: it is not a whole number of at least 1.
+    """
+
+    observes = frozenset({"loss"})
+    perturbs = False
+    unbiased = "deep"
+    scale_free = True
+    tried: ClassVar[Mapping[str, tuple[Any, ...]]] = {"draws": (3,)}
+
+    draws: int = field(default=1, metadata={"help": DRAWS_HELP})
+
+    def __post_init__(self) -> None:
+        check_draws(self.name, self.draws)
+
+    @property
+    def shares_draws(self) -> bool:
+        return True
+
+    def in_time(self) -> InTime:
+        """Whole sequences, whose losses all depend on the one choice of weights."""
+        return InTime("sequence")
+
+    def missing(self, profile: Machine) -> list[str]:
+        """What the profile lacks, in words."""
+        in_place = getattr(profile, "in_place", None) is not None
+        return [*super().missing(profile), *[MISSING_IN_PLACE] * in_place]
+
+    @property
+    def distinction(self) -> str:
+        return draws_in_words(self.draws)
 
 
 def parameters_of(chip: AnyChip, layers: Collection[str]) -> dict[Name, Tensor]:
@@ -73,9 +118,3 @@ def pass_now(seen: Observation) -> tuple[Readings, Float[Tensor, " rows"]]:
     if seen.losses is None:
         seen.losses = now.losses
     return readings, losses[0]
-
-
-def lacking(profile: Machine) -> list[str]:
-    """What a profile lacks for such a rule, in words."""
-    in_place = getattr(profile, "in_place", None) is not None
-    return ["weights that can be written for a pass and written back (pulses in place change them for good)"] * in_place

@@ -12,7 +12,6 @@ mean over the batch counts as well: a layer is linear in its input whatever move
 than passes do.
 """
 
-from collections.abc import Collection
 from typing import Any, Literal
 
 import torch
@@ -37,24 +36,22 @@ INPUTS_PER_ROW, LEAST_ROWS = 4, 100  # of what a step learns from, where activit
 def learned(
     memory: Memory,
     window: Window,
-    layers: Collection[str],
     regression: Regression,
     baseline: Baseline,
     excitation: Excitation = "noise",
 ) -> Memory:
-    """Weights of the layers after a window.
+    """Weights of all layers after a window.
 
     Args:
         memory: those before, by layer. It is not changed.
         window: its readings; those of its segment are learned from.
-        layers: those to learn for.
         regression: how; convolutions other than plain two-dimensional ones by LMS.
         baseline: of the rule.
         excitation: what moves the inputs.
     """
     found, now = {}, slice(window.n_rows - window.n_rows_now, None)
-    for name in layers:
-        reading, state = window.readings.layers[name], memory.get(name, {})
+    for name, reading in window.readings.layers.items():
+        state = memory.get(name, {})
         if len(reading.input) == 1 and not state:
             continue
         pairs = _pairs(reading, now, baseline, excitation)

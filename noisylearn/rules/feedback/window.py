@@ -1,18 +1,18 @@
 """The steps before a segment, to whose activities the errors of the segment are credited as well."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from noisylearn.chips.interface import Memory
 from noisylearn.chips.readings import Plan, Readings
 from noisylearn.chips.segments import Segment, Trajectory
 from noisylearn.rules.observation import Observation
+from noisylearn.rules.traces import traced, with_trace
 
 
 @dataclass(frozen=True)
@@ -23,13 +23,11 @@ class Window:
         readings: of all steps, merged along the batch in order of time.
         losses: of the segment, (passes, rows).
         segment: inputs of all steps, from where the reference pass stood before the first.
-        n_before: steps before the segment.
     """
 
     readings: Readings
     losses: Float[Tensor, "passes rows"]
     segment: Segment
-    n_before: int = 0
 
     @property
     def n_rows(self) -> int:
@@ -57,40 +55,27 @@ def observed(past: Memory, seen: Observation, plan: Plan, n_steps: int) -> tuple
     readings, losses = seen.of(plan)
     if not seen.segment.in_time or (seen.starts and seen.ends):
         return Window(readings, losses, seen.segment), {}
-    now = _kept(readings, seen.segment, seen.started[plan].network, plan)
-    past = _appended({} if seen.starts else past, now, n_steps)
-    layers = {name: replace(r, **past["layers"][name], noise=None) for name, r in readings.layers.items()}
-    whole = replace(readings, output=past["output"].flatten(1, 2), layers=_merged(layers))
-    n_before = len(past["inputs"]) - seen.segment.n_steps
+    past = _appended({} if seen.starts else past, readings, seen, plan, n_steps)
+    whole = replace(with_trace(readings, past["layers"]), output=past["output"])
     segment = Segment(past["inputs"], True, Trajectory(_start(past, readings.end.network)))
-    return Window(whole, losses, segment, n_before), {} if seen.ends else past
+    return Window(whole, losses, segment), {} if seen.ends else past
 
 
-def _kept(readings: Readings, segment: Segment, before: Any, plan: Plan) -> Memory:
-    """What is kept of a segment: everything with an axis of time, the second in readings and the first elsewhere."""
-    steps = (segment.n_steps, segment.batch)
-    layers = {
-        name: {"input": r.input.unflatten(1, steps), "activity": r.activity.unflatten(1, steps)}
-        for name, r in readings.layers.items()
-    }
-    leaves, _ = tree_flatten(before)
+def _appended(past: Memory, readings: Readings, seen: Observation, plan: Plan, n_steps: int) -> Memory:
+    """The last `n_steps` - 1 steps before, and those of the segment."""
+    inputs, batch = seen.segment.inputs, seen.segment.batch
+    leaves, _ = tree_flatten(seen.started[plan].network)
     states = {str(i): leaf[:: plan.n_passes].unsqueeze(0) for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)}
-    return {"output": readings.output.unflatten(1, steps), "inputs": segment.inputs, "layers": layers, "states": states}
-
-
-def _appended(past: Memory, now: Memory, n_steps: int) -> Memory:
-    """The last steps of both: as many as the segment has, and `n_steps` - 1 before."""
+    layers = traced(past.get("layers", {}), readings, n_steps, batch)
     if not past:
-        return now
-    n_now = len(now["inputs"])
-    last = slice(-(n_steps - 1 + n_now), None)
+        return {"output": readings.output, "inputs": inputs, "layers": layers, "states": states}
+    last = slice(-(n_steps - 1 + len(inputs)), None)
+    rows = slice(-(n_steps - 1 + len(inputs)) * batch, None)
     return {
-        "output": torch.cat([past["output"], now["output"]], 1)[:, last],
-        "inputs": torch.cat([past["inputs"], now["inputs"]])[last],
-        "layers": tree_map(lambda a, b: torch.cat([a, b], 1)[:, last], past["layers"], now["layers"]),
-        "states": {
-            i: torch.cat([past["states"][i], s])[last] if i in past["states"] else s for i, s in now["states"].items()
-        },
+        "output": torch.cat([past["output"], readings.output], 1)[:, rows],
+        "inputs": torch.cat([past["inputs"], inputs])[last],
+        "layers": layers,
+        "states": {i: torch.cat([past["states"][i], s])[last] if i in past["states"] else s for i, s in states.items()},
     }
 
 
@@ -101,8 +86,3 @@ def _start(past: Memory, like: Any) -> Any:
         return None
     leaves, form = tree_flatten(like)
     return tree_unflatten([states[str(i)][0] if str(i) in states else leaf for i, leaf in enumerate(leaves)], form)
-
-
-def _merged(layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Readings with steps and batch as one axis."""
-    return {n: replace(r, input=r.input.flatten(1, 2), activity=r.activity.flatten(1, 2)) for n, r in layers.items()}

@@ -1,0 +1,66 @@
+"""Checks of the options of rules; each raises one line that names the rule, the option and what is allowed."""
+
+from typing import Any, get_args
+
+from noisylearn.ground.errors import UserError
+
+
+def check_choice(rule: str, option: str, value: object, kind: Any) -> None:
+    """Check an option that takes one of several words.
+
+    Args:
+        rule: name of the rule.
+        option: name of the option.
+        value: its value.
+        kind: Literal type of the words.
+
+    Raises:
+        UserError: the value is none of them.
+    """
+    if value not in get_args(kind):
+        raise UserError(f"rule {rule}: {option} '{value}'; choose {', '.join(get_args(kind))}")
+
+
+def check_positive(rule: str, **options: float) -> None:
+    """Check options that are to be finite and above 0.
+
+    Args:
+        rule: name of the rule.
+        **options: option -> value.
+
+    Raises:
+        UserError: a value is not.
+    """
+    for name, value in options.items():
+        if not 0 < value < float("inf"):
+            raise UserError(f"rule {rule}: {name} = {value!r}; give a number above 0")
+
+
+def check_share(rule: str, **options: float) -> None:
+    """Check options that are to be above 0 and below 1.
+
+    Args:
+        rule: name of the rule.
+        **options: option -> value.
+
+    Raises:
+        UserError: a value is not.
+    """
+    check_positive(rule, **options)
+    for name, value in options.items():
+        if value >= 1:
+            raise UserError(f"rule {rule}: {name} = {value!r}; give a share below 1")
+
+
+def check_draws(rule: str, draws: int) -> None:
+    """Check a number of draws.
+
+    Args:
+        rule: name of the rule.
+        draws: the number.
+
+    Raises:
+        UserError: it is not a whole number of at least 1.
+    """
+    if not isinstance(draws, int) or draws < 1:
+        raise UserError(f"rule {rule}: draws = {draws!r}; give a whole number, at least 1")
