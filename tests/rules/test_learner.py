@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from support.checks import flat, gradients, is_unbiased, node_profile, sample_batch, tanh_net
+from support.checks import check_continues, flat, gradients, is_unbiased, node_profile, sample_batch, tanh_net
 from support.small_runs import GAUSSIAN, small_task
 from torch import Tensor
 
@@ -96,18 +96,7 @@ def test_the_memory_is_the_chips_and_no_other_chips() -> None:
 
 
 def test_a_memory_that_is_handed_on_continues_bit_for_bit() -> None:
-    whole, first = chip(), chip()
-    rule = RunningBaseline()
-    for _ in range(3):
-        rule.estimate(whole, X, loss_fn)
-    rule.estimate(first, X, loss_fn)
-    second = chip(seed=5)
-    second.load_state(first.state())
-    Learner(rule, second).state = Learner(rule, first).state
-    for _ in range(2):
-        rule.estimate(second, X, loss_fn)
-    for name, gradient in gradients(whole.model).items():
-        assert np.array_equal(gradient, gradients(second.model)[name])
+    check_continues(RunningBaseline(), chip, X, loss_fn)
 
 
 def test_looking_at_an_estimate_leaves_the_memory_alone() -> None:

@@ -4,6 +4,7 @@ Every criterion takes the false-alarm probability it may spend. Seeds are fixed,
 always; the budget says how surprising a failure after a change of the random numbers would be.
 """
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
@@ -12,8 +13,9 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor, nn
 
-from noisylearn import HardwareProfile
+from noisylearn import Chip, HardwareProfile
 from noisylearn.profiles import parse_profile
+from noisylearn.rules import Learner, Rule
 
 Array = NDArray[np.float64]
 ROUNDING = 1e-9  # of an estimate without any noise, whose interval is a point
@@ -146,3 +148,24 @@ def gradients(model: nn.Module) -> dict[str, Array]:
 def flat(named: dict[str, Array], prefix: str = "") -> Array:
     """The entries whose name starts with `prefix` as one vector."""
     return np.concatenate([value.ravel() for name, value in named.items() if name.startswith(prefix)])
+
+
+def check_continues(rule: Rule, chip: Callable[[int], Chip], x: Tensor, loss_fn: Callable[[Tensor], Tensor]) -> None:
+    """A memory that is handed on to another chip continues bit for bit.
+
+    Args:
+        rule: that remembers something.
+        chip: makes a chip with a seed.
+        x: samples.
+        loss_fn: of every sample.
+    """
+    whole, first, second = chip(0), chip(0), chip(5)
+    for _ in range(3):
+        rule.estimate(whole, x, loss_fn)
+    rule.estimate(first, x, loss_fn)
+    second.load_state(first.state())
+    Learner(rule, second).state = Learner(rule, first).state
+    for _ in range(2):
+        rule.estimate(second, x, loss_fn)
+    for name, gradient in gradients(whole.model).items():
+        assert np.array_equal(gradient, gradients(second.model)[name])
