@@ -139,6 +139,17 @@ class Crossbar:
         self._scale = self._written.new_full((len(weight), self._tiling.n_tiles), full_scale)
         self.layer.weight.copy_((self._written * full_scale).reshape(self.layer.weight.shape))
 
+    @torch.no_grad()
+    def sent(self) -> Float[Tensor, "n_out ..."]:
+        """Sum of all changes of the weight that were sent to the devices; only its differences mean anything.
+
+        Returns:
+            In the shape of the layer's weight. It shares the memory of what changes later.
+        """
+        if self._in_place is None:
+            return self.layer.weight.detach()
+        return (self._arrays["core"].sent() * self._in_place.weight_at_full_scale).reshape(self.layer.weight.shape)
+
     def elapse(self, seconds: float) -> None:
         """Let the chip's clock run: drift, and slow noise of devices, neurons and circuits.
 

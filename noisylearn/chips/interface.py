@@ -77,6 +77,15 @@ class AnyChip(Protocol):
         """Write the model's present parameters to the chip."""
         ...
 
+    def sent(self) -> Mapping[str, Float[Tensor, "_ ..."]]:
+        """Layer name -> sum of all changes of the weight that were sent to the devices so far.
+
+        It is what a controller knows of the weights without reading any: the digital weights of a machine that is
+        programmed, the pulses of one whose weights exist on the devices alone. Only its differences mean anything. It
+        may share the memory of what changes later.
+        """
+        ...
+
 
 class PlacedLayer(Protocol):
     """A layer as it is executed: on devices, digitally, or in a simulator of one's own."""

@@ -226,6 +226,10 @@ class OwnChip:
         """
         return self._transfers.of(as_segment(x))
 
+    def sent(self) -> dict[str, Float[Tensor, "_ ..."]]:
+        """Layer name -> the host's weight, which every `program` sends; see `AnyChip.sent`."""
+        return {name: layer.weight.detach() for name, layer in self.layers.items()}
+
     def program(self) -> None:
         """Send the model's present parameters and buffers to the chip."""
         self.hardware.program({name: value.detach() for name, value in self.model.state_dict().items()})

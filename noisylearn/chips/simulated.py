@@ -240,6 +240,10 @@ class Chip:
             readings = self._executor.run(self._placed, segment, self._one_pass(), "calibrate")
             crossbar.calibrate(readings.layers[name].input[0])
 
+    def sent(self) -> dict[str, Float[Tensor, "_ ..."]]:
+        """Layer name -> sum of all changes of the weight that were sent to the devices; see `AnyChip.sent`."""
+        return {name: crossbar.sent() for name, crossbar in self._placed.items()}
+
     def weights(self) -> dict[str, Float[Tensor, "_ ..."]]:
         """Layer name -> effective weight on the devices now."""
         return {name: crossbar.weight().clone() for name, crossbar in self._placed.items()}

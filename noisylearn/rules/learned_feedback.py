@@ -38,6 +38,8 @@ class LearnedFeedback(NoisyPasses):
         regression: "least-squares" (recursive), "lms" (normalised), or "auto": least squares up to 1024 inputs.
         forgetting: factor per step of recursive least squares.
         excitation: of layerwise feedback: "noise", differences of passes alone, or "activity", of samples as well.
+        follow_updates: of layerwise feedback: whether the learned weights follow the updates that were sent to the
+            devices, as the rule itself asked for them, so that noise has to teach only what these leave to find.
         ridge: factor on the ridge of least squares, which is found from the noise; see `feedback.regression`.
         horizon: steps whose errors are credited to the activities of a step, itself included; layerwise feedback by
             sequence goes through all steps.
@@ -50,13 +52,16 @@ class LearnedFeedback(NoisyPasses):
     name = "lf"
     title = "learned feedback"
     equation = "g_l = f'(a_l) * (B_l^T e),  dy = B_l dx_l by regression,  e = dL/dy"
-    source = "Lansdell, Prakash, Kording, ICLR 2020; Akrout et al., NeurIPS 2019"
+    source = (
+        "Lansdell, Prakash, Kording, ICLR 2020; Akrout et al., NeurIPS 2019; updates followed: Kolen, Pollack, IEEE "
+        "International Conference on Neural Networks 1994"
+    )
     observes = frozenset({"input", "activity", "output", "error"})
     scale_free = True
     unbiased = "one layer"
     pools = True
     tried: ClassVar[Mapping[str, tuple[Any, ...]]] = {"draws": (3,)}
-    tried_alone = frozenset({"regression", "excitation"})
+    tried_alone = frozenset({"regression", "excitation", "follow_updates"})
 
     route: Route = field(default="layerwise", metadata={"help": "Way of the feedback: direct, or layerwise."})
     regression: Method = field(
@@ -68,6 +73,9 @@ class LearnedFeedback(NoisyPasses):
     excitation: Excitation = field(
         default="activity",
         metadata={"help": "Of layerwise feedback, what moves the inputs: noise, or activity as well."},
+    )
+    follow_updates: bool = field(
+        default=True, metadata={"help": "Of layerwise feedback: learned weights follow the updates that were sent."}
     )
     warm_up: int = field(default=0, metadata={"help": "First steps in which only the readout learns."})
 
@@ -90,7 +98,7 @@ class LearnedFeedback(NoisyPasses):
         if not in_time:
             idle["horizon"] = OF_SEQUENCES
         if options.get("route", cls.route) == "direct":
-            idle["excitation"] = "goes with --route layerwise"
+            idle |= dict.fromkeys(("excitation", "follow_updates"), "goes with --route layerwise")
         elif options.get("update") == "sequence":
             idle["horizon"] = "goes with --update online, or --route direct"
         if options.get("regression") == "lms":
@@ -103,7 +111,7 @@ class LearnedFeedback(NoisyPasses):
     def measures(self, state: Memory) -> dict[str, float]:
         """Norm of the feedback of every layer."""
         learned = state.get("feedback", {})
-        return {f"feedback_norm_{name}": float(of["coefficients"].norm()) for name, of in learned.items()}
+        return {f"feedback_norm_{name}": float(layerwise.learned_of(of).norm()) for name, of in learned.items()}
 
     def step(self, state: Memory, seen: Observation, layers: Collection[str]) -> tuple[Estimate, Memory]:
         plan = self.plan(len(seen.chip.layers))
@@ -129,7 +137,8 @@ class LearnedFeedback(NoisyPasses):
         regression = Regression(self.regression, self.forgetting, self.ridge)
         if self.route == "direct":
             return self._direct(feedback, window, seen, error, regression)
-        feedback = layerwise.learned(feedback, window, regression, self.baseline, self.excitation)
+        sent = seen.chip.sent() if self.follow_updates else None
+        feedback = layerwise.learned(feedback, window, regression, self.baseline, self.excitation, sent)
         return layerwise.signals(feedback, window, seen.chip, error, self.baseline), feedback
 
     def _direct(

@@ -47,12 +47,12 @@ OTHER = {
     "held_out": "validation", "seed": 1, "device": "cuda", "exploration": 0.5, "reward_rate": 0.2,
     "fluctuation": 2e-2, "reversion": 0.3, "directions": "gaussian", "epsilon": 1e-4, "perturb": "weight",
     "control_variate": "error", "route": "direct", "regression": "lms", "forgetting": 0.9, "ridge": 0.2,
-    "horizon": 3, "excitation": "noise", "warm_up": 5, "flips": True,
+    "horizon": 3, "excitation": "noise", "follow_updates": False, "warm_up": 5, "flips": True,
 }  # fmt: skip
 OF_RULES = {  # options of one rule or two
     "exploration": "nrl", "reward_rate": "nrl", "fluctuation": "oua", "reversion": "oua", "directions": "spsa",
     "epsilon": "spsa", "perturb": "fg", "route": "lf", "regression": "lf", "forgetting": "lf", "ridge": "lf",
-    "horizon": "lf", "excitation": "lf", "warm_up": "lf",
+    "horizon": "lf", "excitation": "lf", "follow_updates": "lf", "warm_up": "lf",
 }  # fmt: skip
 BASE = TrainConfig(task="sarcos", rule="anp", profile="a")
 DEFAULTS = {
@@ -60,7 +60,7 @@ DEFAULTS = {
     "update": "sequence", "truncate": None, "forward": "digital", "exploration": 1.0, "reward_rate": 0.1,
     "fluctuation": 0.1, "reversion": 1.0, "directions": "rademacher", "epsilon": 1e-3, "perturb": "activity",
     "control_variate": "none", "route": "layerwise", "regression": "auto", "forgetting": 0.98, "ridge": 1.0,
-    "horizon": 1, "excitation": "activity", "warm_up": 0,
+    "horizon": 1, "excitation": "activity", "follow_updates": True, "warm_up": 0,
 }  # fmt: skip
 
 

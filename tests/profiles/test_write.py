@@ -133,6 +133,18 @@ def test_pulses_at_once_on_the_packaged_devices_go_as_far_as_one_by_one(name: st
     assert found == pytest.approx(exact, rel=0.03)
 
 
+@pytest.mark.parametrize("one_sided", [False, True])
+def test_pulses_sent_are_counted_whatever_they_did(one_sided: bool) -> None:
+    """Signed pulses, each as one granularity: of devices at their bounds as well."""
+    bounds = {"one_sided": True, "w_min": 0.0} if one_sided else {}
+    array = DeviceArray(device(w_max_spread=0.3, **bounds), (2, 3), StreamOf(Draws(0), "test"))
+    for pulses in ([[70.0, -3.0, 0.0], [1.0, 2.0, -80.0]], [[70.0, 1.0, 0.0], [0.0, 0.0, -80.0]]):
+        array.pulse(torch.tensor(pulses))
+    expected = 0.01 * torch.tensor([[140.0, -2.0, 0.0], [1.0, 2.0, -160.0]])
+    torch.testing.assert_close(array.sent(), expected)
+    assert not torch.allclose(array.visible(), expected, atol=0.1)
+
+
 REFERENCED: dict[str, Any] = {**STEPS["soft-bounds"], "reference_spread": 0.1, "up_down": 0.1, "cycle_spread": 0.0}
 
 

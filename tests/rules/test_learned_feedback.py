@@ -22,6 +22,7 @@ from noisylearn.networks import RNN, Spiking, mlp
 from noisylearn.profiles import load_profile, parse_profile
 from noisylearn.rules import BP, BPTT, INP, NP, LearnedFeedback, Learner
 from noisylearn.rules.feedback import direct
+from noisylearn.rules.feedback.layerwise import learned_of
 from noisylearn.rules.feedback.regression import Regression, solved
 from noisylearn.rules.feedback.window import observed
 from noisylearn.rules.observation import Observation
@@ -167,6 +168,62 @@ def test_feedback_follows_the_devices() -> None:
     found, on_devices = Learner(rule, chip).state["feedback"]["hidden1"]["coefficients"], chip.weights()["readout"]
     misprogrammed = (model.readout.weight - on_devices).norm()
     assert (found - on_devices).norm() < 0.5 * misprogrammed
+
+
+@pytest.mark.parametrize("excitation", ["noise", "activity"])
+@pytest.mark.parametrize("regression", ["least-squares", "lms"])
+@pytest.mark.parametrize(
+    ("make", "shape"), [(linear_net, (4,)), (lambda: deep_conv().double(), (1, 8, 8))], ids=["linear", "convolutional"]
+)
+def test_updates_that_are_followed_leave_nothing_stale(
+    make: Any, shape: tuple[int, ...], regression: Any, excitation: Any
+) -> None:
+    """After a jump of the weights what was learned is as right as before it; unfollowed it is wrong by the jump."""
+    errors = {}
+    for follows in (True, False):
+        model = make()
+        chip, rule = Chip(model, node_profile(SIGMA)), LearnedFeedback(
+            regression=regression, excitation=excitation, follow_updates=follows, ridge=1e-6
+        )  # fmt: skip
+        x = normals(100, *shape)
+        loss = squared(torch.zeros_like(model(x)))
+        for _ in range(60):
+            rule.estimate(chip, x, loss)
+        before = {n: learned_of(s).clone() for n, s in Learner(rule, chip).state["feedback"].items()}
+        jumps = {n: normals(*chip.layers[n].weight.shape, seed=i) for i, n in enumerate(before)}
+        with torch.no_grad():
+            for name, jump in jumps.items():
+                chip.layers[name].weight += jump
+        chip.program()
+        rule.estimate(chip, x, loss)
+        state = Learner(rule, chip).state["feedback"]
+        errors[follows] = {
+            n: float((learned_of(state[n]).flatten() - (before[n].flatten() + jumps[n].flatten())).norm() / jump.norm())
+            for n, jump in jumps.items()
+        }
+    assert max(errors[True].values()) < 0.05
+    assert min(errors[False].values()) > 0.3
+
+
+@pytest.mark.parametrize("name", ["ecram-mo-kim-2019", "reram-hfo2-gong-2022", "pcm-pair-nandakumar-2020"])
+def test_updates_are_followed_as_they_were_sent_not_as_they_came_out(name: str) -> None:
+    """Of pulsed devices the rule sees the pulses that were sent; the weights that these gave it has to learn."""
+    torch.manual_seed(0)
+    model = mlp(8, 6, 3)
+    chip, rule = Chip(model, name, seed=1), LearnedFeedback(baseline="noisy")
+    x, loss = normals(50, 8).float(), squared(torch.zeros(50, 3))
+    rule.estimate(chip, x, loss)
+    start, sent = model.readout.weight.detach().clone(), chip.sent()["readout"].clone()
+    for _ in range(5):
+        with torch.no_grad():
+            model.readout.weight += 0.05 * normals(3, 6).float()
+        chip.program()
+    rule.estimate(chip, x, loss)
+    moved = Learner(rule, chip).state["feedback"]["readout"]["moved"]
+    torch.testing.assert_close(moved, chip.sent()["readout"] - sent)
+    came_out = model.readout.weight - start
+    assert nn.functional.cosine_similarity(moved.flatten(), came_out.flatten(), dim=0) > 0.5
+    assert (moved - came_out).norm() > 0.01 * came_out.norm()
 
 
 class Skipping(nn.Module):

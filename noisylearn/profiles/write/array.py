@@ -28,6 +28,7 @@ class DeviceArray:
         self.state: State = {**device.fabricate(self.shape, draw)}
         self.state["w"] = torch.zeros(self.shape, device=self.state["dw"].device)
         self.state["visible"] = self._seen(self.state["w"], self.state)
+        self.state["sent"] = torch.zeros_like(self.state["w"])
 
     def set(self, target: Tensor) -> None:
         """Set the weights to their targets, as far as the devices' bounds allow, as write-and-verify would.
@@ -45,6 +46,11 @@ class DeviceArray:
         seen = self.state["visible"]
         return seen[0] - seen[1] if self.device.one_sided else seen[0]
 
+    def sent(self) -> Tensor:
+        """Sum of all pulses sent so far, each counted as `PulsedDevice.per_pulse`, in units of full scale."""
+        sent = self.state["sent"]
+        return sent[0] - sent[1] if self.device.one_sided else sent[0]
+
     def pulse(self, pulses: Tensor) -> None:
         """Update the devices once: a leak, and a signed number of pulses for every weight.
 
@@ -56,6 +62,7 @@ class DeviceArray:
         if self.device.one_sided:
             pulses = torch.stack([pulses.clamp(min=0), (-pulses).clamp(min=0)])
         pulses = pulses.reshape(self.shape)
+        self.state["sent"] = torch.add(self.state["sent"], pulses, alpha=self.device.per_pulse)
         if self.device.lifetime_updates is not None:
             left = 1 - 1 / self.device.lifetime_updates
             self.state["visible"] = self.state["visible"] - self.state["w"] * (1 - left)

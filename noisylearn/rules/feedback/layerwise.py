@@ -10,8 +10,16 @@ are needed: no error has to pass through them.
 With excitation "noise" d is the difference of noisy passes. With "activity" the deviation of the reference from the
 mean over the batch counts as well: a layer is linear in its input whatever moves it, and samples differ by far more
 than passes do.
+
+The weights change while they are learned, by updates that the rule itself has asked for. Where these are followed, the
+regression is of what they leave to find: W_l = V_l + M_l with M_l the sum of all updates sent since the first step, and
+
+    V_l = argmin_V E || da_l - M_l dx_l - V dx_l ||^2
+
+so that nothing learned grows stale. V_l starts from nothing, and takes in what the devices made of the updates.
 """
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -39,6 +47,7 @@ def learned(
     regression: Regression,
     baseline: Baseline,
     excitation: Excitation = "noise",
+    sent: Mapping[str, Tensor] | None = None,
 ) -> Memory:
     """Weights of all layers after a window.
 
@@ -48,21 +57,53 @@ def learned(
         regression: how; convolutions other than plain two-dimensional ones by LMS.
         baseline: of the rule.
         excitation: what moves the inputs.
+        sent: sum of all updates so far by layer, to follow them; None to do without.
     """
-    found, now = {}, slice(window.n_rows - window.n_rows_now, None)
+    kept, now = {}, slice(window.n_rows - window.n_rows_now, None)
     for name, reading in window.readings.layers.items():
         state = memory.get(name, {})
         if len(reading.input) == 1 and not state:
             continue
         pairs = _pairs(reading, now, baseline, excitation)
         if state or bool(pairs[0][0].any()):
-            if _is_by_rows(reading.layer):
-                if excitation == "activity":
-                    pairs = [_worth_their_time(reading.layer, *pair) for pair in pairs]
-                found[name] = _by_rows(state, [_rows(reading.layer, *pair) for pair in pairs], regression)
-            else:
-                found[name] = _shared(state, *pairs[0], reading.layer, regression)
-    return found
+            followed = {} if sent is None else _followed(state, sent[name])
+            moved = followed.get("moved")
+            kept[name] = _of_layer(state, moved, pairs, reading.layer, regression, excitation) | followed
+    return kept
+
+
+def learned_of(state: Memory) -> Tensor:
+    """What is learned of a layer's weight, in the shape of the weight or as a matrix.
+
+    Args:
+        state: of the layer, of either route.
+    """
+    coefficients: Tensor = state["coefficients"]
+    return coefficients.reshape(state["moved"].shape) + state["moved"] if "moved" in state else coefficients
+
+
+def _followed(state: Memory, sent: Tensor) -> Memory:
+    """Where the updates of a layer were at the first step, and how far they have moved its weight since."""
+    start = state["start"] if state else sent.clone()
+    return {"start": start, "moved": sent - start}
+
+
+def _of_layer(
+    state: Memory,
+    moved: Tensor | None,
+    pairs: Pairs,
+    layer: WeightLayer,
+    regression: Regression,
+    excitation: Excitation,
+) -> Memory:
+    """What is learned of one layer, of its weight less the part that is followed."""
+    if excitation == "activity" and _is_by_rows(layer):
+        pairs = [_worth_their_time(layer, *pair) for pair in pairs]
+    if moved is not None:
+        pairs = [(x, a - apply_weights(layer, moved, None, x)) for x, a in pairs]
+    if _is_by_rows(layer):
+        return _by_rows(state, [_rows(layer, *pair) for pair in pairs], regression)
+    return _shared(state, *pairs[0], layer, regression)
 
 
 def _pairs(reading: LayerReading, now: slice, baseline: Baseline, excitation: Excitation) -> Pairs:
@@ -129,14 +170,14 @@ def signals(
     with torch.enable_grad():
         output = chip.digital_pass(window.segment, through=placed).output[0]
         now = output[window.n_rows - window.n_rows_now :]
-        found = torch.autograd.grad(now, list(read.values()), error.reshape(now.shape), materialize_grads=True)
-    return dict(zip(read, found, strict=True))
+        grads = torch.autograd.grad(now, list(read.values()), error.reshape(now.shape), materialize_grads=True)
+    return dict(zip(read, grads, strict=True))
 
 
 def _weight(memory: Memory, name: str, layer: WeightLayer) -> Tensor:
     if name not in memory:
         return torch.zeros_like(layer.weight)
-    return memory[name]["coefficients"].reshape(layer.weight.shape)
+    return learned_of(memory[name]).reshape(layer.weight.shape)
 
 
 def _shared(state: Memory, dx: Tensor, da: Tensor, layer: WeightLayer, regression: Regression) -> Memory:
