@@ -131,10 +131,15 @@ class LearnedFeedback(NoisyPasses):
             memory["steps"] = torch.as_tensor(state.get("steps", 0)) + 1
         return Estimate(reference(window.losses, self.baseline).mean(), gradients, now), memory
 
+    @property
+    def of_differences(self) -> Regression:
+        """How coefficients are found from differences."""
+        return Regression(self.regression, self.forgetting, self.ridge)
+
     def _signals(
         self, feedback: Memory, window: Window, seen: Observation, error: Tensor
     ) -> tuple[dict[str, Tensor], Memory]:
-        regression = Regression(self.regression, self.forgetting, self.ridge)
+        regression = self.of_differences
         if self.route == "direct":
             return self._direct(feedback, window, seen, error, regression)
         sent = seen.chip.sent() if self.follow_updates else None

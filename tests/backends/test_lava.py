@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ from noisylearn.backends.lava.integers import IntegerOptions, emulate, microcode
 from noisylearn.backends.lava.launch import LavaResult, run_net, run_net_in_integers
 from noisylearn.backends.lava.netfile import LavaNet, read_net, write_net
 from noisylearn.backends.lava.process_specs import why_not
-from noisylearn.backends.losses import LOSSES
+from noisylearn.backends.losses import GRADIENTS, LOSSES
 from noisylearn.backends.netlist.rate import from_model, from_tree
 from noisylearn.cli import app
 from noisylearn.networks.decorrelation import decorrelate
@@ -86,6 +87,25 @@ SLOW_NEURONS = {
     "dwell_time_us = 5.0",
     "ornstein-uhlenbeck": 'kind = "ornstein-uhlenbeck-node"\nsigma = 0.02\ncorrelation_time_us = 5.0',
 }
+
+
+@pytest.mark.slow
+@needs_lava
+@pytest.mark.parametrize("regression", ["lms", "least-squares"])
+@pytest.mark.parametrize("in_time", [False, True])
+def test_learned_feedback_of_single_populations_equals_torch(tmp_path: Path, in_time: bool, regression: Any) -> None:
+    data = samples(200, batch=3)
+    rule = nl.rules.LearnedFeedback(route="direct", regression=regression, baseline="noisy", draws=2)
+    model: torch.nn.Module = decorrelate(nl.networks.mlp(6, (20, 10), 3), 1e-2)
+    if in_time:
+        data = dataclasses.replace(
+            data, period=10, counts=(torch.arange(200)[:, None] % 10 > 1).double().expand(200, 3)
+        )
+        rule, model = dataclasses.replace(rule, update="online"), nl.networks.RNN(6, 8, 3)
+    difference, moved, losses = replayed(tmp_path / "net.h5", model, rule, "gaussian-node", data, lr=1e-2)
+    assert difference <= (1e-10 if in_time else 1e-12)
+    assert losses <= 1e-12
+    assert moved > 1e-2
 
 
 @pytest.mark.slow
@@ -193,6 +213,21 @@ def test_numpy_losses_are_those_of_the_tasks() -> None:
     assert np.allclose(LOSSES["squared-error"](outputs.numpy(), targets.numpy()), by_task)
 
 
+def test_numpy_gradients_are_those_of_autograd() -> None:
+    generator = torch.Generator().manual_seed(0)
+    outputs = torch.randn(5, 3, dtype=torch.float64, generator=generator, requires_grad=True)
+    labels, targets = torch.tensor([0, 1, 2, 1, 0]), torch.randn(5, 3, dtype=torch.float64, generator=generator)
+    losses = {
+        "cross-entropy": (torch.nn.functional.cross_entropy(outputs, labels, reduction="sum"), labels),
+        "half-squared-norm": (0.5 * (outputs - targets).square().sum(), targets),
+        "squared-error": ((outputs - targets).square().mean(-1).sum(), targets),
+    }
+    assert losses.keys() == LOSSES.keys() == GRADIENTS.keys()
+    for name, (loss, target) in losses.items():
+        (expected,) = torch.autograd.grad(loss, outputs)
+        np.testing.assert_allclose(GRADIENTS[name](outputs.detach().numpy(), target.numpy()), expected, rtol=1e-12)
+
+
 def test_a_file_gives_back_the_netlist(tmp_path: Path) -> None:
     net = small_net()
     write_net(tmp_path / "net.h5", net)
@@ -246,6 +281,9 @@ def test_models_without_a_netlist_are_refused_by_name(model: torch.nn.Module, re
         (nl.rules.BP(), "gaussian-node", "backward pass"),
         (nl.rules.REINFORCE(), "gaussian-node", "backward pass"),
         (nl.rules.PerLayer(rules={"*": nl.rules.ANP()}), "gaussian-node", "different rules"),
+        (nl.rules.NP(control_variate="error"), "gaussian-node", "--control-variate none"),
+        (nl.rules.LearnedFeedback(), "gaussian-node", "--route direct"),
+        (nl.rules.LearnedFeedback(route="direct", warm_up=3), "gaussian-node", "--warm-up 0"),
         (nl.rules.ANP(baseline="noisy"), "pcm-nandakumar-2019", "--without programming-noise"),
         (nl.rules.ANP(baseline="noisy"), "ecram-mo-kim-2019", "pulses"),
         (nl.rules.ANP(baseline="noisy"), "isaac-2016", "converters"),

@@ -16,7 +16,7 @@ OF_LOSS: tuple[Observable, ...] = ("loss", "input", "activity", "injected_noise"
 class Backend:
     """Something that executes rules.
 
-    observable: what it shows to a rule; a critic shows the loss alone, neither the output nor its error.
+    observable: what it shows to a rule; a critic in integers shows the loss alone, neither the output nor its error.
     why_not: why it cannot execute a case besides that, or None.  holds: what is claimed of a case that it can execute.
     verify: runs that claim; empty if it holds, else what was found in its place.
     """
@@ -41,7 +41,7 @@ def _anything(case: Case) -> None:
 BACKENDS = (
     Backend("torch, float64", get_args(Observable), _anything, torch_check.holds, torch_check.check),
     Backend(
-        "Lava, float64", (*OF_LOSS, "injected_weight_noise"), lava_check.why_not,
+        "Lava, float64", (*OF_LOSS, "output", "error", "injected_weight_noise"), lava_check.why_not,
         lambda case: f"torch within {lava_check.tolerance(case):g}", lava_check.check,
     ),
     Backend(

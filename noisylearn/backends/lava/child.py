@@ -88,7 +88,8 @@ def connected(specs: NetworkSpecs) -> Any:
         elif learns:
             critic.third_factor_out.connect(population.a_third_factor_in)
             population.s_out_y1.connect(connection.s_in_y1)
-            population.norm_out.connect(critic.norm_in)
+            if specs.critic.by_nodes:
+                population.norm_out.connect(critic.norm_in)
     activities[specs.layers[-1].name].connect(critic.y_in)
     critic.loss_out.connect(loss_log.loss_in)
     return critic

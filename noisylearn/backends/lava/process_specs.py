@@ -1,7 +1,7 @@
 """From a network file to what each Lava process is given: the rule's own functions, and noise for every neuron.
 
 No part of a rule is written a second time here: its `post`, `scales`, `modulators` and `from_noise` run on numpy arrays
-as they run on torch tensors.
+as they run on torch tensors, and learned feedback by its own regression.
 """
 
 from collections.abc import Callable
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from noisylearn.backends.lava import feedback
 from noisylearn.backends.lava.monitoring import Monitors
 from noisylearn.backends.lava.netfile import LavaNet
 from noisylearn.backends.lava.specs import (
@@ -25,8 +26,8 @@ from noisylearn.backends.lava.specs import (
     RunSettings,
     SourceSpec,
 )
-from noisylearn.backends.losses import LOSSES
-from noisylearn.backends.netlist.rate import ACTIVATIONS, Connection, Netlist
+from noisylearn.backends.losses import GRADIENTS, LOSSES
+from noisylearn.backends.netlist.rate import ACTIVATIONS, MODULES, Connection, Netlist
 from noisylearn.chips.crossbar import Crossbar
 from noisylearn.chips.execution.noise import node_noise, weight_noise
 from noisylearn.chips.readings import Plan
@@ -34,10 +35,11 @@ from noisylearn.effects import Effect, State
 from noisylearn.ground.draws import Draws, ReplayedDraws, stream_seed
 from noisylearn.ground.errors import UserError
 from noisylearn.profiles import HardwareProfile
-from noisylearn.rules import WP, Rule
-from noisylearn.rules.base import NodePerturbation, Perturbation
+from noisylearn.rules import WP, LearnedFeedback, Rule
+from noisylearn.rules.base import NodePerturbation, NoisyPasses
 from noisylearn.rules.estimate import compared_passes, node_factors, reference
 
+EXECUTED = (NodePerturbation.step, WP.step, LearnedFeedback.step)  # what a rule does in a step
 PASS = "pass"  # purpose of the random streams, as a rule's passes have it
 
 
@@ -139,14 +141,22 @@ def why_not(rule: Rule, profile: HardwareProfile, netlist: Netlist, learns: bool
 
 def _why_not_rule(rule: Rule, netlist: Netlist) -> str | None:
     """The reason why a rule has no form as Lava processes, or None."""
-    if not isinstance(rule, Perturbation) or type(rule).step not in (NodePerturbation.step, WP.step):
+    if not isinstance(rule, NoisyPasses) or type(rule).step not in EXECUTED:
         return (
-            f"rule {rule.name} needs a backward pass, derivatives, weights written between passes, or different rules "
-            "in different layers; Lava processes have none of these"
+            f"rule {rule.name} needs a backward pass, derivatives, actions drawn at the output, weights written "
+            "between passes, or different rules in different layers; Lava processes have none of these"
         )
-    if netlist.is_recurrent and (rule.credit != "local" or rule.update != "online"):
+    if getattr(rule, "control_variate", "none") != "none":
         return (
-            f"rule {rule.name} with credit '{rule.credit}' and update '{rule.update}': processes learn step by step, "
+            f"rule {rule.name}: processes do not predict losses, as its control variate does; use --control-variate "
+            "none, or rule lf with --route direct"
+        )
+    if isinstance(rule, LearnedFeedback) and (reason := feedback.why_not(rule)):
+        return reason
+    credit = getattr(rule, "credit", "local")
+    if netlist.is_recurrent and (credit != "local" or rule.update != "online"):
+        return (
+            f"rule {rule.name} with credit '{credit}' and update '{rule.update}': processes learn step by step, "
             "from the loss of that step; train with --credit local --update online"
         )
     return None
@@ -209,7 +219,7 @@ class _SpecBuilder:
         """What passes are compared with; a single pass is its own reference."""
         if not self.learns:
             return passes[0]
-        assert isinstance(self.net.rule, Perturbation)
+        assert isinstance(self.net.rule, NoisyPasses)
         found: Array = reference(passes, self.net.rule.baseline)
         return found
 
@@ -239,7 +249,7 @@ class _SpecBuilder:
 
     def _neurons(self, i: int, layer: Layer, compared: Index | None) -> NeuronSpec:
         """Spec of a layer's neurons."""
-        rule = self.net.rule
+        rule, name = self.net.rule, self.net.netlist.population(layer.name).activation
         index: Index = slice(0, 0) if compared is None else compared
 
         def post(activity: Array, noise: Array | None) -> Array:
@@ -248,11 +258,28 @@ class _SpecBuilder:
             found: Array = of_numpy(activity[index], self._reference(activity), None if noise is None else noise[index])
             return found
 
-        activation = ACTIVATIONS[self.net.netlist.population(layer.name).activation]
+        def by_factors(received: Array, kept: Array) -> Array:
+            found: Array = (received[i, index][:, :, None] * kept).sum(0)
+            return found
+
+        keep, signal = None if compared is None else post, by_factors
+        if self.learns and isinstance(rule, LearnedFeedback):
+            is_output = i == len(self.layers) - 1 and name == "identity"
+            own = feedback.PopulationFeedback(rule, MODULES[name], is_output)
+            keep, signal = own.keep, own.signal
         return NeuronSpec(
             self.settings, self.monitors.of(f"neurons {layer.name}"), i, len(self.layers), len(layer.weight),
-            activation, self._node_noise(i, layer), None if compared is None else post, index,
+            ACTIVATIONS[name], self._node_noise(i, layer), keep, signal, compared, self._factor_shape(),
         )  # fmt: skip
+
+    def _factor_shape(self) -> tuple[int, ...]:
+        """Shape of what the critic broadcasts."""
+        settings, rule = self.settings, self.net.rule
+        if self.learns and isinstance(rule, WP):
+            return (1, settings.n_passes, 1)
+        if self.learns and isinstance(rule, LearnedFeedback):
+            return (1 + feedback.n_differences(rule, settings.n_passes), settings.batch, len(self.layers[-1].weight))
+        return (len(self.layers), settings.n_passes, settings.batch)
 
     def _decorrelation(self, name: str) -> DecorrelationSpec:
         """Spec of the decorrelation of a population."""
@@ -265,10 +292,10 @@ class _SpecBuilder:
         """Spec of the critic."""
         net, rule = self.net, self.net.rule
         perturbed = [i for i, index in enumerate(rows) if index is not None]
-        shape = (len(self.layers), self.settings.n_passes, self.settings.batch)
+        shape = self._factor_shape()
         variances = [crossbar.node_variance for crossbar in self.crossbars.values()]
 
-        def by_nodes(losses: Array, norms: Array | None) -> Array:
+        def by_nodes(losses: Array, norms: Array | None, outputs: Array, now: int) -> Array:
             assert isinstance(rule, NodePerturbation)
             assert norms is not None
             found = np.zeros(shape)
@@ -280,15 +307,18 @@ class _SpecBuilder:
                 found[i, rows[i]] = factor
             return found
 
-        def by_weights(losses: Array, norms: Array | None) -> Array:
+        def by_weights(losses: Array, norms: Array | None, outputs: Array, now: int) -> Array:
             assert isinstance(rule, WP)
             return np.asarray(rule.modulators(losses))[None, :, None]
 
-        is_wp = self.learns and isinstance(rule, WP)
+        def by_error(losses: Array, norms: Array | None, outputs: Array, now: int) -> Array:
+            assert isinstance(rule, LearnedFeedback)
+            return feedback.broadcast(rule, GRADIENTS[net.loss], outputs, net.targets[now], net.counts[now])
+
+        factors = by_weights if isinstance(rule, WP) else by_error if isinstance(rule, LearnedFeedback) else by_nodes
         return CriticSpec(
             self.settings, self.monitors.of("critic"), neurons[-1].size, len(self.layers), net.targets, net.counts,
-            LOSSES[net.loss], self._reference, bool(perturbed), by_weights if is_wp else by_nodes,
-            (1, self.settings.n_passes, 1) if is_wp else shape,
+            LOSSES[net.loss], self._reference, bool(perturbed), factors, shape,
         )  # fmt: skip
 
     def _node_noise(self, i: int, layer: Layer) -> Callable[[int], Array] | None:
@@ -385,7 +415,7 @@ def allowed_plan(rule: Rule, profile: HardwareProfile, n_layers: int, learns: bo
     always = "clean_pass" not in profile.observable
     plan = Plan(((False,) * n_layers,))
     if learns:
-        assert isinstance(rule, Perturbation)
+        assert isinstance(rule, NoisyPasses)
         plan = rule.plan(n_layers)
     return Plan(((True,) * n_layers,) * plan.n_passes) if always else plan
 

@@ -100,9 +100,11 @@ class NeuronSpec:
         size: number of neurons.
         activation: of pre-activations.
         noise: step -> noise of the pre-activations (passes, batch, size), or None.
-        post: (pre-activations, noise) -> the rule's factor of each neuron, (compared passes, batch, size); None where
-            the rule has none.
-        compared: which passes these are.
+        keep: (pre-activations, noise) -> what the neurons keep for what the critic sends, (passes, batch, size); None
+            where they learn nothing.
+        signal: (what the critic sent, what was kept) -> g of the batch, (batch, size).
+        compared: whose passes' norms of what is kept the critic needs; None where it needs none.
+        received: shape of what the critic sends.
     """
 
     settings: RunSettings
@@ -112,8 +114,10 @@ class NeuronSpec:
     size: int
     activation: Callable[[Array], Array]
     noise: Callable[[int], Array] | None
-    post: Callable[[Array, Array | None], Array] | None
-    compared: Index
+    keep: Callable[[Array, Array | None], Array] | None
+    signal: Callable[[Array, Array], Array]
+    compared: Index | None
+    received: tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,8 +157,10 @@ class CriticSpec:
         loss: (outputs (passes, batch, n_outputs), targets) -> (passes, batch).
         reference: what passes (passes, ...) are compared with, (...).
         by_nodes: whether the neurons send the norms of their factors.
-        factors: (losses, norms (layers, passes, batch) or None) -> what is broadcast, of shape `factor_shape`.
-        factor_shape: (layers, passes, batch), or (1, passes, 1) for a rule that perturbs weights.
+        factors: (losses, norms (layers, passes, batch) or None, outputs, step of the data) -> what is broadcast, of
+            shape `factor_shape`.
+        factor_shape: (layers, passes, batch); (1, passes, 1) for a rule that perturbs weights; (1 + differences, batch,
+            n_outputs) for one that needs the error at the output and how the output changed.
     """
 
     settings: RunSettings
@@ -166,7 +172,7 @@ class CriticSpec:
     loss: Callable[[Array, Array], Array]
     reference: Callable[[Array], Array]
     by_nodes: bool
-    factors: Callable[[Array, Array | None], Array]
+    factors: Callable[[Array, Array | None, Array, int], Array]
     factor_shape: tuple[int, ...]
 
 

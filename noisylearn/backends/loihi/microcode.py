@@ -156,6 +156,11 @@ def _check(rule: Rule, network: FixedNetwork) -> None:
             f"rule {name}: its update is no product of a loss difference, a factor per neuron and the input, the "
             "only form that synapses with a third factor learn by; use NP or ANP"
         )
+    if rule.control_variate != "none":
+        raise UserError(
+            f"rule {name}: a critic in integers broadcasts loss differences and does not predict them; use "
+            "control_variate='none'"
+        )
     if rule.baseline == "mean":
         raise UserError(
             f"rule {name}: a trace holds the spikes of one pass, not the mean of several; use baseline='noisy'"

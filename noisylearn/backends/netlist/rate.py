@@ -121,6 +121,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 _NAMES: dict[type[nn.Module], str] = {
     nn.Identity: "identity", nn.Tanh: "tanh", nn.ReLU: "relu", nn.LeakyReLU: "leaky-relu",
 }  # fmt: skip
+MODULES: dict[str, nn.Module] = {name: kind() for kind, name in _NAMES.items()}  # the same functions in torch
 
 
 def from_tree(tree: Mapping[str, Any]) -> Netlist:

@@ -165,7 +165,7 @@ class PyConnection(SpecModel):
 
 @final
 class Neurons(AbstractProcess):
-    """f(a + noise) of every pass; neurons draw their own noise and keep the rule's factor `post`.
+    """f(a + noise) of every pass; neurons draw their own noise and keep what the rule needs of them.
 
     Args:
         spec: what the process is given.
@@ -174,12 +174,9 @@ class Neurons(AbstractProcess):
     def __init__(self, spec: NeuronSpec) -> None:
         super().__init__(spec=spec, monitor=spec.monitor)
         settings = spec.settings
-        shape, factors = (
-            (settings.n_passes, settings.batch, spec.size),
-            (spec.n_layers, settings.n_passes, settings.batch),
-        )
-        self.a_in, self.s_out = InPort(shape=shape), OutPort(shape=shape)
-        self.a_third_factor_in, self.norm_out = InPort(shape=factors), OutPort(shape=factors)
+        rows = settings.n_passes, settings.batch
+        self.a_in, self.s_out = InPort(shape=(*rows, spec.size)), OutPort(shape=(*rows, spec.size))
+        self.a_third_factor_in, self.norm_out = InPort(shape=spec.received), OutPort(shape=(spec.n_layers, *rows))
         self.s_out_y1 = OutPort(shape=(settings.batch, spec.size))
 
 
@@ -197,26 +194,26 @@ class PyNeurons(SpecModel):
 
     def __init__(self, proc_params: dict[str, Any]) -> None:
         super().__init__(proc_params)
-        spec = self.spec
-        n_compared = len(np.arange(spec.settings.n_passes)[spec.compared])
-        self.post = np.zeros((n_compared, spec.settings.batch, spec.size))
+        self.kept: Array | None = None
 
     def step(self, step: int) -> None:
-        """Send g = factor x post of the step before, then the activities of this one."""
+        """Send g of the step before, then the activities of this one."""
         spec = self.spec
-        post = spec.post if self.spec.settings.learns else None
-        if post is not None:
-            factors = self.a_third_factor_in.recv()[spec.layer, spec.compared]
-            self.s_out_y1.send((factors[:, :, None] * self.post).sum(0))
+        keep = spec.keep if spec.settings.learns else None
+        if keep is not None:
+            received = self.a_third_factor_in.recv()
+            nothing = np.zeros((spec.settings.batch, spec.size))
+            self.s_out_y1.send(nothing if self.kept is None else spec.signal(received, self.kept))
         activity = self.a_in.recv()
         noise = None if spec.noise is None else spec.noise(step)
         if noise is not None:
             activity = activity + noise
-        if post is not None:
-            self.post = post(activity, noise)
-            norms = np.zeros((spec.n_layers, *activity.shape[:2]))
-            norms[spec.layer, spec.compared] = np.square(self.post).sum(-1)
-            self.norm_out.send(norms)
+        if keep is not None:
+            self.kept = keep(activity, noise)
+            if spec.compared is not None:
+                norms = np.zeros((spec.n_layers, *activity.shape[:2]))
+                norms[spec.layer, spec.compared] = np.square(self.kept).sum(-1)
+                self.norm_out.send(norms)
         self.s_out.send(spec.activation(activity))
 
 
@@ -314,7 +311,7 @@ class PyCritic(SpecModel):
         losses = spec.loss(outputs, spec.targets[now]) * counts
         if settings.learns:
             norms = self.norm_in.recv() if spec.by_nodes else None
-            self.factors = spec.factors(losses, norms)
+            self.factors = spec.factors(losses, norms, outputs, now)
         self.loss_out.send(np.array([spec.reference(losses).sum() / max(counts.sum(), 1.0)]))
 
 
