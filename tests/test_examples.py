@@ -47,3 +47,13 @@ def test_loihi_training(monkeypatch):
         assert found.losses[1] < found.losses[0]
         assert found.loss < 2.4
         assert found.saturated or name == "float, torch"
+
+
+@pytest.mark.slow
+def test_finetune_pretrained():
+    """On a few images: placing costs little, and every rule learns the new digits better than chance."""
+    found = dict(load("finetune_pretrained").run(epochs=1, pretrain_epochs=5, samples=800))
+    assert found["digits 0 to 4, in float"] > 0.8
+    assert found["digits 0 to 4, placed"] > found["digits 0 to 4, in float"] - 0.2
+    assert found["all digits, learned feedback"] > found["all digits, readout new"] + 0.2
+    assert found["all digits, backprop in the loop"] > found["all digits, readout new"] + 0.2

@@ -257,7 +257,7 @@ class Crossbar:
             pair, variance = self._cache["pair"], self._cache["pair_variance"]
             assert pair is not None
             span = self.mapping.g_max_us - self.mapping.g_min_us if self.mapping is not None else 1.0
-            scale = (self._scale * span).T.unsqueeze(1)
+            scale = self._tiling.scales(self._scale * span)
             if variance is not None and not _is_constant(variance):
                 variance = self._tiling.weights(variance)
             variance = None if variance is None else variance.reshape(*variance.shape, *[1] * (3 - variance.dim()))

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
@@ -76,12 +77,23 @@ def as_segment(x: Tensor | Segment) -> Segment:
     """
     if isinstance(x, Segment):
         _check_sequences(x)
-        return x
+        inputs = apart(x.inputs)
+        return x if inputs is x.inputs else x.with_inputs(inputs)
     if not isinstance(x, Tensor):
         raise UserError(f"input of type {type(x).__name__}: give a tensor, for example torch.as_tensor(x)")
     if x.dim() < 2 or x.shape[0] == 0:
         raise UserError(f"input of shape {tuple(x.shape)}: give samples as (batch, ...), at least one")
-    return Segment(x.unsqueeze(0))
+    return Segment(apart(x).unsqueeze(0))
+
+
+def apart(x: Tensor) -> Tensor:
+    """Values without autograd's history, such as autograd may use: a copy of those made in inference mode.
+
+    Args:
+        x: any tensor.
+    """
+    x = x.detach() if x.requires_grad else x
+    return x.clone() if x.is_inference() and not torch.is_inference_mode_enabled() else x
 
 
 def _check_sequences(segment: Segment) -> None:

@@ -20,17 +20,22 @@ from noisylearn.profiles import HardwareProfile
 class Tiling:
     """A weight matrix, cut into equal tiles of at most the machine's rows and columns.
 
+    The groups of a convolution are matrices of their own, on tiles of their own: no device stands where a group does
+    not see another's channels.
+
     Args:
-        n_inputs: of the layer.
-        n_outputs: of the layer.
-        n_tiles: tiles along the inputs.
+        n_inputs: of a group.
+        n_outputs: of a group.
+        n_tiles: tiles along the inputs of a group.
         columns: outputs of one tile.
+        groups: of the layer.
     """
 
     n_inputs: int
     n_outputs: int
     n_tiles: int
     columns: int
+    groups: int = 1
 
     @classmethod
     def of(cls, layer: WeightLayer, profile: HardwareProfile) -> "Tiling":
@@ -40,11 +45,12 @@ class Tiling:
             layer: the layer.
             profile: of the machine; without a tile size, a layer is one tile.
         """
-        n_outputs, n_inputs = layer.weight.flatten(1).shape
-        tile = profile.specification.tile
+        every_output, n_inputs = layer.weight.flatten(1).shape
+        groups = getattr(layer, "groups", 1)
+        n_outputs, tile = every_output // groups, profile.specification.tile
         if tile is None:
-            return cls(n_inputs, n_outputs, 1, n_outputs)
-        return cls(n_inputs, n_outputs, math.ceil(n_inputs / tile.rows), min(tile.columns, n_outputs))
+            return cls(n_inputs, n_outputs, 1, n_outputs, groups)
+        return cls(n_inputs, n_outputs, math.ceil(n_inputs / tile.rows), min(tile.columns, n_outputs), groups)
 
     @property
     def rows(self) -> int:
@@ -60,25 +66,62 @@ class Tiling:
         """Inputs by tile.
 
         Args:
-            x: (samples, inputs).
+            x: (samples, inputs), those of a group after each other.
 
         Returns:
-            (tiles, samples, rows).
+            (tiles, samples, rows), the tiles of a group after each other.
         """
-        if self.n_tiles == 1:
+        if self.n_tiles * self.groups == 1:
             return x.unsqueeze(0)
-        return self._padded(x).reshape(len(x), self.n_tiles, self.rows).transpose(0, 1)
+        by_group = self._padded(x.unflatten(1, (self.groups, -1)))
+        return by_group.reshape(len(x), self.groups * self.n_tiles, self.rows).transpose(0, 1)
 
     def weights(self, w: Float[Tensor, "n_out n_in"]) -> Float[Tensor, "tiles rows n_out"]:
         """Weights by tile.
 
         Args:
-            w: (outputs, inputs).
+            w: (outputs, inputs of a group).
 
         Returns:
-            (tiles, rows, outputs).
+            (tiles, rows, outputs of a group).
         """
-        return self._padded(w).reshape(len(w), self.n_tiles, self.rows).permute(1, 2, 0).contiguous()
+        by_group = self._padded(w).reshape(self.groups, self.n_outputs, self.n_tiles, self.rows)
+        return by_group.permute(0, 2, 3, 1).flatten(0, 1).contiguous()
+
+    def scales(self, scale: Float[Tensor, "n_out tiles"]) -> Float[Tensor, "tiles 1 n_out"]:
+        """A number per column, by tile.
+
+        Args:
+            scale: (outputs, tiles of a group).
+
+        Returns:
+            (tiles, 1, outputs of a group).
+        """
+        return scale.unflatten(0, (self.groups, -1)).transpose(1, 2).flatten(0, 1).unsqueeze(1)
+
+    def outputs(self, y: Float[Tensor, "passes tiles samples n_out"]) -> Float[Tensor, "passes samples n_out"]:
+        """Sum over the tiles of every group, digitally.
+
+        Args:
+            y: products of the tiles, (passes, tiles, samples, outputs of a group).
+
+        Returns:
+            (passes, samples, outputs), those of a group after each other.
+        """
+        if self.n_tiles * self.groups == 1:
+            return y[:, 0]
+        if self.groups == 1:
+            return y.sum(1)
+        return y.unflatten(1, (self.groups, -1)).sum(2).transpose(1, 2).flatten(2)
+
+    def without_spare(self, x: Float[Tensor, "tiles samples rows"]) -> None:
+        """Set what would enter unused rows to zero, in place: no driver, no noise.
+
+        Args:
+            x: inputs by tile.
+        """
+        if self.spare:
+            x[self.n_tiles - 1 :: self.n_tiles, :, -self.spare :] = 0
 
     def largest(self, weight: Float[Tensor, "n_out n_in"], scale: str) -> Float[Tensor, "n_out tiles"]:
         """Largest |weight| of those that share a scale.
@@ -94,8 +137,8 @@ class Tiling:
         if scale == "layer":
             return largest.amax().expand_as(largest)
         if scale == "tile":
-            blocks = [block.amax(0, keepdim=True).expand_as(block) for block in largest.split(self.columns)]
-            return torch.cat(blocks)
+            by_group = largest.unflatten(0, (self.groups, -1)).split(self.columns, 1)
+            return torch.cat([block.amax(1, keepdim=True).expand_as(block) for block in by_group], 1).flatten(0, 1)
         return largest
 
     def spread(self, scale: Float[Tensor, "n_out tiles"]) -> Float[Tensor, "n_out _"]:
@@ -136,6 +179,8 @@ class Periphery:
 
         y = scale_w scale_x converter(noise + tile(dac(x / scale_x))), summed over the tiles of a column digitally
 
+    The rows of a convolution are its patches, one for every position of the kernel.
+
     Args:
         name: of the layer.
         layer: the layer.
@@ -143,11 +188,15 @@ class Periphery:
         draws: random streams.
 
     Raises:
-        UserError: the layer is not one matrix product.
+        UserError: the layer is a convolution in three dimensions.
     """
 
     def __init__(self, name: str, layer: WeightLayer, profile: HardwareProfile, draws: Draws) -> None:
-        _check_one_matrix(name, layer)
+        if isinstance(layer, nn.Conv3d):
+            raise UserError(
+                f"layer '{name}' (Conv3d): tiles with converters take Linear, Conv1d and Conv2d layers; choose a "
+                "profile without converters for this network"
+            )
         self.name, self.layer = name, layer
         self.tiling = Tiling.of(layer, profile)
         self.effects = [*profile.effects("input"), *profile.effects("output")]
@@ -221,8 +270,7 @@ class Periphery:
                 y = effect.apply(y, setting, self._stream(effect, purpose), state)
         if scale_x is not None:
             y = y.mul_(_by_pass(scale_x, len(rows)))
-        y = y.mul_(devices.scale)
-        return (y[:, 0] if y.shape[1] == 1 else y.sum(1)), saturated
+        return self.tiling.outputs(y.mul_(devices.scale)), saturated
 
     def _analog(self, driven: Tensor, devices: Devices, setting: Setting, purpose: str) -> Product:
         """The products of the tiles as they reach the converter, their noise not drawn yet."""
@@ -259,8 +307,7 @@ class Periphery:
                 self._begin(effect, x[0, :, :1], setting, state)
                 x = effect.apply(x, setting, self._stream(effect, purpose, passes[:seen]), state)
             x = x.transpose(0, 1).flatten(1, 2)
-            if self.tiling.spare:
-                x[-1, :, -self.tiling.spare :] = 0  # no driver, no noise
+            self.tiling.without_spare(x)
         return x, scale
 
     def _with_noise(self, product: Product, seen: int, passes: Sequence[int], purpose: str) -> Tensor:
@@ -314,17 +361,6 @@ def _variance(driven: Tensor, devices: Devices) -> Tensor | None:
     return torch.bmm(squares, devices.variance)
 
 
-def _check_one_matrix(name: str, layer: WeightLayer) -> None:
-    if isinstance(layer, nn.Linear):
-        return
-    simple = isinstance(layer, nn.Conv1d | nn.Conv2d) and layer.padding_mode == "zeros" and layer.groups == 1
-    if not simple or isinstance(layer.padding, str):
-        raise UserError(
-            f"layer '{name}' ({type(layer).__name__}) is not one matrix product, and this profile has tiles with "
-            "converters: use Linear, or Conv1d or Conv2d with groups=1 and zero padding given as numbers"
-        )
-
-
 Geometry = tuple[int, ...]
 
 
@@ -333,11 +369,16 @@ def _as_rows(layer: WeightLayer, x: Tensor) -> tuple[Tensor, Geometry]:
     if isinstance(layer, nn.Linear):
         return x.reshape(-1, x.shape[-1]), tuple(x.shape[1:-1])
     assert isinstance(layer, nn.Conv1d | nn.Conv2d)
-    assert not isinstance(layer.padding, str)
+    padding: tuple[int, ...] = (0,) * len(layer.kernel_size)
+    if isinstance(layer.padding, str) or layer.padding_mode != "zeros":
+        mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+        x = F.pad(x, layer._reversed_padding_repeated_twice, mode=mode)
+    else:
+        padding = layer.padding
     lines = layer.weight.dim() == 3
     images = x.unsqueeze(2) if lines else x
     lead, one = ((0,), (1,)) if lines else ((), ())
-    kernel, padding = (*one, *layer.kernel_size), (*lead, *layer.padding)
+    kernel, padding = (*one, *layer.kernel_size), (*lead, *padding)
     dilation, stride = (*one, *layer.dilation), (*one, *layer.stride)
     patches = F.unfold(images, kernel, dilation, padding, stride)
     sizes = [

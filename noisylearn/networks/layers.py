@@ -16,10 +16,14 @@ PLACEABLE: tuple[type[WeightLayer], ...] = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.
 FUSED = (nn.RNNBase, nn.MultiheadAttention, nn.Transformer, nn.TransformerEncoderLayer)
 MIXES_SAMPLES = (nn.modules.batchnorm._BatchNorm,)
 OWN_RANDOMNESS = (nn.modules.dropout._DropoutNd, nn.RReLU)
+PRECISIONS = (torch.float32, torch.float64)
 
 
 def weight_layers(model: nn.Module) -> dict[str, WeightLayer]:
     """Every layer that owns weights, by name, in order of definition.
+
+    Other modules run digitally. Those that own parameters have to be frozen, since no update can be formed for them;
+    those that mix samples or draw numbers in training have to be in evaluation mode, as of a pretrained network.
 
     Args:
         model: the network.
@@ -29,27 +33,29 @@ def weight_layers(model: nn.Module) -> dict[str, WeightLayer]:
 
     Raises:
         UserError: an update cannot be formed from a layer's input and pre-activation: fused recurrent or attention
-            modules, normalisation over the batch, dropout, parameters outside Linear and Conv layers, weights shared
-            between layers. The message names the layer.
+            modules, normalisation over the batch or dropout in training mode, parameters outside Linear and Conv layers
+            that are not frozen, weights shared between layers. Or weights are in half precision, or have no values
+            yet. The message names the layer.
     """
     layers: dict[str, WeightLayer] = {}
     owner: dict[Tensor, str] = {}
+    check_still(model)
     for name, module in model.named_modules():
-        label = f"layer '{name or 'model'}' ({type(module).__name__})"
+        label = _label(name, module)
         if isinstance(module, FUSED):
             raise UserError(
                 f"{label} is fused: its inner pre-activations cannot be seen; build it from single Linear layers"
             )
-        if isinstance(module, MIXES_SAMPLES):
-            raise UserError(f"{label} mixes the samples of a batch, so one sample has no loss of its own; remove it")
-        if isinstance(module, OWN_RANDOMNESS) and getattr(module, "p", 1) > 0:
-            raise UserError(f"{label} draws noise that the rule cannot see; remove it (or set the p of a dropout to 0)")
         own = dict(module.named_parameters(recurse=False))
-        if not own:
-            continue
+        _check_values(label, own)
         if not isinstance(module, PLACEABLE) or type(module) not in PLACEABLE:
-            allowed = ", ".join(kind.__name__ for kind in PLACEABLE)
-            raise UserError(f"{label} owns parameters ({', '.join(own)}) whose update cannot be formed; use {allowed}")
+            if learning := [key for key, parameter in own.items() if parameter.requires_grad]:
+                allowed = ", ".join(kind.__name__ for kind in PLACEABLE)
+                raise UserError(
+                    f"{label} owns parameters ({', '.join(learning)}) whose update cannot be formed; use {allowed}, or "
+                    "freeze them: .requires_grad_(False)"
+                )
+            continue
         for parameter in own.values():
             if parameter in owner:
                 raise UserError(f"{label} shares a parameter with layer '{owner[parameter]}'; give each its own")
@@ -58,6 +64,65 @@ def weight_layers(model: nn.Module) -> dict[str, WeightLayer]:
     if not layers:
         raise UserError("the model has no Linear or Conv layer: there are no weights to place on a chip")
     return layers
+
+
+def still_modules(model: nn.Module) -> dict[str, nn.Module]:
+    """Modules that mix samples or draw numbers in training mode, by name.
+
+    Args:
+        model: the network.
+    """
+    kinds = MIXES_SAMPLES + OWN_RANDOMNESS
+    return {name: m for name, m in model.named_modules() if isinstance(m, kinds) and getattr(m, "p", 1) > 0}
+
+
+def check_still(model: nn.Module) -> None:
+    """Check that a model's output is a function of each sample alone, as far as its modules' modes tell.
+
+    Args:
+        model: the network.
+
+    Raises:
+        UserError: a module mixes samples or draws numbers now.
+    """
+    for name, module in still_modules(model).items():
+        if is_still(module):
+            continue
+        what, without = "draws noise that the rule cannot see", "set its p to 0"
+        if isinstance(module, MIXES_SAMPLES):
+            what, without = "mixes the samples of a batch, so one sample has no loss of its own", "remove it"
+        raise UserError(f"{_label(name, module)} {what}: put it in evaluation mode, model.eval(), or {without}")
+
+
+def is_still(module: nn.Module) -> bool:
+    """Whether a module that mixes samples or draws numbers in training does neither now.
+
+    Args:
+        module: one of `still_modules`.
+    """
+    return not module.training and getattr(module, "running_mean", module) is not None
+
+
+def _label(name: str, module: nn.Module) -> str:
+    return f"layer '{name or 'model'}' ({type(module).__name__})"
+
+
+def _check_values(label: str, parameters: dict[str, nn.Parameter]) -> None:
+    """Check that parameters have values, precise enough to compare noisy passes."""
+    for key, parameter in parameters.items():
+        if isinstance(parameter, nn.parameter.UninitializedParameter):
+            raise UserError(f"{label}: its {key} has no shape yet; run model(x) once with typical samples first")
+        if parameter.is_meta:
+            raise UserError(
+                f"{label}: its {key} is on the meta device and has no values; load them first, with "
+                "model.to_empty(device=...) and load_state_dict"
+            )
+        if parameter.dtype not in PRECISIONS:
+            precision = str(parameter.dtype).removeprefix("torch.")
+            raise UserError(
+                f"{label}: its {key} is {precision}, whose rounding loses perturbations; use float32, model.float(), "
+                "or float64"
+            )
 
 
 def apply_weights(

@@ -49,7 +49,8 @@ class Learner:
         where: the step of the training, such as " at step 3 of 10", for the same message.
 
     Raises:
-        UserError: the machine does not show what the rule needs.
+        UserError: the machine does not show what the rule needs, all parameters are frozen, or torch is in inference
+            mode.
     """
 
     rule: Learns
@@ -59,6 +60,10 @@ class Learner:
 
     def __post_init__(self) -> None:
         self.rule.check(self.chip.profile)
+        if not any(p.requires_grad for layer in self.chip.layers.values() for p in layer.parameters()):
+            raise UserError("all weights of the chip are frozen: unfreeze those to learn, layer.requires_grad_(True)")
+        if torch.is_inference_mode_enabled():
+            raise UserError("torch.inference_mode is on, which keeps no gradients: learn outside of it")
 
     @property
     def state(self) -> Memory:

@@ -32,7 +32,7 @@ from noisylearn.chips.simulated import CleanBaselineWarning, NoiseLevelWarning, 
 from noisylearn.effects.base import Effect, Lifetime, Moments, Setting, Site, State
 from noisylearn.ground.draws import RecordedDraws, StreamOf
 from noisylearn.profiles import load_profile, profile_files
-from noisylearn.rules import ANP, BP, NP
+from noisylearn.rules import ANP, BP, NP, REINFORCE
 from noisylearn.rules.observation import Observation
 
 PCM = machine(PROGRAMMING, DRIFT, ONE_OVER_F, devices=True)
@@ -313,6 +313,147 @@ def test_what_else_is_refused_at_placement() -> None:
     with pytest.raises(UserError, match="layer '0"):
         Chip(parametrised)
     assert Chip(nn.Sequential(nn.Linear(3, 2), nn.Dropout(0.0), nn.LayerNorm(2, elementwise_affine=False)))
+
+
+class Pretrained(nn.Module):
+    """A residual network with normalisation, dropout and a scale, as it comes out of a training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.norm = nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4)
+        self.depthwise, self.pointwise = nn.Conv2d(4, 4, 3, padding=1, groups=4), nn.Conv2d(4, 4, 1)
+        self.norm2, self.prelu, self.dropout = nn.BatchNorm2d(4), nn.PReLU(), nn.Dropout(0.3)
+        self.layer_norm, self.readout = nn.LayerNorm(4), nn.Linear(4, 3)
+        self.double()
+        for _ in range(3):
+            self(torch.randn(20, 1, 5, 5, dtype=torch.float64))  # moves the running statistics
+        self.eval()
+        for module in (self.norm, self.norm2, self.prelu, self.layer_norm):
+            module.requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.norm(self.stem(x)))
+        x = x + self.prelu(self.norm2(self.pointwise(self.depthwise(x))))
+        y: Tensor = self.readout(self.layer_norm(self.dropout(x).mean((2, 3))))
+        return y
+
+
+def test_what_needs_no_update_runs_digitally() -> None:
+    """Normalisation in evaluation mode, dropout, frozen parameters: outputs of the model, gradients of autograd."""
+    model, x = Pretrained(), torch.randn(6, 1, 5, 5, dtype=torch.float64)
+    chip = Chip(model)
+    assert set(chip.layers) == {"stem", "depthwise", "pointwise", "readout"}
+    torch.testing.assert_close(chip(x), model(x).detach())
+    noisy = Chip(model, node_profile(1e-4))
+    passes = noisy.passes(x, _plan(4, 3))
+    assert passes.output.shape == (3, 6, 3)
+    torch.testing.assert_close(passes.output[0], model(x).detach(), atol=1e-2, rtol=0)
+    model.readout.bias.requires_grad_(False)
+    BP().estimate(chip, x, lambda y: y.square().sum(1))
+    found = gradients(model)
+    model.zero_grad()
+    model(x).square().sum(1).mean().backward()
+    assert found.keys() == gradients(model).keys()
+    for name, expected in gradients(model).items():
+        np.testing.assert_allclose(found[name], expected, atol=1e-12, err_msg=name)
+
+
+def test_a_module_put_back_into_training_is_named_on_the_next_pass() -> None:
+    model, x = Pretrained(), torch.randn(6, 1, 5, 5, dtype=torch.float64)
+    chip = Chip(model)
+    assert chip(x).shape == (6, 3)
+    model.train()
+    with pytest.raises(UserError, match=r"layer 'norm' \(BatchNorm2d\) mixes the samples.*model.eval\(\)"):
+        chip(x)
+    with pytest.raises(UserError, match="evaluation mode"):
+        Chip(model)
+    model.eval()
+    assert chip(x).shape == (6, 3)
+    with pytest.raises(UserError, match="mixes the samples"):
+        Chip(nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3, affine=False, track_running_stats=False)).eval())
+    for module in model.modules():
+        module.requires_grad_(True)
+    with pytest.raises(UserError, match=r"layer 'norm' \(BatchNorm2d\) owns parameters.*requires_grad_\(False\)"):
+        Chip(model)
+
+
+def test_an_embedding_that_is_frozen_takes_whole_numbers() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(5, 4), nn.Flatten(), nn.Linear(12, 2))
+    model[0].requires_grad_(False)
+    x, chip = torch.tensor([[0, 1, 2], [4, 3, 1]]), Chip(model, "gaussian-node")
+    torch.testing.assert_close(chip.passes(x, _plan(1, 2)).output[0], model(x).detach(), atol=0.2, rtol=0)
+    with pytest.raises(UserError, match="does not take an input of shape"):
+        chip(x.float())
+
+
+@pytest.mark.parametrize("rule", [NP(), BP()], ids=lambda rule: rule.name)
+def test_a_network_that_is_all_frozen_has_nothing_to_learn(rule: Any) -> None:
+    model = _plain(3, 4, 2).requires_grad_(False)
+    with pytest.raises(UserError, match=r"all weights of the chip are frozen.*requires_grad_\(True\)"):
+        rule.estimate(Chip(model, node_profile(1e-3)), X, lambda y: y.square().sum(1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("profile", ["ideal", "gaussian-node", "pcm-nandakumar-2019", "ecram-mo-kim-2019"])
+def test_half_precision_is_refused_where_a_network_is_placed(dtype: torch.dtype, profile: str) -> None:
+    model = nn.Sequential(OrderedDict(first=nn.Linear(3, 3), last=nn.Linear(3, 2))).to(dtype)
+    with pytest.raises(UserError, match=r"layer 'first' \(Linear\): its weight is b?float16.*model.float\(\)"):
+        Chip(model, profile)
+
+
+def test_autocast_is_refused() -> None:
+    chip = Chip(_plain(3, 4, 2).float(), "gaussian-node")
+    with torch.autocast("cpu", torch.bfloat16), pytest.raises(UserError, match="autocast is on"):
+        NP().estimate(chip, X.float(), lambda y: y.square().sum(1))
+
+
+def test_weights_without_values_are_refused() -> None:
+    with pytest.raises(UserError, match=r"layer '0' \(LazyLinear\).*run model\(x\) once"):
+        Chip(nn.Sequential(nn.LazyLinear(3)))
+    with pytest.raises(UserError, match=r"layer '0' \(Linear\).*meta device"):
+        Chip(nn.Sequential(nn.Linear(3, 2, device="meta")))
+
+
+IMAGES = torch.rand(4, 1, 6, 6)
+NOT_TAKEN = {
+    "flattened": IMAGES.flatten(1), "unbatched": IMAGES[0], "bytes": (IMAGES * 255).byte(),
+    "integers": (IMAGES * 9).int(), "booleans": IMAGES > 0.5, "two channels": IMAGES.expand(4, 2, 6, 6),
+    "double": IMAGES.double(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("kind", NOT_TAKEN)
+@pytest.mark.parametrize("profile", ["gaussian-node", "pcm-nandakumar-2019", "isaac-2016"])
+def test_inputs_are_checked_on_every_call(kind: str, first: bool, profile: str) -> None:
+    """The same message whether or not the chip has seen a good input before."""
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 3))
+    chip = Chip(model, profile)
+    chip.calibrate(IMAGES)
+    if not first:
+        assert chip(IMAGES).shape == (4, 3)
+    calls = [chip, lambda x: chip.passes(x, _plan(2, 2)), chip.digital_pass]
+    for run in [*calls, *([chip.calibrate] if profile == "isaac-2016" else [])]:
+        with pytest.raises(UserError, match=r"(input of|does not take an input of shape)") as refused:
+            run(NOT_TAKEN[kind])
+        assert "\n" not in str(refused.value)
+    assert chip(IMAGES).shape == (4, 3)
+
+
+@pytest.mark.parametrize("rule", [NP(), BP(), REINFORCE()], ids=lambda rule: rule.name)
+def test_inputs_keep_no_graph_and_may_come_from_inference_mode(rule: Any) -> None:
+    chip, loss = Chip(_plain(3, 4, 2), node_profile(1e-3)), lambda y: y.square().sum(1)
+    x = X.clone().requires_grad_()
+    rule.estimate(chip, x, loss)
+    assert x.grad is None
+    assert all(p.grad is not None and p.grad.grad_fn is None for p in chip.model.parameters())
+    with torch.inference_mode():
+        made = X.clone()
+        with pytest.raises(UserError, match="inference_mode is on"):
+            rule.estimate(chip, made, loss)
+    assert torch.isfinite(rule.estimate(chip, made, loss))
 
 
 def test_a_layer_used_twice_or_never_is_refused_when_run() -> None:

@@ -73,6 +73,18 @@ def misfit(model: nn.Module, segment: Segment, error: Exception) -> Exception:
             return UserError(f"{name} is no network in time: it needs forward(x_t, state) -> (y_t, state)")
         return UserError(f"{name} takes more than an input; {ALONG_SEQUENCES}")
     if isinstance(error, RuntimeError) and any(word in reason for word in ("shape", "size", "dtype")):
-        what = "steps" if segment.in_time else "an input"
-        return UserError(f"the model does not take {what} of shape {tuple(x.shape[1:])}, {x.dtype}: {reason}")
+        return not_taken(x[0], segment.in_time, reason)
     return error
+
+
+def not_taken(x: Tensor, in_time: bool, reason: str) -> UserError:
+    """The error for inputs that a model does not take.
+
+    Args:
+        x: inputs of one step, (batch, ...).
+        in_time: whether they are steps of sequences.
+        reason: what the model said.
+    """
+    what, shape = "steps" if in_time else "an input", tuple(x.shape)
+    hint = "" if x.is_floating_point() else "; where it wants real numbers, give x.float()"
+    return UserError(f"the model does not take {what} of shape {shape}, {x.dtype}: {reason}{hint}")

@@ -18,7 +18,8 @@ from noisylearn.chips.interface import Placed
 from noisylearn.chips.readings import Plan, Readings
 from noisylearn.chips.segments import Segment
 from noisylearn.ground.draws import Draws
-from noisylearn.networks.layers import exact_convolutions
+from noisylearn.ground.errors import UserError
+from noisylearn.networks.layers import check_still, exact_convolutions, is_still, still_modules
 from noisylearn.networks.read_afterwards import parts_of
 
 
@@ -46,11 +47,18 @@ class StackedExecutor:
     ) -> None:
         self._model, self._draws, self._others = model, draws, others or {}
         self._forks: bool | None = None
-        self._found_pure: set[bool] = set()  # of calls without and with time
+        self._found_pure: set[tuple[bool, torch.Size, torch.dtype]] = set()  # kinds of input
+        self._still = list(still_modules(model).values())
         self._replayed = None if capture is None else ReplayedSteps(model, capture)
 
     def run(self, placed: Placed, segment: Segment, plan: Plan, purpose: str) -> Readings:
         """See `noisylearn.chips.interface.Executor`."""
+        if torch.is_autocast_enabled(segment.inputs.device.type):
+            raise UserError(
+                "torch.autocast is on, in whose precision perturbations are lost: run the chip outside of it"
+            )
+        if not all(is_still(module) for module in self._still):
+            check_still(self._model)
         try:
             return self._run(placed, segment, plan, purpose)
         except (RuntimeError, TypeError) as error:
@@ -60,9 +68,10 @@ class StackedExecutor:
             raise found from error
 
     def _run(self, placed: Placed, segment: Segment, plan: Plan, purpose: str) -> Readings:
-        if segment.in_time not in self._found_pure:
-            check_pure(self._model, step_by_step if segment.in_time else one_sample_each, segment.inputs[0])
-            self._found_pure.add(segment.in_time)
+        kind = segment.in_time, segment.inputs.shape[2:], segment.inputs.dtype
+        if kind not in self._found_pure:
+            check_pure(self._model, segment.inputs[0], segment.in_time)
+            self._found_pure.add(kind)
         if segment.in_time:
             return self._along(placed, segment, plan, purpose)
         if self._forks is None:

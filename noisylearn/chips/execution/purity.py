@@ -1,14 +1,16 @@
 """Whether a model's output is a function of each sample alone, which comparing passes requires."""
 
 import copy
-from collections.abc import Callable
 
 import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
 
-from noisylearn.chips.execution.calls import Step
+from noisylearn.chips.execution.calls import not_taken, one_sample_each, step_by_step
 from noisylearn.ground.errors import UserError
+
+# What torch raises for inputs that do not fit.
+REFUSALS = (RuntimeError, ValueError, IndexError, NotImplementedError)
 
 
 def unwatched(model: nn.Module) -> nn.Module:
@@ -43,19 +45,27 @@ def two_samples(x: Shaped[Tensor, "batch ..."]) -> Shaped[Tensor, "2 ..."]:
 
 
 @torch.no_grad()
-def check_pure(model: nn.Module, steps_of: Callable[[nn.Module], Step], x: Shaped[Tensor, "batch ..."]) -> None:
-    """Check that a model's output is a function of each sample alone.
+def check_pure(model: nn.Module, x: Shaped[Tensor, "batch ..."], in_time: bool) -> None:
+    """Check that a model takes such inputs, and that its output is a function of each sample alone.
 
     Args:
         model: the network.
-        steps_of: makes the function that runs a step of it.
         x: inputs of one step, (batch, ...).
+        in_time: whether the model is one in time.
 
     Raises:
-        UserError: it is not.
+        UserError: it does not, or is not.
     """
-    step, probe = steps_of(unwatched(model)), two_samples(x)
-    (found, _), (again, _), (alone, _) = step(probe, None), step(probe, None), step(probe[:1], None)
+    twin, probe = unwatched(model), two_samples(x)
+    step = step_by_step(twin) if in_time else one_sample_each(twin)
+    try:
+        (found, _), (again, _), (alone, _) = step(probe, None), step(probe, None), step(probe[:1], None)
+    except UserError:
+        raise
+    except REFUSALS as error:
+        raise not_taken(x, in_time, str(error).partition("\n")[0] or type(error).__name__) from error
+    if found.dim() == 0 or len(found) != len(probe):
+        raise not_taken(x, in_time, f"for 2 samples it gave an output of shape {tuple(found.shape)}, not (2, ...)")
     for other, what in (
         (again, "draws random numbers or keeps a state in its forward"),
         (alone, "mixes the samples of a batch in its forward"),
