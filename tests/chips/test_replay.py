@@ -318,7 +318,7 @@ def test_inputs_of_whole_numbers_and_layers_of_two_precisions() -> None:
 
 def test_a_layer_that_not_every_step_uses_is_named_every_time() -> None:
     chip = recording_chip(Own(uses=2), Tapes())
-    chip._executor._found_pure.add(True)  # which takes steps of its own
+    chip._executor._found_pure.add((True, X.shape[2:], X.dtype))  # which takes steps of its own
     for _ in range(3):
         with pytest.raises(nl.UserError, match="layer 'inner' was not used"):
             chip.passes(Segment(X, in_time=True), NOISE)
