@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.checks import node_profile
+from support.checks import machine, node_profile
 from torch import Tensor, nn
 
 from noisylearn import Chip, HardwareProfile, OwnChip, UserError
@@ -30,6 +30,7 @@ from noisylearn.rules.observation import Observation
 pytestmark = pytest.mark.filterwarnings("ignore::noisylearn.chips.simulated.NoiseLevelWarning")
 
 SIGMA = 1e-3
+TIMING = "[specification.timing]\nCITEDt0_s = 20.0\npass_interval_us = 1.0\n"
 generator = torch.Generator
 
 
@@ -262,6 +263,30 @@ def test_layerwise_feedback_is_backpropagation_on_learned_weights(
     for _ in range(60):
         rule.estimate(chip, x, squared(t))
     assert min(cosines(chip, rule, x, squared(t)).values()) > 0.99
+
+
+SLOW_NOISE = 'kind = "telegraph-node"\namplitude = 0.05\namplitude_spread = 0.3\noffset_spread = 0.05\n'
+NEURON_NOISE = {
+    "telegraph": SLOW_NOISE + "dwell_time_us = 100.0",
+    "correlated": 'kind = "correlated-node"\nsigma = 0.05\ncorrelation = 0.8',
+}
+
+
+@pytest.mark.parametrize("kind", NEURON_NOISE)
+def test_noise_that_lasts_or_is_shared_does_not_bias_what_activities_teach(kind: str) -> None:
+    """It reaches pre-activations beside the product, so it is independent of the layer's own inputs.
+
+    Telegraph noise hardly changes between passes: the deviations of the samples hold most of it.
+    """
+    model = linear_net()
+    chip, rule = Chip(model, machine(NEURON_NOISE[kind], specification=TIMING)), LearnedFeedback(baseline="noisy")
+    x, t = normals(200, 4), normals(200, 3, seed=1)
+    for _ in range(60):
+        rule.estimate(chip, x, squared(t))
+    for name, state in Learner(rule, chip).state["feedback"].items():
+        weight = chip.layers[name].weight
+        assert (learned_of(state) - weight).norm() < 0.1 * weight.norm(), name
+    assert min(cosines(chip, rule, x, squared(t)).values()) > 0.98
 
 
 def test_samples_that_are_all_the_same_teach_lms_no_rounding() -> None:
