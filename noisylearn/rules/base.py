@@ -21,7 +21,7 @@ from noisylearn.chips.interface import AnyChip, Memory
 from noisylearn.chips.readings import Plan
 from noisylearn.ground.errors import UserError
 from noisylearn.profiles import HardwareProfile, Machine
-from noisylearn.rules.checks import check_choice, check_draws
+from noisylearn.rules.checks import check_choice, check_count
 from noisylearn.rules.estimate import (
     Baseline,
     Estimate,
@@ -323,7 +323,7 @@ class NoisyPasses(Rule):
 
     def __post_init__(self) -> None:
         check_choice(self.name, "baseline", self.baseline, Baseline)
-        check_draws(self.name, self.draws)
+        check_count(self.name, draws=self.draws)
         self.in_time()
 
     def in_time(self) -> InTime:

@@ -52,15 +52,17 @@ def check_share(rule: str, **options: float) -> None:
             raise UserError(f"rule {rule}: {name} = {value!r}; give a share below 1")
 
 
-def check_draws(rule: str, draws: int) -> None:
-    """Check a number of draws.
+def check_count(rule: str, least: int = 1, **options: int) -> None:
+    """Check options that are numbers of something.
 
     Args:
         rule: name of the rule.
-        draws: the number.
+        least: smallest number allowed.
+        **options: option -> value.
 
     Raises:
-        UserError: it is not a whole number of at least 1.
+        UserError: a value is no whole number, or too small.
     """
-    if not isinstance(draws, int) or draws < 1:
-        raise UserError(f"rule {rule}: draws = {draws!r}; give a whole number, at least 1")
+    for name, value in options.items():
+        if not isinstance(value, int) or value < least:
+            raise UserError(f"rule {rule}: {name} = {value!r}; give a whole number, at least {least}")

@@ -14,7 +14,7 @@ from noisylearn.chips.readings import Readings
 from noisylearn.ground.errors import UserError
 from noisylearn.networks.layers import WeightLayer, apply_weights, parameter_gradients
 from noisylearn.rules.base import DRAWS_HELP, OF_SEQUENCES, Rule, draws_in_words, updates_in_words
-from noisylearn.rules.checks import check_choice, check_draws
+from noisylearn.rules.checks import check_choice, check_count
 from noisylearn.rules.directions import STEPS, StepDraws, start
 from noisylearn.rules.estimate import Estimate
 from noisylearn.rules.in_time import CREDIT_HELP, DECAY_HELP, OF_LATER_LOSSES, UPDATE_HELP, Credit, InTime, Update
@@ -63,7 +63,7 @@ class ForwardGradient(Rule):
 
     def __post_init__(self) -> None:
         check_choice(self.name, "perturb", self.perturb, Perturb)
-        check_draws(self.name, self.draws)
+        check_count(self.name, draws=self.draws)
         self.in_time()
 
     def init(self, chip: AnyChip) -> Memory:

@@ -47,8 +47,8 @@ class InTime:
                 raise UserError(f"{name} '{getattr(self, name)}'; choose {', '.join(get_args(kind))}")
         if not 0 < self.decay < 1:
             raise UserError(f"decay {self.decay}: give a share between 0 and 1, for example 0.9")
-        if self.truncate is not None and self.truncate < 1:
-            raise UserError(f"truncate {self.truncate}: give at least 1 step")
+        if self.truncate is not None and (not isinstance(self.truncate, int) or self.truncate < 1):
+            raise UserError(f"truncate {self.truncate}: give a whole number of steps, at least 1")
         if self.update == "online" and self.credit in OF_LATER_LOSSES:
             raise UserError(
                 f"credit '{self.credit}' needs the losses of later steps, which an online update does not know: use "

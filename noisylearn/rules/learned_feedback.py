@@ -12,7 +12,7 @@ from noisylearn.chips.interface import Memory
 from noisylearn.ground.errors import UserError
 from noisylearn.networks.layers import parameter_gradients
 from noisylearn.rules.base import OF_SEQUENCES, NoisyPasses
-from noisylearn.rules.checks import check_choice
+from noisylearn.rules.checks import check_choice, check_count
 from noisylearn.rules.estimate import Estimate, reference
 from noisylearn.rules.feedback import direct, layerwise
 from noisylearn.rules.feedback.layerwise import Excitation
@@ -87,10 +87,8 @@ class LearnedFeedback(NoisyPasses):
             raise UserError(f"rule lf: forgetting {self.forgetting}; give a factor above 0 and at most 1, such as 0.98")
         if not 0 < self.ridge < math.inf:
             raise UserError(f"rule lf: ridge {self.ridge}; give a number above 0, such as 0.01")
-        if self.horizon < 1 or self.warm_up < 0:
-            raise UserError(
-                f"rule lf: horizon {self.horizon}, warm_up {self.warm_up}; give at least 1 step, and at least 0"
-            )
+        check_count(self.name, horizon=self.horizon)
+        check_count(self.name, 0, warm_up=self.warm_up)
 
     @classmethod
     def idle(cls, options: Mapping[str, Any], in_time: bool) -> dict[str, str]:

@@ -14,7 +14,7 @@ from noisylearn.chips.interface import AnyChip
 from noisylearn.chips.readings import Plan, Readings
 from noisylearn.profiles import Machine
 from noisylearn.rules.base import DRAWS_HELP, Rule, draws_in_words
-from noisylearn.rules.checks import check_draws
+from noisylearn.rules.checks import check_count
 from noisylearn.rules.in_time import InTime
 from noisylearn.rules.observation import STILL, Observation, Trajectories
 
@@ -43,7 +43,7 @@ class WrittenPerturbation(Rule):
     draws: int = field(default=1, metadata={"help": DRAWS_HELP})
 
     def __post_init__(self) -> None:
-        check_draws(self.name, self.draws)
+        check_count(self.name, draws=self.draws)
 
     @property
     def shares_draws(self) -> bool:

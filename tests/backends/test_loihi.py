@@ -528,6 +528,7 @@ def test_the_report_states_rates_and_roundings() -> None:
     text = microcode.report() + microcode.network.report()
     for words in ("effective learning rate 0.003", "-4*2^-7*x0*x1*y1", "t_epoch 5", "LSB 2^", "largest rounding error"):
         assert words in text
+    assert f"relative rounding error up to {2**-7:.2g}" in text
 
 
 def test_third_factors_keep_their_bits_and_say_when_they_do_not_fit() -> None:

@@ -233,7 +233,7 @@ def test_idle_options_of_rules_with_draws_of_their_own():
         ("mackey-glass", "anp", {"decay": 0.5}, "--decay goes with --credit trace"),
         ("mackey-glass", "anp", {"neuron": "synaptic"}, "--neuron goes with --network spiking"),
         ("latency-mnist-sample", "anp", {"network": "spiking", "activation": "tanh"}, "--network mlp or rnn"),
-        ("mackey-glass", "tbptt0", {}, "truncate 0: give at least 1 step"),
+        ("mackey-glass", "tbptt0", {}, "truncate 0: give a whole number of steps, at least 1"),
         ("mackey-glass", "anp", {"credit": "future"}, "credit: "),
         ("mackey-glass", "anp", {"credit": "trace", "decay": 1.0}, "decay 1.0: give a share between 0 and 1"),
         ("mackey-glass", "anp", {"seq_len": 0}, "seq_len: "),

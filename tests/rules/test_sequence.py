@@ -466,7 +466,8 @@ def test_a_network_that_has_no_time_is_named() -> None:
         (lambda: ANP(update="never"), "update 'never'; choose online"),
         (lambda: NP(credit="sequence", update="online"), "needs the losses of later steps"),
         (lambda: NP(decay=1.5), "decay 1.5"),
-        (lambda: BPTT(truncate=0), "at least 1 step"),
+        (lambda: BPTT(truncate=0), "whole number of steps, at least 1"),
+        (lambda: BPTT(truncate=1.5), "whole number of steps, at least 1"),
         (lambda: BPTT(update="online"), "needs truncate=k"),
     ],
 )

@@ -69,7 +69,7 @@ class Microcode:
                 f"{c.name}: dw = {self.strings[c.name]}; effective learning rate {rate:.6g}; one step of the trace "
                 f"and of x1 is {smallest:.3g} LSB of the weight; weights are rounded {cores.rounding}"
             )
-        error = 2.0**-cores.third_factor_bits
+        error = 2.0 ** (1 - cores.third_factor_bits)  # half a unit of a mantissa with its highest bit set
         lines.append(
             f"third factor: mantissa of {cores.third_factor_bits} bits, relative rounding error up to {error:.2g}"
         )
