@@ -97,13 +97,15 @@ def _of_layer(
     excitation: Excitation,
 ) -> Memory:
     """What is learned of one layer, of its weight less the part that is followed."""
-    if excitation == "activity" and _is_by_rows(layer):
+    if not _is_by_rows(layer):
+        x, a = pairs[0]
+        return _shared(state, x, a if moved is None else a - apply_weights(layer, moved, None, x), layer, regression)
+    if excitation == "activity":
         pairs = [_worth_their_time(layer, *pair) for pair in pairs]
+    rows = [_rows(layer, *pair) for pair in pairs]
     if moved is not None:
-        pairs = [(x, a - apply_weights(layer, moved, None, x)) for x, a in pairs]
-    if _is_by_rows(layer):
-        return _by_rows(state, [_rows(layer, *pair) for pair in pairs], regression)
-    return _shared(state, *pairs[0], layer, regression)
+        rows = [(x, torch.addmm(a, x, moved.flatten(1).T, alpha=-1)) for x, a in rows]
+    return _by_rows(state, rows, regression)
 
 
 def _pairs(reading: LayerReading, now: slice, baseline: Baseline, excitation: Excitation) -> Pairs:
