@@ -74,7 +74,7 @@ class Crossbar:
         self.name = name
         self.layer = layer
         self.mapping = profile.specification.mapping
-        self.setting = _setting(profile)
+        self.setting = profile.setting
         self.node_effects = tuple(profile.effects("node"))
         self.node_memory: list[State] = [{} for _ in self.node_effects]
         self.pass_effects = tuple(e for e in profile.effects("weight") if e.lifetime == "pass")
@@ -399,15 +399,3 @@ def _variance(effects: tuple[Effect, ...]) -> float:
     """Variance that additive effects have together."""
     zero = torch.zeros((), dtype=torch.float64)
     return sum(float(effect.moments(zero, Setting()).variance) for effect in effects)
-
-
-def _setting(profile: HardwareProfile) -> Setting:
-    mapping, timing = profile.specification.mapping, profile.specification.timing
-    setting = Setting()
-    if timing is not None:
-        step_interval_s = None if timing.step_interval_us is None else timing.step_interval_us * 1e-6
-        pass_interval_s = timing.pass_interval_us * 1e-6
-        setting = replace(setting, t0_s=timing.t0_s, pass_interval_s=pass_interval_s, step_interval_s=step_interval_s)
-    if mapping is not None:
-        setting = replace(setting, g_max_us=mapping.g_max_us, g_min_us=mapping.g_min_us)
-    return setting

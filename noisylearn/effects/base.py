@@ -69,6 +69,21 @@ class Setting:
     step_interval_s: float | None = None
     clock_s: float = 0.0
 
+    def check_reference(self, reference_g_max_us: float) -> None:
+        """Check that a fit was made on devices of much the same conductance.
+
+        Args:
+            reference_g_max_us: g_max of the fit, in microsiemens.
+
+        Raises:
+            ValueError: the conductances differ by more than a factor of 100.
+        """
+        if not 0.01 <= reference_g_max_us / self.g_max_us <= 100:
+            raise ValueError(
+                f"reference_g_max_us = {reference_g_max_us:g} beside g_max_us = {self.g_max_us:g}: a fit is not scaled "
+                "by more than a factor of 100; check the units, both are microsiemens"
+            )
+
     @property
     def age_s(self) -> float:
         """t = since_write_s + t0_s in seconds, the time that published formulas of drift and 1/f noise use."""
@@ -152,6 +167,16 @@ class Effect(CitedRecord):
     @property
     def _gives_read_variance(self) -> bool:
         return type(self).read_variance is not Effect.read_variance
+
+    def check(self, setting: Setting) -> None:
+        """Check the effect's numbers against those of the machine; called when a profile is read.
+
+        Args:
+            setting: of the machine's profile.
+
+        Raises:
+            ValueError: they do not fit one another; the message names the number.
+        """
 
     def apply(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> Tensor:
         """The value as one read sees it.

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from noisylearn.effects.base import Effect, Lifetime, Moments, Setting, Site, State
 from noisylearn.ground.draws import StreamOf
+from noisylearn.ground.quantities import Amplitude
 
 
 class BernoulliNode(Effect):
@@ -23,7 +24,7 @@ class BernoulliNode(Effect):
     lifetime: ClassVar[Lifetime] = "read"
 
     kind: Literal["bernoulli-node"] = "bernoulli-node"
-    amplitude: float = Field(gt=0, description="in units of the pre-activation")
+    amplitude: Amplitude = Field(description="in units of the pre-activation")
 
     def apply(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> Tensor:
         """Value plus noise that is fresh at every read."""

@@ -26,7 +26,7 @@ class ConductanceSpread(Effect):
     lifetime: ClassVar[Lifetime] = "device"
 
     kind: Literal["conductance-spread"] = "conductance-spread"
-    sigma: float = Field(gt=0, lt=3)
+    sigma: float = Field(ge=1e-9, lt=3)
     distribution: Literal["normal", "lognormal"]
 
     def fabricate(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> None:

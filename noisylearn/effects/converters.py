@@ -9,6 +9,7 @@ from torch import Tensor
 
 from noisylearn.effects.base import Effect, Lifetime, Moments, Setting, Site, State
 from noisylearn.ground.draws import StreamOf
+from noisylearn.ground.quantities import Amplitude
 
 
 def quantise(value: Tensor, bits: int, limit: float | Tensor) -> Tensor:
@@ -78,7 +79,7 @@ class Adc(Effect):
 
     kind: Literal["adc"] = "adc"
     bits: int = Field(ge=2, le=24)
-    range: float = Field(gt=0)
+    range: Amplitude
     calibration_quantile: float | None = Field(default=None, gt=0, le=1)
     saturation: Literal["clip", "halve-inputs"] = "clip"
     max_halvings: int = Field(default=0, ge=0, le=30)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from noisylearn.effects.base import Effect, Lifetime, Moments, Setting, Site, State
 from noisylearn.ground.draws import StreamOf
+from noisylearn.ground.quantities import Amplitude
 
 
 class CorrelatedNode(Effect):
@@ -28,7 +29,7 @@ class CorrelatedNode(Effect):
     lifetime: ClassVar[Lifetime] = "read"
 
     kind: Literal["correlated-node"] = "correlated-node"
-    sigma: float = Field(gt=0, description="standard deviation, in units of the pre-activation")
+    sigma: Amplitude = Field(description="standard deviation, in units of the pre-activation")
     correlation: float = Field(ge=0, le=1)
 
     def apply(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> Tensor:

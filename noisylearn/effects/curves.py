@@ -1,19 +1,25 @@
 """Curves of relative conductance r = G / g_max in which device papers publish their fits."""
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
-from pydantic import FiniteFloat, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from noisylearn.ground.records import Record
+
+LARGEST = 1e9
+Coefficient = Annotated[float, Field(ge=-LARGEST, le=LARGEST, allow_inf_nan=False)]
+FARTHEST = 2.0  # relative conductance up to which a curve is followed: fits of devices reach 1
 
 
 class Curve(Record):
     """A function of the relative conductance r = G / g_max: the sum of the stated terms, clipped.
 
         f(r) = clip(sum of terms, lo, hi)
+
+    Fits are of devices up to g_max: conductances above 2 g_max, which noise can make, count as 2 g_max.
 
     Args:
         polynomial: [c0, c1, ...], the term sum_i c_i r^i.
@@ -25,10 +31,10 @@ class Curve(Record):
         below: another curve for arguments below its `limit`.
     """
 
-    polynomial: tuple[FiniteFloat, ...] = ()
-    log: tuple[FiniteFloat, FiniteFloat] | None = None
-    power: tuple[FiniteFloat, FiniteFloat] | None = None
-    saturating: tuple[FiniteFloat, FiniteFloat] | None = None
+    polynomial: tuple[Coefficient, ...] = Field(default=(), max_length=16)
+    log: tuple[Coefficient, Coefficient] | None = None
+    power: tuple[Coefficient, Coefficient] | None = None
+    saturating: tuple[Coefficient, Coefficient] | None = None
     clip: tuple[float, float] = (-math.inf, math.inf)
     argument: Literal["r", "us"] = "r"
     below: "Piece | None" = None
@@ -42,6 +48,8 @@ class Curve(Record):
             raise ValueError(f"saturating = [a, b] needs b > 0, found {list(self.saturating)}")
         if not self.clip[0] <= self.clip[1]:
             raise ValueError(f"clip = [lo, hi] needs lo <= hi, found {list(self.clip)}")
+        if any(math.isfinite(end) and abs(end) > LARGEST for end in self.clip):
+            raise ValueError(f"clip = {list(self.clip)}: ends beyond {LARGEST:g} are none; leave the clip out")
         return self
 
     def __call__(self, r: Tensor) -> Tensor:
@@ -79,30 +87,36 @@ class Curve(Record):
         Returns:
             f at r, or at the conductance in microsiemens where that is the argument.
         """
-        return self(r * reference_g_max_us if self.argument == "us" else r)
+        r = r.clamp(max=FARTHEST)
+        return self(r.mul_(reference_g_max_us) if self.argument == "us" else r)
 
     @property
     def is_constant(self) -> bool:
         """Whether the curve is one number."""
         return len(self.polynomial) == 1 and not (self.log or self.power or self.saturating or self.below)
 
-    def check_not_negative(self, name: str, reference_g_max_us: float) -> None:
-        """Check that the curve is finite and >= 0 between r = 0 and 1.
+    def check(self, name: str, low: float, high: float, reference_g_max_us: float) -> None:
+        """Check that the curve lies within limits between r = 0 and 1, and within ten times those as far as it is used.
 
         Args:
             name: of the key, for the message.
+            low: smallest value that makes sense.
+            high: largest value that makes sense.
             reference_g_max_us: g_max of the fit, in microsiemens.
 
         Raises:
-            ValueError: it is not.
+            ValueError: it does not.
         """
-        r = torch.linspace(0, 1, 1001, dtype=torch.float64)
+        r = torch.linspace(0, FARTHEST, 2001)
         value = self.at(r, reference_g_max_us)
-        lowest = int(value.argmin())
-        if not torch.isfinite(value).all() or value[lowest] < 0:
+        near = (value >= low) & (value <= high)
+        fits = torch.where(r > 1, value.abs() <= 10 * max(high, -low), near)
+        if not fits.all():
+            at = int(fits.int().argmin())
+            need = "it cannot be negative, nor" if low == 0 else f"it cannot be below {low:g}, nor"
             raise ValueError(
-                f"{name} is {float(value[lowest]):.3g} at r = {float(r[lowest]):.3g}: it cannot be negative; "
-                "check the coefficients and their units, or add clip = [0.0, ...]"
+                f"{name} is {float(value[at]):.3g} at r = {float(r[at]):.3g}: {need} above {high:g}; check the "
+                "coefficients and their units, or add a clip"
             )
 
 
@@ -113,7 +127,7 @@ class Piece(Curve):
         limit: in units of the argument.
     """
 
-    limit: FiniteFloat
+    limit: Coefficient
 
 
 Curve.model_rebuild()

@@ -22,7 +22,7 @@ class GainSpread(Effect):
     lifetime: ClassVar[Lifetime] = "device"
 
     kind: Literal["gain-spread"] = "gain-spread"
-    sigma: float = Field(gt=0, lt=1)
+    sigma: float = Field(ge=1e-9, lt=1)
 
     def fabricate(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> None:
         """Draw the gain of every column."""

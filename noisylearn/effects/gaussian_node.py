@@ -8,6 +8,7 @@ from torch import Tensor
 
 from noisylearn.effects.base import Effect, Lifetime, Moments, Setting, Site, State
 from noisylearn.ground.draws import StreamOf
+from noisylearn.ground.quantities import Amplitude
 
 
 class GaussianNode(Effect):
@@ -23,7 +24,7 @@ class GaussianNode(Effect):
     lifetime: ClassVar[Lifetime] = "read"
 
     kind: Literal["gaussian-node"] = "gaussian-node"
-    sigma: float = Field(gt=0, description="standard deviation, in units of the pre-activation")
+    sigma: Amplitude = Field(description="standard deviation, in units of the pre-activation")
 
     def apply(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> Tensor:
         """Value plus noise that is fresh at every read."""

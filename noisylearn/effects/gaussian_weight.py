@@ -8,6 +8,7 @@ from torch import Tensor
 
 from noisylearn.effects.base import Effect, Lifetime, Moments, Setting, Site, State
 from noisylearn.ground.draws import StreamOf
+from noisylearn.ground.quantities import Amplitude
 
 
 class GaussianWeight(Effect):
@@ -23,7 +24,7 @@ class GaussianWeight(Effect):
     lifetime: ClassVar[Lifetime] = "pass"
 
     kind: Literal["gaussian-weight"] = "gaussian-weight"
-    sigma: float = Field(gt=0, description="standard deviation, in units of the weight")
+    sigma: Amplitude = Field(description="standard deviation, in units of the weight")
 
     def apply(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> Tensor:
         """Weights plus noise that is drawn anew in every pass."""

@@ -25,7 +25,7 @@ class InputNoise(Effect):
     lifetime: ClassVar[Lifetime] = "read"
 
     kind: Literal["input-noise"] = "input-noise"
-    sigma: float = Field(gt=0)
+    sigma: float = Field(ge=1e-9, le=10)
 
     def apply(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> Tensor:
         """Value plus noise that is fresh at every read."""

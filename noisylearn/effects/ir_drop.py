@@ -3,11 +3,12 @@
 from typing import ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from noisylearn.effects.base import Effect, Lifetime, Product, Setting, Site, State
 from noisylearn.ground.draws import StreamOf
+from noisylearn.ground.quantities import Conductance
 
 
 class IrDrop(Effect):
@@ -28,9 +29,19 @@ class IrDrop(Effect):
     lifetime: ClassVar[Lifetime] = "device"
 
     kind: Literal["ir-drop"] = "ir-drop"
-    scale: float = Field(gt=0)
-    wire_resistance_ohm: float = Field(gt=0)
-    device_conductance_us: float = Field(gt=0)
+    scale: float = Field(ge=1e-6, le=100)
+    wire_resistance_ohm: float = Field(ge=1e-9, le=1e9)
+    device_conductance_us: Conductance
+
+    @model_validator(mode="after")
+    def _wires_conduct(self) -> "IrDrop":
+        """Check that a wire conducts better than a device."""
+        if self.wire_resistance_ohm * self.device_conductance_us * 1e-6 > 1:
+            raise ValueError(
+                f"wire_resistance_ohm = {self.wire_resistance_ohm:g} is more than that of a device of "
+                f"{self.device_conductance_us:g} uS; check the units"
+            )
+        return self
 
     def carry(self, product: Product, setting: Setting, draw: StreamOf, state: State) -> None:
         """Subtract the loss from the products."""

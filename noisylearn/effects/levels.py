@@ -23,7 +23,7 @@ class Levels(Effect):
     lifetime: ClassVar[Lifetime] = "write"
 
     kind: Literal["levels"] = "levels"
-    count: int = Field(ge=2)
+    count: int = Field(ge=2, le=2**24)
 
     def apply(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> Tensor:
         """Conductances rounded to the levels."""

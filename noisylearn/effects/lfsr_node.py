@@ -8,6 +8,7 @@ from torch import Tensor
 
 from noisylearn.effects.base import Effect, Lifetime, Moments, Setting, Site, State
 from noisylearn.ground.draws import StreamOf
+from noisylearn.ground.quantities import Amplitude
 
 STATES = 256
 
@@ -32,7 +33,7 @@ class LfsrNode(Effect):
     kind: Literal["lfsr-node"] = "lfsr-node"
     exponent: int = Field(ge=0, le=15)
     mantissa: int = Field(ge=-8, le=7)
-    lsb: float = Field(gt=0, description="in units of the pre-activation")
+    lsb: Amplitude = Field(description="in units of the pre-activation")
 
     @property
     def step(self) -> float:

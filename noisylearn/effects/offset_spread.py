@@ -3,11 +3,11 @@
 from typing import ClassVar, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from noisylearn.effects.base import Effect, Lifetime, Moments, Product, Setting, Site, State
 from noisylearn.ground.draws import StreamOf
+from noisylearn.ground.quantities import Amplitude
 
 
 class OffsetSpread(Effect):
@@ -23,7 +23,7 @@ class OffsetSpread(Effect):
     lifetime: ClassVar[Lifetime] = "device"
 
     kind: Literal["offset-spread"] = "offset-spread"
-    sigma: float = Field(gt=0)
+    sigma: Amplitude
 
     def fabricate(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> None:
         """Draw the offset of every column."""

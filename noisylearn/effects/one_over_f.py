@@ -4,14 +4,16 @@ import math
 from typing import ClassVar, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from scipy.special import sici
 from torch import Tensor
 
 from noisylearn.effects.base import Effect, Lifetime, Moments, Setting, Site, State
 from noisylearn.effects.curves import Curve
 from noisylearn.ground.draws import StreamOf
+from noisylearn.ground.quantities import Nanoseconds
 
+FIRST_ZERO = 0.6165  # of the cosine integral
 MEMORY = 12  # values of the slow part that are remembered
 
 
@@ -19,7 +21,7 @@ class OneOverFReadNoise(Effect):
     """1/f noise of density K / f between f0 = 1 / (t + t_read) and f1 = 1 / (2 t_read), K = (G Q(r))^2.
 
         variance of one read:              K ln(f1 / f0)
-        covariance of two reads D apart:   R(D) = K [Ci(2 pi f1 D) - Ci(2 pi f0 D)]
+        covariance of two reads D apart:   R(D) = K [Ci(2 pi f1 D) - Ci(2 pi f0 D)], 0 from 2 pi f0 D = 0.62 on
 
     Q is taken at the conductance as it was written, r = G_written / g_max; G is the conductance now, after drift.
 
@@ -39,7 +41,7 @@ class OneOverFReadNoise(Effect):
     lifetime: ClassVar[Lifetime] = "memory"
 
     kind: Literal["one-over-f-read-noise"] = "one-over-f-read-noise"
-    t_read_ns: float = Field(gt=0)
+    t_read_ns: Nanoseconds
     relative_amplitude: Curve | None = None
     amplitude_us: Curve | None = None
 
@@ -49,6 +51,20 @@ class OneOverFReadNoise(Effect):
         if (self.relative_amplitude is None) == (self.amplitude_us is None):
             raise ValueError("state one of relative_amplitude (Q) and amplitude_us (G Q in microsiemens)")
         return self
+
+    def check(self, setting: Setting) -> None:
+        """Check the amplitude, and that a read is over before the next one and before drift counts."""
+        if self.relative_amplitude is not None:
+            self.relative_amplitude.check("relative_amplitude", -100, 100, setting.g_max_us)
+        if self.amplitude_us is not None:
+            most = 10 * setting.g_max_us
+            self.amplitude_us.check("amplitude_us", -most, most, setting.g_max_us)
+        t_read_s = self.t_read_ns * 1e-9
+        if t_read_s > setting.pass_interval_s * (1 + 1e-9) or t_read_s >= setting.t0_s:
+            raise ValueError(
+                f"t_read_ns = {self.t_read_ns:g}: a read is over before the next pass ({setting.pass_interval_s:g} s), "
+                f"and before drift counts (t0_s = {setting.t0_s:g}); check the units, or lengthen the interval"
+            )
 
     def log_bandwidth(self, setting: Setting) -> float:
         """Variance of one read in units of K, ln(f1 / f0).
@@ -85,6 +101,8 @@ class OneOverFReadNoise(Effect):
         if lag_s == 0:
             return self.log_bandwidth(setting)
         f0, f1 = self._band(setting)
+        if 2 * math.pi * f0 * lag_s > FIRST_ZERO:  # beyond, R swings about zero, which is no covariance of a process
+            return 0.0
         cosine_integral = sici([2 * math.pi * f1 * lag_s, 2 * math.pi * f0 * lag_s])[1]
         return min(max(float(cosine_integral[0] - cosine_integral[1]), 0.0), self.log_bandwidth(setting))
 
@@ -129,7 +147,9 @@ class OneOverFReadNoise(Effect):
     def _slow_correlation(self, lag_s: float, setting: Setting) -> float:
         """Autocorrelation R(lag + D) / R(D) of the slow part: convex, so that of a process; R cut off at D is not."""
         shared = self.covariance(setting.pass_interval_s, setting)
-        return min(self.covariance(lag_s + setting.pass_interval_s, setting) / shared, 1.0) if shared else 0.0
+        if lag_s == 0 or not shared:
+            return float(lag_s == 0)
+        return min(self.covariance(lag_s + setting.pass_interval_s, setting) / shared, 1.0)
 
     def _band(self, setting: Setting) -> tuple[float, float]:
         """Lowest and highest frequency f0 and f1, in hertz."""

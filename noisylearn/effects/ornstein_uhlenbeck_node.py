@@ -9,6 +9,7 @@ from torch import Tensor
 
 from noisylearn.effects.base import Effect, Lifetime, Moments, Setting, Site, State
 from noisylearn.ground.draws import StreamOf
+from noisylearn.ground.quantities import Amplitude, Microseconds
 
 
 class OrnsteinUhlenbeckNode(Effect):
@@ -38,8 +39,8 @@ class OrnsteinUhlenbeckNode(Effect):
     lifetime: ClassVar[Lifetime] = "memory"
 
     kind: Literal["ornstein-uhlenbeck-node"] = "ornstein-uhlenbeck-node"
-    sigma: float = Field(gt=0, description="standard deviation, in units of the pre-activation")
-    correlation_time_us: float = Field(gt=0, description="tau, in which the correlation falls to 1 / e")
+    sigma: Amplitude = Field(description="standard deviation, in units of the pre-activation")
+    correlation_time_us: Microseconds = Field(description="tau, in which the correlation falls to 1 / e")
 
     def correlation(self, lag_s: float) -> float:
         """Correlation of two reads, E[n n'] / sigma^2 = exp(-lag / tau).

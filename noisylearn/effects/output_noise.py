@@ -3,11 +3,11 @@
 from typing import ClassVar, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from noisylearn.effects.base import Effect, Lifetime, Moments, Product, Setting, Site, State
 from noisylearn.ground.draws import StreamOf
+from noisylearn.ground.quantities import Amplitude
 
 
 class OutputNoise(Effect):
@@ -24,7 +24,7 @@ class OutputNoise(Effect):
     lifetime: ClassVar[Lifetime] = "read"
 
     kind: Literal["output-noise"] = "output-noise"
-    sigma: float = Field(gt=0)
+    sigma: Amplitude
 
     def apply(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> Tensor:
         """Value plus noise that is fresh at every read."""

@@ -4,7 +4,6 @@ import math
 from typing import ClassVar, Literal
 
 import torch
-from pydantic import model_validator
 from torch import Tensor
 
 from noisylearn.effects.base import Effect, Lifetime, Moments, Setting, Site, State
@@ -31,18 +30,18 @@ class PowerLawDrift(Effect):
     exponent_mean: Curve
     exponent_spread: Curve
 
-    @model_validator(mode="after")
-    def _not_negative(self) -> "PowerLawDrift":
-        """Check that the spread is not negative."""
-        self.exponent_spread.check_not_negative("exponent_spread", 1.0)
-        return self
+    def check(self, setting: Setting) -> None:
+        """Check that the exponents make sense, and that their spread is not negative."""
+        self.exponent_mean.check("exponent_mean", -10, 10, setting.g_max_us)
+        self.exponent_spread.check("exponent_spread", 0, 10, setting.g_max_us)
 
     def apply(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> Tensor:
         """Conductances at the time of `setting`."""
         if setting.since_write_s == 0:
             return value
         r = value / setting.g_max_us
-        exponent = self.exponent_spread(r).mul_(state["exponent"]).add_(self.exponent_mean(r)).abs_()
+        mu, s = (curve.at(r, setting.g_max_us) for curve in (self.exponent_mean, self.exponent_spread))
+        exponent = s.mul_(state["exponent"]).add_(mu).abs_()
         return exponent.mul_(-self._log_time(setting)).exp_().mul_(value)
 
     def elapse(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> None:
@@ -53,7 +52,7 @@ class PowerLawDrift(Effect):
     def moments(self, value: Tensor, setting: Setting) -> Moments:
         """With a = ln(t / t0): from E[exp(-k a nu)] of the folded normal nu, for k = 1 and 2."""
         r = value / setting.g_max_us
-        mu, s = self.exponent_mean(r), self.exponent_spread(r)
+        mu, s = (curve.at(r, setting.g_max_us) for curve in (self.exponent_mean, self.exponent_spread))
         first, second = (_folded_normal_laplace(k * self._log_time(setting), mu, s) for k in (1, 2))
         return Moments(value * first, value**2 * (second - first**2))
 
@@ -65,6 +64,6 @@ class PowerLawDrift(Effect):
 
 def _folded_normal_laplace(a: float, mu: Tensor, s: Tensor) -> Tensor:
     """E[exp(-a |X|)], X ~ N(mu, s^2)."""
-    cdf = torch.special.ndtr
-    gain = math.e ** (0.5 * (a * s) ** 2)
-    return gain * (torch.exp(-a * mu) * cdf(mu / s - a * s) + torch.exp(a * mu) * cdf(-mu / s - a * s))
+    log_cdf, log_gain = torch.special.log_ndtr, 0.5 * (a * s) ** 2
+    sides = (log_gain - sign * a * mu + log_cdf(sign * mu / s - a * s) for sign in (1, -1))
+    return torch.where(s > 0, sum(side.exp() for side in sides), torch.exp(-a * mu.abs()))

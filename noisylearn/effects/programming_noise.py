@@ -2,13 +2,14 @@
 
 from typing import ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from torch import Tensor
 
 from noisylearn.effects.base import Effect, Lifetime, Moments, Setting, Site, State
 from noisylearn.effects.curves import Curve
 from noisylearn.effects.rectified import rectified_normal
 from noisylearn.ground.draws import StreamOf
+from noisylearn.ground.quantities import Conductance
 
 
 class ProgrammingNoise(Effect):
@@ -28,14 +29,18 @@ class ProgrammingNoise(Effect):
     lifetime: ClassVar[Lifetime] = "write"
 
     kind: Literal["programming-noise"] = "programming-noise"
-    reference_g_max_us: float = Field(gt=0)
+    reference_g_max_us: Conductance
     sigma_us: Curve
 
     @model_validator(mode="after")
     def _not_negative(self) -> "ProgrammingNoise":
         """Check that the standard deviation is not negative."""
-        self.sigma_us.check_not_negative("sigma_us", self.reference_g_max_us)
+        self.sigma_us.check("sigma_us", 0, 10 * self.reference_g_max_us, self.reference_g_max_us)
         return self
+
+    def check(self, setting: Setting) -> None:
+        """Check the g_max of the fit."""
+        setting.check_reference(self.reference_g_max_us)
 
     def deviation_us(self, target: Tensor, g_max_us: float) -> Tensor:
         """Standard deviation before the floor.

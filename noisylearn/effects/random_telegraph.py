@@ -11,6 +11,7 @@ from torch import Tensor
 from noisylearn.effects.base import Effect, Lifetime, Moments, Setting, Site, State
 from noisylearn.effects.curves import Curve
 from noisylearn.ground.draws import StreamOf
+from noisylearn.ground.quantities import Seconds
 
 
 class RandomTelegraphNoise(Effect):
@@ -35,18 +36,19 @@ class RandomTelegraphNoise(Effect):
     kind: Literal["random-telegraph-noise"] = "random-telegraph-noise"
     share: float = Field(gt=0, le=1, description="share of the devices that switch")
     relative_amplitude: Curve
-    dwell_time_s: tuple[float, float]
+    dwell_time_s: tuple[Seconds, Seconds]
 
     @model_validator(mode="after")
     def _times(self) -> "RandomTelegraphNoise":
-        """Check the dwell times and that the amplitude is not negative."""
+        """Check the order of the dwell times."""
         shortest, longest = self.dwell_time_s
-        if not 0 < shortest <= longest:
-            raise ValueError(
-                f"dwell_time_s = [shortest, longest] needs 0 < shortest <= longest, found {[*self.dwell_time_s]}"
-            )
-        self.relative_amplitude.check_not_negative("relative_amplitude", 1.0)
+        if shortest > longest:
+            raise ValueError(f"dwell_time_s = [shortest, longest] needs the shortest first: {[*self.dwell_time_s]}")
         return self
+
+    def check(self, setting: Setting) -> None:
+        """Check that the amplitude makes sense."""
+        self.relative_amplitude.check("relative_amplitude", 0, 10, setting.g_max_us)
 
     def correlation(self, lag_s: float) -> float:
         """Correlation of two reads of a device that switches: exp(-2 lag / tau), averaged over tau.
@@ -74,14 +76,14 @@ class RandomTelegraphNoise(Effect):
 
     def moments(self, value: Tensor, setting: Setting) -> Moments:
         """Mean G and variance share (G A / 2)^2, over devices."""
-        half = value * self.relative_amplitude(value / setting.g_max_us) / 2
+        half = value * self._amplitude(value, setting) / 2
         return Moments(value, half.square_().mul_(self.share))
 
     def start(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> None:
         """Draw which devices switch, their dwell times and states."""
         shape = tuple(value.shape)
         switches = draw.uniform("share", shape) < self.share
-        state["half_swing"] = self.relative_amplitude(value / setting.g_max_us).mul_(switches).mul_(0.5)
+        state["half_swing"] = self._amplitude(value, setting).mul_(switches).mul_(0.5)
         shortest, longest = self.dwell_time_s
         exponent = draw.uniform("dwell", shape).to(value.dtype)
         state["dwell_s"] = shortest * (longest / shortest) ** exponent
@@ -95,3 +97,7 @@ class RandomTelegraphNoise(Effect):
         first, second = (draw.uniform("flip", tuple(value.shape)) < root for _ in range(2))  # one draw is too coarse
         state["sign"] = torch.where(first & second, -state["sign"], state["sign"])
         state["seen_s"] = torch.tensor(setting.since_write_s, dtype=torch.float64)
+
+    def _amplitude(self, value: Tensor, setting: Setting) -> Tensor:
+        """A of every device, by its conductance."""
+        return self.relative_amplitude.at(value / setting.g_max_us, setting.g_max_us)

@@ -2,11 +2,12 @@
 
 from typing import ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from torch import Tensor
 
 from noisylearn.effects.base import Effect, Lifetime, Moments, Setting, Site, State
 from noisylearn.effects.curves import Curve
+from noisylearn.ground.quantities import Conductance
 
 
 class ReadNoise(Effect):
@@ -25,14 +26,18 @@ class ReadNoise(Effect):
     lifetime: ClassVar[Lifetime] = "read"
 
     kind: Literal["read-noise"] = "read-noise"
-    reference_g_max_us: float = Field(gt=0)
+    reference_g_max_us: Conductance
     sigma_us: Curve
 
     @model_validator(mode="after")
     def _not_negative(self) -> "ReadNoise":
         """Check that the standard deviation is not negative."""
-        self.sigma_us.check_not_negative("sigma_us", self.reference_g_max_us)
+        self.sigma_us.check("sigma_us", 0, 10 * self.reference_g_max_us, self.reference_g_max_us)
         return self
+
+    def check(self, setting: Setting) -> None:
+        """Check the g_max of the measurement."""
+        setting.check_reference(self.reference_g_max_us)
 
     def read_variance(self, value: Tensor, setting: Setting, state: State) -> Tensor:
         """((g_max / reference_g_max_us) sigma(r))^2; one number where it is the same for all devices."""

@@ -12,6 +12,7 @@ from noisylearn.effects.base import Effect, Lifetime, Moments, Setting, Site, St
 from noisylearn.effects.curves import Curve
 from noisylearn.effects.rectified import rectified_normal
 from noisylearn.ground.draws import StreamOf
+from noisylearn.ground.quantities import Conductance, Seconds
 
 
 class Relaxation(Effect):
@@ -34,9 +35,9 @@ class Relaxation(Effect):
     lifetime: ClassVar[Lifetime] = "memory"
 
     kind: Literal["relaxation"] = "relaxation"
-    reference_g_max_us: float = Field(gt=0)
-    times_s: tuple[float, ...] = Field(min_length=1)
-    sigma_us: tuple[Curve, ...] = Field(min_length=1)
+    reference_g_max_us: Conductance
+    times_s: tuple[Seconds, ...] = Field(min_length=1, max_length=100)
+    sigma_us: tuple[Curve, ...] = Field(min_length=1, max_length=100)
     shift_us_per_log_time: float = 0.0
 
     @model_validator(mode="after")
@@ -44,11 +45,17 @@ class Relaxation(Effect):
         """Check the times and their curves."""
         if len(self.times_s) != len(self.sigma_us):
             raise ValueError(f"{len(self.times_s)} times_s but {len(self.sigma_us)} curves sigma_us: give one per time")
-        if any(t <= 0 for t in self.times_s) or list(self.times_s) != sorted(set(self.times_s)):
-            raise ValueError(f"times_s must be positive and rise, found {[*self.times_s]}")
+        if list(self.times_s) != sorted(set(self.times_s)):
+            raise ValueError(f"times_s must rise, found {[*self.times_s]}")
+        if abs(self.shift_us_per_log_time) > self.reference_g_max_us:
+            raise ValueError(f"shift_us_per_log_time = {self.shift_us_per_log_time:g} is beyond reference_g_max_us")
         for curve in self.sigma_us:
-            curve.check_not_negative("sigma_us", self.reference_g_max_us)
+            curve.check("sigma_us", 0, 10 * self.reference_g_max_us, self.reference_g_max_us)
         return self
+
+    def check(self, setting: Setting) -> None:
+        """Check the g_max of the measurement."""
+        setting.check_reference(self.reference_g_max_us)
 
     def deviation_us(self, value: Tensor, setting: Setting) -> Tensor:
         """Standard deviation at the time of `setting`, before the floor.

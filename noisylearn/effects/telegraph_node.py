@@ -9,6 +9,7 @@ from torch import Tensor
 
 from noisylearn.effects.base import Effect, Lifetime, Moments, Setting, Site, State
 from noisylearn.ground.draws import StreamOf
+from noisylearn.ground.quantities import Amplitude, Microseconds
 
 
 class TelegraphNode(Effect):
@@ -31,10 +32,10 @@ class TelegraphNode(Effect):
     lifetime: ClassVar[Lifetime] = "memory"
 
     kind: Literal["telegraph-node"] = "telegraph-node"
-    amplitude: float = Field(gt=0, description="in units of the pre-activation")
+    amplitude: Amplitude = Field(description="in units of the pre-activation")
     amplitude_spread: float = Field(ge=0, lt=1, description="relative")
-    offset_spread: float = Field(ge=0, description="in units of the pre-activation")
-    dwell_time_us: float = Field(gt=0)
+    offset_spread: float = Field(ge=0, le=1e6, description="in units of the pre-activation")
+    dwell_time_us: Microseconds
 
     def correlation(self, lag_s: float) -> float:
         """Correlation of two reads, E[s s'] = exp(-2 lag / tau).

@@ -27,9 +27,18 @@ class ThermalShotNoise(Effect):
     lifetime: ClassVar[Lifetime] = "read"
 
     kind: Literal["thermal-shot-noise"] = "thermal-shot-noise"
-    temperature_k: float = Field(gt=0)
-    read_voltage_v: float = Field(gt=0)
-    bandwidth_mhz: float = Field(gt=0)
+    temperature_k: float = Field(ge=1e-3, le=1e4)
+    read_voltage_v: float = Field(ge=1e-4, le=1e3)
+    bandwidth_mhz: float = Field(ge=1e-9, le=1e6)
+
+    def check(self, setting: Setting) -> None:
+        """Check the noise against the conductances of the machine."""
+        deviation_us = (self.variance_per_conductance_us() * setting.g_max_us) ** 0.5
+        if deviation_us > 10 * setting.g_max_us:
+            raise ValueError(
+                f"noise of {deviation_us:.2g} uS on a device of {setting.g_max_us:g} uS; check temperature_k, "
+                "read_voltage_v, bandwidth_mhz and their units"
+            )
 
     def variance_per_conductance_us(self) -> float:
         """var(G) / G, in microsiemens."""

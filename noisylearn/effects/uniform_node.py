@@ -3,11 +3,11 @@
 from typing import ClassVar, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from noisylearn.effects.base import Effect, Lifetime, Moments, Setting, Site, State
 from noisylearn.ground.draws import StreamOf
+from noisylearn.ground.quantities import Amplitude
 
 
 class UniformNode(Effect):
@@ -23,7 +23,7 @@ class UniformNode(Effect):
     lifetime: ClassVar[Lifetime] = "read"
 
     kind: Literal["uniform-node"] = "uniform-node"
-    width: float = Field(gt=0)
+    width: Amplitude
 
     def apply(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> Tensor:
         """Value plus noise that is fresh at every read."""

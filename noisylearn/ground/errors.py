@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+LONGEST_NAME = 200  # characters of a name that a message repeats
+
 
 class UserError(ValueError):
     """A mistake that the user can correct; the command line prints its message without a traceback."""
@@ -24,6 +26,7 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> UserError:
         The error, to be raised.
     """
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(name[:LONGEST_NAME], known, n=3, cutoff=0.5)
+    name = name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}..."
     hint = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(known)}"
     return UserError(f"unknown {what} '{name}'; {hint}")

@@ -1,11 +1,12 @@
 """Integer arithmetic of neuromorphic cores: bits, ranges and rounding."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from noisylearn.ground.records import CitedRecord
 
+Exponent = Annotated[int, Field(ge=-64, le=64)]  # of two
 Rounding = Literal["nearest", "floor", "shared", "per-synapse"]
 
 
@@ -29,7 +30,7 @@ class Cores(CitedRecord):
     """
 
     weight_bits: int = Field(ge=2, le=16)
-    weight_exponent: tuple[int, int]
+    weight_exponent: tuple[Exponent, Exponent]
     payload_bits: int = Field(ge=1, le=24)
     trace_bits: int = Field(ge=1, le=15)
     accumulator_bits: int = Field(ge=8, le=48)
@@ -37,9 +38,9 @@ class Cores(CitedRecord):
     third_factor_bits: int = Field(ge=2, le=24)
     third_factor_exponent_max: int = Field(ge=0, le=32)
     mantissa_bits: int = Field(ge=2, le=8)
-    scale_exponent: tuple[int, int]
+    scale_exponent: tuple[Exponent, Exponent]
     rounding: Rounding
-    t_epoch_max: int = Field(ge=4)
+    t_epoch_max: int = Field(ge=4, le=10**6)
 
     @model_validator(mode="after")
     def _fits(self) -> "Cores":

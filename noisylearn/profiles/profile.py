@@ -1,9 +1,10 @@
 """Hardware profiles: what a machine does and what can be observed of it, read from a TOML file."""
 
 import datetime
+import hashlib
 import re
-import tomllib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -16,9 +17,11 @@ from pydantic import (
     model_validator,
 )
 
-from noisylearn.effects import Adc, AnyEffect, Dac, Effect
+from noisylearn.effects import Adc, AnyEffect, Dac, Effect, Setting
 from noisylearn.ground.errors import UserError, unknown_name
+from noisylearn.ground.quantities import Amplitude, Conductance, Microseconds, Seconds
 from noisylearn.ground.records import CitedRecord, Record, one_line
+from noisylearn.ground.toml import check_size, parse_toml, read_text
 from noisylearn.profiles.cores import Cores
 from noisylearn.profiles.neuron_spread import NeuronSpread
 from noisylearn.profiles.write import MODES, AnyWrite, InPlace
@@ -29,6 +32,7 @@ Observable = Literal[
 BEFORE_OUTPUT: tuple[Observable, ...] = ("output", "error")  # implied by version 1 of the format
 PACKAGED = Path(__file__).parents[1] / "hardware_profiles"
 CHECKOUT = Path(__file__).parents[2] / "hardware_profiles"
+WIDEST_OFF = 0.999  # largest g_min, in units of g_max
 
 
 class Machine(Protocol):
@@ -78,16 +82,18 @@ class Mapping(CitedRecord):
     """
 
     kind: Literal["differential-pair"]
-    g_max_us: float = Field(gt=0)
-    g_min_us: float = Field(default=0.0, ge=0)
+    g_max_us: Conductance
+    g_min_us: float = Field(default=0.0, ge=0, le=1e5)
     scale: Literal["column", "tile", "layer"]
     reads_clip: Literal[False]
 
     @model_validator(mode="after")
     def _spans(self) -> "Mapping":
         """Check that conductances have a range."""
-        if self.g_min_us >= self.g_max_us:
-            raise ValueError(f"g_min_us = {self.g_min_us:g} must be below g_max_us = {self.g_max_us:g}")
+        if self.g_min_us >= WIDEST_OFF * self.g_max_us:
+            raise ValueError(
+                f"g_min_us = {self.g_min_us:g} must be below g_max_us = {self.g_max_us:g}, by a thousandth at least"
+            )
         return self
 
 
@@ -102,9 +108,9 @@ class Timing(CitedRecord):
             pass.
     """
 
-    t0_s: float = Field(gt=0)
-    pass_interval_us: float = Field(gt=0)
-    step_interval_us: float | None = Field(default=None, gt=0)
+    t0_s: Seconds
+    pass_interval_us: Microseconds
+    step_interval_us: Microseconds | None = None
 
     @model_serializer(mode="wrap")
     def _as_stated(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -123,8 +129,8 @@ class Tile(CitedRecord):
         columns: outputs of a tile.
     """
 
-    rows: int = Field(ge=1)
-    columns: int = Field(ge=1)
+    rows: int = Field(ge=1, le=10**6)
+    columns: int = Field(ge=1, le=10**6)
 
 
 class Inputs(CitedRecord):
@@ -136,7 +142,7 @@ class Inputs(CitedRecord):
     """
 
     scaling: Literal["absolute-maximum", "fixed"]
-    range: float | None = Field(default=None, gt=0)
+    range: Amplitude | None = None
 
     @model_validator(mode="after")
     def _states_range(self) -> "Inputs":
@@ -200,7 +206,7 @@ class HardwareProfile(Record):
     """
 
     schema_version: Literal[1, 2]
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$", max_length=200)
     title: str
     description: str
     observable: tuple[Observable, ...]
@@ -374,6 +380,28 @@ class HardwareProfile(Record):
         return self.write if isinstance(self.write, InPlace) else None
 
     @property
+    def setting(self) -> Setting:
+        """What effects may know of the machine, right after its devices were programmed."""
+        timing, mapping = self.specification.timing, self.specification.mapping
+        setting = Setting()
+        if timing is not None:
+            step_interval_s = None if timing.step_interval_us is None else timing.step_interval_us * 1e-6
+            setting = replace(
+                setting,
+                t0_s=timing.t0_s,
+                pass_interval_s=timing.pass_interval_us * 1e-6,
+                step_interval_s=step_interval_s,
+            )
+        if mapping is not None:
+            setting = replace(setting, g_max_us=mapping.g_max_us, g_min_us=mapping.g_min_us)
+        return setting
+
+    @property
+    def content_hash(self) -> str:
+        """A number for everything that the profile states, in 32 hexadecimal digits; comments do not count."""
+        return hashlib.blake2b(self.model_dump_json().encode(), digest_size=16).hexdigest()
+
+    @property
     def is_noisy(self) -> bool:
         """Whether two passes of the same sample differ."""
         return any(effect.differs_between_passes for effect in self.all_effects())
@@ -413,12 +441,10 @@ def _check_places(profile: HardwareProfile) -> None:
     if lasting and spec.timing is None:
         raise ValueError(f"effect {lasting[0]} has memory: state specification.timing")
     for effect in effects:
-        t_read_ns = getattr(effect, "t_read_ns", 0.0)
-        if spec.timing is not None and t_read_ns > spec.timing.pass_interval_us * 1e3:
-            raise ValueError(
-                f"effect {effect.kind}: t_read_ns = {t_read_ns:g} is longer than the pass interval of "
-                f"{spec.timing.pass_interval_us:g} us; check the units, or lengthen the interval"
-            )
+        try:
+            effect.check(profile.setting)
+        except ValueError as error:
+            raise ValueError(f"effect {effect.kind}: {error}") from None
 
 
 def _check_observable(profile: HardwareProfile) -> None:
@@ -485,10 +511,7 @@ def load_profile(name_or_path: str | Path | HardwareProfile) -> HardwareProfile:
         if str(name_or_path) not in known:
             raise unknown_name("profile", str(name_or_path), known)
         path = known[str(name_or_path)]
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"profile {path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    text = read_text(path, f"profile {path}")
     profile = parse_profile(text, str(path))
     packaged = profile_files().get(profile.name)
     if packaged is not None and packaged.read_text(encoding="utf-8") != text:
@@ -512,9 +535,7 @@ def parse_profile(text: str, where: str = "profile") -> HardwareProfile:
         UserError: the text is not TOML, a key or value is wrong, or values contradict one another.
     """
     try:
-        profile = HardwareProfile.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"profile {where}: not valid TOML: {error}") from None
+        profile = HardwareProfile.model_validate(parse_toml(text, f"profile {where}"))
     except ValidationError as error:
         raise UserError(f"profile {where}: {one_line(error)}") from None
     profile._text = text
@@ -536,6 +557,7 @@ def profile_from_text(text: str, where: str = "profile") -> HardwareProfile:
     """
     if not text.lstrip().startswith("{"):
         return parse_profile(text, where)
+    check_size(len(text), f"profile {where}")
     try:
         return HardwareProfile.model_validate_json(text)
     except ValidationError as error:

@@ -2,19 +2,21 @@
 
 import math
 import re
+import sys
 import warnings
+from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from support.checks import tanh_net
 
 from noisylearn import Chip
 from noisylearn.effects import Effect, Setting
 from noisylearn.ground.errors import UserError
-from noisylearn.profiles import HardwareProfile, load_profile, parse_profile, profile_files
+from noisylearn.profiles import load_profile, parse_profile, profile_files
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
+import mutate_profiles
 
 NAMES = sorted(profile_files())
 TEXTS = {name: file.read_text(encoding="utf-8") for name, file in profile_files().items()}
@@ -181,69 +183,14 @@ def test_wrong_profiles_are_refused_in_one_line(what: str, text: str, reason: st
     assert "file.toml" in str(caught.value)
 
 
-JUNK = st.sampled_from(
-    ["-1.0", "0", "0.0", "nan", "inf", "-inf", "1e400", "1e-300", '""', '"x"', "[]", "[1.0]", "[[1.0]]", "{}", "true",
-     "{ value = 1.0 }", '{ value = "a", status = "measured", source = "x" }', "2020-01-01", "-5", "9" * 20,
-     '"\\u0000"', "[1.0, -3.0]", "1e30", '["clean_pass"]', '["injected_noise"]', '{ polynomial = [] }', "'''a\nb'''"]
-)  # fmt: skip
+def test_damaged_profiles_are_refused_in_one_line_or_work_on_a_chip() -> None:
+    """A sample of `python tools/mutate_profiles.py`."""
+    found = mutate_profiles.count((number, mutate_profiles.mutant(7, number)) for number in range(300))
+    assert set(found) == set(mutate_profiles.FINE), found
+    assert min(found.values()) > 30, "both are among them"
 
 
-@st.composite
-def damaged(draw: st.DrawFn) -> str:
-    """The text of a packaged profile with one to four lines changed."""
-    lines = TEXTS[draw(st.sampled_from(NAMES))].splitlines()
-    for _ in range(draw(st.integers(1, 4))):
-        i = draw(st.integers(0, len(lines) - 1))
-        change = draw(st.sampled_from(["drop", "twice", "junk", "rename", "cut", "move", "bytes", "number"]))
-        if change == "drop":
-            del lines[i]
-        elif change == "twice":
-            lines.insert(i, lines[i])
-        elif change == "junk" and "=" in lines[i]:
-            lines[i] = lines[i].split("=")[0] + "= " + draw(JUNK)
-        elif change == "rename":
-            lines[i] = lines[i].replace("_", draw(st.sampled_from(["", "-", "__", "."])), 1)
-        elif change == "cut":
-            lines[i] = lines[i][: draw(st.integers(0, len(lines[i])))]
-        elif change == "move":
-            lines.insert(draw(st.integers(0, len(lines) - 1)), lines.pop(i))
-        elif change == "bytes":
-            lines[i] += draw(st.text(max_size=3))
-        else:
-            factor = draw(st.sampled_from([-1.0, 1e-6, 1e6, 0.0, 1e3]))
-            lines[i] = re.sub(r"-?\d+\.\d+", lambda m, f=factor: repr(float(m.group()) * f), lines[i])
-        if not lines:
-            break
-    return "\n".join(lines)
-
-
-@given(text=damaged())
-@settings(max_examples=3000, deadline=None, derandomize=True)
-def test_damaged_files_give_a_message_or_a_valid_profile(text: str) -> None:
-    message, profile = "", None
-    try:
-        profile = parse_profile(text, "file.toml")
-    except UserError as error:
-        message = str(error)
-    if profile is None:
-        assert "file.toml" in message
-        assert len(message.splitlines()) == 1
-        return
-    assert isinstance(profile, HardwareProfile)
-    assert parse_profile(text, "again") == profile
-
-
-@given(text=damaged())
-@settings(max_examples=300, deadline=None, derandomize=True)
-def test_what_is_valid_can_be_placed_and_read(text: str) -> None:
-    try:
-        profile = parse_profile(text, "file.toml")
-    except UserError:
-        return
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        chip = Chip(tanh_net(5, 4, 2).float(), profile)
-        assert chip(torch.ones(2, 5)).shape == (2, 2)
-        chip.program()
-        chip.advance(10.0)
-        assert not np.isnan(chip(torch.ones(2, 5)).numpy()).all()
+def test_slips_of_the_unit_are_refused_in_one_line_or_work_on_a_chip() -> None:
+    """A sample of `python tools/mutate_profiles.py --numbers`."""
+    found = mutate_profiles.count(list(enumerate(mutate_profiles.slips()))[::7])
+    assert set(found) == set(mutate_profiles.FINE), found

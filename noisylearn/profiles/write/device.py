@@ -1,7 +1,7 @@
 """Devices that are written by identical pulses: what one pulse does, as a record that a profile states."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -9,8 +9,11 @@ from torch import Tensor
 
 from noisylearn.effects import State
 from noisylearn.ground.draws import StreamOf
+from noisylearn.ground.quantities import Spread
 from noisylearn.ground.records import CitedRecord
 
+Slope = Annotated[float, Field(ge=-1e3, le=1e3)]
+LARGEST_EXPONENT = 30.0  # of an exponential step, at the bounds of most devices
 LARGEST_CHANGE = 0.1  # in units of full scale: a larger one is made in parts
 
 
@@ -63,33 +66,33 @@ class PulsedDevice(CitedRecord):
     """
 
     step: Literal["constant", "linear", "soft-bounds", "exponential"]
-    dw_min: float = Field(gt=0, lt=2)
-    dw_min_spread: float = Field(ge=0)
+    dw_min: float = Field(ge=1e-6, lt=2)
+    dw_min_spread: float = Field(ge=0, le=5)
     dw_min_distribution: Literal["normal", "lognormal"] = "normal"
     up_down: float = Field(gt=-1, lt=1)
-    up_down_spread: float = Field(ge=0)
-    w_max: float = Field(gt=0)
-    w_max_spread: float = Field(ge=0)
-    w_min: float = Field(le=0)
-    w_min_spread: float = Field(ge=0)
-    cycle_spread: float = Field(ge=0)
+    up_down_spread: Spread
+    w_max: float = Field(ge=1e-3, le=100)
+    w_max_spread: Spread
+    w_min: float = Field(ge=-100, le=0)
+    w_min_spread: Spread
+    cycle_spread: float = Field(ge=0, le=100)
     cycle_noise: Literal["of-step", "of-dw-min"]
-    cycle_floor: float = Field(default=0.0, ge=0)
-    cycle_slope: float = Field(default=0.0, ge=0)
-    gamma_up: float | None = None
-    gamma_down: float | None = None
-    gamma_spread: float = Field(default=0.0, ge=0)
-    A_up: float | None = None
-    A_down: float | None = None
-    a: float | None = None
-    b_shift: float | None = None
-    write_noise: float = Field(default=0.0, ge=0)
-    reference_spread: float = Field(default=0.0, ge=0)
+    cycle_floor: Spread = 0.0
+    cycle_slope: Spread = 0.0
+    gamma_up: Slope | None = None
+    gamma_down: Slope | None = None
+    gamma_spread: Spread = 0.0
+    A_up: Slope | None = None
+    A_down: Slope | None = None
+    a: Slope | None = None
+    b_shift: Slope | None = None
+    write_noise: float = Field(default=0.0, ge=0, le=1e4)
+    reference_spread: Spread = 0.0
     zero_shifted: bool = False
     dead_share: float = Field(default=0.0, ge=0, lt=1)
     one_sided: bool = False
-    lifetime_updates: float | None = Field(default=None, gt=1)
-    granularity: float | None = Field(default=None, gt=0)
+    lifetime_updates: float | None = Field(default=None, gt=1, le=1e12)
+    granularity: float | None = Field(default=None, ge=1e-6, lt=2)
 
     @model_validator(mode="after")
     def _fits_its_step(self) -> "PulsedDevice":
@@ -105,7 +108,20 @@ class PulsedDevice(CitedRecord):
             raise ValueError('zero_shifted goes with step = "linear" or "soft-bounds", whose steps are alike somewhere')
         if self.one_sided == (self.w_min < 0):
             raise ValueError("a one-sided device has w_min = 0, a two-sided one w_min < 0")
+        if self.granularity is not None and not self.dw_min / 1e3 <= self.granularity <= self.dw_min * 1e3:
+            raise ValueError(f"granularity = {self.granularity:g} is not within a factor 1000 of dw_min")
+        if self.largest_exponent > LARGEST_EXPONENT:
+            raise ValueError(
+                f"gamma (2 |a| + |b_shift|), gamma with six gamma_spread, is {self.largest_exponent:.3g}, above "
+                f"{LARGEST_EXPONENT:g}: steps along the range of states would differ by its exponential"
+            )
         return self
+
+    @property
+    def largest_exponent(self) -> float:
+        """Largest size of gamma_d z in all but a few devices; 0 where steps are not exponential."""
+        gamma = max(abs(self.gamma_up or 0.0), abs(self.gamma_down or 0.0)) + 6 * self.gamma_spread
+        return gamma * (2 * abs(self.a or 0.0) + abs(self.b_shift or 0.0))
 
     @property
     def per_pulse(self) -> float:
@@ -250,4 +266,5 @@ class PulsedDevice(CitedRecord):
 def _symmetry_point(device: State) -> Tensor:
     """State at which steps up and down are equally long: dw_up (1 - slope_up w) = dw_down (1 - slope_down w)."""
     dw, dw_bias, slope, slope_bias = (device[key] for key in ("dw", "dw_bias", "slope", "slope_bias"))
-    return dw_bias / (dw * slope_bias + dw_bias * slope)
+    point = (dw_bias / (dw * slope_bias + dw_bias * slope)).nan_to_num_(nan=0.0)  # 0 where steps are alike everywhere
+    return torch.clamp(point, device["w_min"], device["w_max"])

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from noisylearn.effects import State
 from noisylearn.ground.draws import Draws, StreamOf
+from noisylearn.ground.quantities import Amplitude, Count, Spread
 from noisylearn.ground.records import CitedRecord
 from noisylearn.profiles.write.array import DeviceArray
 from noisylearn.profiles.write.device import PulsedDevice
@@ -44,11 +45,11 @@ class InPlace(CitedRecord, ABC):
 
     mode: str
     device: PulsedDevice
-    weight_at_full_scale: float = Field(gt=0)
-    most_pulses: int = Field(ge=1)
+    weight_at_full_scale: float = Field(ge=1e-6, le=1e6)
+    most_pulses: int = Field(ge=1, le=10**4)
     refresh_above: float | None = Field(default=None, gt=0, lt=1)
     refresh_other_above: float | None = Field(default=None, ge=0, lt=1)
-    refresh_every: int | None = Field(default=None, ge=1)
+    refresh_every: Count | None = None
 
     @model_validator(mode="after")
     def _refreshes_pairs(self) -> "InPlace":
@@ -201,12 +202,12 @@ class Auxiliary(InPlace):
     """
 
     mode: Literal["auxiliary"]
-    fast_gain: float = Field(default=1.0, gt=0)
-    transfer_every: int = Field(default=1, ge=1)
-    transfer_rate: float = Field(default=0.1, gt=0)
+    fast_gain: Amplitude = 1.0
+    transfer_every: Count = 1
+    transfer_rate: float = Field(default=0.1, ge=1e-9, le=10)
     threshold: float = Field(default=0.0, ge=0, lt=1)
-    read_noise: float = Field(ge=0)
-    symmetry_error: float = Field(ge=0)
+    read_noise: Spread
+    symmetry_error: Spread
 
     @model_validator(mode="after")
     def _two_sided(self) -> "Auxiliary":
