@@ -1,6 +1,6 @@
 """One layer's weights on devices: programmed as conductances, read back as effective weights."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -290,7 +290,12 @@ class Crossbar:
             state |= {f"{name}.{key}": value for key, value in memory.items()}
         return state
 
-    def load_state(self, state: dict[str, Tensor]) -> None:
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether the converters have the ranges that are set from data."""
+        return self.periphery is None or self.periphery.is_calibrated
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Take over what the devices held.
 
         Args:

@@ -4,6 +4,7 @@ import math
 import warnings
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float, Shaped
@@ -14,11 +15,13 @@ from noisylearn.chips.execution.cuda_graphs import Capture, cuda_graph
 from noisylearn.chips.execution.executor import StackedExecutor
 from noisylearn.chips.execution.transfer import Transfers
 from noisylearn.chips.interface import Executor, ExecutorFactory, Memory, Placed
+from noisylearn.chips.origin import check_origin, origin_of, signed
 from noisylearn.chips.readings import Plan, Readings
 from noisylearn.chips.segments import START, Segment, as_segment
 from noisylearn.effects import Setting
 from noisylearn.ground.draws import Draws, StreamOf
 from noisylearn.ground.errors import UserError
+from noisylearn.ground.quantities import LONGEST_S
 from noisylearn.networks.layers import WeightLayer, weight_layers
 from noisylearn.networks.neurons import SpreadNeurons, spiking_neurons
 from noisylearn.networks.transfer import Transfer
@@ -93,6 +96,8 @@ class Chip:
         adc = self.profile.specification.adc
         self._calibrates = adc is not None and adc.calibration_quantile is not None
         self._awaits_calibration = self._calibrates
+        self._warned_of_calibration = False
+        self._origin = origin_of(self.profile, self.layers)
         _warn_of_injected_noise(self.profile)
         if self.profile.specification.mapping is not None:
             _warn_of_zero_layers(self.layers)
@@ -210,10 +215,9 @@ class Chip:
             seconds: by how much.
 
         Raises:
-            UserError: the time is negative or infinite.
+            UserError: the time is no number, negative or beyond any machine's life.
         """
-        if not 0 <= seconds < math.inf:
-            raise UserError(f"chip.advance({seconds}): time runs forward; give seconds >= 0, not infinitely many")
+        seconds = _as_seconds(seconds)
         for crossbar in self._placed.values():
             crossbar.elapse(seconds)
 
@@ -249,23 +253,27 @@ class Chip:
         return {name: crossbar.weight().clone() for name, crossbar in self._placed.items()}
 
     def state(self) -> dict[str, dict[str, Tensor]]:
-        """Devices and random streams, for a checkpoint; `load_state` continues bit for bit."""
+        """Devices and random streams, for a checkpoint, and of what chip; `load_state` continues bit for bit."""
         layers = {f"layer/{name}": crossbar.state() for name, crossbar in self._placed.items()}
         neurons = {f"neurons/{name}": dict(one.factors) for name, one in self._spread.items()}
-        return {"draws": self.draws.state()} | layers | neurons
+        return signed({"draws": self.draws.state()} | layers | neurons, self._origin)
 
     def load_state(self, state: dict[str, dict[str, Tensor]]) -> None:
-        """Take over devices and random streams of a checkpoint.
+        """Take over devices and random streams of a checkpoint, and with them its seed.
 
         Args:
-            state: as `state` gave it.
+            state: as `state` gave it, on a chip of the same profile and network.
+
+        Raises:
+            UserError: the state is of another profile, network or format, or not whole; nothing has changed then.
         """
-        self._awaits_calibration = False
-        self.draws.load_state(state.get("draws", {}))
+        check_origin(state, self._origin, self.profile.name)
+        self.draws.load_state(state["draws"])
         for name, crossbar in self._placed.items():
             crossbar.load_state(state[f"layer/{name}"])
         for name, one in self._spread.items():
             one.factors = {key: value.to(self.device) for key, value in state.get(f"neurons/{name}", {}).items()}
+        self._awaits_calibration = self._calibrates and not all(c.is_calibrated for c in self._placed.values())
 
     def _capture(self, cuda_graphs: bool) -> Capture | None:
         if cuda_graphs and self.device.type != "cuda":
@@ -285,9 +293,9 @@ class Chip:
 
     def _warn_of_calibration(self) -> None:
         """Once, where converters were to be calibrated and were not."""
-        if not self._awaits_calibration:
+        if not self._awaits_calibration or self._warned_of_calibration:
             return
-        self._awaits_calibration = False
+        self._warned_of_calibration = True
         warnings.warn(
             f"profile {self.profile.name} sets the range of its converters from data: call chip.calibrate(x) with "
             "typical inputs first, or much of the signal falls below a step of the converter",
@@ -309,6 +317,18 @@ class Chip:
             )
         here = inputs.to(self.device)
         return segment if here is inputs else segment.with_inputs(here)
+
+
+def _as_seconds(given: Any) -> float:
+    """A time by which a clock can be moved."""
+    try:
+        seconds = math.nan if isinstance(given, str | bytes) else float(given)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        seconds = math.nan
+    if not 0 <= seconds <= LONGEST_S:
+        shown = " ".join(f"{given!r:.80}".split())
+        raise UserError(f"chip.advance({shown}): time runs forward; give a number of seconds from 0 to {LONGEST_S:g}")
+    return seconds
 
 
 def _warn_of_zero_layers(layers: dict[str, WeightLayer]) -> None:

@@ -226,6 +226,11 @@ class Periphery:
         y = self._product(rows, devices, n_passes, setting, purpose)
         return _from_rows(self.layer, y.flatten(0, 1), geometry, n_passes)
 
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether the converters have the ranges that are set from data."""
+        return all("range" in state for effect, state in self._stages("output") if isinstance(effect, Adc))
+
     def calibrate(self, x: Float[Tensor, "batch ..."], devices: Devices, setting: Setting) -> None:
         """Set the ranges of converters that are calibrated on data.
 

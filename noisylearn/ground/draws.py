@@ -41,6 +41,10 @@ def _hashed(text: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=4).digest(), "little")
 
 
+def _is_whole_number(value: Tensor) -> bool:
+    return value.numel() == 1 and not value.is_floating_point() and not value.is_complex()
+
+
 class _Calls:
     """The calls of one stream: how many it has answered, and the seed of the next."""
 
@@ -144,7 +148,7 @@ class Draws:
             UserError: the state has another form; nothing has changed then.
         """
         calls = {key: value for key, value in state.items() if key != SEED}
-        is_known = all(key.startswith(f"{CALLS}|") for key in calls) and all(v.numel() == 1 for v in state.values())
+        is_known = all(key.startswith(f"{CALLS}|") for key in calls) and all(map(_is_whole_number, state.values()))
         if SEED not in state or not is_known:
             raise UserError(
                 "random streams in another form than this version's (0.1.0 kept positions of generators): continue "

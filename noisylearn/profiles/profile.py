@@ -398,8 +398,9 @@ class HardwareProfile(Record):
 
     @property
     def content_hash(self) -> str:
-        """A number for everything that the profile states, in 32 hexadecimal digits; comments do not count."""
-        return hashlib.blake2b(self.model_dump_json().encode(), digest_size=16).hexdigest()
+        """32 hexadecimal digits for all that the profile states; comments in its file do not count."""
+        text = self.model_dump_json(serialize_as_any=True)  # effects of one's own with all their numbers
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     @property
     def is_noisy(self) -> bool:
