@@ -64,7 +64,7 @@ def predicted(
     layers, outputs = window.readings.layers, window.readings.output
     weights = memory.get("weights", {})
     if not knows_noise:
-        after["weights"] = layerwise.learned(weights, window, Regression(), baseline)
+        after["weights"] = layerwise.learned(weights, window, Regression(), baseline, sent=seen.chip.sent())
     if kind == "error":
         error = seen.error(reference(outputs, baseline))
     else:
@@ -106,5 +106,5 @@ def _noise_of(reading: LayerReading, weight: Memory | None, baseline: Baseline, 
     if weight is None:
         return moved
     dx, layer = reading.input - reference(reading.input, baseline), reading.layer
-    learned = weight["coefficients"].reshape(layer.weight.shape)
+    learned = layerwise.learned_of(weight).reshape(layer.weight.shape)
     return moved - apply_weights(layer, learned, None, dx.flatten(0, 1)).reshape(moved.shape)
