@@ -7,6 +7,9 @@ optimizer.step()
 chip.program()
 """
 
+from noisylearn.ground import interrupt  # noqa: F401 (before what takes seconds to import)
+
+# isort: split
 from noisylearn import networks, rules, tasks
 from noisylearn.chips.interface import Hardware
 from noisylearn.chips.own import OwnChip

@@ -1,8 +1,10 @@
 """The command line: `noisylearn train`, `compare`, `export`, `lava`, `profiles`, `rules`, `tasks` and others."""
 
 import io
+import os
 import sys
 import warnings
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -14,7 +16,7 @@ from noisylearn.cli.lava import app as lava_app
 from noisylearn.cli.loihi import app as loihi_app
 from noisylearn.cli.operations import operations_command
 from noisylearn.cli.options import with_settings
-from noisylearn.cli.output import InterruptedRunError
+from noisylearn.cli.output import InterruptedRunError, print_text
 from noisylearn.cli.profiles import app as profiles_app
 from noisylearn.cli.reproduce import reproduce_command
 from noisylearn.cli.rules import app as rules_app
@@ -22,8 +24,8 @@ from noisylearn.cli.tasks import app as tasks_app
 from noisylearn.cli.train import train_command
 from noisylearn.ground.allocator import keep_freed_memory
 from noisylearn.ground.errors import UserError
-
-INTERRUPTED = 130  # exit status of a shell for Ctrl-C
+from noisylearn.ground.interrupt import INTERRUPTED, handled_elsewhere
+from noisylearn.version import __version__
 
 
 def built() -> typer.Typer:
@@ -32,8 +34,8 @@ def built() -> typer.Typer:
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
-        help="Train networks on noisy chips with forward passes only, and compare honestly with backprop.",
     )
+    app.callback()(_with_version)
     app.command("train")(with_settings(train_command))
     app.command("compare")(with_settings(compare_command))
     app.command("reproduce")(reproduce_command)
@@ -48,28 +50,74 @@ def built() -> typer.Typer:
     return app
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print_text(f"noisylearn {__version__}")
+        raise typer.Exit
+
+
+def _with_version(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Train networks on noisy chips with forward passes only, and compare honestly with backprop."""
+
+
 app = built()
 
 
 def main() -> None:
     """Entry point of the command `noisylearn`: a user's mistake is one line on standard error and exit status 1."""
-    errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
+    handled_elsewhere()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without Unicode gets question marks
     keep_freed_memory()
-    warnings.showwarning = lambda message, *_, **__: errors.print(f"warning: {message}")
+    warnings.showwarning = lambda message, *_, **__: _say(f"warning: {message}")
+    try:
+        status = _status()
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        status = _lost(1)
+    except OSError as error:
+        if error.filename is not None:  # of a file; those that a user names are UserErrors
+            raise
+        status = _lost(1)
+        _say(f"error: standard output: cannot be written: {error.strerror}", style="red")
+    sys.exit(status)
+
+
+def _status() -> int | str | None:
+    """Run the command; its exit status."""
     try:
         built()(prog_name="noisylearn")
     except UserError as error:
-        errors.print(f"error: {error}", style="red" if errors.is_terminal else None)
-        sys.exit(1)
+        _say(f"error: {error}", style="red")
+        return 1
     except InterruptedRunError as interruption:
-        errors.print(str(interruption))
-        sys.exit(INTERRUPTED)
+        _say(str(interruption))
+        return INTERRUPTED
     except SystemExit as end:
         if end.code == INTERRUPTED:  # typer has caught Ctrl-C without a message
-            errors.print("interrupted")
-        raise
-    except BrokenPipeError:
-        sys.exit(1)
+            _say("interrupted")
+        return end.code
+    return 0
+
+
+def _say(text: str, style: str | None = None) -> None:
+    """Print on standard error, coloured on a terminal alone; where that cannot be written to, nobody reads it."""
+    errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
+    try:
+        errors.print(text, style=style if errors.is_terminal else None)
+    except OSError:
+        _lost(2)
+
+
+def _lost(stream: int) -> int:
+    """Send a stream that cannot be written to nowhere, so that nothing fails at the exit; the exit status."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream)
+    os.close(nowhere)
+    return 1

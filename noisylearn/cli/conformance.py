@@ -12,7 +12,7 @@ from noisylearn.backends.conformance.claims import Claim, claims, page
 from noisylearn.cli import options as o
 from noisylearn.cli.output import print_json, print_text, progress
 from noisylearn.ground.errors import UserError
-from noisylearn.ground.replace import replace_file
+from noisylearn.ground.replace import FORCE, replace_file
 
 NAMES = [backend.name for backend in BACKENDS]
 
@@ -22,6 +22,7 @@ def conformance_command(
     backend: Annotated[str | None, typer.Option(help=f"One of: {'; '.join(NAMES)}.")] = None,
     network: Annotated[str | None, typer.Option(help=f"One of: {'; '.join(NETWORKS)}.")] = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Write the page to this file.")] = None,
+    force: o.Force = False,
     json: o.Json = False,
 ) -> None:
     """Print which rule runs on which backend, with the reason where it does not; with --verify, check every claim.
@@ -35,7 +36,7 @@ def conformance_command(
     chosen = [c for c in claims() if backend in (None, c.backend.name) and network in (None, c.case.network)]
     failures = _failures(chosen) if check else {}
     if out is not None:
-        replace_file(out, page().encode(), "page")
+        replace_file(out, page().encode(), "page", FORCE, force)
     if json:
         print_json([_document(claim, failures.get(i, "")) for i, claim in enumerate(chosen)])
     elif out is None and not check:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from noisylearn.backends.lava.export import export_run
-from noisylearn.backends.lava.netfile import LavaNet, write_net
+from noisylearn.backends.lava.netfile import LavaNet, NetFile, write_net
 from noisylearn.backends.nir import export_nir
 from noisylearn.cli import options as o
 from noisylearn.cli.output import print_json, print_table, print_text, waiting
@@ -36,6 +36,7 @@ def export_command(
     only: o.Only = None,
     without: o.Without = None,
     data_dir: o.DataDir = None,
+    force: o.Force = False,
     json: o.Json = False,
 ) -> None:
     """Write a run's network, rule and profile to a file for Lava, or to a NIR file.
@@ -55,13 +56,14 @@ def export_command(
                 "--steps, --batch, --lr, --initial, --profile, --only, --without, --data-dir go with --to lava; NIR "
                 "gets the run as it is"
             )
-        _to_nir(run, out, json)
+        _to_nir(run, out, force, json)
         return
+    NetFile(out).check_free(force)
     chosen = _profile(run, profile, only, without)
     steps = STEPS if steps is None else steps
     with waiting(f"torch learns {steps} steps along"):
         net = export_run(run, steps, 1 if batch is None else batch, lr, initial, chosen, data_dir)
-        write_net(out, net)
+        write_net(out, net, force)
     if json:
         print_json(_document(net, out))
     else:
@@ -70,8 +72,8 @@ def export_command(
         print_text(f"run it with: noisylearn lava run {out} --steps {net.steps} --learn --replay")
 
 
-def _to_nir(run: Path, out: Path, json: bool) -> None:
-    export_nir(run, out)
+def _to_nir(run: Path, out: Path, force: bool, json: bool) -> None:
+    export_nir(run, out, force=force)
     if json:
         print_json({"file": str(out)})
     else:

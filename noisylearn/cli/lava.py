@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from noisylearn.backends.lava.launch import TIMEOUT_S, LavaResult, run_net, write_result
+from noisylearn.backends.lava.launch import TIMEOUT_S, LavaResult, ResultFile, run_net, write_result
 from noisylearn.backends.lava.netfile import LavaNet, read_net
 from noisylearn.cli import options as o
 from noisylearn.cli.output import loss_tenths, print_json, print_table, print_text, progress, warn_of_growth
@@ -24,6 +24,7 @@ def run_command(
     replay: Annotated[bool, typer.Option("--replay", help="Use torch's draws; the result then is torch's.")] = False,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="HDF5 file for losses and learned weights.")] = None,
     timeout: Annotated[float, typer.Option(help="Seconds without any step after which to give up.")] = TIMEOUT_S,
+    force: o.Force = False,
     json: o.Json = False,
 ) -> None:
     """Execute a network file as Lava processes on the CPU; every neuron generates its own noise.
@@ -36,10 +37,12 @@ def run_command(
     if out is not None and out.resolve() == net.resolve():
         raise UserError(f"-o {out} is the network file itself: give another name")
     content = read_net(net)
+    if out is not None:
+        ResultFile(out).check_free(force)
     with progress("nothing was kept, and no Lava process is left") as bar:
         result = run_net(net, steps, learn, replay, timeout, bar.run(f"{content.rule.name} in Lava"))
     if out is not None:
-        write_result(out, content, result)
+        write_result(out, content, result, force)
     document = _document(content, result, compares=learn and replay and steps == content.steps)
     if learn:
         warn_of_growth(document, len(result.losses), content.lr, "export with --lr")

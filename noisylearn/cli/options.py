@@ -31,10 +31,11 @@ Without = Annotated[str | None, typer.Option(help="Effects of the profile to swi
 Write = Annotated[
     str | None,
     typer.Option(
-        help="How updates reach pulsed devices: pulsed, accumulate or auxiliary, with numbers of \\[write] "
-        "where they differ, as in accumulate,threshold=0.05"
+        help="How updates reach pulsed devices: pulsed, accumulate or auxiliary, with the numbers that differ from "
+        "those of the profile, as in accumulate,threshold=0.05."
     ),
 ]
+Force = Annotated[bool, typer.Option("--force", help="Replace whatever file is there, of any kind.")]
 Device = Annotated[str | None, typer.Option(help=TrainConfig.model_fields["device"].description)]
 
 

@@ -81,7 +81,7 @@ class TrainConfig(Record):
     schedule: Literal["constant", "cosine"] = _setting(
         "cosine", "Rates of learning and decorrelation over the run: constant or cosine (to zero)."
     )
-    epochs: int = _setting(10, "Passes over the training data.", ge=1)
+    epochs: int = _setting(10, "Passes over the training data.", ge=1, le=10**6)
     batch: int = _setting(100, "Samples per step.", ge=1)
     flips: bool = _setting(False, "Mirror half of the training images left to right, drawn anew in every step.")
     decorrelation_rate: float = _setting(0.0, "Rate of the decorrelation, for d... rules.", ge=0, allow_inf_nan=False)

@@ -1,25 +1,126 @@
 """One HDF5 file per run. It is replaced as a whole, so that a kill at any moment leaves the last complete one."""
 
+import json
 import tempfile
 from pathlib import Path
-from typing import final
+from typing import Annotated, Any, Literal, Self, final
+
+import numpy as np
+from pydantic import ConfigDict, Field, TypeAdapter, model_validator
 
 from noisylearn.ground.errors import UserError
+from noisylearn.ground.stored import Arrays, Name, Seconds, Series, Stored, Text, must
 from noisylearn.ground.tree_file import Tree, TreeFile
 
-ALWAYS = {"id", "config", "status", "metrics", "step", "wall_s"}
-FINISHED, UNFINISHED = {"final", "weights", "baselines"}, {"checkpoint"}
+AT_ONCE, HELD_OUT = "_at_once", "held_out_"
+Digits = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
+Count = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+def _names_versions(text: str) -> bool:
+    """Whether a text is JSON that names the versions of this package and of torch."""
+    try:
+        versions = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(versions, dict) and all(isinstance(versions.get(key), str) for key in ("noisylearn", "torch"))
+
+
+class _Steps(Stored):
+    loss: Series
+
+
+class Metrics(Stored):
+    """What a run has measured, after every step and after every epoch."""
+
+    step: _Steps
+    epoch: dict[Name, Series]
+
+
+class Final(Stored):
+    """Scores at the end of a run, and what it took."""
+
+    __pydantic_extra__: dict[str, float]
+    model_config = ConfigDict(extra="allow")
+
+    forward_passes_over_data: Count
+    backward_passes_over_data: Count
+    weight_updates: Count
+
+
+class Weights(Stored):
+    """Weights at the end of a run: those of the model by their torch names, and those read on the devices."""
+
+    digital: Annotated[Arrays, must(lambda tree: not any(isinstance(v, dict) for v in tree.values()), "has groups")]
+    on_chip: Arrays
+
+
+class _Run(Stored):
+    """What every run file holds."""
+
+    id: Digits
+    config: Text
+    profile: Text
+    versions: Annotated[Text, must(_names_versions, "no JSON that names the versions of noisylearn and torch")]
+    machine: Text
+    citations: Text
+    step: Annotated[int, Field(ge=0)]
+    wall_s: Seconds
+    metrics: Metrics
+
+    @model_validator(mode="after")
+    def _has_every_loss(self) -> Self:
+        if len(self.metrics.step.loss) != self.step:
+            raise ValueError(f"{len(self.metrics.step.loss)} losses of {self.step} steps")
+        return self
+
+
+class Finished(_Run):
+    """A run that is done."""
+
+    status: Literal["finished"]
+    step: Annotated[int, Field(ge=1)]
+    final: Final
+    baselines: dict[Name, float]
+    selection: float
+    weights: Weights
+
+    @model_validator(mode="after")
+    def _has_the_curve_of_every_score(self) -> Self:
+        scores = [key.removesuffix(AT_ONCE) for key in self.final.__pydantic_extra__ if key.endswith(AT_ONCE)]
+        curves = [self.metrics.epoch.get(f"{HELD_OUT}{score}", np.zeros(0)) for score in scores]
+        if not curves or len({len(curve) for curve in curves} | {0}) != 2:
+            raise ValueError("no score, or one without its value after every epoch")
+        return self
+
+
+class Unfinished(_Run):
+    """A run that goes on from its last checkpoint."""
+
+    status: Literal["running"]
+    checkpoint: Arrays
+
+
+class Stopped(Unfinished):
+    """A run that diverged."""
+
+    status: Literal["stopped"]  # type: ignore[assignment]
+    reason: Text
+
+
+_CONTENT: TypeAdapter[Any] = TypeAdapter(Annotated[Finished | Unfinished | Stopped, Field(discriminator="status")])
 
 
 @final
-class RunFile(TreeFile):
+class RunFile(TreeFile[Tree]):
     """The file of one run: attributes, and groups such as `metrics`, `weights`, `final` and `checkpoint`."""
 
     what, mend = "run file", "remove it to start this run anew"
 
-    def missing(self, tree: Tree) -> set[str]:
-        """Names of the entries that the contents of a run file lack, by the status of the run."""
-        return (ALWAYS | (FINISHED if tree["status"] == "finished" else UNFINISHED)) - set(tree)
+    def checked(self, tree: Tree) -> Tree:
+        """The tree, once names, types, shapes and bounds of all of it were checked."""
+        _CONTENT.validate_python(tree)
+        return tree
 
 
 def prepare_folder(out: Path) -> None:

@@ -1,16 +1,16 @@
 """The trained network of a finished run."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from noisylearn import networks
 from noisylearn.experiments.config import TrainConfig
 from noisylearn.experiments.run_file import RunFile
-from noisylearn.ground.errors import UserError
+from noisylearn.ground.errors import UserError, shortened
 from noisylearn.ground.tree_file import tensors
 from noisylearn.networks.decorrelation import decorrelate
 from noisylearn.profiles import HardwareProfile, profile_from_text
@@ -45,44 +45,69 @@ def trained_run(run_file: Path) -> TrainedRun:
     Raises:
         UserError: there is no such file, it is no run file, the run is not finished, or the network does not fit.
     """
-    if not run_file.exists():
-        raise UserError(f"run file {run_file}: there is no such file")
     tree = RunFile(run_file).read()
     if tree["status"] != "finished":
         raise UserError(f"run file {run_file}: the run is not finished; continue it with noisylearn train --resume")
     config = TrainConfig.of_run(tree, run_file)
     weights = tensors(tree["weights"]["digital"])
-    try:
-        model = _network(config, weights)
-        model.load_state_dict(weights)
-    except (KeyError, RuntimeError) as error:
-        raise UserError(f"run file {run_file}: weights do not fit: {' '.join(str(error).split())}") from None
+    sizes = _sizes(config, weights, run_file)
+    model = fitting(lambda: _network(config, *sizes), config, weights, run_file)
     updates = tree["final"]["weight_updates"] / tree["step"]
     return TrainedRun(config, profile_from_text(tree["profile"], f"in {run_file}"), model.eval(), updates)
 
 
-def _network(config: TrainConfig, weights: Mapping[str, Tensor]) -> nn.Module:
-    """An untrained network with the sizes of the weights."""
+def fitting(
+    build: Callable[[], nn.Module], config: TrainConfig, weights: Mapping[str, Tensor], run_file: Path
+) -> nn.Module:
+    """Build a network, and give it the weights of a run if they are those of such a network.
+
+    Args:
+        build: makes the network.
+        config: of the run; a file may claim any size in it.
+        weights: of the run, by name.
+        run_file: its path, for the message.
+
+    Raises:
+        UserError: they are not.
+    """
+    stated = f"run file {run_file}: weights do not fit the configuration"
+    claimed = sum(config.hidden) + sum(below * above for below, above in pairwise(config.hidden))
+    if config.network not in networks.CONVNETS and claimed > sum(tensor.numel() for tensor in weights.values()):
+        raise UserError(f"{stated}: fewer than {len(config.hidden)} hidden layers of its sizes have")
+    model = build()
+    expected, found = ({name: tuple(t.shape) for name, t in of.items()} for of in (model.state_dict(), weights))
+    for name in dict.fromkeys([*expected, *found]):
+        if expected.get(name) != found.get(name):
+            is_there, is_due = (of.get(name, "missing") for of in (found, expected))
+            raise UserError(f"{stated}: {shortened(name)} is {is_there}, not {is_due}")
+    model.load_state_dict(weights)
+    return model
+
+
+def _sizes(config: TrainConfig, weights: Mapping[str, Tensor], run_file: Path) -> tuple[int, int]:
+    """Inputs of the first layer and outputs of the last one, as the weights have them."""
+    first, last = (
+        weights.get(f"{name}.layer.weight", weights.get(f"{name}.weight"))
+        for name in ("hidden1" if config.hidden else "readout", "readout")
+    )
     if config.network in networks.CONVNETS:
         raise UserError(
             f"network {config.network} has convolutions, which the exchange of networks does not carry; train an mlp"
         )
+    if first is None or last is None or first.dim() != 2 or last.dim() != 2 or not (first.numel() and last.numel()):
+        raise UserError(f"run file {run_file}: weights do not fit the configuration: no first and last layer")
+    return first.shape[1], last.shape[0]
+
+
+def _network(config: TrainConfig, n_columns: int, n_out: int) -> nn.Module:
+    """An untrained network whose first layer has so many columns."""
     rate = config.decorrelation_rate
-    parts = {
-        name: _shape(weights, name) for name in [*(f"hidden{i + 1}" for i in range(len(config.hidden))), "readout"]
-    }
-    n_in, n_out = next(iter(parts.values()))[1], parts["readout"][0]
     if config.network == "rnn":
-        return networks.RNN(n_in - config.hidden[0], config.hidden, n_out, config.activation, rate)
+        return networks.RNN(n_columns - config.hidden[0], config.hidden, n_out, config.activation, rate)
     if config.network == "spiking":
         model: nn.Module = networks.Spiking(
-            n_in, config.hidden, n_out, config.neuron, threshold=config.threshold, reset=config.reset
+            n_columns, config.hidden, n_out, config.neuron, threshold=config.threshold, reset=config.reset
         )
     else:
-        model = networks.mlp(n_in, config.hidden, n_out, activation=config.activation)
+        model = networks.mlp(n_columns, config.hidden, n_out, activation=config.activation)
     return decorrelate(model, rate) if rate else model
-
-
-def _shape(weights: Mapping[str, Tensor], name: str) -> torch.Size:
-    found: Tensor = weights[f"{name}.layer.weight" if f"{name}.layer.weight" in weights else f"{name}.weight"]
-    return found.shape

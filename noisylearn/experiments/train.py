@@ -13,7 +13,7 @@ import torch
 from noisylearn import tasks
 from noisylearn.experiments.build import check_device, load_data, machine, optimizer_class
 from noisylearn.experiments.config import TrainConfig
-from noisylearn.experiments.run_file import RunFile, prepare_folder
+from noisylearn.experiments.run_file import HELD_OUT, RunFile, prepare_folder
 from noisylearn.experiments.trainer import Trainer
 from noisylearn.ground.errors import RunawayError, UserError
 from noisylearn.ground.tree_file import SUFFIX, Tree
@@ -62,28 +62,43 @@ def train(
     run_id = config.identity(profile, __version__)
     name = f"{config.task}-{config.label}-{profile.name}-seed{config.seed}"
     file = RunFile(out / f"{name}-{run_id}{SUFFIX}")
-    earlier = file.read() if file.exists() else None
-    if earlier is None and resume:
-        _refuse_other_versions(config, profile, out.glob(f"{glob.escape(name)}-*{SUFFIX}"))
-    if earlier is not None and earlier["id"] != run_id:
-        raise UserError(f"run file {file.path} holds another run, {earlier['id']}; give it back its name, or remove it")
-    if earlier is not None and earlier["status"] == "finished":
-        return file
-    if earlier is not None and earlier["status"] == "stopped":
-        raise RunawayError(f"{earlier['reason']} (it stopped earlier and would again; remove the file to see it anew)")
-    if earlier is not None and not resume:
-        raise UserError(f"run file {file.path} holds an unfinished run: continue with --resume, or remove it")
-    check_device(config.device)
-    file.remove_leftovers()
-    data = load_data(config, data_dir)
-    facts = _facts(config, profile, run_id)
-    with _out_of_memory():
-        training = Trainer(config, profile, data)
-        if earlier is not None:
-            training.load(earlier)
-        _loop(training, file, facts, on_step, checkpoint_every_s)
-        file.write(facts | training.finish() | {"status": "finished"})
+    with file.held():
+        earlier = _earlier(
+            file, config, {"id": run_id, "config": config.model_dump_json(), "profile": profile.full_text}
+        )
+        if earlier is None and resume:
+            _refuse_other_versions(config, profile, out.glob(f"{glob.escape(name)}-*{SUFFIX}"))
+        if earlier is not None and earlier["status"] == "finished":
+            return file
+        if earlier is not None and earlier["status"] == "stopped":
+            raise RunawayError(
+                f"{earlier['reason']} (it stopped earlier and would again; remove the file to see it anew)"
+            )
+        if earlier is not None and not resume:
+            raise UserError(f"run file {file.path} holds an unfinished run: continue with --resume, or remove it")
+        check_device(config.device)
+        data = load_data(config, data_dir)
+        with _out_of_memory():
+            training = Trainer(config, profile, data)
+            if earlier is not None:
+                training.load(earlier)
+            facts = _facts(config, profile, run_id)
+            _loop(training, file, facts, on_step, checkpoint_every_s)
+            file.write(facts | training.finish() | {"status": "finished"})
     return file
+
+
+def _earlier(file: RunFile, config: TrainConfig, own: Tree) -> Tree | None:
+    """What a run's file holds of it, None where there is no file. Raises UserError where it holds another run."""
+    if not file.exists():
+        return None
+    tree = file.read()
+    if any(tree[key] != value for key, value in own.items()):
+        raise UserError(f"run file {file.path} holds another run, {tree['id']}; give it back its name, or remove it")
+    curves = [curve for key, curve in tree["metrics"]["epoch"].items() if key.startswith(HELD_OUT)]
+    if tree["status"] == "finished" and any(len(curve) != config.epochs for curve in curves):
+        raise UserError(f"run file {file.path}: its curves are not those of {config.epochs} epochs; {file.mend}")
+    return tree
 
 
 def _refuse_other_versions(config: TrainConfig, profile: HardwareProfile, paths: Iterable[Path]) -> None:

@@ -17,7 +17,7 @@ from noisylearn.experiments.augment import mirrored
 from noisylearn.experiments.build import build_model, build_optimizer
 from noisylearn.experiments.config import TrainConfig
 from noisylearn.ground.draws import Draws
-from noisylearn.ground.errors import RunawayError, UserError
+from noisylearn.ground.errors import RunawayError, UserError, shortened
 from noisylearn.ground.tree_file import Tree, tensors
 from noisylearn.networks.decorrelation import decorrelations
 from noisylearn.networks.norms import NeuronNorms
@@ -174,10 +174,9 @@ class Trainer:
         return {"checkpoint": state, **self._measured()}
 
     def _state(self) -> Tree:
-        optimizer = {str(i): state for i, state in self.optimizer.state_dict()["state"].items()}
         return {
             "model": self.model.state_dict(),
-            "optimizer": {i: {k: v for k, v in s.items() if isinstance(v, Tensor)} for i, s in optimizer.items()},
+            "optimizer": _of_tensors(self.optimizer),
             "chip": {key.replace("/", "|"): value for key, value in self.chip.state().items()},
             "norms": self.norms.norms if self.norms is not None else {},
             "rule": self.learner.state,
@@ -192,40 +191,59 @@ class Trainer:
         Raises:
             UserError: the checkpoint does not fit this run.
         """
+        state = tensors(tree["checkpoint"])
+        metrics = tree["metrics"]
         try:
-            state = tensors(tree["checkpoint"])
-            self._check_shapes(state)
-            self.model.load_state_dict(state["model"])
-            full = self.optimizer.state_dict()
-            full["state"] = {int(i): values for i, values in state["optimizer"].items()}
-            self.optimizer.load_state_dict(full)
+            self._check_progress(tree["step"], metrics["epoch"])
+            self._check_state(state, tree["step"])
             self.chip.load_state({key.replace("|", "/", 1): value for key, value in state["chip"].items()})
-            self.learner.state = state.get("rule", {})
-            if self.norms is not None:
-                self.norms.norms = {name: norm.to(self.config.device) for name, norm in state["norms"].items()}
-            metrics = tree["metrics"]
-            self.progress = Progress(
-                int(tree["step"]),
-                float(tree["wall_s"]),
-                metrics["step"]["loss"].tolist(),
-                {key: values.tolist() for key, values in metrics["epoch"].items()},
-            )
-        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise UserError(f"checkpoint does not fit this run ({reason}); remove the run file to start anew") from None
+        except ValueError as error:
+            raise UserError(f"checkpoint does not fit this run ({error}); remove the run file to start anew") from None
+        self.model.load_state_dict(state["model"])
+        full = self.optimizer.state_dict()
+        full["state"] = {int(i): values for i, values in state["optimizer"].items()}
+        self.optimizer.load_state_dict(full)
+        self.learner.state = state["rule"]
+        if self.norms is not None:
+            self.norms.norms = {name: norm.to(self.config.device) for name, norm in state["norms"].items()}
+        self.progress = Progress(
+            tree["step"],
+            float(tree["wall_s"]),
+            metrics["step"]["loss"].tolist(),
+            {key: values.tolist() for key, values in metrics["epoch"].items()},
+        )
 
-    def _check_shapes(self, state: Tree) -> None:
-        """Raises ValueError for a checkpoint of another network, mapping or optimizer."""
+    def _check_progress(self, step: int, curves: Mapping[str, np.ndarray]) -> None:
+        """Raises ValueError for a step that this run does not have, or epochs that do not belong to it."""
+        epochs = step // self.steps_per_epoch
+        if step > self.total_steps:
+            raise ValueError(f"step {step} of {self.total_steps}")
+        for key, curve in curves.items():
+            if len(curve) > epochs or (len(curve) < epochs and key.startswith("held_out_")):
+                raise ValueError(f"{len(curve)} values of {shortened(key)} in {epochs} epochs")
+
+    def _check_state(self, state: Tree, step: int) -> None:
+        """Raises ValueError for a checkpoint of another network, mapping, rule or optimizer."""
         self.chip.weights()  # programs the devices, so that all of their state exists
-        given = {place: tuple(tensor.shape) for place, tensor in _leaves(state)}
-        for place, tensor in _leaves(self._state()):
-            may_lack = place[0] == "optimizer" or ("." in place[-1] and place[0] == "chip") or "draws" in place
-            found, expected = given.get(place), tuple(tensor.shape)
-            if found != expected and not (found is None and may_lack):
-                raise ValueError(f"{' '.join(place)} has shape {found}, not {expected}")
-        parameters = list(self.model.parameters())
-        for place, tensor in _leaves(state["optimizer"]):
-            torch.broadcast_to(tensor, parameters[int(place[0])].shape)
+        expected = _forms(self._state() | {"optimizer": self._optimizer_state() if step else {}})
+        given = _forms(state)
+        for place in dict.fromkeys([*expected, *given]):
+            comes_later = place[0] == "chip" and ("draws" in place or "." in place[-1])  # what passes leave
+            found, wanted = given.get(place), expected.get(place)
+            if found != wanted and not (comes_later and None in (found, wanted)):
+                name = shortened(" ".join(place))
+                raise ValueError(f"{name} is {found or 'missing'}, not {wanted or 'there in this run'}")
+        if missing := {"model", "chip", "optimizer", "norms", "rule"} - set(state):
+            raise ValueError(f"{', '.join(sorted(missing))} missing")
+
+    def _optimizer_state(self) -> Tree:
+        """State of this run's optimizer after a first step, taken by copies of the parameters."""
+        copies = [torch.zeros_like(parameter) for parameter in self.model.parameters()]
+        for copy in copies:
+            copy.grad = torch.zeros_like(copy)
+        optimizer = build_optimizer(self.config, copies)  # type: ignore[arg-type]
+        optimizer.step()
+        return _of_tensors(optimizer)
 
     def finish(self) -> Tree:
         """Results of a finished run.
@@ -349,6 +367,17 @@ def _leaves(tree: Mapping[str, Any], *place: str) -> Iterator[tuple[tuple[str, .
             yield from _leaves(value, *place, key)
         else:
             yield (*place, key), value
+
+
+def _forms(state: Mapping[str, Any]) -> dict[tuple[str, ...], str]:
+    """Place of every tensor in a tree -> its type and shape, in words."""
+    return {place: f"{tensor.dtype} {tuple(tensor.shape)}" for place, tensor in _leaves(state)}
+
+
+def _of_tensors(optimizer: torch.optim.Optimizer) -> Tree:
+    """The tensors of an optimizer's state, by the number of the parameter."""
+    state = optimizer.state_dict()["state"]
+    return {str(i): {k: v for k, v in of.items() if isinstance(v, Tensor)} for i, of in state.items()}
 
 
 def _copied(tree: Any) -> Any:

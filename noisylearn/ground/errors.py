@@ -3,11 +3,27 @@
 import difflib
 from collections.abc import Iterable
 
+MOST_CHARACTERS = 4000  # of a message, whatever a file made it quote
 LONGEST_NAME = 200  # characters of a name that a message repeats
+
+
+def shortened(text: str, most: int = 80) -> str:
+    """A text that others wrote, in one line, for a message: cut in the middle, without control characters.
+
+    Args:
+        text: a name or value from a file, or the message of a library.
+        most: characters that are shown of it.
+    """
+    if len(text) > most:
+        text = f"{text[: most // 2]} ... {text[-(most // 2) :]}"
+    return "".join(char if char.isprintable() else " " if char.isspace() else "?" for char in text)
 
 
 class UserError(ValueError):
     """A mistake that the user can correct; the command line prints its message without a traceback."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message if len(message) <= MOST_CHARACTERS else f"{message[:MOST_CHARACTERS]} ...")
 
 
 class RunawayError(UserError):
@@ -27,6 +43,5 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> UserError:
     """
     known = sorted(known)
     near = difflib.get_close_matches(name[:LONGEST_NAME], known, n=3, cutoff=0.5)
-    name = name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}..."
     hint = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(known)}"
-    return UserError(f"unknown {what} '{name}'; {hint}")
+    return UserError(f"unknown {what} '{shortened(name, LONGEST_NAME)}'; {hint}")

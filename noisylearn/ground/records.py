@@ -5,7 +5,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from noisylearn.ground.errors import LONGEST_NAME, unknown_name
+from noisylearn.ground.errors import LONGEST_NAME, shortened, unknown_name
 
 Status = Literal["measured", "fitted", "assumed"]
 
@@ -94,7 +94,7 @@ class CitedRecord(Record):
                 yield key, getattr(self, key), self.provenance(key)
 
 
-SHOWN_ERRORS = 3
+SHOWN_ERRORS, LONGEST = 3, 500  # errors, and characters of one
 
 
 def one_line(error: ValidationError) -> str:
@@ -109,8 +109,8 @@ def one_line(error: ValidationError) -> str:
         if item["type"].startswith("union_tag"):
             known = item["ctx"].get("expected_tags", "").replace("'", "").split(", ")
             message = str(unknown_name("kind", item["ctx"]["tag"], known)) if any(known) else "no kind is stated"
-        key = f"{'.'.join(str(step) for step in item['loc']):.{LONGEST_NAME}}" or "(whole file)"
-        found = "" if isinstance(item["input"], BaseModel | dict) else f" (found {item['input']!r:.80})"
-        parts.append(f"{key}: {message}{found}")
+        key = shortened(".".join(str(step) for step in item["loc"]), LONGEST_NAME) or "(whole file)"
+        found = "" if isinstance(item["input"], BaseModel | dict) else f" (found {shortened(repr(item['input']))})"
+        parts.append(f"{key}: {shortened(message, LONGEST)}{found}")
     left = error.error_count() - SHOWN_ERRORS
     return " ".join(("; ".join(parts) + (f"; and {left} more" if left > 0 else "")).split())

@@ -3,28 +3,35 @@
 import glob
 import hashlib
 import io
-import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import h5py
 import numpy as np
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
-from noisylearn.ground.errors import UserError
-from noisylearn.ground.replace import replace_file
+from noisylearn.ground.errors import UserError, shortened
+from noisylearn.ground.hdf5 import opened
+from noisylearn.ground.lock import held
+from noisylearn.ground.records import one_line
+from noisylearn.ground.regular import read_regular
+from noisylearn.ground.replace import FORCE, check_replaceable, replace_file
 
 FORMAT_VERSION = 1
 SUFFIX = ".h5"
+SIGNATURE = b"\x89HDF"
 LARGE = 4096  # bytes of an array above which compression is worth its overhead
 Tree = dict[str, Any]  # of numbers, strings, tensors, numpy arrays and further trees
+Content = TypeVar("Content")
 
 
-class TreeFile(ABC):
-    """A tree of numbers, strings and arrays in one HDF5 file, with a checksum.
+class TreeFile(ABC, Generic[Content]):
+    """A tree of numbers, strings and arrays in one HDF5 file, with a checksum; on reading, a `Content` is made of it.
 
     what: the kind of file, for messages.  mend: what to do about a damaged one.  compresses: whether arrays are.
     """
@@ -37,55 +44,80 @@ class TreeFile(ABC):
         self.path = Path(path)
 
     @abstractmethod
-    def missing(self, tree: Tree) -> set[str]:
-        """Keys that such a file needs and this tree lacks."""
+    def checked(self, tree: Tree) -> Content:
+        """What the file holds, once names, types, shapes and bounds of all of it were checked.
 
-    def write(self, tree: Tree) -> None:
-        """Replace the file by one that holds `tree`. Raises UserError where it cannot be written."""
+        Raises:
+            ValidationError: something is missing or wrong.
+        """
+
+    def write(self, tree: Tree, force: bool = False) -> None:
+        """Replace the file by one that holds `tree`.
+
+        Args:
+            tree: what it shall hold.
+            force: whether to replace a file that is no HDF5 file.
+
+        Raises:
+            UserError: it cannot be written, or something else is there.
+        """
         content = io.BytesIO()  # in memory first: HDF5 handles a full disk badly
         with h5py.File(content, "w") as file:
             file.attrs["format_version"] = FORMAT_VERSION
             _write_group(file, tree, self.compresses)
             file.attrs["checksum"] = _checksum(file)
-        replace_file(self.path, content.getbuffer(), self.what)
+        replace_file(self.path, content.getbuffer(), self.what, force=force)
 
-    def read(self) -> Tree:
+    def check_free(self, force: bool = False) -> None:
+        """Check, before long work, that the file may be written.
+
+        Args:
+            force: whether to replace whatever is there.
+
+        Raises:
+            UserError: what is there is no whole file of this kind.
+        """
+        check_replaceable(self.path, SIGNATURE, self.what, FORCE, force)
+        if not force and self.exists() and self.path.stat().st_size:
+            try:
+                self.read()
+            except UserError as error:
+                raise UserError(f"{shortened(str(error), 500)}; {FORCE}") from None
+
+    def read(self) -> Content:
         """Everything the file holds. Raises UserError for a damaged file or one of another format."""
+        where = f"{self.what} {self.path}"
+        mend = f"; {self.mend}" if self.path.suffix == SUFFIX else ""
+        damaged = f"damaged or not a {self.what}{mend}"
+        with opened(read_regular(self.path, self.what), where, damaged) as file:
+            version = _plain(file.attrs["format_version"])
+            if version != FORMAT_VERSION:
+                raise UserError(
+                    f"format {shortened(str(version))}, this version of noisylearn reads {FORMAT_VERSION}; use the "
+                    "version that wrote it, or another --out"
+                )
+            tree = _read_group(file)
+            checksum = tree.pop("checksum", None)
+            del tree["format_version"]
+            if checksum not in (_checksum(file), _checksum(file, of_arrays_alone=True)):
+                raise UserError(f"{damaged}: its checksum is not that of its content")
         try:
-            with h5py.File(self.path, "r") as file:
-                version = file.attrs["format_version"]
-                if version != FORMAT_VERSION:
-                    raise UserError(
-                        f"{self.what} {self.path}: format {version}, this version of noisylearn reads "
-                        f"{FORMAT_VERSION}; use the version that wrote it, or another --out"
-                    )
-                tree = _read_group(file)
-                checksum = tree.pop("checksum", None)
-                del tree["format_version"]
-                if not _is_whole(file, checksum):
-                    raise ValueError("altered")
-                if not self._is_complete(tree):
-                    raise UserError(f"{self.what} {self.path}: this is a file of noisylearn's, but no {self.what}")
-                return tree
-        except UserError:
-            raise
-        except (PermissionError, FileNotFoundError) as error:
-            reason = os.strerror(error.errno) if error.errno else error.strerror
-            raise UserError(f"{self.what} {self.path}: cannot be read: {reason}") from None
-        except Exception:  # whatever HDF5 makes of damaged bytes
-            mend = f"; {self.mend}" if self.path.suffix == SUFFIX else ""
-            raise UserError(f"{self.what} {self.path}: damaged or not a {self.what}{mend}") from None
+            return self.checked(tree)
+        except ValidationError as error:
+            raise UserError(
+                f"{where}: a file of noisylearn's, but no {self.what} that is whole: {one_line(error)}"
+            ) from None
 
-    def _is_complete(self, tree: Tree) -> bool:
-        try:
-            return not self.missing(tree)
-        except KeyError:
-            return False
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Be the one process that computes the file in this block; what killed ones left beside it is removed.
 
-    def remove_leftovers(self) -> None:
-        """Remove what writers that were killed left beside the file."""
-        for part in self.path.parent.glob(f".{glob.escape(self.path.name)}.*.part"):
-            part.unlink(missing_ok=True)
+        Where another process is at work on it, wait for its end.
+        """
+        with held(self.path, self.what):
+            for part in self.path.parent.glob(f".{glob.escape(self.path.name)}.*.part"):
+                part.unlink(missing_ok=True)
+            yield
 
     def exists(self) -> bool:
         return self.path.exists()
@@ -105,14 +137,15 @@ def _write_group(group: h5py.Group, tree: Mapping[str, Any], compresses: bool) -
 
 
 def _read_group(group: h5py.Group) -> Tree:
-    tree: Tree = {key: value.item() if isinstance(value, np.generic) else value for key, value in group.attrs.items()}
+    tree: Tree = {key: _plain(value) for key, value in group.attrs.items()}
     for key, item in group.items():
         tree[key] = _read_group(item) if isinstance(item, h5py.Group) else np.asarray(item[()])
     return tree
 
 
-def _is_whole(file: h5py.File, checksum: str | None) -> bool:
-    return checksum in (None, _checksum(file)) or checksum == _checksum(file, of_arrays_alone=True)
+def _plain(value: Any) -> Any:
+    """A number or text of Python in place of one of numpy."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _checksum(file: h5py.File, of_arrays_alone: bool = False) -> str:
@@ -124,8 +157,7 @@ def _checksum(file: h5py.File, of_arrays_alone: bool = False) -> str:
 
     def add(name: str, item: h5py.Group | h5py.Dataset) -> None:
         for key, value in [] if of_arrays_alone else sorted(item.attrs.items()):
-            plain = value.item() if isinstance(value, np.generic) else value
-            digest.update(f"{name}@{key}={plain!r};".encode() if key != "checksum" else b"")
+            digest.update(f"{name}@{key}={_plain(value)!r};".encode() if key != "checksum" else b"")
         if isinstance(item, h5py.Dataset):
             digest.update(f"{name} {item.shape} {item.dtype.str}".encode())
             digest.update(item[()].tobytes())

@@ -4,6 +4,8 @@ from typing import Any, get_args
 
 from noisylearn.ground.errors import UserError
 
+MOST_DRAWS = 10_000  # of a step
+
 
 def check_choice(rule: str, option: str, value: object, kind: Any) -> None:
     """Check an option that takes one of several words.
@@ -61,8 +63,12 @@ def check_count(rule: str, least: int = 1, **options: int) -> None:
         **options: option -> value.
 
     Raises:
-        UserError: a value is no whole number, or too small.
+        UserError: a value is no whole number, too small, or a number of draws for which no step would ever end.
     """
     for name, value in options.items():
         if not isinstance(value, int) or value < least:
             raise UserError(f"rule {rule}: {name} = {value!r}; give a whole number, at least {least}")
+        if name == "draws" and value > MOST_DRAWS:
+            raise UserError(
+                f"rule {rule}: draws = {value}; each takes a forward pass of its own: give at most {MOST_DRAWS:,}"
+            )

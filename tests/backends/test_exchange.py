@@ -372,9 +372,9 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkey
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"absent.nir: there is no such file"):
+    with pytest.raises(UserError, match=r"absent.nir: cannot be read: No such file"):
         read_nir(tmp_path / "absent.nir")
-    with pytest.raises(UserError, match=r"absent.h5: there is no such file"):
+    with pytest.raises(UserError, match=r"absent.h5: cannot be read: No such file"):
         export_nir(tmp_path / "absent.h5", tmp_path / "net.nir")
 
 

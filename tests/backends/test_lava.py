@@ -32,7 +32,8 @@ from noisylearn.backends.lava.launch import LavaResult, run_net, run_net_in_inte
 from noisylearn.backends.lava.netfile import LavaNet, read_net, write_net
 from noisylearn.backends.lava.process_specs import why_not
 from noisylearn.backends.losses import GRADIENTS, LOSSES
-from noisylearn.backends.netlist.rate import from_model, from_tree
+from noisylearn.backends.netlist.rate import from_model
+from noisylearn.backends.netlist.stored import StoredNetlist
 from noisylearn.cli import app
 from noisylearn.networks.decorrelation import decorrelate
 
@@ -241,7 +242,7 @@ def test_a_file_gives_back_the_netlist(tmp_path: Path) -> None:
         assert np.array_equal(one.weight, other.weight)
         assert np.array_equal(one.bias, other.bias)
     deep = from_model(nl.networks.RNN(3, (4, 5), 2, decorrelation_rate=0.1))
-    assert from_tree(deep.tree()).tree().keys() == deep.tree().keys()
+    assert StoredNetlist.model_validate(deep.tree()).netlist().tree().keys() == deep.tree().keys()
 
 
 def test_netlist_of_a_recurrent_network_gives_its_outputs() -> None:

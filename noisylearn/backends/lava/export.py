@@ -20,6 +20,7 @@ from noisylearn.chips.simulated import Chip
 from noisylearn.experiments.build import build_model, load_data
 from noisylearn.experiments.config import TrainConfig
 from noisylearn.experiments.run_file import RunFile
+from noisylearn.experiments.run_model import fitting
 from noisylearn.ground.draws import RecordedDraws
 from noisylearn.ground.errors import UserError
 from noisylearn.ground.tree_file import tensors
@@ -95,9 +96,11 @@ def export_run(
         raise UserError(f"run file {path} is not finished: finish it with train --resume, or export --initial weights")
     profile = profile or profile_from_text(tree["profile"], str(path))
     task = load_data(config, data_dir)
-    model = build_model(config, task)
-    if not initial:
-        model.load_state_dict(tensors(tree["weights"]["digital"]))
+    if initial:
+        model = build_model(config, task)
+    else:
+        weights = tensors(tree["weights"]["digital"])
+        model = fitting(lambda: build_model(config, task), config, weights, path)
     data = training_data(task, steps, batch, config.seed)
     return to_lava_net(
         model, config.build_rule(), profile, data, _rate(config, lr), config.seed, config.model_dump_json()

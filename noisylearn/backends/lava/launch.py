@@ -20,6 +20,7 @@ from noisylearn.backends.lava.monitoring import FAILURE, LAVA, new_monitors, ope
 from noisylearn.backends.lava.netfile import Array, LavaNet, read_net
 from noisylearn.backends.lava.process_specs import FloatOptions, NetworkSpecs, process_specs
 from noisylearn.ground.errors import UserError
+from noisylearn.ground.stored import Arrays, Series, Stored, Text
 from noisylearn.ground.tree_file import Tree, TreeFile
 
 START_S = 120.0  # to import, compile and start
@@ -164,30 +165,40 @@ def _run_job(job: dict[str, Any], folder: Path, total: int, timeout_s: float, on
         _watch(process, folder, total, timeout_s, on_step)
 
 
+class _Result(Stored):
+    facts: Text
+    losses: Series
+    learned: Arrays
+
+
 @final
-class ResultFile(TreeFile):
+class ResultFile(TreeFile[Tree]):
     """Losses and learned arrays of a network that ran in Lava."""
 
     what, mend = "result file", "run the network again"
 
-    def missing(self, tree: Tree) -> set[str]:
-        """Entries that a result file has and this one has not."""
-        return {"facts", "losses", "learned"} - set(tree)
+    def checked(self, tree: Tree) -> Tree:
+        """The tree, once names and types of all of it were checked."""
+        _Result.model_validate(tree)
+        return tree
 
 
-def write_result(path: Path, net: LavaNet, result: LavaResult) -> None:
+def write_result(path: Path, net: LavaNet, result: LavaResult, force: bool = False) -> None:
     """Write losses and learned arrays into an HDF5 file, with the facts of the run.
 
     Args:
         path: the file to write.
         net: content of the network file.
         result: of the run.
+        force: whether to replace whatever is there.
 
     Raises:
-        UserError: the file cannot be written.
+        UserError: the file cannot be written, or something else than a result file is there.
     """
+    file = ResultFile(path)
+    file.check_free(force)
     learned = {key.replace("/", "|"): value for key, value in result.learned.items()}
-    ResultFile(path).write({"facts": net.facts, "losses": result.losses, "learned": learned})
+    file.write({"facts": net.facts, "losses": result.losses, "learned": learned}, force)
 
 
 def _watch(process: subprocess.Popen[bytes], folder: Path, total: int, timeout_s: float, on_step: OnStep) -> None:

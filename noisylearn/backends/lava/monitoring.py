@@ -43,7 +43,9 @@ class Monitor:
             yield
         except BaseException:
             trace = f"step {number}\n{traceback.format_exc()}"
-            replace_file(self.folder / f"{self.title.replace('/', '|')}{FAILURE}", trace.encode(), "traceback")
+            replace_file(
+                self.folder / f"{self.title.replace('/', '|')}{FAILURE}", trace.encode(), "traceback", force=True
+            )
             raise
 
     def save(self, **arrays: NDArray[Any]) -> None:

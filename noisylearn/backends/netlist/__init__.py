@@ -1,6 +1,7 @@
 """Networks as plain records of numpy arrays, without torch modules: what other machines and file formats start from.
 
 rate: populations of rate neurons and the connections between them.
+stored: such a network in a file, checked on reading.
 spiking: layers of spiking neurons.
 operations: counts of operations, and the energy estimated from them.
 """

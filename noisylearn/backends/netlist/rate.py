@@ -3,7 +3,7 @@
 `from_model` takes a torch model apart; nothing here knows of rules or backends.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -108,7 +108,7 @@ class Netlist:
         return next(p for p in self.populations if p.name == name)
 
     def tree(self) -> dict[str, Any]:
-        """As a tree of numbers, strings and arrays, for a file; `from_tree` reads it."""
+        """As a tree of numbers, strings and arrays, for a file; `stored.StoredNetlist` reads it."""
         return {"populations": _trees(self.populations), "connections": _trees(self.connections)}
 
 
@@ -122,27 +122,6 @@ _NAMES: dict[type[nn.Module], str] = {
     nn.Identity: "identity", nn.Tanh: "tanh", nn.ReLU: "relu", nn.LeakyReLU: "leaky-relu",
 }  # fmt: skip
 MODULES: dict[str, nn.Module] = {name: kind() for kind, name in _NAMES.items()}  # the same functions in torch
-
-
-def from_tree(tree: Mapping[str, Any]) -> Netlist:
-    """The netlist that `Netlist.tree` wrote.
-
-    Args:
-        tree: as read from a file.
-
-    Raises:
-        KeyError: the tree is of something else.
-        TypeError: likewise.
-    """
-    populations = []
-    for item in _items(tree["populations"]):
-        decorrelation = item.pop("decorrelation", None)
-        populations.append(Population(**item, decorrelation=decorrelation and Decorrelator(**decorrelation)))
-    connections = []
-    for item in _items(tree["connections"]):
-        columns = slice(item.pop("first_column"), item.pop("end_column"))
-        connections.append(Connection(**{"bias": None} | item, columns=columns))
-    return Netlist(tuple(populations), tuple(connections))
 
 
 def _trees(records: Sequence[Any]) -> dict[str, Any]:
@@ -159,11 +138,6 @@ def _tree(record: Any) -> dict[str, Any]:
         elif value is not None:
             tree[key] = _tree(value) if isinstance(value, Decorrelator) else value
     return tree
-
-
-def _items(tree: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Trees in the order of their numbers."""
-    return [dict(tree[str(i)]) for i in range(len(tree))]
 
 
 def from_model(model: nn.Module) -> Netlist:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from torch import nn
 
@@ -15,9 +14,13 @@ from noisylearn.backends.nir.library import nir_library
 from noisylearn.backends.nir.model import to_model
 from noisylearn.experiments.run_model import trained_run
 from noisylearn.ground.errors import UserError
-from noisylearn.ground.replace import replace_file
+from noisylearn.ground.hdf5 import opened
+from noisylearn.ground.regular import read_regular
+from noisylearn.ground.replace import FORCE, check_replaceable, replace_file
+from noisylearn.ground.tree_file import SIGNATURE
 from noisylearn.profiles import HardwareProfile, profile_from_text
 from noisylearn.rules import Delta, PerLayer, Rule, rule_class
+from noisylearn.rules.options import typed
 from noisylearn.version import __version__
 
 KEYS = ("noisylearn_version", "dt_s", "rule", "rule_options", "profile", "config")
@@ -49,6 +52,7 @@ def write_nir(
     profile: HardwareProfile | None = None,
     config: str | None = None,
     dt_s: float = DT_S,
+    force: bool = False,
 ) -> Path:
     """Write a network as a NIR file; the rule, its options and the profile's full text are stored as metadata.
 
@@ -59,13 +63,15 @@ def write_nir(
         profile: that it was trained with.
         config: JSON of the run's configuration.
         dt_s: time step of the time constants, s; snntorch assumes 1e-4 s.
+        force: whether to replace whatever is there.
 
     Returns:
         The path.
 
     Raises:
-        UserError: NIR cannot express the network, the rule has options that are no plain values, or the file cannot be
-            written. An ExchangeWarning says where other programs will interpret the network differently.
+        UserError: NIR cannot express the network, the rule has options that are no plain values, the file cannot be
+            written, or something else than a NIR file is there. An ExchangeWarning says where other programs will
+            interpret the network differently.
     """
     if not 0 < dt_s < float("inf"):
         raise UserError(f"dt_s = {dt_s}: give a positive number of seconds, for example 1e-4")
@@ -74,10 +80,12 @@ def write_nir(
         metadata |= {"rule": rule.name, "rule_options": _options(rule)}
     metadata |= {} if profile is None else {"profile": profile.full_text}
     metadata |= {} if config is None else {"config": config}
+    path = Path(path)
+    _check_free(path, force)
     content = io.BytesIO()
     nir_library().write(content, to_graph(model, metadata, dt_s))
-    replace_file(Path(path), content.getbuffer(), "NIR file", "choose another place")
-    return Path(path)
+    replace_file(path, content.getbuffer(), "NIR file", FORCE, force)
+    return path
 
 
 def read_nir(path: str | Path, dt_s: float | None = None) -> NirNetwork:
@@ -105,13 +113,14 @@ def read_nir(path: str | Path, dt_s: float | None = None) -> NirNetwork:
         raise UserError(f"NIR file {path}: {error}") from None
 
 
-def export_nir(run_file: str | Path, out: str | Path, dt_s: float = DT_S) -> Path:
+def export_nir(run_file: str | Path, out: str | Path, dt_s: float = DT_S, force: bool = False) -> Path:
     """Write the network of a finished run, with its rule, profile and configuration, as a NIR file.
 
     Args:
         run_file: the run.
         out: the file to write.
         dt_s: time step of the time constants, s.
+        force: whether to replace whatever is there.
 
     Returns:
         The path of the NIR file.
@@ -121,47 +130,30 @@ def export_nir(run_file: str | Path, out: str | Path, dt_s: float = DT_S) -> Pat
     """
     run = trained_run(Path(run_file))
     config = run.config.model_dump_json()
-    return write_nir(out, run.model, run.config.build_rule(), run.profile, config, dt_s)
+    return write_nir(out, run.model, run.config.build_rule(), run.profile, config, dt_s, force)
+
+
+def _check_free(path: Path, force: bool) -> None:
+    """Raises UserError where something else than a NIR file is, unless it is to be replaced."""
+    check_replaceable(path, SIGNATURE, "NIR file", FORCE, force)
+    if not force and path.exists() and path.stat().st_size:
+        try:
+            _graph(path)
+        except UserError as error:
+            raise UserError(f"{error}; {FORCE}") from None
 
 
 def _graph(path: Path) -> Any:
     """The graph of a file, if nothing in it is damaged or lies elsewhere."""
     nir = nir_library()
-    if not path.is_file():
-        raise UserError(f"NIR file {path}: there is no such file")
-    try:
-        with h5py.File(path, "r") as file:
-            _refuse_links(file)
-        graph = nir.read(path)
-    except UserError as error:
-        raise UserError(f"NIR file {path}: {error}") from None
-    except PermissionError as error:
-        raise UserError(f"NIR file {path}: cannot be read: {error.strerror}") from None
-    except Exception as error:  # HDF5 and nir raise all kinds of errors on damaged bytes
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"NIR file {path}: damaged, or not a NIR file ({type(error).__name__}: {reason})") from None
+    content = read_regular(path, "NIR file")
+    with opened(content, f"NIR file {path}", "damaged, or not a NIR file"):
+        graph = nir.read(io.BytesIO(content))
     if not isinstance(graph, nir.NIRGraph):
         raise UserError(f"NIR file {path}: contains one {type(graph).__name__} node and no graph")
     if any(isinstance(node, nir.NIRGraph) for node in graph.nodes.values()):
         graph = _flat(path, graph)
     return graph
-
-
-def _refuse_links(file: h5py.Group) -> None:
-    """Refuse links into other files: a NIR file contains its own data."""
-
-    def look(group: h5py.Group) -> None:
-        for key in group:
-            if not isinstance(group.get(key, getlink=True), h5py.HardLink):
-                raise UserError(f"'{group.name}/{key}' is a link; noisylearn reads only data in the file itself")
-            if isinstance(group[key], h5py.Group):
-                look(group[key])
-            elif group[key].is_virtual or group[key].external:
-                raise UserError(
-                    f"'{group.name}/{key}' lies in another file; noisylearn reads only data in the file itself"
-                )
-
-    look(file)
 
 
 def _flat(path: Path, graph: Any) -> Any:
@@ -206,9 +198,7 @@ def _rule(name: Any, options: Any) -> Rule:
         given = json.loads(_text(options, "rule_options"))
         if kind is PerLayer:
             given = {"rules": {layers: _rule(of["rule"], of["rule_options"]) for layers, of in given.items()}}
-        return kind(**given)
-    except UserError:
-        raise
+        return kind(**(given if kind is PerLayer else typed(kind, given)))
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise UserError(f"rule_options of rule {name}: {' '.join(str(error).split())}") from None
 

@@ -169,14 +169,15 @@ class _Parts:
     def _measured(self, piece: Piece, report: Report) -> Tree:
         """What a piece found, from its file where there is one."""
         identity, file = self._identity(piece), self.file(piece)
-        if file.exists():
-            tree = file.read()
-            if tree["identity"] != identity:
-                raise UserError(f"{file.what} {file.path} holds another part; {file.mend}")
-            return tree
-        file.remove_leftovers()
-        report(0.0)
-        started = time.monotonic()
-        found = piece.work(self.bench, report)
-        file.write({"identity": identity, "found": found, "wall_s": found.pop("wall_s", time.monotonic() - started)})
-        return file.read()
+        with file.held():
+            if file.exists():
+                tree = file.read()
+                if tree["identity"] != identity:
+                    raise UserError(f"{file.what} {file.path} holds another part; {file.mend}")
+                return tree
+            report(0.0)
+            started = time.monotonic()
+            found = piece.work(self.bench, report)
+            wall_s = found.pop("wall_s", time.monotonic() - started)
+            file.write({"identity": identity, "found": found, "wall_s": wall_s})
+            return file.read()

@@ -6,32 +6,50 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, final
+from typing import Annotated, Any, final
+
+from pydantic import Field
 
 from noisylearn.ground.errors import UserError
+from noisylearn.ground.stored import Name, Seconds, Stored, Text
 from noisylearn.ground.tree_file import Tree, TreeFile
 from noisylearn.papers.harness.study import Found, Judgement, Scale, Study
 
 
+class _Piece(Stored):
+    identity: Name
+    found: dict[str, Any]
+    wall_s: Seconds
+
+
+class _Result(_Piece):
+    study: Name
+    scale: Name
+    seeds: Annotated[int, Field(ge=1)]
+    machine: Text
+
+
 @final
-class PieceFile(TreeFile):
+class PieceFile(TreeFile[Tree]):
     """File of what one piece of a study found."""
 
     what, mend = "file of a part of a study", "remove it to measure that part anew"
 
-    def missing(self, tree: Tree) -> set[str]:
-        return {"identity", "found", "wall_s"} - set(tree)
+    def checked(self, tree: Tree) -> Tree:
+        _Piece.model_validate(tree)
+        return tree
 
 
 @final
-class ResultFile(TreeFile):
+class ResultFile(TreeFile[Tree]):
     """File of what a study found at one scale."""
 
     what, mend = "result file", "remove it to make it anew"
     compresses = True
 
-    def missing(self, tree: Tree) -> set[str]:
-        return {"study", "scale", "seeds", "identity", "found", "wall_s", "machine"} - set(tree)
+    def checked(self, tree: Tree) -> Tree:
+        _Result.model_validate(tree)
+        return tree
 
 
 @dataclass(frozen=True)
