@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch
 from pydantic import (
@@ -34,6 +34,7 @@ from noisylearn.tasks import describe
 
 PLACE = ("task", "rule", "profile")
 NETWORKS_IN_TIME = ("rnn", "spiking")
+Units = Annotated[int, Field(ge=1, le=10**7)]
 
 
 def _setting(default: Any, help: str, **bounds: Any) -> Any:
@@ -62,7 +63,9 @@ class TrainConfig(Record):
     readout: Literal["same", "delta"] = _setting(
         "same", "same (as the rule), or delta: the exact delta rule at the readout."
     )
-    seq_len: int | None = _setting(None, "Steps of a sequence (copying: symbols). Default: as the task says.", ge=1)
+    seq_len: int | None = _setting(
+        None, "Steps of a sequence (copying: symbols). Default: as the task says.", ge=1, le=10**6
+    )
     network: Literal["mlp", "rnn", "spiking"] | ConvnetName = _setting(
         "mlp", "mlp, convnet or convnet-64; for sequences rnn or spiking."
     )
@@ -71,7 +74,7 @@ class TrainConfig(Record):
         0.3, "Membrane potential at which neurons of --network spiking fire.", gt=0, allow_inf_nan=False
     )
     reset: Reset = _setting("subtract", "Reset of --network spiking at a spike: subtract, or zero (as on Loihi).")
-    hidden: tuple[int, ...] = _setting((300,), "Units of the hidden layers, e.g. 300 or 300,100.")
+    hidden: tuple[Units, ...] = _setting((300,), "Units of the hidden layers, e.g. 300 or 300,100.")
     activation: Activation = _setting("leaky-relu", "Activation of the mlp or rnn: leaky-relu, relu, tanh or identity.")
     initialisation: Initialisation = _setting(
         "torch", "Initial weights of the mlp or convnet: torch (its defaults), or glorot (as Keras)."

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import h5py
+import numpy as np
 
 from noisylearn.ground.errors import UserError, shortened
 
@@ -18,6 +19,7 @@ PACKING = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_LZF}
 HARMLESS = {h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
 MOST_PACKED = 1032  # times that deflate can make data smaller
 MOST_TEXT = 2**24  # characters, of all texts in one dataset
+REFERENCE = np.dtype([("characters", "<u4"), ("heap", "<u8"), ("index", "<u4")])  # to a text, as HDF5 stores it
 
 
 @contextmanager
@@ -35,7 +37,7 @@ def opened(content: bytes, where: str, otherwise: str) -> Iterator[h5py.File]:
     """
     try:
         with h5py.File(io.BytesIO(content), "r") as file:
-            _look_through(file, len(content))
+            _look_through(file, content)
             yield file
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
@@ -44,12 +46,12 @@ def opened(content: bytes, where: str, otherwise: str) -> Iterator[h5py.File]:
         raise UserError(f"{where}: {otherwise} ({reason})") from None
 
 
-def _look_through(file: h5py.File, size: int) -> None:
+def _look_through(file: h5py.File, content: bytes) -> None:
     """Refuse everything but groups of numbers and texts in the file itself, each of them once."""
     seen, waiting = {_address(file)}, [(file, 0)]
     while waiting:
         group, depth = waiting.pop()
-        _check_attributes(group, size)
+        _check_attributes(group, len(content))
         for key in group:
             place = shortened(f"{group.name.rstrip('/')}/{key}")
             if not isinstance(group.get(key, getlink=True), h5py.HardLink):
@@ -61,8 +63,8 @@ def _look_through(file: h5py.File, size: int) -> None:
             if isinstance(item, h5py.Group):
                 waiting.append((item, depth + 1))
             elif isinstance(item, h5py.Dataset):
-                _check_dataset(item, place, size)
-                _check_attributes(item, size)
+                _check_dataset(item, place, content)
+                _check_attributes(item, len(content))
             else:
                 raise UserError(f"'{place}' is no group and no dataset")
 
@@ -81,7 +83,7 @@ def _check_attributes(item: h5py.Group | h5py.Dataset, size: int) -> None:
             raise UserError(f"'{place}' has no size, or one that the file cannot hold")
 
 
-def _check_dataset(dataset: h5py.Dataset, place: str, size: int) -> None:
+def _check_dataset(dataset: h5py.Dataset, place: str, content: bytes) -> None:
     """Refuse data that lies elsewhere, that needs plug-ins, or whose shape claims more than its bytes can hold."""
     if dataset.is_virtual or dataset.external:
         raise UserError(f"'{place}' lies in another file; only data in the file itself is read")
@@ -96,10 +98,10 @@ def _check_dataset(dataset: h5py.Dataset, place: str, size: int) -> None:
     claimed = math.prod(dataset.shape) * itemsize
     if dataset.chunks is not None:
         claimed = max(claimed, math.prod(dataset.chunks) * itemsize if claimed else 0)
-    if stored > size or claimed > stored * (MOST_PACKED if filters & PACKING else 1):
+    if stored > len(content) or claimed > stored * (MOST_PACKED if filters & PACKING else 1):
         raise UserError(f"'{place}' has the shape {shortened(str(dataset.shape))}, more than the file holds of it")
     if h5py.check_string_dtype(dataset.dtype) is not None:
-        _check_texts(dataset, place)
+        _check_texts(dataset, place, content)
 
 
 def _check_type(dtype: object, place: str) -> None:
@@ -110,10 +112,13 @@ def _check_type(dtype: object, place: str) -> None:
         raise UserError(f"'{place}' has the type {shortened(str(dtype))}; plain numbers and texts alone are read")
 
 
-def _check_texts(dataset: h5py.Dataset, place: str) -> None:
-    """Refuse texts that are long together: any number of them may be one and the same in the file."""
-    left = MOST_TEXT - math.prod(dataset.shape) * dataset.dtype.itemsize
-    for row in dataset if dataset.ndim else [dataset[()]]:
-        left -= len(row) if isinstance(row, bytes) else sum(map(len, row.ravel()))
-        if left < 0:
-            raise UserError(f"'{place}' has more text than a file of this kind")
+def _check_texts(dataset: h5py.Dataset, place: str, content: bytes) -> None:
+    """Refuse texts that are long together, or say so: HDF5 takes the memory before it looks for them."""
+    count, where = math.prod(dataset.shape), dataset.id.get_offset()
+    if where is not None and dataset.id.get_storage_size() == REFERENCE.itemsize * count:
+        characters = int(np.frombuffer(content, REFERENCE, count, where)["characters"].sum(dtype=np.int64))
+    else:
+        rows = dataset if dataset.ndim else [dataset[()]]
+        characters = sum(len(row) if isinstance(row, bytes) else sum(map(len, row.ravel())) for row in rows)
+    if characters > MOST_TEXT:
+        raise UserError(f"'{place}' has {characters:,} characters, more than a file of this kind")

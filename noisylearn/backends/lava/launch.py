@@ -16,7 +16,7 @@ from noisylearn.backends.lava.compat import require_lava
 from noisylearn.backends.lava.fixed import check_cores
 from noisylearn.backends.lava.group import POLL_S, last_output, process_group
 from noisylearn.backends.lava.integers import IntegerOptions, IntegerResult, microcode_of, read_executed
-from noisylearn.backends.lava.monitoring import FAILURE, LAVA, new_monitors, open_monitors
+from noisylearn.backends.lava.monitoring import FAILURE, LAVA, Monitors, new_monitors, open_monitors
 from noisylearn.backends.lava.netfile import Array, LavaNet, read_net
 from noisylearn.backends.lava.process_specs import FloatOptions, NetworkSpecs, process_specs
 from noisylearn.ground.errors import UserError
@@ -91,11 +91,35 @@ def run_net(
     options = FloatOptions(n_steps, learns, replays)
     with TemporaryDirectory(prefix="nl-lava-") as name:
         folder = Path(name)
-        specs = process_specs(
-            read_net(path), options, new_monitors(folder)
-        )  # so that mistakes show before anything starts
+        specs = checked_specs(read_net(path), options, new_monitors(folder))
         _run_job({"net": str(path.resolve()), "options": vars(options)}, folder, n_steps, timeout_s, on_step)
         return _result(specs)
+
+
+def checked_specs(net: LavaNet, options: FloatOptions, monitors: Monitors) -> NetworkSpecs:
+    """What the processes of a run would be given, so that mistakes show before any of them starts.
+
+    Args:
+        net: content of the network file.
+        options: of the run.
+        monitors: of the run.
+
+    Raises:
+        UserError: the network has no form as processes, or the draws to be replayed are those of another one.
+    """
+    specs = process_specs(net, options, monitors)
+    try:
+        for neurons in specs.neurons if options.replays else ():
+            if neurons.noise is not None:
+                neurons.noise(0)
+        for connection in specs.connections if options.replays else ():
+            if connection.weight_noise is not None:
+                connection.weight_noise(0)
+    except (IndexError, ValueError) as error:
+        raise UserError(
+            f"the draws in the network file are not those of its network ({error}); export it again"
+        ) from None
+    return specs
 
 
 def replay_here(net: LavaNet) -> LavaResult:

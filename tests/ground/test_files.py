@@ -1,0 +1,251 @@
+"""Files of anyone: what is read of them, what is replaced by ours, and who computes one."""
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from noisylearn.ground.errors import MOST_CHARACTERS, UserError, shortened
+from noisylearn.ground.hdf5 import opened
+from noisylearn.ground.lock import held
+from noisylearn.ground.regular import read_regular
+from noisylearn.ground.replace import replace_file
+from noisylearn.ground.tree_file import TreeFile
+
+
+class AnyFile(TreeFile):
+    what, mend = "file of a test", "write it again"
+
+    def checked(self, tree):
+        return tree
+
+
+def refused(call, *arguments, **options) -> str:
+    with pytest.raises(UserError) as caught:
+        call(*arguments, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# read
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "nothing"])
+def test_only_files_that_end_are_read(kind: str, tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    if kind == "pipe":
+        os.mkfifo(place)
+    elif kind == "device":
+        place.symlink_to("/dev/zero")
+    elif kind == "folder":
+        place.mkdir()
+    named = {"pipe": "is a pipe", "device": "is a device", "folder": "is a folder", "nothing": "cannot be read"}
+    assert named[kind] in refused(read_regular, place, "profile")
+    assert named[kind] in refused(AnyFile(place).read)
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    with open(place, "wb") as file:
+        file.truncate(10**12)  # a hole
+    assert "more than any profile" in refused(read_regular, place, "profile", most_bytes=10**6)
+
+
+def external(file: h5py.File) -> None:
+    file.create_dataset("x", (4,), "f4", external=[("/etc/hostname", 0, h5py.h5f.UNLIMITED)])
+
+
+def external_link(file: h5py.File) -> None:
+    file["x"] = h5py.ExternalLink("other.h5", "/")
+
+
+def soft_link(file: h5py.File) -> None:
+    file["x"] = h5py.SoftLink("/whole")
+
+
+def cycle(file: h5py.File) -> None:
+    file.create_group("x")["again"] = file
+
+
+def virtual(file: h5py.File) -> None:
+    layout = h5py.VirtualLayout((4,), "f4")
+    layout[:] = h5py.VirtualSource("other.h5", "x", (4,))
+    file.create_virtual_dataset("x", layout)
+
+
+def objects(file: h5py.File) -> None:
+    file.create_dataset("x", (3,), h5py.ref_dtype)
+
+
+def lists(file: h5py.File) -> None:
+    file.create_dataset("x", (3,), h5py.vlen_dtype(np.int32))
+
+
+def complex_numbers(file: h5py.File) -> None:
+    file["x"] = np.zeros(3, complex)
+
+
+def foreign_order(file: h5py.File) -> None:
+    file["x"] = np.zeros(3, ">f8")
+
+
+def claim(file: h5py.File) -> None:
+    file.create_dataset("x", (10**5, 10**5), "f4")
+
+
+def packed_claim(file: h5py.File) -> None:
+    file.create_dataset("x", (10**5, 10**5), "f4", chunks=(1000, 1000), compression="gzip")
+
+
+def one_text_many_times(file: h5py.File) -> None:
+    text = file.create_dataset("y", (2,), h5py.string_dtype())
+    text[0] = "z" * 10**7
+    text[1] = "z" * 10**7
+
+
+def object_attribute(file: h5py.File) -> None:
+    file.attrs["x"] = file.ref
+
+
+def deep(file: h5py.File) -> None:
+    file.create_group("/".join("x" * 60))
+
+
+FOREIGN = {
+    external: "another file", external_link: "is a link", soft_link: "is a link", virtual: "another file",
+    cycle: "twice", deep: "too deep", objects: "the type", lists: "the type", complex_numbers: "the type",
+    foreign_order: "the type", object_attribute: "the type", claim: "more than the file holds",
+    packed_claim: "more than the file holds", one_text_many_times: "characters",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("put", FOREIGN, ids=lambda put: put.__name__)
+def test_only_numbers_and_texts_in_the_file_itself_are_read(put, tmp_path: Path) -> None:
+    place = tmp_path / "file.h5"
+    with h5py.File(place, "w") as file:
+        file["whole"] = np.zeros(3)
+        put(file)
+
+    def look() -> None:
+        with opened(place.read_bytes(), "file of a test", "damaged"):
+            pass
+
+    assert FOREIGN[put] in refused(look)
+
+
+def test_a_file_without_its_checksum_is_not_whole(tmp_path: Path) -> None:
+    file = AnyFile(tmp_path / "file.h5")
+    file.write({"a": 1, "b": np.arange(3)})
+    assert file.read()["a"] == 1
+    with h5py.File(file.path, "a") as opened_:
+        del opened_.attrs["checksum"]
+    assert "checksum" in refused(file.read)
+
+
+def test_a_message_stays_short_and_in_one_line_whatever_a_file_says() -> None:
+    assert len(shortened("x" * 10**6)) < 100
+    assert "\x1b" not in shortened("\x1b[31mred\nlines")
+    assert "\n" not in shortened("\x1b[31mred\nlines")
+    assert len(str(UserError("x" * 10**6))) < 2 * MOST_CHARACTERS
+
+
+# replaced
+
+
+def test_a_file_keeps_its_mode_and_a_link_is_not_followed(tmp_path: Path) -> None:
+    place, thesis = tmp_path / "net.h5", tmp_path / "thesis.txt"
+    AnyFile(place).write({"a": 1})
+    place.chmod(0o640)
+    AnyFile(place).write({"a": 2})
+    assert stat.S_IMODE(place.stat().st_mode) == 0o640
+    thesis.write_text("years of work")
+    place.unlink()
+    place.symlink_to(thesis)
+    assert "a link" in refused(AnyFile(place).write, {"a": 3})
+    AnyFile(place).write({"a": 3}, force=True)
+    assert thesis.read_text() == "years of work"
+    assert not place.is_symlink()
+
+
+def test_a_planted_part_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place, thesis = tmp_path / "net.h5", tmp_path / "thesis.txt"
+    thesis.write_text("years of work")
+    monkeypatch.setattr("secrets.token_hex", lambda n: "0")
+    (tmp_path / f".net.h5.{os.getpid()}-0.part").symlink_to(thesis)
+    assert "cannot be written" in refused(replace_file, place, b"content", "file of a test")
+    assert thesis.read_text() == "years of work"
+
+
+@pytest.mark.parametrize("kind", ["text", "pipe", "device"])
+def test_nothing_of_another_kind_is_replaced(kind: str, tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    if kind == "pipe":
+        os.mkfifo(place)
+    elif kind == "device":
+        place.symlink_to("/dev/null")
+    else:
+        place.write_text("years of work")
+    before = os.lstat(place)
+    assert "there is a" in refused(AnyFile(place).write, {"a": 1})
+    assert "--force" in refused(AnyFile(place).check_free)
+    assert os.lstat(place) == before
+    AnyFile(place).write({"a": 1}, force=True)
+    assert AnyFile(place).read() == {"a": 1}
+
+
+def test_hdf5_files_of_others_are_not_replaced(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "data.h5", "w") as file:
+        file["measured"] = np.arange(10)
+    assert "--force" in refused(AnyFile(tmp_path / "data.h5").check_free)
+    AnyFile(tmp_path / "data.h5").check_free(force=True)
+    (tmp_path / "empty.h5").touch()
+    AnyFile(tmp_path / "empty.h5").check_free()
+
+
+# computed by one process
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from noisylearn.ground.lock import held
+with held(Path(sys.argv[1]), "run file"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_the_second_process_waits_until_the_first_has_ended_however_it_ends(tmp_path: Path) -> None:
+    place = tmp_path / "run.h5"
+    part = tmp_path / ".run.h5.1-ab.part"
+    part.write_bytes(b"half")
+    with subprocess.Popen([sys.executable, "-c", HOLD, place], stdout=subprocess.PIPE) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == b"held\n"
+        signal.signal(signal.SIGALRM, lambda *_: first.kill())
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        started = time.monotonic()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            with AnyFile(place).held():
+                assert time.monotonic() - started > 0.2
+                assert not part.exists()
+        assert "another process is at work on it; waiting" in str(caught[0].message)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_that_a_killed_process_left_holds_nothing(tmp_path: Path) -> None:
+    (tmp_path / ".run.h5.lock").touch()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with held(tmp_path / "run.h5", "run file"):
+            pass
+    assert list(tmp_path.iterdir()) == []
