@@ -35,8 +35,14 @@ def cross_entropy(output: Array, target: Array) -> Array:
 
     Returns:
         The loss of each sample, (...).
+
+    Raises:
+        ValueError: a label is no whole number, or not one of the outputs.
     """
-    labels = np.broadcast_to(target, output.shape[:-1]).astype(np.int64)
+    labels = np.broadcast_to(target, output.shape[:-1])
+    if not ((labels >= 0) & (labels < output.shape[-1]) & (labels % 1 == 0)).all():
+        raise ValueError(f"labels are whole numbers from 0 to {output.shape[-1] - 1}")
+    labels = labels.astype(np.int64)
     chosen = np.take_along_axis(output, labels[..., None], -1)[..., 0]
     found: Array = logsumexp(output, axis=-1) - chosen
     return found

@@ -4,6 +4,7 @@ Budget: 1e-5 for every statistical assertion; seeds are fixed.
 """
 
 import math
+import warnings
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -317,6 +318,70 @@ def test_what_has_no_integers_is_refused() -> None:
         quantise(unborn, PROFILE, INPUTS)
     with pytest.raises(UserError, match=r"takes \(samples, 6\)"):
         fixed(mlp()).encoded(INPUTS[:, :4])
+
+
+def spoilt(values: np.ndarray, by: float) -> np.ndarray:
+    changed = np.array(values, dtype=np.float64)
+    changed.flat[3] = by
+    return changed
+
+
+@pytest.mark.parametrize("by", [math.nan, math.inf, -math.inf])
+def test_what_is_not_finite_becomes_no_integer(by: float) -> None:
+    network = fixed(mlp())
+    emulator = Emulator(to_microcode(nl.rules.ANP(baseline="noisy"), network, 1e-3), "squared-error")
+    before = emulator.weights
+    with pytest.raises(UserError, match="inputs: 1 of 240 numbers are not finite"):
+        fixed(mlp(), spoilt(INPUTS, by))
+    with pytest.raises(UserError, match="inputs: 1 of 240"):
+        emulator.forward(spoilt(INPUTS, by))
+    with pytest.raises(UserError, match="inputs: 1 of 240"):
+        emulator.run(spoilt(INPUTS, by), TARGETS)
+    with pytest.raises(UserError, match="targets: 1 of 120"):
+        emulator.run(INPUTS, spoilt(TARGETS, by))
+    with pytest.raises(UserError, match="rates: 1 of 40"):
+        emulator.run(INPUTS, TARGETS, rates=spoilt(np.ones(40), by))
+    broken = mlp()
+    with torch.no_grad():
+        next(broken.parameters())[0, 0] = by
+    with pytest.raises(UserError, match=r"weights of connection .*: 1 of 48"):
+        fixed(broken)
+    with pytest.raises(UserError, match="the loss of a sample is not finite"):
+        Emulator(emulator._microcode, lambda outputs, target: outputs[:, 0] * by).run(INPUTS, TARGETS)
+    assert all(np.array_equal(emulator.weights[name], before[name]) for name in before)
+
+
+def test_the_emulator_takes_tensors_and_lists_and_refuses_what_is_neither() -> None:
+    network = fixed(mlp(), torch.tensor(INPUTS))  # type: ignore[arg-type]
+    microcode = to_microcode(nl.rules.ANP(baseline="noisy"), network, 1e-3)
+    given_as = [(INPUTS, TARGETS), (torch.tensor(INPUTS), torch.tensor(TARGETS)), (INPUTS.tolist(), TARGETS.tolist())]
+    results = [Emulator(microcode, "squared-error").run(x, t).losses for x, t in given_as]  # type: ignore[arg-type]
+    assert np.array_equal(results[0], results[1])
+    assert np.array_equal(results[0], results[2])
+    emulator = Emulator(microcode, "cross-entropy")
+    for other in (None, "text", [["a"]], [[1.0], [1.0, 2.0]], torch.ones(4, 6, requires_grad=True), 1j * INPUTS):
+        with pytest.raises(UserError, match="inputs: no array of numbers"):
+            emulator.forward(other)  # type: ignore[arg-type]
+    for target in (np.full(40, 3), np.full(40, -1), np.full(40, 0.5), TARGETS[:, 0], TARGETS):
+        with pytest.raises(UserError, match="does not fit the loss of 3 outputs"):
+            emulator.run(INPUTS, target)
+    with pytest.raises(UserError, match="0 targets"):
+        emulator.run(INPUTS, np.zeros(0))
+
+
+def test_huge_inputs_are_clipped_and_counted() -> None:
+    network, counts = fixed(mlp()), Saturation()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        payloads = network.encoded(np.full((1, 6), 1e300), counts)
+    assert payloads[0, :6].tolist() == [255] * 6
+    assert counts.counts["input payloads"] == 6
+
+
+@pytest.mark.parametrize(("headroom", "value"), [("weight_headroom", math.nan), ("activity_headroom", -1.0)])
+def test_a_headroom_is_a_factor(headroom: str, value: float) -> None:
+    with pytest.raises(UserError, match=f"{headroom} = {value}: give a factor above 0"):
+        quantise(from_model(mlp()), PROFILE, INPUTS, **{headroom: value})
 
 
 def test_an_epoch_too_long_is_one_clear_error() -> None:

@@ -82,7 +82,7 @@ def run_fixed(
     check_cores(network.cores)
     load_lava()
     counts = Saturation()
-    payloads, rates = encoded_samples(network, inputs, targets, rates, counts)
+    payloads, targets, rates = encoded_samples(network, inputs, targets, rates, counts)
     with TemporaryDirectory(prefix="noisylearn-lava-") as name:
         folder = Path(name)
         logs = Logs(folder)
@@ -90,9 +90,7 @@ def run_fixed(
             logs.make(p.name, (len(payloads), 2, p.size if p.stage == network.depth else p.width), np.int64)
         logs.make("losses", (len(payloads), 2), np.float64)
         monitors = new_monitors(folder) if monitors is None else monitors
-        machine = _Machine(
-            microcode, Critic(microcode, loss), payloads, np.asarray(targets), rates, seed, learn, logs, monitors
-        )
+        machine = _Machine(microcode, Critic(microcode, loss), payloads, targets, rates, seed, learn, logs, monitors)
         monitors.publish()
         try:
             seconds, steps = machine.run()

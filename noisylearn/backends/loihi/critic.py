@@ -13,7 +13,7 @@ from noisylearn.backends.loihi.neurons import ThirdFactor
 from noisylearn.backends.loihi.saturation import Saturation
 from noisylearn.backends.loihi.schedule import PERTURBED, REFERENCE
 from noisylearn.backends.losses import LOSSES
-from noisylearn.ground.errors import unknown_name
+from noisylearn.ground.errors import UserError, unknown_name
 
 Loss = Callable[[Array, Array], Array]
 
@@ -54,8 +54,22 @@ class Critic:
 
         Returns:
             Losses, (passes,).
+
+        Raises:
+            UserError: the target does not fit a loss of the package, or a loss is not finite.
         """
-        return self._loss(outputs * self._neurons[-1].unit, target)
+        try:
+            found = self._loss(outputs * self._neurons[-1].unit, target)
+        except (IndexError, TypeError, ValueError) as error:
+            if self._loss not in LOSSES.values():
+                raise
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"a target of shape {[*np.shape(target)]} does not fit the loss of {outputs.shape[1]} outputs: {reason}"
+            ) from None
+        if not np.isfinite(found).all():
+            raise UserError(f"the loss of a sample is not finite ({found}); check the loss function")
+        return found
 
     def third_factors(self, losses: Array, norms: list[int], rate: float = 1.0) -> list[ThirdFactor]:
         """Third factor of every population: modulator x scale, in steps of its trace per unit of its integer `post`.

@@ -102,9 +102,10 @@ class Emulator:
             Losses, and payloads where they are kept.
 
         Raises:
-            UserError: inputs of another shape, or not as many inputs, targets and rates.
+            UserError: numbers that are not finite, inputs of another shape, targets that do not fit the loss, or not as
+                many inputs, targets and rates.
         """
-        payloads, rates = encoded_samples(self._network, inputs, targets, rates, self._counts)
+        payloads, targets, rates = encoded_samples(self._network, inputs, targets, rates, self._counts)
         losses = np.zeros((len(payloads), 2))
         kept: dict[str, list[Integers]] = {p.name: [] for p in self._network.populations}
         for k, payload in enumerate(payloads):
@@ -127,8 +128,11 @@ class Emulator:
 
         Returns:
             The readout's pre-activations, (samples, n_outputs), in units of the float network.
+
+        Raises:
+            UserError: inputs that are not finite, or of another shape.
         """
-        payloads = self._network.encoded(np.asarray(inputs, dtype=np.float64))
+        payloads = self._network.encoded(inputs)
         steps = [p[None] for p in payloads] if self._network.is_recurrent else [payloads]
         before = {p.name: np.zeros((1, p.size), dtype=np.int64) for p in self._network.populations}
         outputs = []

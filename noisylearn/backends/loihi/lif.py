@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from noisylearn.backends.loihi.given import finite_array
 from noisylearn.ground.errors import UserError
 
 Integers = NDArray[np.int32]
@@ -183,7 +184,7 @@ def run_lif(network: LifNetwork, inputs: NDArray[Any]) -> LifResult:
     Raises:
         UserError: inputs that are not all 0 or 1, or of another shape.
     """
-    given = _checked(network, inputs)
+    given = _checked(network, finite_array("input spikes", inputs))
     batch, counts = given.shape[1], Counts()
     states = [_State(layer, batch) for layer in network.layers]
     sizes = [len(layer.bias_mantissa) for layer in network.layers]

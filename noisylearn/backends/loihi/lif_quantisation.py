@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from noisylearn.backends.loihi.given import finite_array
 from noisylearn.backends.loihi.lif import (
     ACCUMULATOR_LIMIT,
     BIAS_EXPONENTS,
@@ -104,7 +105,7 @@ class QuantisedLif:
         Raises:
             UserError: inputs that are not all 0 or 1, or of another shape.
         """
-        result = run_lif(self.network, self.padded(inputs))
+        result = run_lif(self.network, self.padded(finite_array("input spikes", inputs)))
         return self.answer(result)[1], result
 
 
@@ -121,8 +122,10 @@ def quantise_spiking(netlist: SpikingNetlist, approximate_reset: bool = False) -
 
     Raises:
         UserError: integer LIF neurons cannot represent the network: a reset that subtracts the threshold (without
-            `approximate_reset`), decays or thresholds that differ within a layer, or numbers out of range.
+            `approximate_reset`), decays or thresholds that differ within a layer, or numbers out of range or not
+            finite.
     """
+    _check_finite(netlist)
     layers, scales, clipped = [], [], 0
     for depth, layer in enumerate(netlist.layers, start=1):
         if layer.reset != "zero" and not approximate_reset:
@@ -140,6 +143,19 @@ def quantise_spiking(netlist: SpikingNetlist, approximate_reset: bool = False) -
     network = LifNetwork(tuple(layers), _dense(weight, readout_scale))
     beta = netlist.readout_beta.astype(np.float64)
     return QuantisedLif(network, tuple(scales), readout_scale, bias, beta, clipped)
+
+
+def _check_finite(netlist: SpikingNetlist) -> None:
+    """Refuse numbers that no integer can stand for."""
+    for layer in netlist.layers:
+        finite_array(
+            f"decays and thresholds of layer '{layer.name}'",
+            [np.max(np.abs(value)) for value in (layer.alpha, layer.beta, layer.threshold) if value is not None],
+        )
+    ends = [(layer.name, w) for layer in netlist.layers for w in (layer.into, layer.recurrent) if w is not None]
+    for name, weights in (*ends, ("readout", netlist.readout)):
+        finite_array(f"weights of layer '{name}'", weights.folded)
+        finite_array(f"biases of layer '{name}'", 0.0 if weights.bias is None else weights.bias)
 
 
 def _layer(layer: SpikingLayer, depth: int) -> tuple[Lif, float, int]:

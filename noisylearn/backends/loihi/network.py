@@ -7,17 +7,20 @@ Every unit is a power of two, so that shifts convert between them. In units of t
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import log2
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from noisylearn.backends.loihi.arithmetic import Integers, shifted
+from noisylearn.backends.loihi.given import finite_array
 from noisylearn.backends.loihi.saturation import Saturation
 from noisylearn.backends.netlist.rate import Netlist
 from noisylearn.ground.errors import UserError
 from noisylearn.profiles.cores import Cores
 
 Array = NDArray[np.float64]
+LARGEST = 2.0**52  # up to which all floats are still integers
 
 
 @dataclass(frozen=True)
@@ -158,15 +161,17 @@ class FixedNetwork:
             Payloads, integers (samples, width).
 
         Raises:
-            UserError: inputs of another shape, or negative ones where the network was quantised with inputs from 0 up.
+            UserError: inputs that are not finite or of another shape, or negative ones where the network was quantised
+                with inputs from 0 up.
         """
+        inputs = finite_array("inputs", inputs).astype(np.float64)
         population = self.populations[0]
         if inputs.ndim != 2 or inputs.shape[1] != population.size:
             raise UserError(f"inputs of shape {inputs.shape}: the network takes (samples, {population.size})")
         if not population.split and (inputs < 0).any():
             raise UserError("inputs below zero, but payloads have no sign: quantise with inputs that include some")
         values = np.concatenate([np.maximum(inputs, 0), np.maximum(-inputs, 0)], 1) if population.split else inputs
-        payloads = np.rint(values / population.payload_unit).astype(np.int64)
+        payloads = np.rint(np.minimum(values / population.payload_unit, LARGEST)).astype(np.int64)
         counts = saturation or Saturation()
         payloads = counts.clip("input payloads", payloads, 0, 2**self.cores.payload_bits - 1)
         return with_constant(payloads, population)
@@ -232,8 +237,8 @@ def with_constant(payloads: Integers, population: FixedPopulation) -> Integers:
 
 def encoded_samples(
     network: FixedNetwork, inputs: Array, targets: Array, rates: Array | None, saturation: Saturation
-) -> tuple[Integers, Array]:
-    """Payloads and learning rates of samples, checked to be equally many.
+) -> tuple[Integers, NDArray[Any], Array]:
+    """Payloads, targets and learning rates of samples, checked to be finite and equally many.
 
     Args:
         network: the network in integers.
@@ -243,15 +248,15 @@ def encoded_samples(
         saturation: counts what is clipped.
 
     Returns:
-        Payloads, integers (samples, width), and rates (samples,).
+        Payloads, integers (samples, width), targets (samples, ...) and rates (samples,).
 
     Raises:
-        UserError: inputs of another shape, or not as many inputs, targets and rates.
+        UserError: numbers that are not finite, inputs of another shape, or not as many inputs, targets and rates.
     """
-    payloads = network.encoded(np.asarray(inputs, dtype=np.float64), saturation)
-    rates = np.ones(len(payloads)) if rates is None else np.asarray(rates, dtype=np.float64)
+    payloads, targets = network.encoded(inputs, saturation), np.atleast_1d(finite_array("targets", targets))
+    rates = np.ones(len(payloads)) if rates is None else np.atleast_1d(finite_array("rates", rates)).astype(np.float64)
     if not len(payloads) == len(targets) == len(rates):
         raise UserError(
             f"{len(payloads)} inputs, {len(targets)} targets, {len(rates)} rates; give one of each for every sample"
         )
-    return payloads, rates
+    return payloads, targets, rates

@@ -1,9 +1,10 @@
 """From a float network to integers: units, exponents and noise registers."""
 
-from math import ceil, log2
+from math import ceil, inf, log2
 
 import numpy as np
 
+from noisylearn.backends.loihi.given import finite_array
 from noisylearn.backends.loihi.network import Array, FixedConnection, FixedNetwork, FixedPopulation, Register
 from noisylearn.backends.netlist.rate import ACTIVATIONS, INPUT, Connection, Netlist
 from noisylearn.effects import LfsrNode
@@ -36,16 +37,24 @@ def quantise(
         UserError: the network or the profile has no such form; the message names the part and the remedy.
     """
     machine = load_profile(profile)
+    inputs = finite_array("inputs", inputs).astype(np.float64)
+    _check_finite(netlist)
+    n_features = netlist.populations[0].size
+    if inputs.ndim != 2 or inputs.shape[1] != n_features or not len(inputs):
+        raise UserError(f"inputs of shape {[*inputs.shape]}: the network takes (samples, {n_features})")
+    for name, headroom in (("weight_headroom", weight_headroom), ("activity_headroom", activity_headroom)):
+        if not 0 < headroom < inf:
+            raise UserError(f"{name} = {headroom}: give a factor above 0, such as 2")
     cores, noise = _cores(machine), _noise(machine)
     _check(netlist)
     stages = _stages(netlist)
-    largest = _largest_activities(netlist, np.asarray(inputs, dtype=np.float64))
+    largest = _largest_activities(netlist, inputs)
     largest_payload = 2**cores.payload_bits - 1
     payload_units = {
         name: _power_of_two(value * (1 if name == INPUT else activity_headroom) / largest_payload)
         for name, value in largest.items()
     }
-    split = bool((np.asarray(inputs) < 0).any())
+    split = bool((inputs < 0).any())
     units = {c.name: _weight_unit(c, payload_units[c.source], cores, weight_headroom) for c in netlist.connections}
     populations = []
     for p in netlist.populations:
@@ -64,6 +73,13 @@ def quantise(
         _connection(c, by_name[c.source], by_name[c.target], units[c.name], cores) for c in netlist.connections
     ]
     return FixedNetwork(tuple(populations), tuple(connections), cores, netlist)
+
+
+def _check_finite(netlist: Netlist) -> None:
+    """Refuse weights that no integer can stand for."""
+    for connection in netlist.connections:
+        finite_array(f"weights of connection {connection.name}", connection.weight)
+        finite_array(f"biases of connection {connection.name}", 0.0 if connection.bias is None else connection.bias)
 
 
 def _cores(profile: HardwareProfile) -> Cores:
