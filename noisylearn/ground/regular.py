@@ -12,7 +12,7 @@ def read_regular(path: Path, what: str, most_bytes: int | None = None) -> bytes:
 
     Args:
         path: of the file.
-        what: the kind of file, for the error message.
+        what: names it in messages, such as "profile mine.toml".
         most_bytes: size above which the file is refused; None for any size.
 
     Raises:
@@ -22,18 +22,14 @@ def read_regular(path: Path, what: str, most_bytes: int | None = None) -> bytes:
         with open(path, "rb", opener=_without_waiting) as file:
             found = os.fstat(file.fileno())
             if not stat.S_ISREG(found.st_mode):
-                raise UserError(f"{what} {path}: is {kind_of(found.st_mode)}, no file that ends; name a regular file")
+                raise UserError(f"{what}: cannot be read: {kind_of(found.st_mode)}, not a regular file")
             if most_bytes is not None and found.st_size > most_bytes:
-                raise UserError(
-                    f"{what} {path}: has {found.st_size:,} bytes, more than any {what} ({most_bytes:,}); check the name"
-                )
+                raise UserError(f"{what}: larger than {most_bytes // 1024} KiB, which none is; is it another file?")
             return file.read()
-    except IsADirectoryError:
-        raise UserError(f"{what} {path}: is a folder; name a file") from None
+    except UserError:
+        raise
     except (OSError, ValueError) as error:  # ValueError: a name with a null character
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{what} {path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        raise UserError(f"{what}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
 def kind_of(mode: int) -> str:
@@ -56,4 +52,4 @@ _KINDS = (
 
 def _without_waiting(path: str, flags: int) -> int:
     """Open without waiting for a writer at the other end of a pipe."""
-    return os.open(path, flags | os.O_NONBLOCK)
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))

@@ -3,14 +3,13 @@
 The limits hold before parsing: a parser takes hours, or all memory, over nested brackets and long dotted keys.
 """
 
-import os
 import re
-import stat
 import tomllib
 from pathlib import Path
 from typing import Any
 
 from noisylearn.ground.errors import UserError
+from noisylearn.ground.regular import read_regular
 
 LARGEST = 256 * 1024  # bytes of a file, or characters of a text; a profile has some thousand
 DEEPEST = 16  # brackets within one another, and parts of a dotted key
@@ -40,16 +39,10 @@ def read_text(path: Path, what: str) -> str:
         UserError: the file is missing, no regular file, too large, or no text in UTF-8.
     """
     try:
-        with open(path, "rb", opener=_without_waiting) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise UserError(f"{what}: cannot be read: not a regular file")
-            data = file.read(LARGEST + 1)
-        check_size(len(data), what)
-        return data.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{what}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        text = read_regular(path, what, LARGEST).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{what}: cannot be read: {error}") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def check_size(size: int, what: str) -> None:
@@ -89,11 +82,6 @@ def parse_toml(text: str, what: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{what}: not valid TOML: {error}") from None
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    """Open a file; a pipe at once, whether or not anybody writes to it."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _depth(structure: str) -> int:

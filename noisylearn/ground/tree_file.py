@@ -89,7 +89,7 @@ class TreeFile(ABC, Generic[Content]):
         where = f"{self.what} {self.path}"
         mend = f"; {self.mend}" if self.path.suffix == SUFFIX else ""
         damaged = f"damaged or not a {self.what}{mend}"
-        with opened(read_regular(self.path, self.what), where, damaged) as file:
+        with opened(read_regular(self.path, where), where, damaged) as file:
             version = _plain(file.attrs["format_version"])
             if version != FORMAT_VERSION:
                 raise UserError(

@@ -430,7 +430,7 @@ def test_file_of_another_run_under_this_name(unfinished):
 def test_folder_in_place_of_the_file(unfinished):
     unfinished.path.unlink()
     unfinished.path.mkdir()
-    with pytest.raises(UserError, match="is a folder; name a file"):
+    with pytest.raises(UserError, match="cannot be read: Is a directory"):
         small_train(unfinished.path.parent, FULL, resume=True)
 
 

@@ -146,7 +146,7 @@ def _check_free(path: Path, force: bool) -> None:
 def _graph(path: Path) -> Any:
     """The graph of a file, if nothing in it is damaged or lies elsewhere."""
     nir = nir_library()
-    content = read_regular(path, "NIR file")
+    content = read_regular(path, f"NIR file {path}")
     with opened(content, f"NIR file {path}", "damaged, or not a NIR file"):
         graph = nir.read(io.BytesIO(content))
     if not isinstance(graph, nir.NIRGraph):
