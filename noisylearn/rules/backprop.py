@@ -14,7 +14,7 @@ from noisylearn.chips.readings import Readings
 from noisylearn.ground.errors import UserError
 from noisylearn.profiles import HardwareProfile
 from noisylearn.rules.base import Rule, updates_in_words
-from noisylearn.rules.checks import check_choice
+from noisylearn.rules.checks import check_choice, check_depends
 from noisylearn.rules.estimate import Estimate
 from noisylearn.rules.in_time import UPDATE_HELP, InTime, Update
 from noisylearn.rules.observation import Observation
@@ -116,7 +116,7 @@ class BPTT(BP):
 
     @classmethod
     def from_label(cls, label: str) -> dict[str, Any] | None:
-        truncated = re.fullmatch(rf"t{cls.name}(\d+)", label)
+        truncated = re.fullmatch(rf"t{cls.name}(\d{{1,9}})", label)
         return {"truncate": int(truncated[1])} if truncated else super().from_label(label)
 
     @classmethod
@@ -140,9 +140,13 @@ def autograd_estimate(
 
     Returns:
         Loss, gradients, and the inputs of all layers.
+
+    Raises:
+        UserError: the loss does not depend on the output.
     """
     named = ((name, key, p) for name in layers for key, p in chip.layers[name].named_parameters())
     parameters = {(name, key): p for name, key, p in named if p.requires_grad}
+    check_depends(losses)
     found = torch.autograd.grad(losses.mean(), list(parameters.values()), materialize_grads=True)
     gradients: dict[str, dict[str, Tensor]] = {name: {} for name in layers}
     for (name, key), gradient in zip(parameters, found, strict=True):

@@ -2,6 +2,8 @@
 
 from typing import Any, get_args
 
+from torch import Tensor
+
 from noisylearn.ground.errors import UserError
 
 MOST_DRAWS = 10_000  # of a step
@@ -72,3 +74,16 @@ def check_count(rule: str, least: int = 1, **options: int) -> None:
             raise UserError(
                 f"rule {rule}: draws = {value}; each takes a forward pass of its own: give at most {MOST_DRAWS:,}"
             )
+
+
+def check_depends(losses: Tensor) -> None:
+    """Check that a loss was computed of what the network gave.
+
+    Args:
+        losses: of every row.
+
+    Raises:
+        UserError: it has no gradient with respect to the output.
+    """
+    if not losses.requires_grad:
+        raise UserError("the loss does not depend on the output: loss_fn has to compute it of its argument, undetached")

@@ -11,6 +11,7 @@ from noisylearn.chips.interface import AnyChip
 from noisylearn.chips.readings import Plan, Readings
 from noisylearn.chips.segments import START, Segment, Trajectory
 from noisylearn.ground.errors import UserError
+from noisylearn.rules.checks import check_depends
 from noisylearn.rules.in_time import InTime
 
 STILL = InTime()  # of single samples, which have no time
@@ -125,10 +126,14 @@ class Observation:
 
         Args:
             output: outputs y of the network.
+
+        Raises:
+            UserError: the loss does not depend on the output.
         """
         with torch.enable_grad():
             y = output.detach().requires_grad_()
             losses = self.loss_fn(y)
+            check_depends(losses)
             total = losses.sum() if self.weights is None else (losses * self.weights.flatten()).sum()
             return torch.autograd.grad(total, y)[0]
 

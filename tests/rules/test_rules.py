@@ -25,7 +25,7 @@ from noisylearn import Chip, UserError
 from noisylearn.ground.draws import RecordedDraws, ReplayedDraws
 from noisylearn.networks.layers import parameter_gradients
 from noisylearn.profiles import load_profile
-from noisylearn.rules import ANP, BP, INP, NP, REINFORCE, WP, Delta, PerLayer, Perturbation, Rule
+from noisylearn.rules import ANP, BP, INP, NP, REINFORCE, WP, Delta, LearnedFeedback, PerLayer, Perturbation, Rule
 
 SIGMA = 0.03
 BATCH, SIZES = 5, (3, 4, 2)
@@ -473,3 +473,10 @@ def test_reinforce_refuses_a_model_whose_last_defined_layer_is_not_its_output() 
 def test_a_map_inside_a_map_is_refused() -> None:
     with pytest.raises(UserError, match="one map"):
         PerLayer(rules={"*": PerLayer(rules={"*": NP()})})
+
+
+@pytest.mark.parametrize("rule", [BP(), LearnedFeedback(baseline="noisy")], ids=["bp", "lf"])
+def test_a_loss_that_does_not_depend_on_the_output_is_one_line(rule):
+    chip = Chip(nn.Linear(4, 2), "gaussian-node", seed=0)
+    with pytest.raises(UserError, match="does not depend on the output"):
+        rule.estimate(chip, torch.zeros(5, 4), lambda output: torch.zeros(len(output)))

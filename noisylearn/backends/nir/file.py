@@ -13,7 +13,7 @@ from noisylearn.backends.nir.graph import DT_S, to_graph
 from noisylearn.backends.nir.library import nir_library
 from noisylearn.backends.nir.model import to_model
 from noisylearn.experiments.run_model import trained_run
-from noisylearn.ground.errors import UserError
+from noisylearn.ground.errors import UserError, shortened
 from noisylearn.ground.hdf5 import opened
 from noisylearn.ground.regular import read_regular
 from noisylearn.ground.replace import FORCE, check_replaceable, replace_file
@@ -153,6 +153,9 @@ def _graph(path: Path) -> Any:
         raise UserError(f"NIR file {path}: contains one {type(graph).__name__} node and no graph")
     if any(isinstance(node, nir.NIRGraph) for node in graph.nodes.values()):
         graph = _flat(path, graph)
+    for name, node in {"the graph": graph, **graph.nodes}.items():
+        if not isinstance(node.metadata, dict):
+            raise UserError(f"NIR file {path}: metadata of '{shortened(name)}' is no group")
     return graph
 
 
