@@ -41,10 +41,50 @@ OTHER_VALUES = (
 Damage = Callable[[random.Random, str], str]
 
 
+# What no packaged profile states: effects beside those of isaac-2016, and modes of writing beside "pulsed".
+EFFECTS = {
+    "stuck-devices": "at_g_min = 0.01\nat_g_max = 0.02",
+    "conductance-spread": 'sigma = 0.1\ndistribution = "lognormal"',
+    "conductance-range": "floor_us = 0.1\nceiling_us = 55.0",
+    "programming-noise": "reference_g_max_us = 25.0\nsigma_us = { saturating = [0.9, 0.3] }",
+    "relaxation": "reference_g_max_us = 50.0\ntimes_s = [1.0, 3600.0]\n"
+    "sigma_us = [{ polynomial = [0.4, 0.1] }, { polynomial = [0.9] }]",
+    "power-law-drift": "exponent_mean = { polynomial = [0.05] }\nexponent_spread = { power = [0.02, 0.5] }",
+    "one-over-f-read-noise": "t_read_ns = 250.0\n"
+    "amplitude_us = { log = [0.01, 0.0], argument = 'us', clip = [0.0, 1.0] }",
+    "random-telegraph-noise": "share = 0.3\nrelative_amplitude = { polynomial = [0.1] }\ndwell_time_s = [1e-6, 10.0]",
+    "read-noise": "reference_g_max_us = 50.0\nsigma_us = { polynomial = [0.2] }",
+    "input-noise": "sigma = 0.01",
+    "iv-nonlinearity": "kappa = 2.0",
+    "ir-drop": "scale = 1.0\nwire_resistance_ohm = 1.0\ndevice_conductance_us = 50.0",
+    "gain-spread": "sigma = 0.02",
+    "offset-spread": "sigma = 0.03",
+    "output-noise": "sigma = 0.04",
+    "uniform-node": "width = 0.01",
+    "bernoulli-node": "amplitude = 0.01",
+    "correlated-node": "sigma = 0.01\ncorrelation = 0.5",
+    "ornstein-uhlenbeck-node": "sigma = 0.01\ncorrelation_time_us = 3.0",
+    "telegraph-node": "amplitude = 0.01\namplitude_spread = 0.2\noffset_spread = 0.005\ndwell_time_us = 1.0",
+}  # fmt: skip
+NEURONS = "[specification.neurons]\nCITED\ndecay_spread = 0.05\nthreshold_spread = 0.05\n\n[calibration]"
+CITED = 'status = "assumed"\nsource = "this-profile"'
+WRITING = {
+    "accumulate": "threshold = 0.05",
+    "auxiliary": "fast_gain = 1.0\ntransfer_every = 2\ntransfer_rate = 0.1\nthreshold = 0.01\nread_noise = 0.01\n"
+    "symmetry_error = 0.02",
+}
+
+
 @functools.cache
 def texts() -> list[str]:
-    """Texts of all packaged profiles."""
-    return [file.read_text(encoding="utf-8") for file in profile_files().values()]
+    """Texts of all packaged profiles, and of made-up ones with all that these do not state."""
+    packaged = {name: file.read_text(encoding="utf-8") for name, file in profile_files().items()}
+    tables = (f'[[calibration.effects]]\nkind = "{kind}"\nCITED\n{numbers}\n' for kind, numbers in EFFECTS.items())
+    everything = packaged["isaac-2016"].replace('"isaac-2016"', '"everything"').replace("[calibration]", NEURONS)
+    made_up = ["\n".join([everything, *tables]).replace("CITED", CITED)]
+    pulsed = packaged["reram-exponential-gong-2018"].replace('"reram-exponential-gong-2018"', '"written"')
+    made_up += [pulsed.replace('mode = "pulsed"', f'mode = "{mode}"\n{more}') for mode, more in WRITING.items()]
+    return [*packaged.values(), *made_up, *made_up]  # twice: there is more in them
 
 
 def _bytes(chance: random.Random, text: str) -> str:
@@ -155,7 +195,7 @@ def mutant(seed: int, number: int) -> str:
 
 def slips() -> Iterator[str]:
     """Every packaged profile with one number times 1e3 or 1e6."""
-    for text in texts():
+    for text in dict.fromkeys(texts()):
         for found in NUMBER.finditer(text):
             for factor in (1e3, 1e6):
                 value = float(found.group()) * factor
@@ -197,10 +237,11 @@ def _on_a_chip(profile: HardwareProfile) -> str:
     rule = next(found for name in ("np", "anp", "wp", "bp") if (found := fitted(REGISTRY[name], profile)) is not None)
     seen.append(rule.estimate(chip, x, lambda y: (y - 1).square().mean(1)))
     seen += [parameter.grad for parameter in net.parameters() if parameter.grad is not None]
-    with torch.no_grad():
-        for parameter in net.parameters():
-            parameter += 0.05 * torch.randn_like(parameter)
-    chip.program()
+    for _ in range(3):
+        with torch.no_grad():
+            for parameter in net.parameters():
+                parameter += 0.05 * torch.randn_like(parameter)
+        chip.program()
     seen.append(chip(x))
     if not all(bool(torch.isfinite(one).all()) for one in seen):
         return "not finite on a chip"

@@ -148,3 +148,10 @@ def test_the_symmetry_point_of_steps_that_are_alike_everywhere_is_zero():
         text = "\n".join(f"{key} = 0.0" if line.startswith(f"{key} =") else line for line in text.splitlines())
     chip = Chip(mlp(4, (5,), 3), parse_profile(text.replace('"reram-hfo2-gong-2022"', '"mine"')), seed=0)
     assert torch.isfinite(chip(torch.ones(2, 4))).all()
+
+
+def test_a_change_beyond_all_states_takes_no_more_pulses_than_saturate_a_device():
+    mode = load_profile("reram-exponential-gong-2018").written_by("accumulate", threshold=0.05).in_place
+    pulses = mode.whole_pulses(torch.tensor([1e9, -1e9, 1.0]), 0.05)
+    most = int(10 * (mode.device.w_max - mode.device.w_min) / mode.device.per_pulse)
+    assert pulses.tolist() == [most, -most, int(1.0 / mode.device.per_pulse)]

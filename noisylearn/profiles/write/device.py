@@ -108,8 +108,8 @@ class PulsedDevice(CitedRecord):
             raise ValueError('zero_shifted goes with step = "linear" or "soft-bounds", whose steps are alike somewhere')
         if self.one_sided == (self.w_min < 0):
             raise ValueError("a one-sided device has w_min = 0, a two-sided one w_min < 0")
-        if self.granularity is not None and not self.dw_min / 1e3 <= self.granularity <= self.dw_min * 1e3:
-            raise ValueError(f"granularity = {self.granularity:g} is not within a factor 1000 of dw_min")
+        if self.granularity is not None and not self.dw_min / 10 <= self.granularity <= self.dw_min * 1e3:
+            raise ValueError(f"granularity = {self.granularity:g} is not between a tenth and 1000 times dw_min")
         if self.largest_exponent > LARGEST_EXPONENT:
             raise ValueError(
                 f"gamma (2 |a| + |b_shift|), gamma with six gamma_spread, is {self.largest_exponent:.3g}, above "

@@ -15,6 +15,7 @@ from noisylearn.profiles.write.array import DeviceArray
 from noisylearn.profiles.write.device import PulsedDevice
 
 Arrays = dict[str, DeviceArray]
+SATURATING = 10  # pulses that would move a device through its range so many times saturate it
 
 
 class Shadow(CitedRecord):
@@ -129,10 +130,11 @@ class InPlace(CitedRecord, ABC):
             threshold: in units of full scale; at least one pulse counts.
 
         Returns:
-            Signed whole numbers of pulses; 0 below the threshold.
+            Signed whole numbers of pulses; 0 below the threshold, and no more than saturate any device.
         """
-        per_pulse = self.device.per_pulse
-        return torch.where(amount.abs() >= max(threshold, per_pulse), (amount / per_pulse).trunc_(), 0.0)
+        per_pulse, most = self.device.per_pulse, SATURATING * (self.device.w_max - self.device.w_min)
+        pulses = (amount.clamp(-most, most) / per_pulse).trunc_()
+        return torch.where(amount.abs() >= max(threshold, per_pulse), pulses, 0.0)
 
 
 class Pulsed(InPlace):
