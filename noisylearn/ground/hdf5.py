@@ -6,6 +6,7 @@ more memory than there is. One look refuses all of that before anything is read.
 
 import io
 import math
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,6 +20,7 @@ PACKING = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_LZF}
 HARMLESS = {h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
 MOST_PACKED = 1032  # times that deflate can make data smaller
 MOST_TEXT = 2**24  # characters, of all texts in one dataset
+HEADER = 96  # bytes between the name of an attribute and its value, at most
 REFERENCE = np.dtype([("characters", "<u4"), ("heap", "<u8"), ("index", "<u4")])  # to a text, as HDF5 stores it
 
 
@@ -51,7 +53,7 @@ def _look_through(file: h5py.File, content: bytes) -> None:
     seen, waiting = {_address(file)}, [(file, 0)]
     while waiting:
         group, depth = waiting.pop()
-        _check_attributes(group, len(content))
+        _check_attributes(group, content)
         for key in group:
             place = shortened(f"{group.name.rstrip('/')}/{key}")
             if not isinstance(group.get(key, getlink=True), h5py.HardLink):
@@ -64,7 +66,7 @@ def _look_through(file: h5py.File, content: bytes) -> None:
                 waiting.append((item, depth + 1))
             elif isinstance(item, h5py.Dataset):
                 _check_dataset(item, place, content)
-                _check_attributes(item, len(content))
+                _check_attributes(item, content)
             else:
                 raise UserError(f"'{place}' is no group and no dataset")
 
@@ -74,13 +76,31 @@ def _address(item: h5py.Group | h5py.Dataset | h5py.Datatype) -> int:
     return int(h5py.h5o.get_info(item.id).addr)
 
 
-def _check_attributes(item: h5py.Group | h5py.Dataset, size: int) -> None:
+def _check_attributes(item: h5py.Group | h5py.Dataset, content: bytes) -> None:
     for key in item.attrs:
         attribute = item.attrs.get_id(key)
         place = shortened(f"{item.name}@{key}")
         _check_type(attribute.dtype, place)
-        if attribute.shape is None or math.prod(attribute.shape) * attribute.dtype.itemsize > size:
+        if attribute.shape is None or math.prod(attribute.shape) * attribute.dtype.itemsize > len(content):
             raise UserError(f"'{place}' has no size, or one that the file cannot hold")
+        if h5py.check_string_dtype(attribute.dtype) is not None and _claims_too_much(key, content):
+            raise UserError(f"'{place}' claims more characters than the file holds")
+
+
+def _claims_too_much(key: str, content: bytes) -> bool:
+    """Whether the reference to a text that stands behind an attribute's name is to more than the file holds.
+
+    HDF5 takes the memory that it states before it looks for the text, and has no way to ask for it.
+    """
+    name = key.encode("utf-8", "surrogateescape") + b"\0"
+    start = content.find(name)
+    while start >= 0:
+        for at in range(start + len(name), min(start + len(name) + HEADER, len(content) - REFERENCE.itemsize)):
+            characters, heap, _ = struct.unpack_from("<IQI", content, at)
+            if characters > len(content) and content[heap : heap + 4] == b"GCOL":
+                return True
+        start = content.find(name, start + 1)
+    return False
 
 
 def _check_dataset(dataset: h5py.Dataset, place: str, content: bytes) -> None:

@@ -99,7 +99,7 @@ class TreeFile(ABC, Generic[Content]):
             tree = _read_group(file)
             checksum = tree.pop("checksum", None)
             del tree["format_version"]
-            if checksum not in (_checksum(file), _checksum(file, of_arrays_alone=True)):
+            if not any(checksum == _checksum(file, of_arrays_alone) for of_arrays_alone in (False, True)):
                 raise UserError(f"{damaged}: its checksum is not that of its content")
         try:
             return self.checked(tree)

@@ -1,6 +1,7 @@
 """Files of anyone: what is read of them, what is replaced by ours, and who computes one."""
 
 import os
+import resource
 import signal
 import stat
 import subprocess
@@ -139,6 +140,18 @@ def test_only_numbers_and_texts_in_the_file_itself_are_read(put, tmp_path: Path)
             pass
 
     assert FOREIGN[put] in refused(look)
+
+
+def test_a_text_that_claims_gigabytes_is_not_looked_for(tmp_path: Path) -> None:
+    file = AnyFile(tmp_path / "file.h5")
+    file.write({"text": "some thousand characters" * 100, "b": np.arange(3)})
+    content = bytearray(file.path.read_bytes())
+    at = content.index((2400).to_bytes(4, "little") + content.index(b"GCOL").to_bytes(8, "little"))
+    content[at + 3] = 0xEE
+    file.path.write_bytes(content)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert "more characters than the file holds" in refused(file.read)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 10**5
 
 
 def test_a_file_without_its_checksum_is_not_whole(tmp_path: Path) -> None:
