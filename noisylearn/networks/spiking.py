@@ -66,7 +66,7 @@ class Spiking(nn.Module):
                 self.add_module(f"hidden{i}", nn.Linear(fan_in, size))
                 self.add_module(f"neurons{i}", _neurons(neuron, size, alpha, options))
             self.readout = nn.Linear(sizes[-1], n_out)
-        self.integrator = _snntorch().Leaky(beta=beta, reset_mechanism="none")
+        self.integrator = snntorch_library().Leaky(beta=beta, reset_mechanism="none")
 
     def forward(
         self, x: Float[Tensor, "batch n_in"], state: State | None = None
@@ -110,7 +110,7 @@ class Spiking(nn.Module):
 
 def _neurons(neuron: Neuron, size: int, alpha: float, options: dict[str, Any]) -> nn.Module:
     """A layer of snnTorch neurons of the named kind."""
-    snntorch = _snntorch()
+    snntorch = snntorch_library()
     kinds = {
         "leaky": lambda: snntorch.Leaky(**options),
         "rleaky": lambda: snntorch.RLeaky(linear_features=size, **options),
@@ -125,8 +125,12 @@ def _neurons(neuron: Neuron, size: int, alpha: float, options: dict[str, Any]) -
     return made
 
 
-def _snntorch() -> Any:
-    """The library, imported at first use."""
+def snntorch_library() -> Any:
+    """The snnTorch library, imported at first use.
+
+    Raises:
+        UserError: it is not installed.
+    """
     try:
         import snntorch
     except ImportError:

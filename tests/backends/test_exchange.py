@@ -15,9 +15,9 @@ import torch
 from support.small_runs import GAUSSIAN, PCM, small_task, small_train
 from torch import nn
 
-from noisylearn import UserError, decorrelate, load_profile, networks, tasks
+from noisylearn import Chip, UserError, decorrelate, load_profile, networks, tasks
 from noisylearn.backends.nir import ExchangeWarning, export_nir, read_nir, write_nir
-from noisylearn.rules import ANP, BP, NP, WP, Delta, PerLayer, Rule
+from noisylearn.rules import ANP, BP, BPTT, NP, WP, Delta, LearnedFeedback, PerLayer, Rule
 
 nir = pytest.importorskip("nir", reason="nir is not installed")
 snntorch = pytest.importorskip("snntorch", reason="snntorch is not installed")
@@ -88,6 +88,52 @@ def followed(model: nn.Module, inputs: torch.Tensor) -> np.ndarray:
     return np.stack(outputs)
 
 
+def windows(x: np.ndarray, kernel: Any, stride: Any, padding: Any, dilation: Any) -> np.ndarray:
+    """(batch, channels, height, width, kernel height, kernel width): what a kernel sees at every place."""
+    if isinstance(padding, str):
+        total = [d * (k - 1) if padding == "same" else 0 for k, d in zip(kernel, dilation, strict=True)]
+        margins = [(n // 2, n - n // 2) for n in total]
+    else:
+        margins = [(p, p) for p in padding]
+    x = np.pad(x, [(0, 0), (0, 0), *margins])
+    reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
+    seen = np.lib.stride_tricks.sliding_window_view(x, reach, axis=(2, 3))
+    return seen[:, :, :: stride[0], :: stride[1], :: dilation[0], :: dilation[1]]
+
+
+def without_memory(node: Any, given: np.ndarray) -> np.ndarray | None:
+    """What a node without a state makes of samples, in plain numpy; None for neurons."""
+    kind, pair = type(node).__name__, lambda values: np.broadcast_to(values, 2)
+    if kind in ("Affine", "Linear"):
+        return given @ node.weight.astype(np.float64).T + getattr(node, "bias", 0.0)
+    if kind == "Conv1d":
+        one = nir.Conv2d(
+            None,
+            node.weight[:, :, None],
+            (1, node.stride),
+            (0, node.padding),
+            (1, node.dilation),
+            node.groups,
+            node.bias,
+        )
+        return without_memory(one, given[:, :, None])[:, :, 0]
+    if kind == "Conv2d":
+        padding = node.padding if isinstance(node.padding, str) else pair(node.padding)
+        seen = windows(given, node.weight.shape[2:], pair(node.stride), padding, pair(node.dilation))
+        n_groups, weight = node.groups, node.weight.astype(np.float64)
+        parts = [
+            np.einsum("bchwij,ocij->bohw", x, w)
+            for x, w in zip(np.split(seen, n_groups, 1), np.split(weight, n_groups, 0), strict=True)
+        ]
+        return np.concatenate(parts, 1) + node.bias[:, None, None]
+    if kind in ("SumPool2d", "AvgPool2d"):
+        seen = windows(given, pair(node.kernel_size), pair(node.stride), pair(node.padding), (1, 1))
+        return seen.sum((4, 5)) if kind == "SumPool2d" else seen.mean((4, 5))
+    if kind == "Flatten":
+        return given.reshape(len(given), -1)
+    return given * node.scale if kind == "Scale" else None
+
+
 def simulated(graph: Any, inputs: np.ndarray, dt: float) -> np.ndarray:
     """NIR's differential equations by forward Euler, node by node, straight from the file; nothing of noisylearn."""
     outputs, state = [], dict.fromkeys(graph.nodes, 0.0) | {f"{name} current": 0.0 for name in graph.nodes}
@@ -102,25 +148,30 @@ def simulated(graph: Any, inputs: np.ndarray, dt: float) -> np.ndarray:
     for x in inputs:
         value: dict[str, Any] = {"input": x}
         for name, source in back.items():
-            value[name] = spikes[source] @ graph.nodes[name].weight.T if np.ndim(spikes[source]) else 0.0
+            silent = np.zeros((len(x), graph.nodes[name].weight.shape[1]))
+            value[name] = without_memory(graph.nodes[name], silent + spikes[source])
         for name in order[1:]:
             node = graph.nodes[name]
             given = sum(value[a] for a, b in graph.edges if b == name)
             kind = type(node).__name__
-            if kind in ("Affine", "Linear"):
-                value[name] = given @ node.weight.astype(np.float64).T + getattr(node, "bias", 0.0)
-            elif kind == "Output":
+            if kind == "Output":
                 outputs.append(given)
+            elif (made := without_memory(node, given)) is not None:
+                value[name] = made
             else:
-                if kind == "CubaLIF":
+                if kind.startswith("Cuba"):
                     current = state[f"{name} current"]
                     given = current + dt / node.tau_syn * (-current + node.w_in * given)
                     state[f"{name} current"] = given
                 v = state[name]
-                v = v + dt / (node.tau_mem if kind == "CubaLIF" else node.tau) * (node.v_leak - v + node.r * given)
-                value[name] = v if kind == "LI" else (v > node.v_threshold).astype(float)
+                if kind in ("IF", "I"):
+                    v = v + dt * node.r * given
+                else:
+                    v = v + dt / getattr(node, "tau", getattr(node, "tau_mem", 0)) * (node.v_leak - v + node.r * given)
+                fires = kind in ("IF", "LIF", "CubaLIF")
+                value[name] = (v > node.v_threshold).astype(float) if fires else v
                 spikes[name] = value[name]
-                state[name] = v if kind == "LI" else np.where(v > node.v_threshold, node.v_reset, v)
+                state[name] = np.where(v > node.v_threshold, node.v_reset, v) if fires else v
     return np.stack(outputs)
 
 
@@ -234,20 +285,199 @@ def test_gains_of_other_programs_are_folded_into_the_weights(tmp_path: Path) -> 
     assert float(read_nir(path, dt_s=5e-4).model.neurons1.beta) == pytest.approx(0.5)
 
 
+RANDOM = np.random.default_rng(4)
+
+
+def spread(low: float, high: float, *shape: int) -> np.ndarray:
+    return RANDOM.uniform(low, high, shape)
+
+
+def affine(n_out: int, n_in: int) -> Any:
+    return nir.Affine(weight=spread(-1, 1.3, n_out, n_in).astype(np.float32), bias=spread(-0.1, 0.1, n_out))
+
+
+def conv(n_out: int, n_in: int, *kernel: int, on: Any, groups: int = 1, stride: Any = 1, padding: Any = 0) -> Any:
+    kind = nir.Conv2d if len(kernel) == 2 else nir.Conv1d
+    weight, bias = spread(-1, 1.2, n_out, n_in // groups, *kernel), spread(-0.1, 0.1, n_out)
+    node = kind(None, weight, stride, padding, 2 if padding == "same" else 1, groups, bias)
+    node.input_shape = on
+    return node
+
+
+def fires(*shape: int, kind: str = "LIF") -> Any:
+    """Neurons that differ in everything, for steps of 1e-3 s."""
+    constants = {"r": spread(2, 9, *shape), "v_threshold": spread(0.4, 2, *shape)}
+    if kind == "IF":
+        return nir.IF(**constants | {"r": spread(300, 900, *shape)})
+    constants["v_leak"] = np.zeros(shape)
+    if kind == "LIF":
+        return nir.LIF(tau=spread(2e-3, 9e-3, *shape), **constants)
+    times = {"tau_mem": spread(2e-3, 9e-3, *shape), "tau_syn": spread(1e-3, 4e-3, *shape)}
+    return nir.CubaLIF(**times, **constants, w_in=spread(1, 3, *shape))
+
+
+def integrates(*shape: int, kind: str = "LI") -> Any:
+    constants = {"r": spread(2, 9, *shape), "v_leak": np.zeros(shape)}
+    if kind == "LI":
+        return nir.LI(tau=spread(2e-3, 9e-3, *shape), **constants)
+    times = {"tau_mem": spread(2e-3, 9e-3, *shape), "tau_syn": spread(1e-3, 4e-3, *shape)}
+    return nir.CubaLI(**times, **constants, w_in=spread(1, 3, *shape))
+
+
+def flatten(*shape: int) -> Any:
+    return nir.Flatten(input_type=np.array(shape), start_dim=0, end_dim=-1)
+
+
+def pool(kind: str, size: int, stride: int, padding: int) -> Any:
+    return getattr(nir, kind)(*(np.array([n, n]) for n in (size, stride, padding)))
+
+
+def theirs(shape: tuple[int, ...], *nodes: Any, n_out: int, back: tuple[str, Any] | None = None) -> Any:
+    """A chain as another program writes it; `back` are recurrent weights of a node. NIR's own check knows no groups."""
+    named = {"input": nir.Input(np.array(shape))} | {f"{i}": node for i, node in enumerate(nodes)}
+    named["output"] = nir.Output(np.array([n_out]))
+    edges = list(pairwise(named))
+    if back is not None:
+        named["recurrent"] = back[1]
+        edges += [(back[0], "recurrent"), ("recurrent", back[0])]
+    return nir.NIRGraph(named, edges, type_check=False)
+
+
+OF_OTHERS: dict[str, tuple[tuple[int, ...], tuple[Any, ...], int]] = {
+    "images": (
+        (2, 9, 8),
+        (
+            conv(4, 2, 3, 2, on=(9, 8), stride=(2, 1), padding=(1, 0)), fires(4, 5, 7, kind="IF"),
+            pool("SumPool2d", 2, 1, 0), conv(6, 4, 2, 2, on=(4, 6), groups=2, padding="same"), fires(6, 4, 6),
+            pool("AvgPool2d", 2, 2, 1), flatten(6, 3, 4), affine(5, 72), fires(5),
+        ),
+        5,
+    ),
+    "time series": ((2, 12), (conv(4, 2, 3, on=12, stride=2), fires(4, 5, kind="CubaLIF"), flatten(4, 5), affine(3, 20),
+                              integrates(3)), 3),
+    "ends in LIF": ((6,), (affine(7, 6), fires(7), affine(4, 7), fires(4)), 4),
+    "ends in IF": ((6,), (affine(7, 6), fires(7), affine(9, 7), fires(9, kind="IF")), 9),
+    "ends in CubaLIF": ((6,), (affine(7, 6), fires(7, kind="CubaLIF"), affine(4, 7), fires(4, kind="CubaLIF")), 4),
+    "CubaLI": ((6,), (affine(7, 6), integrates(7, kind="CubaLI"), affine(4, 7), integrates(4, kind="CubaLI")), 4),
+    "I": ((6,), (affine(7, 6), fires(7), affine(4, 7), nir.I(r=spread(100, 400, 4))), 4),
+    "Scale": ((6,), (nir.Scale(spread(0.5, 2, 6)), affine(7, 6), nir.Scale(spread(0.5, 2, 7)), fires(7)), 7),
+    "two layers of weights": ((6,), (affine(7, 6), affine(5, 7), fires(5), affine(3, 5), integrates(3)), 3),
+    "flattened": ((1, 2, 3), (flatten(1, 2, 3), affine(7, 6), fires(7), affine(3, 7), integrates(3)), 3),
+    "a batch of one": ((1, 6), (affine(7, 6), fires(7)), 7),
+}  # fmt: skip
+
+
+def trains_of(shape: tuple[int, ...], n_steps: int = 30) -> torch.Tensor:
+    shape = shape[1:] if shape == (1, 6) else shape
+    return (torch.rand(n_steps, 5, *shape, generator=torch.Generator().manual_seed(0)) < 0.4).float()
+
+
+@pytest.mark.parametrize("name", OF_OTHERS)
+def test_networks_of_other_programs_follow_the_equations(name: str, tmp_path: Path) -> None:
+    shape, nodes, n_out = OF_OTHERS[name]
+    graph, inputs = theirs(shape, *nodes, n_out=n_out), trains_of(shape)
+    nir.write(tmp_path / "x.nir", graph)
+    found = followed(read_nir(tmp_path / "x.nir", dt_s=1e-3).model, inputs)
+    wanted = simulated(graph, inputs.numpy().astype(np.float64), 1e-3)
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-6 * max(10, np.abs(wanted).max()))
+    assert 0.05 < wanted.mean() < 0.9 or wanted.std() > 0.5
+
+
+@pytest.mark.parametrize("kind", ["LIF", "CubaLIF", "IF"])
+def test_recurrent_neurons_may_end_a_network(kind: str, tmp_path: Path) -> None:
+    back = nir.Affine(weight=spread(-2, 1, 7, 7), bias=spread(-0.1, 0.1, 7))
+    graph = theirs((6,), affine(7, 6), fires(7, kind=kind), n_out=7, back=("1", back))
+    inputs = trains_of((6,))
+    nir.write(tmp_path / "x.nir", graph)
+    found = followed(read_nir(tmp_path / "x.nir", dt_s=1e-3).model, inputs)
+    wanted = simulated(graph, inputs.numpy().astype(np.float64), 1e-3)
+    np.testing.assert_array_equal(found, wanted)
+    assert 0.05 < wanted.mean() < 0.9
+
+
+def test_layers_without_neurons_keep_no_state(tmp_path: Path) -> None:
+    graph = theirs((2, 5, 6), conv(3, 2, 2, 2, on=(5, 6)), flatten(3, 4, 5), affine(4, 60), n_out=4)
+    nir.write(tmp_path / "x.nir", graph)
+    model, inputs = read_nir(tmp_path / "x.nir").model, trains_of((2, 5, 6), 1)
+    assert isinstance(model, nn.Sequential)
+    with torch.no_grad():
+        np.testing.assert_allclose(model(inputs[0]), simulated(graph, inputs.numpy(), 1e-3)[0], rtol=1e-5, atol=1e-5)
+
+
+def test_a_flatten_that_changes_nothing_keeps_the_class(tmp_path: Path) -> None:
+    for shape in ((6,), (1, 2, 3)):
+        graph = theirs(shape, flatten(*shape), affine(7, 6), affine(4, 7), n_out=4)
+        nir.write(tmp_path / "x.nir", graph)
+        model = read_nir(tmp_path / "x.nir").model
+        assert [type(m) for m in model] == [nn.Flatten, nn.Linear, nn.Identity, nn.Linear]
+    graph = theirs((6,), flatten(6), affine(7, 6), lif(7), affine(4, 7), integrator(4), n_out=4)
+    nir.write(tmp_path / "x.nir", graph)
+    assert isinstance(read_nir(tmp_path / "x.nir").model, networks.Spiking)
+
+
+def test_one_number_stands_for_all_neurons(tmp_path: Path) -> None:
+    numbers = {"tau": 1e-3, "r": 10.0, "v_leak": 0.0, "v_threshold": 0.5}
+    one = {key: np.float64(value) for key, value in numbers.items()}
+    all_of_them = {key: np.full(7, value) for key, value in one.items()}
+    found = []
+    for constants in (one, {key: np.array([value]) for key, value in one.items()}, all_of_them):
+        graph = theirs((6,), nir.Linear(np.eye(7, 6)), nir.LIF(**constants), n_out=7)
+        nir.write(tmp_path / "x.nir", graph, compression=None)  # which single numbers do not take
+        found.append(followed(read_nir(tmp_path / "x.nir").model, trains_of((6,))))
+    assert found[0].any()
+    assert (found[0] == found[1]).all()
+    assert (found[0] == found[2]).all()
+
+
+def test_a_convolutional_network_of_snntorch_gives_the_same_spikes(tmp_path: Path) -> None:
+    pytest.importorskip("nirtorch", reason="nirtorch, which snntorch exports NIR with, is not installed")
+    from snntorch.export_nir import export_to_nir
+
+    def neurons(*shape: int) -> nn.Module:
+        options = {"reset_mechanism": "zero", "reset_delay": False, "init_hidden": True}
+        return snntorch.Leaky(beta=torch.full(shape, 0.8), threshold=torch.full(shape, 0.3), **options)
+
+    with networks.feedforward.seeded(1):
+        net = nn.Sequential(
+            nn.Conv2d(2, 4, 3, padding=1), neurons(4, 8, 8), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(64, 5), neurons(5)
+        )
+    nir.write(tmp_path / "x.nir", export_to_nir(net, torch.zeros(1, 2, 8, 8), ignore_dims=[0]))
+    inputs = trains_of((2, 8, 8))
+    found = followed(read_nir(tmp_path / "x.nir").model, inputs)
+    for module in (net[1], net[5]):
+        module.reset_mem()
+    with torch.no_grad():
+        wanted = np.stack([net(x).numpy() for x in inputs])
+    assert 0.02 < wanted.mean() < 0.9
+    np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("rule", [ANP(draws=4), LearnedFeedback(), BPTT()], ids=lambda rule: rule.name)
+@pytest.mark.parametrize("name", ["images", "ends in LIF"])
+def test_a_rule_runs_along_a_sequence_on_a_network_of_others(rule: Rule, name: str, tmp_path: Path) -> None:
+    shape, nodes, n_out = OF_OTHERS[name]
+    nir.write(tmp_path / "x.nir", theirs(shape, *nodes, n_out=n_out))
+    model = read_nir(tmp_path / "x.nir", dt_s=1e-3).model
+    chip = Chip(model, load_profile("gaussian-node"), seed=1)
+    inputs, targets = trains_of(shape), torch.zeros(30, 5, n_out)
+    for _ in range(2):
+        rule.run(chip, inputs, targets, lambda y, t: ((y - t) ** 2).mean(1))
+    gradients = [parameter.grad for parameter in model.parameters()]
+    assert all(g is not None and g.isfinite().all() for g in gradients)
+    assert any(g.any() for g in gradients[-2:])
+
+
 STRANGE = {
     "leak": ((weights(), lif(v_leak=np.ones(3)), weights(2, 3), integrator()), "'lif': v_leak is not zero"),
     "reset": ((weights(), lif(v_reset=np.ones(3)), weights(2, 3), integrator()), "'lif': v_reset is not zero"),
-    "no readout": ((weights(), lif()), "the last node, 'lif', is LIF; .* add an LI node"),
-    "two weights": (
-        (weights(), weights(3, 3), lif(), weights(2, 3), integrator()),
-        "has 2 layers of weights",
-    ),
+    "fires at rest": ((weights(), lif(v_threshold=-np.ones(3))), "'lif': a v_threshold is negative"),
     "short": ((weights(), lif(tau=np.full(3, 1e-5)), weights(2, 3), integrator()), "shorter than the step of 0.0001 s"),
     "not finite": (
         (weights(), lif(tau=np.full(3, np.nan)), weights(2, 3), integrator()),
         "'lif': tau of .* finite",
     ),
-    "other kind": ((nir.Scale(np.ones(2)), weights(2, 2)), "node 'scale' .Scale. stands where weights were expected"),
+    "other kind": ((weights(), nir.Threshold(np.ones(3))), "node 'threshold' is Threshold; noisylearn reads chains of"),
+    "delay": ((weights(), nir.Delay(np.ones(3))), "node 'delay' is Delay; noisylearn reads chains of"),
 }
 
 
@@ -259,6 +489,119 @@ def test_networks_without_a_counterpart_are_refused_by_node(name: str, tmp_path:
         read_nir(path)
     assert "\n" not in str(error.value)
     assert str(path) in str(error.value)
+
+
+UNFIT = {
+    "weights": (((4,), affine(3, 4), affine(2, 5)), "'1' takes 5 values, and is given 3 values: the shapes do not fit"),
+    "input": (((4,), affine(2, 5)), "'0' takes 5 values, and is given 4 values"),
+    "output": (((4,), affine(3, 4)), "'output' states 2 values, and is given 3 values"),
+    "no flatten": (((2, 2), affine(2, 4)), r"given values of shape \(2, 2\): put a Flatten node with start_dim 0"),
+    "thresholds": (((4,), affine(2, 4), fires(3)), r"'1' is given 2 values, and its tau has the shape \(3,\)"),
+    "image": (((4,), conv(2, 4, 3, 3, on=(5, 5))), r"'0' takes \(channels, height, width\), and is given 4 values"),
+    "channels": (
+        ((3, 5, 5), conv(2, 2, 3, 3, on=(5, 5))),
+        "'0' takes 2 channels in 1 groups and gives 2, and is given 3",
+    ),
+    "small": (((1, 2, 2), conv(2, 1, 3, 3, on=(2, 2))), r"kernel of \(3, 3\) is larger than the \(2, 2\)"),
+    "stated": (((1, 4, 4), conv(2, 1, 3, 3, on=(5, 5))), r"'0' states \[5, 5\] .*, and is given \[4, 4\]"),
+    "same": (
+        ((1, 5, 5), conv(2, 1, 3, 3, on=(5, 5), stride=2, padding="same")),
+        "'same' goes with a stride of 1",
+    ),
+    "stride": (
+        ((1, 5, 5), conv(2, 1, 3, 3, on=(5, 5), stride=0)),
+        r"\[0, 0\]; give 2 whole numbers of at least 1",
+    ),
+    "pool": (((1, 5, 5), pool("AvgPool2d", 2, 1, 2)), r"padding \(2, 2\) is more than half of the kernel"),
+    "biases": (((4,), nir.Affine(np.ones((2, 4)), np.ones(3))), "'0': 3 biases for 2 units"),
+    "empty": (((4,), nir.Linear(np.ones((0, 4)))), "'0': weight of shape .* is no array of"),
+}
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_a_shape_that_does_not_fit_is_said_of_its_node(name: str, tmp_path: Path) -> None:
+    (shape, *nodes), says = UNFIT[name]
+    nir.write(tmp_path / "x.nir", theirs(shape, *nodes, n_out=2))
+    with pytest.raises(UserError, match=says) as error:
+        read_nir(tmp_path / "x.nir")
+    assert "\n" not in str(error.value)
+    assert "damaged" not in str(error.value)
+
+
+def test_what_a_file_only_claims_takes_no_memory(tmp_path: Path) -> None:
+    one = {key: np.ones(1) for key in ("r", "v_threshold")}
+    for shape, nodes in {
+        (10**9,): [nir.IF(**one)],
+        (1, 5, 5): [conv(1, 1, 1, 1, on=(5, 5), padding=10**6), nir.IF(**one)],
+        (1,) * 40: [affine(2, 1)],
+    }.items():
+        nir.write(tmp_path / "x.nir", theirs(shape, *nodes, n_out=2))
+        with pytest.raises(UserError, match="up to 8388608 values"):
+            read_nir(tmp_path / "x.nir")
+    nir.write(tmp_path / "x.nir", theirs((2,), nir.IF(**one), n_out=2))
+    with pytest.raises(UserError, match="the graph has no weights"):
+        read_nir(tmp_path / "x.nir")
+
+
+def test_stages_are_named_after_their_nodes(tmp_path: Path) -> None:
+    names = {"input": "input", "0": "forward", "1": "training", "2": "fc.2", "3": "lif", "output": "output"}
+    graph = theirs((4,), affine(3, 4), fires(3), affine(3, 3), fires(3), n_out=3)
+    nodes, edges = (
+        {names[key]: node for key, node in graph.nodes.items()},
+        [(names[a], names[b]) for a, b in graph.edges],
+    )
+    nir.write(tmp_path / "x.nir", nir.NIRGraph(nodes, edges, type_check=False))
+    model = read_nir(tmp_path / "x.nir", dt_s=1e-3).model
+    assert [name for name, _ in model.named_children()] == ["forward_", "training_", "fc_2", "lif"]
+    state = model(torch.zeros(2, 4))[1]
+    assert [[value.shape for value in of] for of in state] == [[(2, 3)], [(2, 3)]]
+
+
+def test_parameters_of_different_shapes_are_said_of_their_node(tmp_path: Path) -> None:
+    nir.write(tmp_path / "x.nir", theirs((4,), affine(2, 4), fires(2), n_out=2))
+    with h5py.File(tmp_path / "x.nir", "a") as file:
+        del file["node/nodes/1/v_threshold"]
+        file["node/nodes/1/v_threshold"] = np.ones(3)
+    with pytest.raises(UserError, match=r"node '1' \(LIF\): its parameters have different shapes: tau \(2,\)") as error:
+        read_nir(tmp_path / "x.nir")
+    assert "damaged" not in str(error.value)
+
+
+def test_feedback_is_read_of_neurons_to_themselves(tmp_path: Path) -> None:
+    graph = theirs((3,), affine(3, 3), fires(3), affine(3, 3), fires(3), n_out=3, back=("1", affine(3, 3)))
+    says = {
+        (("3", "recurrent"), ("recurrent", "1")): "a feedback path leads from node '3' to '1' .LIF.; noisylearn reads",
+        (("1", "recurrent"), ("recurrent", "0")): "a feedback path leads from node '1' to '0' .Affine.",
+        (("1", "recurrent"), ("recurrent", "1"), ("1", "1")): "node '1' has two feedback paths",
+        (("1", "recurrent"),): "leads to 2, recurrent",
+    }
+    onward = [edge for edge in graph.edges if "recurrent" not in edge]
+    for back, message in says.items():
+        nir.write(tmp_path / "x.nir", nir.NIRGraph(graph.nodes, [*onward, *back], type_check=False))
+        with pytest.raises(UserError, match=message):
+            read_nir(tmp_path / "x.nir", dt_s=1e-3)
+
+
+def test_a_step_far_below_the_time_constants_is_warned_of(tmp_path: Path) -> None:
+    path = tmp_path / "x.nir"
+    milliseconds = (affine(3, 4), lif(tau=np.full(3, 20.0)), affine(2, 3), integrator(2))
+    milliseconds[-1].tau[:] = 10.0
+    nir.write(path, theirs((4,), *milliseconds, n_out=2))
+    with pytest.warns(
+        ExchangeWarning, match=r"step of 0.0001 s is far below the 10 s that node '3' .*: give dt_s"
+    ) as all_:
+        read_nir(path)
+    assert len(all_) == 1
+    assert "\n" not in str(all_[0].message)
+    nir.write(path, theirs((4,), affine(2, 4), nir.IF(r=np.ones(2), v_threshold=np.ones(2)), n_out=2))
+    with pytest.warns(ExchangeWarning, match="1 s that node '1' needs an input of 1 to fire"):
+        read_nir(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read_nir(path, dt_s=1.0)
+        nir.write(path, theirs((4,), *milliseconds, n_out=2))
+        read_nir(path, dt_s=0.1)
+        read_nir(write_nir(path, spiking(beta=0.999)))
 
 
 RULES: list[Rule] = [

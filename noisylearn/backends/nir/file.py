@@ -12,8 +12,9 @@ from torch import nn
 from noisylearn.backends.nir.graph import DT_S, to_graph
 from noisylearn.backends.nir.library import nir_library
 from noisylearn.backends.nir.model import to_model
+from noisylearn.backends.nir.nodes import read_nodes
 from noisylearn.experiments.run_model import trained_run
-from noisylearn.ground.errors import UserError, shortened
+from noisylearn.ground.errors import UserError
 from noisylearn.ground.hdf5 import opened
 from noisylearn.ground.regular import read_regular
 from noisylearn.ground.replace import FORCE, check_replaceable, replace_file
@@ -91,13 +92,17 @@ def write_nir(
 def read_nir(path: str | Path, dt_s: float | None = None) -> NirNetwork:
     """Read a network from a NIR file, of this package or of another program.
 
+    The network is an nl.networks.Spiking, an nn.Sequential or an nl.networks.RNN where it is one of them; else a chain
+    of torch modules that runs step by step, noisylearn.networks.chain.Chain. An ExchangeWarning says where the step is
+    far below all time constants.
+
     Args:
         path: the file.
         dt_s: time step of its time constants, s; None for what the file states, or 1e-4 s.
 
     Raises:
-        UserError: the file is damaged or no NIR file, or no network of this package corresponds to it; the message
-            names the node.
+        UserError: the file is damaged or no NIR file, or a node cannot be executed or does not fit what it is given;
+            the message names it.
     """
     path = Path(path)
     graph = _graph(path)
@@ -147,15 +152,12 @@ def _graph(path: Path) -> Any:
     """The graph of a file, if nothing in it is damaged or lies elsewhere."""
     nir = nir_library()
     content = read_regular(path, f"NIR file {path}")
-    with opened(content, f"NIR file {path}", "damaged, or not a NIR file"):
-        graph = nir.read(io.BytesIO(content))
+    with opened(content, f"NIR file {path}", "damaged, or not a NIR file") as file:
+        graph = read_nodes(file)
     if not isinstance(graph, nir.NIRGraph):
         raise UserError(f"NIR file {path}: contains one {type(graph).__name__} node and no graph")
     if any(isinstance(node, nir.NIRGraph) for node in graph.nodes.values()):
         graph = _flat(path, graph)
-    for name, node in {"the graph": graph, **graph.nodes}.items():
-        if not isinstance(node.metadata, dict):
-            raise UserError(f"NIR file {path}: metadata of '{shortened(name)}' is no group")
     return graph
 
 

@@ -28,7 +28,7 @@ DT_S = 1e-4  # the step that snntorch assumes
 
 
 class ExchangeWarning(UserWarning):
-    """Other programs will interpret a file differently from the network that was written."""
+    """A file means something else than the network that was written, or was made for another time step than is used."""
 
 
 class _Graph:
