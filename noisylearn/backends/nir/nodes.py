@@ -6,8 +6,8 @@ import h5py
 import numpy as np
 
 from noisylearn.backends.nir.library import nir_library
-from noisylearn.backends.nir.numbers import PARAMETERS
-from noisylearn.ground.errors import UserError
+from noisylearn.backends.nir.numbers import PARAMETERS, WHAT_IS_READ
+from noisylearn.ground.errors import UserError, shortened
 
 STATED = {"Conv1d": "input_shape", "Conv2d": "input_shape", "Flatten": "input_type"}
 
@@ -19,7 +19,8 @@ def read_nodes(file: h5py.File) -> Any:
         file: a NIR file that was looked through.
 
     Raises:
-        UserError: the parameters of a node have different shapes, or its metadata is no group.
+        UserError: the parameters of a node have different shapes, its metadata is no group, or nir does not know its
+            kind.
         Exception: of any kind that HDF5 and nir raise on damaged bytes.
     """
     return _node("node", nir_library().serialization.hdf2dict(file["node"]))
@@ -31,13 +32,25 @@ def _node(name: str, content: dict[str, Any]) -> Any:
     if not isinstance(content.get("metadata", {}), dict):
         raise UserError(f"node '{name}': its metadata is no group")
     if content["type"] != "NIRGraph":
-        _check_parameters(name, content)
-        return _without_inference(nir, content)
+        return _single_node(name, content)
     nodes = {key: _node(key, of) for key, of in content["nodes"].items()}
     edges = [tuple(end.decode() if isinstance(end, bytes) else end for end in edge) for edge in content["edges"]]
     graph = nir.NIRGraph(nodes, edges, content.get("metadata", {}), type_check=False)
     graph.validate_structure()
     return graph
+
+
+def _single_node(name: str, content: dict[str, Any]) -> Any:
+    """A node that is no graph."""
+    nir, kind = nir_library(), content["type"]
+    if kind not in nir.ir.__all__:
+        what = f"is '{shortened(str(kind))}', which the installed package nir does not know"
+        raise UserError(f"node '{name}' {what}; {WHAT_IS_READ}")
+    _check_parameters(name, content)
+    try:
+        return _without_inference(nir, content)
+    except Exception as error:
+        raise ValueError(f"node '{name}' ({kind}): {error}") from None
 
 
 def _without_inference(nir: Any, content: dict[str, Any]) -> Any:
@@ -53,8 +66,8 @@ def _without_inference(nir: Any, content: dict[str, Any]) -> Any:
 
 def _check_parameters(name: str, content: dict[str, Any]) -> None:
     """Check that all parameters of neurons have one shape, as NIR asks for; w_in may be one number."""
-    keys = [key for key in PARAMETERS.get(content["type"], ()) if key in content and key != "w_in"]
-    shapes = {key: np.shape(content[key]) for key in keys}
+    keys = [key for key in PARAMETERS.get(content["type"], ()) if key in content]
+    shapes = {key: np.shape(content[key]) for key in keys if key != "w_in" or np.shape(content[key])}
     if len(set(shapes.values())) > 1:
         found = ", ".join(f"{key} {shape}" for key, shape in shapes.items())
         raise UserError(f"node '{name}' ({content['type']}): its parameters have different shapes: {found}; give one")
