@@ -12,7 +12,7 @@ demo: $(VENV)/.installed ## run the demonstration; its results go to demo-out/
 	$(RUN) examples/demo.py --out demo-out
 
 test: $(VENV)/.installed ## run the tests
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --durations 25
 
 lint: $(VENV)/.installed ## check style, formatting and types
 	$(RUN) -m ruff check .
