@@ -32,7 +32,7 @@ from noisylearn.backends.lava.launch import LavaResult, run_net, run_net_in_inte
 from noisylearn.backends.lava.netfile import LavaNet, read_net, write_net
 from noisylearn.backends.lava.process_specs import why_not
 from noisylearn.backends.losses import GRADIENTS, LOSSES
-from noisylearn.backends.netlist.rate import from_model
+from noisylearn.backends.netlist.rate import ACTIVATIONS, SLOPES, from_model
 from noisylearn.backends.netlist.stored import StoredNetlist
 from noisylearn.cli import app
 from noisylearn.networks.decorrelation import decorrelate
@@ -227,6 +227,17 @@ def test_numpy_gradients_are_those_of_autograd() -> None:
     for name, (loss, target) in losses.items():
         (expected,) = torch.autograd.grad(loss, outputs)
         np.testing.assert_allclose(GRADIENTS[name](outputs.detach().numpy(), target.numpy()), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("name", "of_torch"), [
+    ("identity", torch.nn.Identity()), ("tanh", torch.nn.Tanh()), ("relu", torch.nn.ReLU()),
+    ("leaky-relu", torch.nn.LeakyReLU()),
+])  # fmt: skip
+def test_numpy_activations_and_slopes_are_those_of_torch(name: str, of_torch: torch.nn.Module) -> None:
+    a = torch.linspace(-2, 2, 9, dtype=torch.float64).requires_grad_()
+    (slope,) = torch.autograd.grad(of_torch(a).sum(), a)
+    np.testing.assert_allclose(ACTIVATIONS[name](a.detach().numpy()), of_torch(a).detach(), rtol=1e-12)
+    np.testing.assert_allclose(SLOPES[name](a.detach().numpy()), slope, rtol=1e-12)
 
 
 def test_a_file_gives_back_the_netlist(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
     critic:   e = dL/dy of the reference,  dy of every compared pass        to all neurons, one step later
     neurons:  B <- regression of dy on their own dx,   g = f'(a) * (B^T e)
 
-Everything is local but for e and dy: the direct route. Regression and slope are those that run in torch.
+Everything is local but for e and dy: the direct route. The regression is that which runs in torch; slopes are not taken
+by autograd, which does not survive the fork of a process.
 """
 
 from collections.abc import Callable
@@ -11,11 +12,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import nn
 
 from noisylearn.backends.lava.specs import Array
 from noisylearn.chips.interface import Memory
-from noisylearn.networks.transfer import slope
 from noisylearn.rules import LearnedFeedback
 from noisylearn.rules.estimate import reference
 from noisylearn.rules.feedback.direct import differences
@@ -45,12 +44,14 @@ class PopulationFeedback:
 
     Args:
         rule: learned feedback by the direct route.
-        transfer: f of its neurons.
+        activation: f of its neurons.
+        slope: f'.
         is_output: whether its activities are the output, so that g is the error itself.
     """
 
     rule: LearnedFeedback
-    transfer: nn.Module
+    activation: Callable[[Array], Array]
+    slope: Callable[[Array], Array]
     is_output: bool
     _learned: Memory = field(default_factory=dict)
 
@@ -75,12 +76,11 @@ class PopulationFeedback:
         """
         if self.is_output:
             return received[0]
-        sent, activity = torch.from_numpy(received), torch.from_numpy(kept)
-        dx = differences(self.transfer(activity), self.rule.baseline)
+        sent, activities = torch.from_numpy(received), torch.from_numpy(self.activation(kept))
+        dx = differences(activities, self.rule.baseline)
         self._learned = self.rule.of_differences.updated(self._learned, dx, sent[1:].flatten(0, 1))
-        back = sent[0] @ self._learned["coefficients"]
-        found: Array = (slope(self.transfer, reference(activity, self.rule.baseline)) * back).numpy()
-        return found
+        back: Array = (sent[0] @ self._learned["coefficients"]).numpy()
+        return self.slope(reference(kept, self.rule.baseline)) * back
 
 
 def broadcast(

@@ -27,7 +27,7 @@ from noisylearn.backends.lava.specs import (
     SourceSpec,
 )
 from noisylearn.backends.losses import GRADIENTS, LOSSES
-from noisylearn.backends.netlist.rate import ACTIVATIONS, MODULES, Connection, Netlist
+from noisylearn.backends.netlist.rate import ACTIVATIONS, SLOPES, Connection, Netlist
 from noisylearn.chips.crossbar import Crossbar
 from noisylearn.chips.execution.noise import node_noise, weight_noise
 from noisylearn.chips.readings import Plan
@@ -265,7 +265,7 @@ class _SpecBuilder:
         keep, signal = None if compared is None else post, by_factors
         if self.learns and isinstance(rule, LearnedFeedback):
             is_output = i == len(self.layers) - 1 and name == "identity"
-            own = feedback.PopulationFeedback(rule, MODULES[name], is_output)
+            own = feedback.PopulationFeedback(rule, ACTIVATIONS[name], SLOPES[name], is_output)
             keep, signal = own.keep, own.signal
         return NeuronSpec(
             self.settings, self.monitors.of(f"neurons {layer.name}"), i, len(self.layers), len(layer.weight),

@@ -121,7 +121,12 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 _NAMES: dict[type[nn.Module], str] = {
     nn.Identity: "identity", nn.Tanh: "tanh", nn.ReLU: "relu", nn.LeakyReLU: "leaky-relu",
 }  # fmt: skip
-MODULES: dict[str, nn.Module] = {name: kind() for kind, name in _NAMES.items()}  # the same functions in torch
+SLOPES: dict[str, Callable[[Array], Array]] = {
+    "identity": np.ones_like,
+    "tanh": lambda a: 1 - np.tanh(a) ** 2,
+    "relu": lambda a: np.where(a > 0, 1.0, 0.0),
+    "leaky-relu": lambda a: np.where(a > 0, 1.0, 0.01),
+}
 
 
 def _trees(records: Sequence[Any]) -> dict[str, Any]:
