@@ -87,12 +87,11 @@ def as_segment(x: Tensor | Segment) -> Segment:
 
 
 def apart(x: Tensor) -> Tensor:
-    """Values without autograd's history, such as autograd may use: a copy of those made in inference mode.
+    """Values that autograd may use: a copy of those made in inference mode.
 
     Args:
         x: any tensor.
     """
-    x = x.detach() if x.requires_grad else x
     return x.clone() if x.is_inference() and not torch.is_inference_mode_enabled() else x
 
 

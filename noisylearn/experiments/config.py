@@ -34,7 +34,7 @@ from noisylearn.tasks import describe
 
 PLACE = ("task", "rule", "profile")
 NETWORKS_IN_TIME = ("rnn", "spiking")
-Units = Annotated[int, Field(ge=1, le=10**7)]
+Units = Annotated[int, Field(ge=1, le=10**12)]
 
 
 def _setting(default: Any, help: str, **bounds: Any) -> Any:

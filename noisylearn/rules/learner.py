@@ -89,7 +89,8 @@ class Learner:
         Returns:
             Mean loss of the reference pass.
         """
-        seen = Observation(self.chip, as_segment(x), loss_fn)
+        segment = as_segment(x)
+        seen = Observation(self.chip, segment.with_inputs(segment.inputs.detach()), loss_fn)
         found, state = self.rule.step(self.state, seen, list(self.chip.layers))
         check_losses(found.loss, self.chip.layers, self.norms_before, where=self.where)
         self.state = state
@@ -119,7 +120,7 @@ class Learner:
             Mean loss of every step, of the reference pass.
         """
         time = self.rule.in_time()
-        sequences = checked(inputs, targets, mask, loss_fn, time, optimizer, in_time)
+        sequences = checked(inputs.detach(), targets, mask, loss_fn, time, optimizer, in_time)
         with watch_firing(getattr(self.chip, "neurons", {})):
             losses = self._along(sequences, optimizer if time.update == "online" else None)
         return losses.to(sequences.mask.dtype)
