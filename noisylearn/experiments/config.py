@@ -260,7 +260,7 @@ def resolve(
     rule, decorrelated = split_label(label)
     in_time = describe(task).in_time
     stated = {key: value for key, value in options.items() if value is not None}
-    _check_names(stated, "configuration")
+    _check_names(stated, "configuration", all_settings())
     recipe, used = _recipe(task, label, profile.name)
     if in_time:
         recipe = {"network": "rnn", "activation": "tanh"} | recipe
@@ -360,17 +360,16 @@ def _check_time(task: str, label: str, in_time: bool, network: str) -> None:
 def _recipe(task: str, label: str, profile: str) -> tuple[dict[str, Any], list[str]]:
     """Settings of all recipes for a place, and the names of those that were used. Raises UserError for unknown ones."""
     settings: dict[str, Any] = {}
-    used = []
+    used, known = [], all_settings()
     for pattern, recipe in recipes().items():
-        _check_names(recipe, f"recipe '{pattern}'")
+        _check_names(recipe, f"recipe '{pattern}'", known)
         if _matches(pattern, (task, label, profile)):
             settings |= recipe
             used.append(pattern)
     return settings, used
 
 
-def _check_names(settings: Iterable[str], place: str) -> None:
-    known = all_settings()
+def _check_names(settings: Iterable[str], place: str, known: Mapping[str, Option]) -> None:
     for key in settings:
         if key not in known:
             raise UserError(f"{place}: {unknown_name('key', key, known)}")

@@ -53,7 +53,8 @@ class Option:
         return given[0] if given else str
 
 
-def options_of(kind: type) -> dict[str, Option]:
+@cache
+def options_of(kind: type) -> Mapping[str, Option]:
     """The options of a rule.
 
     Args:
@@ -66,7 +67,8 @@ def options_of(kind: type) -> dict[str, Option]:
         TypeError: an option has no default, or a type that the command line cannot give.
     """
     types_of = get_type_hints(kind)
-    return {f.name: _option(kind, f, types_of[f.name]) for f in fields(kind) if "help" in f.metadata}
+    found = {f.name: _option(kind, f, types_of[f.name]) for f in fields(kind) if "help" in f.metadata}
+    return types.MappingProxyType(found)
 
 
 def typed(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:

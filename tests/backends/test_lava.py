@@ -498,6 +498,55 @@ def test_the_patch_of_dataclasses_is_undone_after_the_import() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=100)
 
 
+SECOND_MESSAGE = """
+import sys, threading, time
+from multiprocessing import Semaphore
+from types import SimpleNamespace
+import numpy as np
+from noisylearn.backends.lava import compat
+if "unmended" in sys.argv:
+    compat._mend_wakeups = lambda: None
+compat.load_lava()
+from lava.magma.compiler.channels.pypychannel import CspRecvPort, CspSelector, Proto
+from lava.magma.compiler.channels.watchdog import NoOPWatchdog
+
+request, none = Semaphore(0), NoOPWatchdog(None)
+memory = SimpleNamespace(buf=memoryview(bytearray(16)))
+port = CspRecvPort("port", memory, Proto((1,), np.dtype(float), 8), 2, request, Semaphore(0), none, none)
+look, looked = port.probe, threading.Event()
+
+def slow_look():
+    found = look()
+    if threading.current_thread() is port.thread:
+        looked.set()
+        time.sleep(0.5)
+    return found
+
+port.start()
+request.release()
+while not look():
+    time.sleep(0.01)
+port.probe = slow_look
+request.release()  # the second message: the thread of the port is held up while it still sees the first
+looked.wait(0.2)
+port.recv()
+waiting = threading.Thread(target=CspSelector().select, args=((port, lambda: "told"),), daemon=True)
+waiting.start()
+waiting.join(2)
+print("waits for ever" if waiting.is_alive() else "was told", flush=True)
+"""
+
+
+@pytest.mark.slow
+@needs_lava
+@pytest.mark.parametrize(("options", "found"), [(["unmended"], "waits for ever"), ([], "was told")])
+def test_a_message_that_arrives_as_another_is_taken_is_seen(options: list[str], found: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SECOND_MESSAGE, *options], capture_output=True, text=True, timeout=100
+    )
+    assert done.stdout.strip() == found, done.stderr
+
+
 @pytest.mark.parametrize("version", [None, "0.9.0"])
 def test_without_lava_the_message_says_the_line_that_installs_it(
     version: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -7,7 +7,7 @@ import importlib.metadata
 import multiprocessing
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,7 @@ def load_lava() -> None:
         importlib.import_module(_VAR_MODEL)
     importlib.import_module("lava.magma.core.decorator")  # sets the start method now, not at the first process
     _mend_reshape()
+    _mend_wakeups()
 
 
 def require_lava() -> None:
@@ -108,3 +109,33 @@ def _mend_reshape() -> None:
 def _reshape(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """np.reshape with the shape by keyword."""
     return np.reshape(values, shape)
+
+
+def _mend_wakeups() -> None:
+    """Make ports of Lava's channels tell of every message that arrives, and not only of the first of several.
+
+    A selector waits for that. Lava asks whether the port was empty *before* it puts a message there: if the one before
+    is taken in between, nobody is told of the next, and the process waits for ever. STOP after the last step does that
+    once in some thousand runs of a busy machine.
+    """
+    from lava.magma.compiler.channels.pypychannel import CspRecvPort, CspSendPort
+
+    def arrived(port: Any, requests: Any) -> None:
+        with suppress(EOFError):
+            while requests.acquire() and not port._done:
+                port._queue.put_nowait(0)
+                _tell(port.observer)
+
+    def taken(port: Any, acknowledged: Any) -> None:
+        with suppress(EOFError):
+            while acknowledged.acquire() and not port._done:
+                port._semaphore.release()
+                _tell(port.observer)
+
+    CspRecvPort._req_callback = arrived
+    CspSendPort._ack_callback = taken
+
+
+def _tell(observer: Callable[[], None] | None) -> None:
+    if observer is not None:
+        observer()
