@@ -1,6 +1,7 @@
 """A network in training on a chip: steps, measurements, guards, and all state for a checkpoint."""
 
 import math
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -225,7 +226,10 @@ class Trainer:
     def _check_state(self, state: Tree, step: int) -> None:
         """Raises ValueError for a checkpoint of another network, mapping, rule or optimizer."""
         self.chip.weights()  # programs the devices, so that all of their state exists
-        expected = _forms(self._state() | {"optimizer": self._optimizer_state() if step else {}})
+        expected = _forms(
+            self._state()
+            | {"optimizer": self._optimizer_state() if step else {}, "rule": self._memory_after(state.get("rule", {}))}
+        )
         given = _forms(state)
         for place in dict.fromkeys([*expected, *given]):
             comes_later = place[0] == "chip" and ("draws" in place or "." in place[-1])  # what passes leave
@@ -235,6 +239,24 @@ class Trainer:
                 raise ValueError(f"{name} is {found or 'missing'}, not {wanted or 'there in this run'}")
         if missing := {"model", "chip", "optimizer", "norms", "rule"} - set(state):
             raise ValueError(f"{', '.join(sorted(missing))} missing")
+
+    def _memory_after(self, memory: Tree) -> Tree:
+        """What the rule remembers one step after this memory: of the same form. Another run like this one takes the step.
+
+        Raises:
+            ValueError: there is no step from it.
+        """
+        if not memory:
+            return self.learner.state
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they were given for this run
+            other = Trainer(self.config, self.chip.profile, self.task)
+            try:
+                other.learner.state = memory
+                other.step()
+            except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, UserError):
+                raise ValueError("no step leads from what the rule remembers") from None
+        return other.learner.state
 
     def _optimizer_state(self) -> Tree:
         """State of this run's optimizer after a first step, taken by copies of the parameters."""

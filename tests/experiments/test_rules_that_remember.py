@@ -12,6 +12,9 @@ from noisylearn.experiments.trainer import Trainer
 from noisylearn.profiles import load_profile
 
 
+IN_TIME: dict[str, Any] = {"task": "copying", "network": "rnn", "activation": "tanh", "batch": 100, "seq_len": 3}
+
+
 def as_read(tree: Any) -> Any:
     """A tree as it comes back from a file: lists are arrays there."""
     if isinstance(tree, dict):
@@ -30,6 +33,13 @@ def as_read(tree: Any) -> Any:
         ("spsa", PCM, {"epsilon": 0.1, "decorrelation_rate": 1e-3}),
         ("fg", "gaussian-node", {"draws": 2}),
         ("fg", PCM, {"perturb": "weight"}),
+        ("lf", PCM, {"baseline": "noisy"}),
+        ("lf", "reram-hfo2-gong-2022", {"baseline": "noisy", "warm_up": 2}),
+        ("lf", PCM, {**IN_TIME, "update": "online", "horizon": 3, "baseline": "noisy"}),
+        ("lf", PCM, {**IN_TIME, "baseline": "noisy"}),
+        ("lf", "gaussian-node", {"route": "direct", "regression": "lms", "decorrelation_rate": 1e-3}),
+        ("np", "gaussian-node", {"control_variate": "error"}),
+        ("anp", PCM, {"control_variate": "loss", "baseline": "mean", "draws": 2}),
     ],
     ids=str,
 )
