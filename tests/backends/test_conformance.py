@@ -285,6 +285,7 @@ from noisylearn.backends.lava import process_specs
 from noisylearn.rules import ANP
 factors = process_specs.node_factors
 process_specs.node_factors = lambda *given: [-factor for factor in factors(*given)]
+lava_check.STEPS = 20
 print(lava_check.check(Case(ANP(baseline="noisy"), "feed-forward")))
 """
 
