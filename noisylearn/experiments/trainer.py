@@ -241,7 +241,7 @@ class Trainer:
             raise ValueError(f"{', '.join(sorted(missing))} missing")
 
     def _memory_after(self, memory: Tree) -> Tree:
-        """What the rule remembers one step after this memory: of the same form. Another run like this one takes the step.
+        """What the rule remembers one step after this memory, which has the same form; a run like this one takes it.
 
         Raises:
             ValueError: there is no step from it.

@@ -541,9 +541,7 @@ print("waits for ever" if waiting.is_alive() else "was told", flush=True)
 @needs_lava
 @pytest.mark.parametrize(("options", "found"), [(["unmended"], "waits for ever"), ([], "was told")])
 def test_a_message_that_arrives_as_another_is_taken_is_seen(options: list[str], found: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", SECOND_MESSAGE, *options], capture_output=True, text=True, timeout=100
-    )
+    done = subprocess.run([sys.executable, "-c", SECOND_MESSAGE, *options], capture_output=True, text=True, timeout=100)
     assert done.stdout.strip() == found, done.stderr
 
 

@@ -11,7 +11,6 @@ from noisylearn.experiments.config import TrainConfig
 from noisylearn.experiments.trainer import Trainer
 from noisylearn.profiles import load_profile
 
-
 IN_TIME: dict[str, Any] = {"task": "copying", "network": "rnn", "activation": "tanh", "batch": 100, "seq_len": 3}
 
 
