@@ -29,7 +29,7 @@ from noisylearn.ground.tree_file import Tree
 
 CHECKPOINT_EVERY_S = 0.2
 MAY_DIFFER = {"wall_s", "machine"}
-COMMON = ["--task", "digits", "--hidden", "40,30", "--batch", "20"]
+COMMON = ["--task", "digits", "--hidden", "40,30", "--batch", "50"]
 TRAININGS = {
     "lf, memory devices": ["--rule", "lf", "--profile", "pcm-nandakumar-2019", "--epochs", "3"],
     "danp, memory devices": ["--rule", "danp", "--profile", "pcm-nandakumar-2019", "--epochs", "4"],

@@ -8,7 +8,7 @@ import typer
 
 from noisylearn.backends.conformance.backends import BACKENDS
 from noisylearn.backends.conformance.cases import NETWORKS
-from noisylearn.backends.conformance.claims import Claim, claims, page
+from noisylearn.backends.conformance.claims import Claim, claims, of_defaults, page
 from noisylearn.cli import options as o
 from noisylearn.cli.output import print_json, print_text, progress
 from noisylearn.ground.errors import UserError
@@ -21,6 +21,7 @@ def conformance_command(
     check: Annotated[bool, typer.Option("--verify", help="Run every claim (minutes; needs Lava).")] = False,
     backend: Annotated[str | None, typer.Option(help=f"One of: {'; '.join(NAMES)}.")] = None,
     network: Annotated[str | None, typer.Option(help=f"One of: {'; '.join(NETWORKS)}.")] = None,
+    defaults: Annotated[bool, typer.Option("--defaults", help="Of the claims of a rule the first that holds.")] = False,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Write the page to this file.")] = None,
     force: o.Force = False,
     json: o.Json = False,
@@ -31,9 +32,10 @@ def conformance_command(
     """
     _check_known("backend", backend, NAMES)
     _check_known("network", network, NETWORKS)
-    if (backend is not None or network is not None) and not (check or json):
-        raise UserError("--backend and --network choose claims to run or to list: add --verify or --json")
+    if (backend is not None or network is not None or defaults) and not (check or json):
+        raise UserError("--backend, --network and --defaults choose claims to run or to list: add --verify or --json")
     chosen = [c for c in claims() if backend in (None, c.backend.name) and network in (None, c.case.network)]
+    chosen = of_defaults(chosen) if defaults else chosen
     failures = _failures(chosen) if check else {}
     if out is not None:
         replace_file(out, page().encode(), "page", FORCE, force)

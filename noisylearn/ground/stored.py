@@ -21,13 +21,14 @@ def numbers(kinds: str = "f", dims: int | None = None, finite: bool = True) -> C
     """A check that a value is an array of numbers.
 
     Args:
-        kinds: that numpy has: "f" for floating point, "i" and "u" for integers, "b" for true and false.
+        kinds: that numpy has: "f" for floating point, of 32 or 64 bits, "i" and "u" for integers, "b" for true and
+            false.
         dims: number of dimensions; None for any.
         finite: whether every number has to be finite.
     """
 
     def check(value: Any) -> NDArray[Any]:
-        if not isinstance(value, np.ndarray) or value.dtype.kind not in kinds:
+        if not isinstance(value, np.ndarray) or value.dtype.kind not in kinds or value.dtype == np.float16:
             raise ValueError(f"no array of {' or '.join(_NAMES[kind] for kind in kinds)}")
         if dims is not None and value.ndim != dims:
             raise ValueError(f"{value.ndim} dimensions in the place of {dims}")
@@ -38,7 +39,7 @@ def numbers(kinds: str = "f", dims: int | None = None, finite: bool = True) -> C
     return check
 
 
-_NAMES = {"f": "floating-point numbers", "i": "integers", "u": "counts", "b": "truth values"}
+_NAMES = {"f": "floating-point numbers of 32 or 64 bits", "i": "integers", "u": "counts", "b": "truth values"}
 
 
 def _arrays(tree: Any) -> dict[str, Any]:

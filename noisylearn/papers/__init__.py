@@ -16,6 +16,7 @@ from noisylearn.papers.studies import (
     anp_two_passes,
     devices_drift,
     devices_two_passes,
+    feedback_beside_backprop,
     rnn_copying,
     rnn_credit,
     rnn_decorrelation,
@@ -57,6 +58,7 @@ PAPERS: Mapping[str, Paper] = {
         ),
     ),
     "devices": Paper("Ours: the papers' rules on the noise of devices"),
+    "feedback": Paper("Ours: learned feedback beside backprop with the chip in the loop"),
 }
 
 _MODULES = (
@@ -78,6 +80,7 @@ _MODULES = (
     stab_representation,
     devices_two_passes,
     devices_drift,
+    feedback_beside_backprop,
 )
 STUDIES: tuple[Study, ...] = tuple(one for module in _MODULES for one in module.STUDIES)
 

@@ -1,5 +1,7 @@
 """Trainings by rules with a state: a resumed one is the one that was not interrupted, bit for bit."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,9 +11,20 @@ from support.small_runs import GAUSSIAN, PCM, same, small_task
 
 from noisylearn.experiments.config import TrainConfig
 from noisylearn.experiments.trainer import Trainer
+from noisylearn.ground.errors import UserError
 from noisylearn.profiles import load_profile
+from noisylearn.tasks import Task
 
-IN_TIME: dict[str, Any] = {"task": "copying", "network": "rnn", "activation": "tanh", "batch": 100, "seq_len": 3}
+IN_TIME: dict[str, Any] = {"task": "copying", "network": "rnn", "activation": "tanh", "batch": 40, "seq_len": 3}
+
+
+def short_task(name: str) -> Task:
+    """Of sequences the last twelve steps."""
+    task = small_task(name)
+    if not task.description.in_time:
+        return task
+    parts = ("train_inputs", "train_targets", "test_inputs", "test_targets")
+    return replace(task, **{part: getattr(task, part)[:, -12:] for part in parts})
 
 
 def as_read(tree: Any) -> Any:
@@ -46,7 +59,7 @@ def test_a_resumed_training_is_the_uninterrupted_one(rule: str, profile: str, op
     config = TrainConfig(**{**GAUSSIAN, "rule": rule, "profile": profile, **options})
 
     def trainer() -> Trainer:
-        return Trainer(config, load_profile(profile), small_task(config.task))
+        return Trainer(config, load_profile(profile), short_task(config.task))
 
     whole, first, second = trainer(), trainer(), trainer()
     for _ in range(whole.steps_per_epoch + 2):
@@ -62,3 +75,31 @@ def test_a_resumed_training_is_the_uninterrupted_one(rule: str, profile: str, op
         second.step()
     assert same(whole.checkpoint(), second.checkpoint()) == []
     assert not any(torch.isnan(p).any() for p in second.model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("key", "change"),
+    [
+        ("coefficients", lambda of: of.T),
+        ("coefficients", lambda of: of[:-1]),
+        ("coefficients", lambda of: of.astype(np.float64)),
+        ("covariance", lambda of: of[0]),
+        ("moved", lambda of: of[None]),
+        ("step", lambda of: of.astype(np.float32)),
+        ("n_rows", lambda of: None),
+        ("other", lambda of: np.zeros(3)),
+    ],
+)
+def test_a_memory_of_another_form_is_refused(key: str, change: Callable[[Any], Any]) -> None:
+    config = TrainConfig(**{**GAUSSIAN, "rule": "lf", "profile": PCM, "baseline": "noisy"})
+    first, second = (Trainer(config, load_profile(PCM), small_task(config.task)) for _ in range(2))
+    first.step()
+    tree = first.checkpoint()
+    memory = tree["checkpoint"]["rule"]["feedback"]["readout"]
+    changed = change(memory.pop(key, None))
+    if changed is not None:
+        memory[key] = changed
+    before = second.checkpoint()["checkpoint"]
+    with pytest.raises(UserError, match=r"checkpoint does not fit this run .* remove the run file"):
+        second.load(as_read(tree))
+    assert same(second.checkpoint()["checkpoint"], before) == []

@@ -421,6 +421,14 @@ def test_checkpoint_of_another_network(unfinished, place, change):
     assert same(unfinished.read(), tree) == []
 
 
+@pytest.mark.parametrize("kind", [np.float16, np.int64])
+def test_curve_of_another_type(unfinished, kind):
+    tree = unfinished.read()
+    tree["metrics"]["step"]["loss"] = tree["metrics"]["step"]["loss"].astype(kind)
+    unfinished.write(tree)
+    assert "no array of floating-point numbers of 32 or 64 bits" in refused(unfinished)
+
+
 def test_file_of_another_run_under_this_name(unfinished):
     other = small_train(unfinished.path.parent, GAUSSIAN)
     other.path.replace(unfinished.path)

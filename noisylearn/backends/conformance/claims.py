@@ -1,12 +1,13 @@
 """What every case does on every backend: claims, their verification, and the page that is written from them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from noisylearn.backends.conformance import integer_check, lava_check, torch_check
 from noisylearn.backends.conformance.backends import BACKENDS, Backend
 from noisylearn.backends.conformance.cases import NETWORKS, Case, cases
 from noisylearn.ground.table import Table
+from noisylearn.rules import Rule
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,15 @@ def claims(backends: Sequence[Backend] = BACKENDS) -> list[Claim]:
     return [claim(case, backend) for case in cases() for backend in backends]
 
 
+def of_defaults(every: Iterable[Claim]) -> list[Claim]:
+    """Of the claims that hold for a rule, a network and a backend, the first: that for the rule as it comes."""
+    found: dict[tuple[str, type[Rule], str], Claim] = {}
+    for one in every:
+        if not one.excluded:
+            found.setdefault((one.case.network, type(one.case.rule), one.backend.name), one)
+    return list(found.values())
+
+
 def page() -> str:
     """The page of the docs, in Markdown."""
     return HEAD + table(claims())
@@ -47,9 +57,10 @@ _PERCENT, _STEPS = f"{100 * torch_check.RESOLUTION:.0f}", lava_check.STEPS
 _CORES, _SAMPLES = integer_check.CORES, integer_check.SAMPLES
 HEAD = f"""# Conformance: every rule on every backend
 
-Written by `noisylearn conformance`; the tests run every claim and fail where this page is stale. Rows are the rules of
-the registry, with their defaults and with every other value of one option; along sequences they learn online with local
-credit, where they can. What a column claims:
+Written by `noisylearn conformance`; `noisylearn conformance --verify` runs every claim. The tests fail where this page
+is stale, and run every claim but some options of rules on decorrelated inputs and numbers of draws. Rows are the rules
+of the registry, with their defaults and with every other value of one option; along sequences they learn online with
+local credit, where they can. What a column claims:
 
 - **torch**: "the gradient, on average": the mean of many estimates is that of autograd, every entry in a t test, and
   the size of every layer's within an interval of at most +-{_PERCENT} %; noise is small, also where its size is an

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # A rule has the same colour in every picture; its decorrelated form a full line, its plain form a dashed one.
 COLOURS = {
     "np": "tab:orange", "inp": "tab:green", "anp": "tab:blue", "wp": "tab:brown", "bp": "tab:grey", "bptt": "tab:grey",
-    "sgd": "tab:grey", "reinforce": "tab:purple", "tbptt1": "black",
+    "sgd": "tab:grey", "reinforce": "tab:purple", "tbptt1": "black", "lf": "tab:red",
 }  # fmt: skip
 
 FEW_LABELS = 4  # that a legend inside the axes may have
