@@ -15,28 +15,26 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from noisylearn import cli
 from noisylearn.experiments import compare
 from noisylearn.experiments.run_file import RunFile
 from noisylearn.experiments.train import train
-from noisylearn.ground.tree_file import Tree
+from noisylearn.ground.tree_file import Tree, differences
 
 CHECKPOINT_EVERY_S = 0.2
 MAY_DIFFER = {"wall_s", "machine"}
 COMMON = ["--task", "digits", "--hidden", "40,30", "--batch", "50"]
-TRAININGS = {
-    "lf, memory devices": ["--rule", "lf", "--profile", "pcm-nandakumar-2019", "--epochs", "3"],
-    "danp, memory devices": ["--rule", "danp", "--profile", "pcm-nandakumar-2019", "--epochs", "4"],
-    "lf, pulsed": ["--rule", "lf", "--profile", "reram-hfo2-gong-2022", "--epochs", "1"],
-    "oua, injected noise": ["--rule", "oua", "--profile", "gaussian-weight", "--epochs", "3"],
+COMMANDS = {
+    "lf, memory devices": ["train", "--rule", "lf", "--profile", "pcm-nandakumar-2019", "--epochs", "3"],
+    "danp, memory devices": ["train", "--rule", "danp", "--profile", "pcm-nandakumar-2019", "--epochs", "4"],
+    "lf, pulsed": ["train", "--rule", "lf", "--profile", "reram-hfo2-gong-2022", "--epochs", "1"],
+    "oua, injected noise": ["train", "--rule", "oua", "--profile", "gaussian-weight", "--epochs", "3"],
     "compare": [
-        "--rules", "lf,np", "--profiles", "gaussian-node,pcm-nandakumar-2019", "--seeds", "0,1", "--epochs", "1",
+        "compare", "--rules", "lf,np", "--profiles", "gaussian-node,pcm-nandakumar-2019", "--seeds", "0,1",
+        "--epochs", "1",
     ],
 }  # fmt: skip
 
@@ -75,12 +73,11 @@ def files_of(out: Path) -> dict[str, Tree]:
 
 def whole(name: str, out: Path) -> Whole:
     """Run a command to its end."""
-    command = ["compare"] if name == "compare" else ["train"]
     begun = time.monotonic()
-    _, status = os.waitpid(started([*command, *TRAININGS[name]], out), 0)
+    _, status = os.waitpid(started(COMMANDS[name], out), 0)
     if status:
         raise SystemExit(f"{name} does not even run undisturbed: {(out.parent / 'output').read_text()}")
-    return Whole([*command, *TRAININGS[name]], time.monotonic() - begun, files_of(out))
+    return Whole(COMMANDS[name], time.monotonic() - begun, files_of(out))
 
 
 def killed(one: Whole, out: Path, random_: random.Random) -> int:
@@ -101,17 +98,6 @@ def _resumed(one: Whole, out: Path) -> list[str]:
     return [*one.arguments, "--resume"] if there else one.arguments
 
 
-def differences(one: object, other: object, place: str = "") -> Iterator[str]:
-    """Where two trees differ."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        for key in sorted({*one, *other} - MAY_DIFFER):
-            yield from differences(one.get(key), other.get(key), f"{place}/{key}")
-    elif type(one) is not type(other) or not np.array_equal(
-        one, other, equal_nan=isinstance(one, float | np.ndarray)
-    ):  # fmt: skip
-        yield place
-
-
 def main() -> None:
     """Kill and compare until the number of kills is reached."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -120,14 +106,14 @@ def main() -> None:
     given = parser.parse_args()
     random_ = random.Random(given.seed)
     folder = Path(tempfile.mkdtemp(prefix="kill-runs-"))
-    every = {name: whole(name, folder / f"whole-{i}") for i, name in enumerate(TRAININGS)}
+    every = {name: whole(name, folder / f"whole-{i}") for i, name in enumerate(COMMANDS)}
     print("; ".join(f"{name}: {one.seconds:.1f} s" for name, one in every.items()), flush=True)
     kills = faults = tried = 0
     while kills < given.number:
         name = list(every)[tried % len(every)]
         out = folder / f"killed-{tried}"
         kills += killed(every[name], out, random_)
-        found = list(differences(every[name].files, files_of(out)))
+        found = list(differences(every[name].files, files_of(out), MAY_DIFFER))
         faults += bool(found)
         tried += 1
         print(f"{kills} kills, {tried} commands, {faults} that end otherwise" + f" ({name}: {found})" * bool(found))

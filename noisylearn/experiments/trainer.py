@@ -226,16 +226,14 @@ class Trainer:
     def _check_state(self, state: Tree, step: int) -> None:
         """Raises ValueError for a checkpoint of another network, mapping, rule or optimizer."""
         self.chip.weights()  # programs the devices, so that all of their state exists
-        expected = _forms(
-            self._state()
-            | {"optimizer": self._optimizer_state() if step else {}, "rule": self._memory_after(state.get("rule", {}))}
-        )
-        given = _forms(state)
+        own = self._state() | {"optimizer": self._optimizer_state() if step else {}}
+        at_start, given = _forms(own), _forms(state)
+        expected = _forms(own | {"rule": self._memory_after(state.get("rule", {}))})
         for place in dict.fromkeys([*expected, *given]):
-            comes_later = place[0] == "chip" and ("draws" in place or "." in place[-1])  # what passes leave
             found, wanted = given.get(place), expected.get(place)
-            comes_later |= place[0] == "rule" and found is None  # of a layer whose inputs have not moved yet
-            if found != wanted and not (comes_later and None in (found, wanted)):
+            of_passes = place[0] == "chip" and ("draws" in place or "." in place[-1])
+            learned_later = place[0] == "rule" and found is None and place not in at_start
+            if found != wanted and not learned_later and not (of_passes and None in (found, wanted)):
                 name = shortened(" ".join(place))
                 raise ValueError(f"{name} is {found or 'missing'}, not {wanted or 'there in this run'}")
         if missing := {"model", "chip", "optimizer", "norms", "rule"} - set(state):
@@ -247,8 +245,8 @@ class Trainer:
         Raises:
             ValueError: there is no step from it.
         """
-        if not memory:
-            return self.learner.state
+        if _forms(memory) == _forms(self.learner.state):
+            return memory
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they were given for this run
             other = Trainer(self.config, self.chip.profile, self.task)

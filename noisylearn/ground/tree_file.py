@@ -4,7 +4,7 @@ import glob
 import hashlib
 import io
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -28,6 +28,24 @@ SIGNATURE = b"\x89HDF"
 LARGE = 4096  # bytes of an array above which compression is worth its overhead
 Tree = dict[str, Any]  # of numbers, strings, tensors, numpy arrays and further trees
 Content = TypeVar("Content")
+
+
+def differences(one: Any, other: Any, apart_from: Collection[str] = (), place: str = "") -> Iterator[str]:
+    """Places where two trees, as they are read, differ in type or content; NaN is like NaN.
+
+    Args:
+        one: a tree, or what stands in one.
+        other: likewise.
+        apart_from: keys that may differ.
+        place: of both.
+    """
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in sorted({*one, *other} - {*apart_from}):
+            yield from differences(one.get(key), other.get(key), apart_from, f"{place}/{key}")
+        return
+    with_nan = isinstance(one, float | np.ndarray)
+    if type(one) is not type(other) or not np.array_equal(one, other, equal_nan=with_nan):
+        yield place
 
 
 class TreeFile(ABC, Generic[Content]):

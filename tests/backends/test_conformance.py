@@ -144,7 +144,7 @@ def test_emulator(case: Case) -> None:
 @pytest.mark.parametrize("network", NETWORKS)
 def test_float_lava(network: str) -> None:
     every = [c for c in all_claims() if c.backend is FLOAT_LAVA and c.case.network == network and not c.excluded]
-    decorrelates = network.endswith("decorrelated")  # which is alike whatever the options of the rule
+    decorrelates = every[0].case.decorrelates  # which is alike whatever the options of the rule
     every = of_defaults(every) if decorrelates else every
     rows = verified_elsewhere("--backend", FLOAT_LAVA.name, "--network", network, *["--defaults"] * decorrelates)
     assert [row["rule"] for row in rows] == [c.case.name for c in every]

@@ -77,6 +77,17 @@ def test_a_resumed_training_is_the_uninterrupted_one(rule: str, profile: str, op
     assert not any(torch.isnan(p).any() for p in second.model.parameters())
 
 
+def test_a_memory_that_is_missing_is_refused() -> None:
+    config = TrainConfig(**{**GAUSSIAN, "rule": "nrl"})
+    first, second = (Trainer(config, load_profile("gaussian-node"), small_task(config.task)) for _ in range(2))
+    first.step()
+    tree = first.checkpoint()
+    assert tree["checkpoint"]["rule"]
+    tree["checkpoint"]["rule"] = {}
+    with pytest.raises(UserError, match="does not fit this run"):
+        second.load(as_read(tree))
+
+
 @pytest.mark.parametrize(
     ("key", "change"),
     [

@@ -6,11 +6,10 @@ import os
 import sys
 from pathlib import Path
 
-import numpy as np
-
 from noisylearn import tasks
 from noisylearn.experiments.config import TrainConfig
 from noisylearn.experiments.train import train
+from noisylearn.ground.tree_file import differences
 from noisylearn.profiles import load_profile, parse_profile, profile_files
 
 PCM = "pcm-nandakumar-2019"
@@ -49,13 +48,9 @@ def profile_text(name="gaussian-node"):
     return profile_files()[name].read_text(encoding="utf-8")
 
 
-def same(one, other, place=""):
+def same(one, other):
     """Where two trees of results differ; wall time and machine may."""
-    if isinstance(one, dict):
-        keys = (set(one) | set(other)) - {"wall_s", "machine"}
-        return [found for key in sorted(keys) for found in same(one.get(key), other.get(key), f"{place}/{key}")]
-    equal = type(one) is type(other) and np.array_equal(one, other, equal_nan=isinstance(one, np.ndarray | float))
-    return [] if equal else [place]
+    return list(differences(one, other, ("wall_s", "machine")))
 
 
 def in_child(function, *arguments):

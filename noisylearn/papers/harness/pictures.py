@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from noisylearn.papers.harness.measures import curve
+from noisylearn.papers.harness.measures import baselines, curve
 from noisylearn.papers.harness.study import Found
 from noisylearn.report.plots import new_figure, save_figure
 
@@ -80,6 +80,25 @@ def bars(ax: "Axes", values: Mapping[str, np.ndarray], **style: Any) -> None:
     lows, highs = ([f(found) for found in shown.values()] for f in (np.min, np.max))
     ax.bar(list(shown), means, yerr=np.abs(np.array([means - lows, highs - means])), capsize=3, **style)
     ax.tick_params(axis="x", rotation=45)
+
+
+def accuracy_panels(file: Path, found: Found, pieces: Mapping[str, Mapping[str, str]], what: str) -> None:
+    """Draw accuracies along the epochs, and that of a linear fit to the pixels.
+
+    Args:
+        file: where the picture is saved.
+        found: by piece.
+        pieces: title of a panel -> rule -> piece.
+        what: the accuracy is called.
+    """
+    linear = baselines(found).get("ridge readout")
+    with panels(file, list(pieces)) as axes:
+        for ax, of_rules in zip(axes, pieces.values(), strict=True):
+            for rule, piece in of_rules.items():
+                band(ax, 100 * curve(found[piece], "held_out_accuracy"), rule.upper(), **style_of(rule))
+            if linear is not None:
+                ax.axhline(100 * linear, color="black", linestyle=":", linewidth=1, label="linear fit to the pixels")
+            ax.set(xlabel="epoch", ylabel=f"{what} (%)")
 
 
 def accuracy_and_loss(file: Path, task: str, found: Found, styles: Mapping[str, Mapping[str, Any]]) -> None:

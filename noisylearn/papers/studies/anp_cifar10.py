@@ -9,17 +9,8 @@ from typing import Any
 import numpy as np
 
 from noisylearn.papers.harness.criteria import at_most, ordered, reaches
-from noisylearn.papers.harness.measures import (
-    baselines,
-    by_piece,
-    curve,
-    finals,
-    mean,
-    over_seeds,
-    peaks,
-    trivial_accuracies,
-)
-from noisylearn.papers.harness.pictures import band, panels, style_of
+from noisylearn.papers.harness.measures import by_piece, finals, mean, over_seeds, peaks, trivial_accuracies
+from noisylearn.papers.harness.pictures import accuracy_panels
 from noisylearn.papers.harness.rule_pieces import Search, injected, rule_piece
 from noisylearn.papers.harness.study import Criterion, Figure, Found, Judgement, Piece, Scale, Study
 
@@ -166,15 +157,11 @@ def _reached(figure: Figure) -> Criterion:
 
 
 def plot(size: Size, found: Found, file: Path) -> None:
-    titles = [f"{network}: {size.task}" for network in size.networks]
-    with panels(file, titles) as axes:
-        for ax, network in zip(axes, size.networks, strict=True):
-            for rule in size.rules_of(network):
-                values = 100 * curve(found[f"{network} {rule}"], "held_out_accuracy")
-                band(ax, values, rule.upper(), **style_of(rule))
-            if (linear := baselines(found).get("ridge readout")) is not None:
-                ax.axhline(100 * linear, color="black", linestyle=":", linewidth=1, label="linear fit to the pixels")
-            ax.set(xlabel="epoch", ylabel="test accuracy (%)")
+    shown = {
+        f"{network}: {size.task}": {rule: f"{network} {rule}" for rule in size.rules_of(network)}
+        for network in size.networks
+    }
+    accuracy_panels(file, found, shown, "test accuracy")
 
 
 _ONE_LAYER = {"1 layer": (("dnp", "np"), ("dbp", "bp"), ("dnp", "bp"), ("dbp", "dnp"))}

@@ -10,16 +10,8 @@ import numpy as np
 
 from noisylearn.networks.feedforward import ConvnetName
 from noisylearn.papers.harness.criteria import at_most, reaches
-from noisylearn.papers.harness.measures import (
-    baselines,
-    by_piece,
-    curve,
-    finals,
-    mean,
-    over_seeds,
-    trivial_accuracies,
-)
-from noisylearn.papers.harness.pictures import band, panels, style_of
+from noisylearn.papers.harness.measures import by_piece, curve, finals, mean, over_seeds, trivial_accuracies
+from noisylearn.papers.harness.pictures import accuracy_panels, panels, style_of
 from noisylearn.papers.harness.rule_pieces import Search, rule_piece
 from noisylearn.papers.harness.study import Figure, Found, Judgement, Piece, Scale, Study
 from noisylearn.profiles import load_profile
@@ -91,7 +83,8 @@ def pieces(size: Size, seeds: Sequence[int]) -> list[Piece]:
 def judge(size: Size, found: Found) -> Judgement:
     accuracies = by_piece(found, lambda tree: 100 * finals(tree, "held_out_accuracy"))
     figures = [over_seeds(f"{name}: test accuracy on the chip (%)", values) for name, values in accuracies.items()]
-    figures += [one for place in size.places() if len(size.profiles) == 1 for one in _passes(place, found)]
+    if len(size.profiles) == 1:
+        figures += [one for place in size.places() for one in _passes(place, found)]
     figures += trivial_accuracies(found)
     criteria = []
     for place in size.places():
@@ -132,17 +125,10 @@ def plot_places(size: Size, found: Found, file: Path) -> None:
 
 def plot_curves(size: Size, found: Found, file: Path) -> None:
     """Accuracy of both rules along the epochs, a panel for every place."""
-    places = size.places()
-    with panels(file, [f"{place}: {size.task}" for place in places]) as axes:
-        for ax, place in zip(axes, places, strict=True):
-            for rule in RULES:
-                band(ax, 100 * curve(found[f"{place}: {rule}"], "held_out_accuracy"), rule.upper(), **style_of(rule))
-            if (linear := baselines(found).get("ridge readout")) is not None:
-                ax.axhline(100 * linear, color="black", linestyle=":", linewidth=1, label="linear fit to the pixels")
-            ax.set(xlabel="epoch", ylabel="test accuracy on the chip (%)")
+    shown = {f"{place}: {size.task}": {rule: f"{place}: {rule}" for rule in RULES} for place in size.places()}
+    accuracy_panels(file, found, shown, "test accuracy on the chip")
 
 
-_TWO = Search((3e-3, 1e-2), 5)
 _THREE = Search((5e-4, 1e-3, 2e-3), 2)
 _SMOKE = Size("digits", {"64-32-10": (32,)}, PCM, 3, 20, Search((1e-2,), 1), 5)
 _SMOKE_SETTING = "Digits, layers of 32 units: seconds, as a test."
@@ -167,29 +153,29 @@ def _study(
     )
 
 
+def _of_devices(
+    name: str, title: str, profiles: Sequence[str], behind: float, smoked: Sequence[str], more: str = ""
+) -> Study:
+    return _study(
+        name,
+        title,
+        {
+            "small": f"Digits, 64-32-10, 20 epochs, batch 20{more}; both rules try 3e-3 and 1e-2 for 5 epochs on every "
+            "device."
+        },
+        {
+            "smoke": replace(_SMOKE, profiles=smoked),
+            "small": Size("digits", {"64-32-10": (32,)}, profiles, 20, 20, Search((3e-3, 1e-2), 5), behind),
+        },
+        seeds=5,
+    )
+
+
 STUDIES = (
-    _study(
-        "feedback-programmed",
-        "Every noisy device that is programmed",
-        {"small": "Digits, 64-32-10, 20 epochs, batch 20; both rules try 3e-3 and 1e-2 for 5 epochs on every device."},
-        {
-            "smoke": replace(_SMOKE, profiles=PROGRAMMED[1:3]),
-            "small": Size("digits", {"64-32-10": (32,)}, PROGRAMMED, 20, 20, _TWO, 1),
-        },
-        seeds=5,
-    ),
-    _study(
-        "feedback-pulsed",
-        "Every pulsed device, as published",
-        {
-            "small": "Digits, 64-32-10, 20 epochs, batch 20, every update sent immediately; both rules try 3e-3 and "
-            "1e-2 for 5 epochs on every device."
-        },
-        {
-            "smoke": replace(_SMOKE, profiles=PULSED[1:2]),
-            "small": Size("digits", {"64-32-10": (32,)}, PULSED, 20, 20, _TWO, 2),
-        },
-        seeds=5,
+    _of_devices("feedback-programmed", "Every noisy device that is programmed", PROGRAMMED, 1, PROGRAMMED[1:3]),
+    _of_devices(
+        "feedback-pulsed", "Every pulsed device, as published", PULSED, 2, PULSED[1:2],
+        ", every update sent immediately",
     ),
     _study(
         "feedback-mnist",
