@@ -16,7 +16,8 @@ import torch.nn.functional as F
 
 import noisylearn as nl
 from noisylearn.cli.output import print_table, print_text, progress
-from noisylearn.experiments.compare import Row, compare
+from noisylearn.experiments.compare import compare
+from noisylearn.experiments.row import Row
 from noisylearn.ground.table import Table
 from noisylearn.profiles.write import PulsedDevice
 from noisylearn.report.plots import accuracy_curves
@@ -58,7 +59,7 @@ def accuracies(devices: list[str], seeds: int, epochs: int, out: Path) -> list[t
                 stated = {**COMMON, "lr": RATES[rule], "epochs": epochs}
                 if rule != "bp":
                     stated |= {"baseline": "noisy", "draws": 1}
-                found = compare("digits", [rule], [profile], range(seeds), stated, out, on_run=bar.run)
+                found = compare("digits", [rule], [profile], range(seeds), stated, out, watch=bar)
                 rows.append((f"{rule}, {what}", found[0]))
     return rows
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import noisylearn as nl
 from noisylearn.cli.output import print_table, print_text, progress
-from noisylearn.experiments.compare import Row, compare
+from noisylearn.experiments.compare import compare
+from noisylearn.experiments.row import Row
 from noisylearn.report.device import device_picture
 from noisylearn.report.plots import accuracy_curves
 from noisylearn.report.tables import comparison_table, trivial_baselines
@@ -40,7 +41,7 @@ def run(out: Path, epochs: int) -> list[Row]:
     with progress() as bar:
         for rule, profile, options in CONTENDERS:
             stated = {**options, "epochs": epochs}
-            rows += compare(TASK, [rule], [nl.load_profile(profile)], [0], stated, out, on_run=bar.run)
+            rows += compare(TASK, [rule], [nl.load_profile(profile)], [0], stated, out, watch=bar)
     return rows
 
 

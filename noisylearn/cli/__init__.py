@@ -1,4 +1,4 @@
-"""The command line: `noisylearn train`, `compare`, `export`, `lava`, `profiles`, `rules`, `tasks` and others."""
+"""The command line: `noisylearn train`, `compare`, `sweep`, `export`, `lava`, `profiles`, `rules` and others."""
 
 import io
 import os
@@ -11,6 +11,7 @@ from rich.console import Console
 
 from noisylearn.cli.compare import compare_command
 from noisylearn.cli.conformance import conformance_command
+from noisylearn.cli.engines import with_engine
 from noisylearn.cli.export import export_command
 from noisylearn.cli.lava import app as lava_app
 from noisylearn.cli.loihi import app as loihi_app
@@ -20,6 +21,7 @@ from noisylearn.cli.output import InterruptedRunError, print_text
 from noisylearn.cli.profiles import app as profiles_app
 from noisylearn.cli.reproduce import reproduce_command
 from noisylearn.cli.rules import app as rules_app
+from noisylearn.cli.sweep import sweep_command
 from noisylearn.cli.tasks import app as tasks_app
 from noisylearn.cli.train import train_command
 from noisylearn.ground.allocator import keep_freed_memory
@@ -37,8 +39,9 @@ def built() -> typer.Typer:
     )
     app.callback()(_with_version)
     app.command("train")(with_settings(train_command))
-    app.command("compare")(with_settings(compare_command))
-    app.command("reproduce")(reproduce_command)
+    app.command("compare")(with_settings(with_engine(compare_command)))
+    app.command("sweep")(with_engine(sweep_command))
+    app.command("reproduce")(with_engine(reproduce_command))
     app.command("export")(export_command)
     app.command("conformance")(conformance_command)
     app.add_typer(lava_app, name="lava")

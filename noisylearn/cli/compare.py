@@ -1,5 +1,6 @@
 """`noisylearn compare`: train every rule on every profile with every seed."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -7,18 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from noisylearn.cli import options as o
-from noisylearn.cli.output import (
-    print_json,
-    print_table,
-    print_text,
-    progress,
-    split_integers,
-    split_list,
-    split_numbers,
-)
-from noisylearn.experiments.compare import Row, Tuning, check_request, compare
+from noisylearn.cli.comparison import show_comparison
+from noisylearn.cli.output import progress, split_integers, split_list, split_numbers
+from noisylearn.engines import Engine
+from noisylearn.experiments.compare import check_request, compare
+from noisylearn.experiments.tuning import Tuning
 from noisylearn.ground.errors import UserError
-from noisylearn.report.tables import comparison_table, trivial_baselines
 
 
 def compare_command(
@@ -37,6 +32,7 @@ def compare_command(
         typer.Option(help="Learning rates to try for every rule first, on the validation part, e.g. 1e-3,3e-3,1e-2."),
     ] = None,
     tune_epochs: Annotated[int | None, typer.Option(help="Epochs of a trial; default: as many as of a run.")] = None,
+    engine: Engine,
     out: o.Out = Path("runs"),
     json: o.Json = False,
 ) -> None:
@@ -45,7 +41,7 @@ def compare_command(
     Every rule takes the settings of its recipe; a setting given here holds for all rules. Finished runs are read,
     unfinished ones are continued; a rule that a profile refuses is a row with the reason.
 
-    Example: noisylearn compare --task mnist-sample --rules danp,anp,np,bp --profiles pcm-nandakumar-2019
+    Example: noisylearn compare --task mnist-sample --rules danp,anp,np,bp --profiles pcm-nandakumar-2019 --workers 2
     """
     labels, names = split_list(rules, "--rules"), split_list(profiles, "--profiles")
     numbers = split_integers(seeds, "--seeds")
@@ -53,19 +49,8 @@ def compare_command(
     chosen = [o.chosen_profile(name, only, without, write) for name in names]
     tuning = _tuning(tune_lr, tune_epochs, settings)
     with progress() as bar:
-        rows = compare(task, labels, chosen, numbers, settings, out, data_dir, on_run=bar.run, tuning=tuning)
-    plot = _plot(task, rows, out)
-    if json:
-        print_json(
-            {
-                "task": task,
-                "rows": [_document(row) for row in rows],
-                "baselines": trivial_baselines(rows),
-                "plot": plot,
-            }
-        )
-    else:
-        _print(task, rows, plot)
+        rows = compare(task, labels, chosen, numbers, settings, out, data_dir, bar, tuning, engine)
+    show_comparison(task, rows, out / f"compare-{task}.png", json)
 
 
 def _tuning(lrs: str | None, epochs: int | None, given: Mapping[str, Any]) -> Tuning | None:
@@ -78,38 +63,11 @@ def _tuning(lrs: str | None, epochs: int | None, given: Mapping[str, Any]) -> Tu
         if epochs is not None:
             raise UserError("--tune-epochs goes with --tune-lr")
         return None
-    tuning = Tuning(split_numbers(lrs, "--tune-lr"), epochs)
+    rates = split_numbers(lrs, "--tune-lr")
+    if not all(0 < lr < math.inf for lr in rates) or len(set(rates)) < len(rates):
+        raise UserError(f"--tune-lr {', '.join(f'{lr:g}' for lr in rates)}: give positive numbers, each once")
+    if epochs is not None and epochs < 1:
+        raise UserError(f"--tune-epochs {epochs}: give at least 1")
     if chosen := [f"--{option.replace('_', '-')}" for option in ("lr", "held_out") if option in given]:
         raise UserError(f"--tune-lr chooses by the validation part: leave {' and '.join(chosen)} out")
-    return tuning
-
-
-def _plot(task: str, rows: list[Row], out: Path) -> str | None:
-    """Draw the curves of all rows that have runs; return the file's path, None where no row has any."""
-    from noisylearn.report.plots import accuracy_curves
-
-    drawn = [row for row in rows if row.runs]
-    if not drawn:
-        return None
-    file = out / f"compare-{task}.png"
-    accuracy_curves(drawn, drawn[0].metric, trivial_baselines(rows), file)
-    return str(file)
-
-
-def _document(row: Row) -> dict[str, Any]:
-    return {
-        "rule": row.rule,
-        "profile": row.profile,
-        "refused": row.refused or None,
-        "settings": row.settings,
-        "trials": row.trials,
-        "recipes": row.recipes,
-        "summary": row.summary(),
-        "files": row.files,
-    }
-
-
-def _print(task: str, rows: list[Row], plot: str | None) -> None:
-    print_table(comparison_table(f"task {task}: median (± sd over the seeds)", rows))
-    if plot:
-        print_text(f"plot: {plot}")
+    return Tuning({"lr": rates}, epochs)

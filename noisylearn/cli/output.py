@@ -13,11 +13,13 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TaskProgressColumn,
     TextColumn,
     TimeRemainingColumn,
 )
 
+from noisylearn.engines import Watch
 from noisylearn.experiments.train import OnStep
 from noisylearn.ground.errors import UserError
 from noisylearn.ground.table import Table
@@ -91,11 +93,40 @@ def waiting(what: str) -> Iterator[None]:
         yield
 
 
-class ProgressLine:
-    """Callbacks that report the progress of runs, one line on the screen for each."""
+class ProgressLine(Watch):
+    """Callbacks that report the progress of runs: one line on the screen for each that is at work, one for all."""
 
     def __init__(self, bar: Progress) -> None:
         self._bar = bar
+        self._all: TaskID | None = None
+        self._expected = self._ended = self._failed = 0
+        self._lines: dict[str, TaskID] = {}
+
+    def expect(self, jobs: int) -> None:
+        """So many jobs more are to be carried out."""
+        self._expected += jobs
+        if self._all is None:
+            self._all = self._bar.add_task("all", total=None, note="")
+        self._show_all()
+
+    def running(self, label: str, done: int, total: int, note: str) -> None:
+        """A job has done so many of its steps."""
+        if label not in self._lines:
+            self._lines[label] = self._bar.add_task(label, total=total, note="")
+        self._bar.update(self._lines[label], completed=done, total=total, note=note)
+
+    def ended(self, label: str, reason: str) -> None:
+        """A job has ended, for a reason if it is not done."""
+        self._ended += 1
+        self._failed += bool(reason)
+        if label in self._lines:
+            self._bar.remove_task(self._lines.pop(label))
+        self._show_all()
+
+    def _show_all(self) -> None:
+        assert self._all is not None
+        note = f"{self._failed} not done" if self._failed else ""
+        self._bar.update(self._all, completed=self._ended, total=self._expected, note=note)
 
     def run(self, label: str) -> OnStep:
         """A callback (step, total, loss) to call after every step of a run, on a new line with this label."""

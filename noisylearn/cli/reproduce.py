@@ -7,6 +7,7 @@ import typer
 
 from noisylearn.cli import options as o
 from noisylearn.cli.output import json_text, print_json, print_table, print_text, progress
+from noisylearn.engines import Engine
 from noisylearn.ground.errors import UserError
 from noisylearn.ground.replace import replace_file
 from noisylearn.ground.table import Table
@@ -22,13 +23,15 @@ AGAIN = "the same command resumes with the parts that are not done"
 
 def reproduce_command(
     item: Annotated[str, typer.Argument(help="A study; or `list` for all of them, `pages` for pages of results.")],
+    *,
+    engine: Engine,
     scale: Annotated[str, typer.Option(help=SCALES)] = "small",
     seeds: Annotated[int | None, typer.Option(help="Number of seeds; default: the study's own.")] = None,
     part: Annotated[
         list[str] | None,
         typer.Option(
-            help="Measure this part alone (repeat for more; patterns such as 'dnp*' too), for several processes or "
-            "machines; the command without --part puts all of them together."
+            help="Measure this part alone (repeat for more; patterns such as 'dnp*' too); the command without --part "
+            "puts all of them together."
         ),
     ] = None,
     device: o.Device = None,
@@ -41,7 +44,7 @@ def reproduce_command(
 ) -> None:
     """Reproduce a published figure or table: ours beside it, and a verdict by criteria that are fixed in code.
 
-    Example: noisylearn reproduce anp-fig5 --scale small
+    Example: noisylearn reproduce anp-fig5 --scale small --workers 2
     """
     if part and item in ("list", "pages"):
         raise UserError(f"--part goes with a study, not with '{item}'")
@@ -53,7 +56,7 @@ def reproduce_command(
     else:
         request = study(item), scale, seeds, out
         place = device or "auto", data_dir
-        _measure(*request, part, *place, json) if part else _reproduce(*request, *place, json)
+        _measure(*request, part, *place, engine, json) if part else _reproduce(*request, *place, engine, json)
 
 
 def _list(json: bool) -> None:
@@ -74,10 +77,11 @@ def _measure(
     parts: list[str],
     device: str,
     data_dir: str | None,
+    engine: Engine,
     json: bool,
 ) -> None:
     with progress(AGAIN) as bar:
-        missing = measure(chosen, scale, seeds, out, parts, device, data_dir, bar.shares())
+        missing = measure(chosen, scale, seeds, out, parts, device, data_dir, bar.shares(), engine)
     if json:
         print_json({"study": chosen.name, "scale": scale, "parts_missing": missing})
     else:
@@ -88,10 +92,17 @@ def _measure(
 
 
 def _reproduce(
-    chosen: Study, scale: str, seeds: int | None, out: Path, device: str, data_dir: str | None, json: bool
+    chosen: Study,
+    scale: str,
+    seeds: int | None,
+    out: Path,
+    device: str,
+    data_dir: str | None,
+    engine: Engine,
+    json: bool,
 ) -> None:
     with progress(AGAIN) as bar:
-        result, file = reproduce(chosen, scale, seeds, out, device, data_dir, bar.shares())
+        result, file = reproduce(chosen, scale, seeds, out, device, data_dir, bar.shares(), engine)
     plot, table = file.with_suffix(".png"), file.with_suffix(".json")
     result.plot(plot)
     document = _document(result) | {"file": str(file), "plot": str(plot)}

@@ -1,95 +1,23 @@
 """Comparisons: runs of every rule on every profile for every seed, as rows of one table."""
 
 import math
-import statistics
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from noisylearn import tasks
-from noisylearn.experiments.config import TrainConfig, idle_options, resolve, rule_from
-from noisylearn.experiments.run_file import RunFile
+from noisylearn.engines import Engine, Here, Job, Outcome, Watch
+from noisylearn.engines.jobs import Report
+from noisylearn.experiments.config import TrainConfig, idle_options, resolve
+from noisylearn.experiments.row import Row
+from noisylearn.experiments.run_file import RunFile, prepare_folder
 from noisylearn.experiments.train import OnStep, train
-from noisylearn.ground.errors import RunawayError, UserError
-from noisylearn.ground.tree_file import Tree
+from noisylearn.experiments.tuning import Proposals, Settings, Tuning, best_of
+from noisylearn.ground.errors import UserError
 from noisylearn.profiles import HardwareProfile
-
-
-@dataclass(frozen=True)
-class Tuning:
-    """Trials of learning rates on the validation part, before a comparison.
-
-    Args:
-        lrs: learning rates to try.
-        epochs: length of a trial; None for that of a run.
-
-    Raises:
-        UserError: a value is not allowed.
-    """
-
-    lrs: Sequence[float]
-    epochs: int | None = None
-
-    def __post_init__(self) -> None:
-        if not all(0 < lr < math.inf for lr in self.lrs) or len(set(self.lrs)) < len(self.lrs):
-            raise UserError(f"--tune-lr {', '.join(f'{lr:g}' for lr in self.lrs)}: give positive numbers, each once")
-        if self.epochs is not None and self.epochs < 1:
-            raise UserError(f"--tune-epochs {self.epochs}: give at least 1")
-
-
-@dataclass
-class Row:
-    """One rule on one profile: its runs, or why there are none.
-
-    Args:
-        rule: name on the command line.
-        profile: name of the profile.
-        settings: setting -> value, those of the first seed.
-        recipes: names of the recipes used.
-        runs: contents of the run files, one for each seed.
-        files: paths of the run files.
-        refused: why runs are missing; empty if none are.
-        trials: learning rate ("lr") and criterion ("score", lower is better) of every trial.
-    """
-
-    rule: str
-    profile: str
-    settings: dict[str, Any] = field(default_factory=dict)
-    recipes: list[str] = field(default_factory=list)
-    runs: list[Tree] = field(default_factory=list)
-    files: list[str] = field(default_factory=list)
-    refused: str = ""
-    trials: list[dict[str, float]] = field(default_factory=list)
-
-    @property
-    def label(self) -> str:
-        """The rule with what distinguishes its rows: number of draws, or where backpropagation trains."""
-        readout = "delta readout" if self.settings["readout"] == "delta" else ""
-        return ", ".join(part for part in (self.rule, rule_from(self.settings).distinction, readout) if part)
-
-    @property
-    def metric(self) -> str:
-        """Name of the task's metric, taken from the first run."""
-        return next(key for key in self.runs[0]["final"] if key.endswith("_at_once")).removesuffix("_at_once")
-
-    def finals(self, key: str) -> list[float]:
-        """One final figure of every seed that has it.
-
-        Args:
-            key: as in the group `final` of a run file, for example "accuracy_at_once".
-        """
-        return [run["final"][key] for run in self.runs if key in run["final"]]
-
-    def summary(self) -> dict[str, dict[str, float]]:
-        """Statistics over the seeds of every final figure and of the wall time, `wall_s`, in seconds.
-
-        Returns:
-            Key -> "median", "mean", "sd" (standard deviation) and "n" (number of seeds).
-        """
-        keys = dict.fromkeys(key for run in self.runs for key in run["final"])
-        values = {key: self.finals(key) for key in keys} | {"wall_s": [run["wall_s"] for run in self.runs]}
-        return {key: _spread(found) for key, found in values.items() if found}
+from noisylearn.version import __version__
 
 
 def compare(
@@ -100,13 +28,14 @@ def compare(
     options: Mapping[str, Any],
     out: Path,
     data_dir: str | None = None,
-    on_run: Callable[[str], OnStep] = lambda label: lambda step, total, loss: None,
+    watch: Watch | None = None,
     tuning: Tuning | None = None,
+    engine: Engine | None = None,
 ) -> list[Row]:
     """Run every rule on every profile for every seed, with the recipes of `train` or the options stated.
 
     Finished runs are read from their files, unfinished ones are continued. A rule that cannot learn on a profile and a
-    run that diverges are rows with a reason.
+    run that fails are rows with a reason.
 
     Args:
         task: name of the task.
@@ -116,38 +45,107 @@ def compare(
         options: setting -> value that the user stated; None for a setting that was not.
         out: folder for the run files.
         data_dir: folder with the data files; None for the default.
-        on_run: name of a run -> function to call after each of its steps, as `on_step` of `train`.
-        tuning: trials to choose learning rates by, for every rule on every profile; None to tune nothing.
+        watch: told of the progress of every run.
+        tuning: trials to choose settings by, for every rule on every profile; None to tune nothing.
+        engine: carries out the runs; None for one after the other in this process.
 
     Returns:
         A row for every rule on every profile.
 
     Raises:
-        UserError: the request itself is wrong.
+        UserError: the request itself is wrong, or no run could be carried out.
     """
     tasks.describe(task)
-    rows, runs = [], []
-    for profile in profiles:
-        for label in rules:
-            configs = [resolve(task, label, profile, {**options, "seed": seed}, lenient=True) for seed in seeds]
-            row = Row(label, profile.name, configs[0][0].uniform(), configs[0][1])
-            del row.settings["seed"]
-            rows.append(row)
-            lacking = configs[0][0].build_rule().missing(profile)
-            if lacking:
-                row.refused = f"refused: needs {' and '.join(lacking)}"
-            else:
-                runs += [(row, config, profile) for config, _ in configs]
-    _check_options(rows, options)
-    chosen: dict[int, float] = {}
-    for row, config, profile in runs:  # only after all requests were checked
-        if tuning is not None:
-            if id(row) not in chosen:
-                chosen[id(row)] = _tune(row, tuning, config, profile, out, data_dir, on_run)
-            config = config.model_copy(update={"lr": chosen[id(row)]})
-        on_step = on_run(f"{row.rule} on {profile.name}, seed {config.seed}")
-        _run_into(row, config, profile, out, data_dir, on_step)
-    return rows
+    bench = _Bench(out, data_dir, engine or Here(), watch or Watch())
+    asked = [_Asked.of(task, label, profile, seeds, options) for profile in profiles for label in rules]
+    _check_options([one.row for one in asked], options)
+    able = [one for one in asked if not one.row.refused]
+    prepare_folder(out)
+    if tuning is not None:
+        _tune(able, tuning, bench)
+    _run(able, bench)
+    return [one.row for one in asked]
+
+
+@dataclass
+class _Asked:
+    """One rule on one profile, as it was asked for: its row, and the settings that the user or the trials state."""
+
+    task: str
+    label: str
+    profile: HardwareProfile
+    seeds: Sequence[int]
+    stated: Settings
+    row: Row
+
+    @classmethod
+    def of(
+        cls, task: str, label: str, profile: HardwareProfile, seeds: Sequence[int], options: Mapping[str, Any]
+    ) -> "_Asked":
+        asked = cls(task, label, profile, seeds, dict(options), Row(label, profile.name))
+        config, asked.row.recipes = asked.resolved(seeds[0])
+        asked.row.settings = _without_seed(config)
+        if lacking := config.build_rule().missing(profile):
+            asked.row.refused = f"refused: needs {' and '.join(lacking)}"
+        return asked
+
+    def resolved(self, seed: int, **more: Any) -> tuple[TrainConfig, list[str]]:
+        """The configuration for a seed, and the recipes used."""
+        return resolve(self.task, self.label, self.profile, {**self.stated, **more, "seed": seed}, lenient=True)
+
+    def trial(self, settings: Settings, tuning: Tuning) -> TrainConfig:
+        """The configuration of a trial, with the first seed."""
+        epochs = {} if tuning.epochs is None else {"epochs": tuning.epochs}
+        return self.resolved(self.seeds[0], **settings, **epochs, held_out="validation")[0]
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """Where runs are carried out, and their files lie."""
+
+    out: Path
+    data_dir: str | None
+    engine: Engine
+    watch: Watch
+
+    def carry_out(self, runs: Sequence[tuple[str, TrainConfig, HardwareProfile]]) -> list[Outcome]:
+        """Carry out runs, each of which has a name; those that are the same are run once."""
+        out, data_dir = self.out.resolve(), None if self.data_dir is None else str(Path(self.data_dir).resolve())
+        identities = [config.identity(profile, __version__) for _, config, profile in runs]
+        jobs = {
+            identity: Job(name, run_job, (config, profile, out, data_dir))
+            for identity, (name, config, profile) in zip(identities, runs, strict=True)
+        }
+        if not jobs:
+            return []
+        found = dict(zip(jobs, self.engine.run(list(jobs.values()), self.watch), strict=True))
+        return [found[identity] for identity in identities]
+
+
+def run_job(config: TrainConfig, profile: HardwareProfile, out: Path, data_dir: str | None, report: Report) -> Path:
+    """One run, as an engine carries it out, or its continuation.
+
+    Args:
+        config: the configuration.
+        profile: of the machine.
+        out: folder for the run file.
+        data_dir: folder with the data files; None for the default.
+        report: told of its steps.
+
+    Returns:
+        The run file.
+
+    Raises:
+        UserError: as `train`.
+    """
+    on_step: OnStep = lambda step, total, loss: report(step, total, f"loss {loss:.4f}")  # noqa: E731
+    return train(config, profile, out, data_dir, resume=True, on_step=on_step).path
+
+
+def _without_seed(config: TrainConfig) -> Settings:
+    settings = config.uniform()
+    del settings["seed"]
+    return settings
 
 
 def _check_options(rows: Sequence[Row], options: Mapping[str, Any]) -> None:
@@ -157,60 +155,66 @@ def _check_options(rows: Sequence[Row], options: Mapping[str, Any]) -> None:
         raise UserError(f"--{key.replace('_', '-')} has no effect on {', '.join(dict.fromkeys(r.rule for r in rows))}")
 
 
-def _tune(
-    row: Row,
-    tuning: Tuning,
-    config: TrainConfig,
-    profile: HardwareProfile,
-    out: Path,
-    data_dir: str | None,
-    on_run: Callable[[str], OnStep],
-) -> float:
-    """Try every learning rate with the first seed, on the validation part; return the best. Fills `row.trials`.
-
-    The score of a trial is the task's selection criterion; lower is better.
-    """
-    for lr in tuning.lrs:
-        changed: dict[str, Any] = {"lr": lr, "held_out": "validation", "epochs": tuning.epochs or config.epochs}
-        trial = config.model_copy(update=changed)
-        on_step = on_run(f"{row.rule} on {profile.name}, trial lr {lr:g}")
-        try:
-            found = train(trial, profile, out, data_dir, resume=True, on_step=on_step).read()
-        except RunawayError:
-            row.trials.append({"lr": lr, "score": math.nan})
-            continue
-        row.trials.append({"lr": lr, "score": found["selection"]})
-    done = [trial for trial in row.trials if math.isfinite(trial["score"])]
-    best = min(done, key=lambda trial: trial["score"])["lr"] if done else min(tuning.lrs)
-    row.settings["lr"] = best
-    return best
+def _tune(asked: Sequence[_Asked], tuning: Tuning, bench: _Bench) -> None:
+    """Try settings for every row, on the validation part; state the best for its runs. Fills `row.trials`."""
+    proposals = [tuning.proposals() for _ in asked]
+    proposed = [next(of_row) for of_row in proposals]
+    while any(proposed):
+        trials = [(one, settings) for one, of_row in zip(asked, proposed, strict=True) for settings in of_row]
+        scores = iter(_scores(trials, tuning, bench))
+        for i, one in enumerate(asked):
+            own = [next(scores) for _ in proposed[i]]
+            one.row.trials += [{**tried, "score": score} for tried, score in zip(proposed[i], own, strict=True)]
+            proposed[i] = _next(proposals[i], own)
+    for one in asked:
+        one.stated |= best_of(one.row.trials)
+        one.row.settings = _without_seed(one.resolved(one.seeds[0])[0])
 
 
-def _run_into(
-    row: Row,
-    config: TrainConfig,
-    profile: HardwareProfile,
-    out: Path,
-    data_dir: str | None,
-    on_step: OnStep,
-) -> None:
+def _next(proposals: Proposals, scores: list[float]) -> list[Settings]:
+    """What is to be tried next; nothing at the end."""
     try:
-        file: RunFile = train(config, profile, out, data_dir, resume=True, on_step=on_step)
-    except RunawayError as stop:
-        row.refused = f"{row.refused}; " * bool(row.refused) + f"seed {config.seed} stopped: {stop}"
-        return
-    row.runs.append(file.read())
-    row.files.append(str(file.path))
+        return proposals.send(scores)
+    except StopIteration:
+        return []
 
 
-def _spread(values: list[float]) -> dict[str, float]:
-    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    return {
-        "median": statistics.median(values),
-        "mean": statistics.fmean(values),
-        "sd": deviation,
-        "n": len(values),
-    }
+def _scores(trials: Sequence[tuple[_Asked, Settings]], tuning: Tuning, bench: _Bench) -> list[float]:
+    """The task's selection criterion after every trial, lower is better; not a number where it did not end well."""
+    runs = []
+    for one, settings in trials:
+        tried = ", ".join(f"{name} {_shown(value)}" for name, value in settings.items())
+        runs.append((f"{one.label} on {one.profile.name}, trial {tried}", one.trial(settings, tuning), one.profile))
+    outcomes = bench.carry_out(runs)
+    _check_any(outcomes)
+    for (name, _, _), outcome in zip(runs, outcomes, strict=True):
+        if outcome.end not in ("done", "stopped"):
+            warnings.warn(f"{name}: {outcome.end}: {outcome.reason}", stacklevel=4)
+    return [RunFile(end.value).read()["selection"] if end.end == "done" else math.nan for end in outcomes]
+
+
+def _run(asked: Sequence[_Asked], bench: _Bench) -> None:
+    """Run every row for every seed."""
+    of_rows = [(one.row, one.resolved(seed)[0], one.profile) for one in asked for seed in one.seeds]
+    runs = [(f"{row.rule} on {row.profile}, seed {config.seed}", config, profile) for row, config, profile in of_rows]
+    outcomes = bench.carry_out(runs)
+    _check_any(outcomes)
+    for (row, config, _), outcome in zip(of_rows, outcomes, strict=True):
+        if outcome.end == "done":
+            row.runs.append(RunFile(outcome.value).read())
+            row.files.append(str(bench.out / outcome.value.name))
+        else:
+            row.refused = f"{row.refused}; " * bool(row.refused) + f"seed {config.seed} {outcome.end}: {outcome.reason}"
+
+
+def _check_any(outcomes: Sequence[Outcome]) -> None:
+    """Raises UserError where nothing could be carried out: then it is the request that is wrong."""
+    if outcomes and all(outcome.end == "refused" for outcome in outcomes):
+        raise UserError(outcomes[0].reason)
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def check_request(rules: Sequence[str], profiles: Sequence[str], seeds: Sequence[int]) -> None:

@@ -4,6 +4,7 @@ A study is a record: what the paper found, what runs at every scale, how that is
 `harness` measures them, keeps what was found, and writes the pages of results.
 """
 
+import copyreg
 from collections.abc import Mapping
 
 from noisylearn.ground.errors import unknown_name
@@ -95,3 +96,6 @@ def study(name: str) -> Study:
     if name not in known:
         raise unknown_name("study", name, known)
     return known[name]
+
+
+copyreg.pickle(Study, lambda one: (study, (one.name,)))  # its functions cannot be sent

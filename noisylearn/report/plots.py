@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from noisylearn.experiments.compare import Row
+from noisylearn.experiments.row import Row
 from noisylearn.ground.errors import UserError
 from noisylearn.ground.replace import replace_file
 

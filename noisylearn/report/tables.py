@@ -1,9 +1,10 @@
 """Table of a comparison."""
 
 from collections.abc import Sequence
+from typing import Any
 
-from noisylearn.experiments.compare import Row
 from noisylearn.experiments.config import NETWORKS_IN_TIME, rule_from
+from noisylearn.experiments.row import Row
 from noisylearn.ground.table import Table
 
 COLUMNS = (
@@ -59,7 +60,16 @@ def _settings(row: Row) -> str:
     s = row.settings
     tried = f" (best of {len(row.trials)})" if row.trials else ""
     of_rule = rule_from(s).terms(in_time=s["network"] in NETWORKS_IN_TIME)
-    return ", ".join([*of_rule, f"lr {s['lr']:g}{tried}", f"{s['epochs']} epochs", f"batch {s['batch']}"])
+    settings = [*of_rule, f"lr {s['lr']:.3g}{tried}", f"{s['epochs']} epochs", f"batch {s['batch']}"]
+    chosen = [name for name in (row.trials[0] if row.trials else ()) if name not in ("lr", "epochs", "batch", "score")]
+    return ", ".join(settings + [f"{name.replace('_', '-')} {_value(s[name])}" for name in chosen])
+
+
+def _value(setting: Any) -> str:
+    """A setting that was tried, as on the command line."""
+    if isinstance(setting, list | tuple):
+        return "-".join(map(str, setting)) or "none"
+    return f"{setting:.3g}" if isinstance(setting, float) else str(setting)
 
 
 def _figure(spread: dict[str, float]) -> str:

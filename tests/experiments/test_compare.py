@@ -9,7 +9,8 @@ from support.small_runs import PCM, small_task
 from noisylearn import tasks
 from noisylearn.experiments import compare as compare_module
 from noisylearn.experiments import config
-from noisylearn.experiments.compare import Tuning, check_request, compare
+from noisylearn.experiments.compare import check_request, compare
+from noisylearn.experiments.tuning import Tuning
 from noisylearn.ground.errors import RunawayError, UserError
 from noisylearn.profiles import load_profile
 from noisylearn.report.tables import comparison_table, trivial_baselines
@@ -95,7 +96,9 @@ def test_learning_rates_are_tried_on_the_validation_part(tmp_path, monkeypatch):
     original = compare_module.train
     monkeypatch.setattr(compare_module, "train", train)
     lrs = (1e-6, 1e-2, 5.0)
-    rows = compare("mnist-sample", ["anp", "bp"], PROFILES[:1], [3, 4], OPTIONS, tmp_path, tuning=Tuning(lrs, 1))
+    rows = compare(
+        "mnist-sample", ["anp", "bp"], PROFILES[:1], [3, 4], OPTIONS, tmp_path, tuning=Tuning({"lr": lrs}, 1)
+    )
     assert [(c.rule, c.lr, c.seed, c.epochs) for c in trials] == [(r, lr, 3, 1) for r in ("anp", "bp") for lr in lrs]
     assert [(c.rule, c.lr, c.seed, c.epochs) for c in runs] == [(r, 1e-2, s, 2) for r in ("anp", "bp") for s in (3, 4)]
     for row in rows:
@@ -111,14 +114,16 @@ def test_smallest_learning_rate_where_every_trial_ran_away(tmp_path, monkeypatch
         raise RunawayError("it ran away")
 
     monkeypatch.setattr(compare_module, "train", train)
-    (row,) = compare("mnist-sample", ["anp"], PROFILES[:1], [0], OPTIONS, tmp_path, tuning=Tuning((2.0, 1.0)))
+    (row,) = compare("mnist-sample", ["anp"], PROFILES[:1], [0], OPTIONS, tmp_path, tuning=Tuning({"lr": (2.0, 1.0)}))
     assert row.settings["lr"] == 1.0
     assert row.refused == "seed 0 stopped: it ran away"
 
 
 def test_a_smaller_error_is_better_in_the_trials(tmp_path):
     options = {"epochs": 2, "batch": 40, "hidden": (8,)}
-    (row,) = compare("linear-teacher", ["bp"], PROFILES[:1], [0], options, tmp_path, tuning=Tuning((1e-2, 1e-6)))
+    (row,) = compare(
+        "linear-teacher", ["bp"], PROFILES[:1], [0], options, tmp_path, tuning=Tuning({"lr": (1e-2, 1e-6)})
+    )
     assert row.settings["lr"] == 1e-2
     assert row.trials[0]["score"] < row.trials[1]["score"]
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from support.small_runs import PCM
 
-from noisylearn.experiments.compare import Row
+from noisylearn.experiments.row import Row
 from noisylearn.ground.errors import UserError
 from noisylearn.profiles import load_profile
 from noisylearn.report.device import device_picture

@@ -3,12 +3,15 @@
 import fnmatch
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from noisylearn.engines import Engine, Here, Job, Watch
+from noisylearn.engines.jobs import Report as JobReport
 from noisylearn.experiments.build import check_device, machine
 from noisylearn.experiments.config import chosen_device
 from noisylearn.experiments.run_file import prepare_folder
@@ -29,6 +32,7 @@ def reproduce(
     device: str = "auto",
     data_dir: str | None = None,
     on_progress: Progress = lambda label, share: None,
+    engine: Engine | None = None,
 ) -> tuple[Result, Path]:
     """Measure every piece of a study that is not yet in `out`.
 
@@ -44,17 +48,18 @@ def reproduce(
         device: "auto", "cpu" or "cuda".
         data_dir: folder of the data files; None for the usual one.
         on_progress: called with the name of the piece in work and the share of all work that is done.
+        engine: carries out the pieces; None for one after the other in this process.
 
     Returns:
         The result and its file.
 
     Raises:
-        UserError: for a wrong request, missing data, or a damaged file in `out`.
+        UserError: for a wrong request, missing data, a damaged file in `out`, or pieces that could not be measured.
     """
     parts = _Parts.of(study, scale, seeds, out, device, data_dir)
     file = ResultFile(out / f"{study.name}-{scale}.h5")
     parts.keep(file)
-    measured = parts.measure(parts.pieces, on_progress)
+    measured = parts.measure(parts.pieces, on_progress, engine or Here())
     facts = {
         "study": study.name,
         "scale": scale,
@@ -79,6 +84,7 @@ def measure(
     device: str = "auto",
     data_dir: str | None = None,
     on_progress: Progress = lambda label, share: None,
+    engine: Engine | None = None,
 ) -> list[str]:
     """Measure some pieces of a study alone, so that several processes or machines can share it.
 
@@ -91,6 +97,7 @@ def measure(
         device: as for `reproduce`.
         data_dir: as for `reproduce`.
         on_progress: as for `reproduce`.
+        engine: as for `reproduce`.
 
     Returns:
         Names of the pieces that are still missing.
@@ -104,7 +111,7 @@ def measure(
         if not fnmatch.filter(names, part):
             raise unknown_name("part", part, names)
     chosen = [piece for piece in whole.pieces if any(fnmatch.fnmatch(piece.name, part) for part in parts)]
-    whole.measure(chosen, on_progress)
+    whole.measure(chosen, on_progress, engine or Here())
     return [piece.name for piece in whole.pieces if not whole.file(piece).exists()]
 
 
@@ -113,10 +120,11 @@ class _Parts:
     """The pieces of a study at one scale, for so many seeds, each with a file in a folder."""
 
     study: Study
+    scale: Scale
     seeds: int
     pieces: Sequence[Piece]
     bench: Bench
-    folder: Path
+    out: Path
 
     @classmethod
     def of(
@@ -129,11 +137,19 @@ class _Parts:
         pieces = study.pieces(size, range(number))
         device = chosen_device(device)
         check_device(device)
-        bench = Bench(out / "runs", device, data_dir)
-        parts = cls(study, number, pieces, bench, out / "parts")
-        for folder in (out, bench.runs, parts.folder):
+        parts = cls(study, scale, number, pieces, Bench(out / "runs", device, data_dir), out)
+        for folder in (out, parts.bench.runs, parts.folder):
             prepare_folder(folder)
         return parts
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For other processes, which make the pieces anew: their work is a function that cannot be sent."""
+        data_dir = None if self.bench.data_dir is None else str(Path(self.bench.data_dir).resolve())
+        return _Parts.of, (self.study, self.scale, self.seeds, self.out.resolve(), self.bench.device, data_dir)
+
+    @property
+    def folder(self) -> Path:
+        return self.out / "parts"
 
     def file(self, piece: Piece) -> PieceFile:
         name = piece.name.replace("/", "-").replace(" ", "-")
@@ -152,19 +168,20 @@ class _Parts:
             if part and part["identity"] == self._identity(piece) and not file.exists():
                 file.write({**part, "found": tree["found"][piece.name]})
 
-    def measure(self, pieces: Sequence[Piece], on_progress: Progress) -> dict[str, Tree]:
+    def measure(self, pieces: Sequence[Piece], on_progress: Progress, engine: Engine) -> dict[str, Tree]:
         """What each of some pieces found, by its name."""
-        whole, done = sum(piece.cost for piece in pieces), 0.0
-        measured = {}
-        for piece in pieces:
+        jobs = [Job(piece.name, measure_piece, (self, piece.name)) for piece in pieces]
+        outcomes = engine.run(jobs, _Shares({piece.name: piece.cost for piece in pieces}, on_progress))
+        for piece, outcome in zip(pieces, outcomes, strict=True):
+            if outcome.end == "refused":
+                raise UserError(outcome.reason)
+            if outcome.end != "done":
+                raise UserError(f"part {piece.name} {outcome.end}: {outcome.reason}")
+        return {piece.name: self.file(piece).read() for piece in pieces}
 
-            def report(share: float, piece: Piece = piece, before: float = done) -> None:
-                on_progress(piece.name, (before + piece.cost * share) / whole)
-
-            measured[piece.name] = self._measured(piece, report)
-            done += piece.cost
-            report(1.0)
-        return measured
+    def piece(self, name: str, report: Report) -> None:
+        """Measure the piece of a name, unless its file is there."""
+        self._measured(next(piece for piece in self.pieces if piece.name == name), report)
 
     def _measured(self, piece: Piece, report: Report) -> Tree:
         """What a piece found, from its file where there is one."""
@@ -181,3 +198,34 @@ class _Parts:
             wall_s = found.pop("wall_s", time.monotonic() - started)
             file.write({"identity": identity, "found": found, "wall_s": wall_s})
             return file.read()
+
+
+def measure_piece(parts: _Parts, name: str, report: JobReport) -> None:
+    """Measure one piece of a study, as an engine carries it out.
+
+    Args:
+        parts: the pieces of the study.
+        name: of the piece.
+        report: told of the thousandths that are done.
+    """
+    parts.piece(name, lambda share: report(round(1000 * share), 1000, ""))
+
+
+class _Shares(Watch):
+    """Turns the progress of pieces into the share of the whole, each weighted by its cost."""
+
+    def __init__(self, costs: Mapping[str, float], on_progress: Progress) -> None:
+        self._costs, self._on_progress = costs, on_progress
+        self._done = dict.fromkeys(costs, 0.0)
+
+    def running(self, label: str, done: int, total: int, note: str) -> None:
+        self._done[label] = done / total
+        self._tell(label)
+
+    def ended(self, label: str, reason: str) -> None:
+        self._done[label] = 1.0
+        self._tell(label)
+
+    def _tell(self, label: str) -> None:
+        whole = sum(self._costs[name] * done for name, done in self._done.items())
+        self._on_progress(label, whole / sum(self._costs.values()))

@@ -7,9 +7,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from noisylearn.experiments.compare import Row, Tuning, compare
+from noisylearn.engines import Watch
+from noisylearn.experiments.compare import compare
 from noisylearn.experiments.config import idle_options, resolve
-from noisylearn.experiments.train import OnStep
+from noisylearn.experiments.row import Row
+from noisylearn.experiments.tuning import Tuning
 from noisylearn.ground.tree_file import Tree
 from noisylearn.papers.harness.study import Bench, Piece, Report
 from noisylearn.profiles import HardwareProfile, load_profile, parse_profile
@@ -77,37 +79,33 @@ def rule_piece(
     }
     trials = 0 if search is None else len(search.rates) * (search.epochs or configs[0].epochs)
     total = trials + len(seeds) * configs[0].epochs
-    tuning = None if search is None else Tuning(search.rates, search.epochs)
+    tuning = None if search is None else Tuning({"lr": search.rates}, search.epochs)
 
     def work(bench: Bench, report: Report) -> Tree:
         of_trial = configs[0].epochs if search is None or search.epochs is None else search.epochs
         counter = _Counter(report, total, configs[0].epochs, of_trial)
         stated = {**options, "device": bench.device}
         started = time.monotonic()
-        rows = compare(
-            task, [rule], [profile], seeds, stated, bench.runs, bench.data_dir, on_run=counter.run, tuning=tuning
-        )
+        rows = compare(task, [rule], [profile], seeds, stated, bench.runs, bench.data_dir, watch=counter, tuning=tuning)
         found = _summary(rows[0])
         return found | {"wall_s": max(found["wall_s"], time.monotonic() - started)}
 
     return Piece(name, settings, work, cost * total)
 
 
-class _Counter:
+class _Counter(Watch):
     """Turns the steps of one run after another into the share of all epochs that are done."""
 
     def __init__(self, report: Report, epochs: float, of_a_run: int, of_a_trial: int) -> None:
         self._report, self._epochs, self._of_a_run, self._of_a_trial = report, epochs, of_a_run, of_a_trial
+        self._before: dict[str, float] = {}
         self._done = 0.0
 
-    def run(self, label: str) -> OnStep:
-        before, epochs = self._done, self._of_a_trial if ", trial lr" in label else self._of_a_run
-
-        def on_step(step: int, total: int, loss: float) -> None:
-            self._done = before + epochs * step / total
-            self._report(min(self._done / self._epochs, 1.0))
-
-        return on_step
+    def running(self, label: str, done: int, total: int, note: str) -> None:
+        before = self._before.setdefault(label, self._done)
+        epochs = self._of_a_trial if ", trial lr" in label else self._of_a_run
+        self._done = before + epochs * done / total
+        self._report(min(self._done / self._epochs, 1.0))
 
 
 def _summary(row: Row) -> Tree:
