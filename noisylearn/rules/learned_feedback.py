@@ -147,12 +147,17 @@ class LearnedFeedback(NoisyPasses):
     def _direct(
         self, feedback: Memory, window: Window, seen: Observation, error: Tensor, regression: Regression
     ) -> tuple[dict[str, Tensor], Memory]:
-        """By one matrix per layer; a readout whose pre-activations are the output needs none."""
+        """By one matrix per layer; a readout whose pre-activations are the output needs none.
+
+        Before the first whole horizon of steps there is no feedback, and nothing but such a readout learns.
+        """
+        horizon = self.horizon if seen.segment.in_time else 1
         transfers, layers, readout = seen.chip.transfers(seen.segment), window.readings.layers, window.readings.last
         is_output = torch.equal(layers[readout].activity, window.readings.output)
         learning = [name for name in layers if not (is_output and name == readout)]
-        feedback = direct.learned(feedback, window, transfers, learning, regression, self.horizon, self.baseline)
-        signals = direct.signals(feedback, window, transfers, error, self.baseline)
+        feedback = direct.learned(feedback, window, transfers, learning, regression, horizon, self.baseline)
+        signals = {n: torch.zeros_like(reference(layers[n].activity, self.baseline)) for n in learning}
+        signals |= direct.signals(feedback, window, transfers, error, self.baseline)
         if is_output:
             before = error.new_zeros(window.n_rows - window.n_rows_now, *error.shape[1:])
             signals[readout] = torch.cat([before, error]) if len(before) else error

@@ -372,6 +372,29 @@ def test_direct_feedback_over_a_horizon_in_a_linear_network() -> None:
     assert (found - model.hidden1.weight.grad).norm() < 0.06 * found.norm()
 
 
+def test_before_a_whole_horizon_of_steps_the_readout_alone_learns() -> None:
+    model = RNN(2, 4, 3, seed=1).double()
+    rule = LearnedFeedback(route="direct", horizon=3, baseline="noisy", update="online")
+    chip, (x, t) = Chip(model, node_profile(SIGMA)), (normals(3, 7, 2), normals(3, 7, 3, seed=1))
+    moved = []
+    for steps in (1, 2, 3):
+        before = {name: layer.weight.detach().clone() for name, layer in chip.layers.items()}
+        rule.run(chip, x[:steps], t[:steps], step_loss, torch.optim.SGD(model.parameters(), lr=0.1))
+        moved.append([name for name, layer in chip.layers.items() if not torch.equal(layer.weight, before[name])])
+    assert moved == [["readout"], ["readout"], ["hidden1", "readout"]]
+
+
+def test_single_samples_have_no_horizon() -> None:
+    model, (x, t) = mlp(4, 6, 3).double(), (normals(50, 4), normals(50, 3, seed=1))
+    found = []
+    for horizon in (1, 3):
+        rule = LearnedFeedback(route="direct", horizon=horizon)
+        rule.estimate(Chip(model, node_profile(SIGMA), seed=1), x, squared(t))
+        found.append(model.hidden1.weight.grad.clone())
+    assert torch.equal(*found)
+    assert found[0].any()
+
+
 @pytest.mark.parametrize("horizon", [1, 3, 9])
 def test_step_by_step_the_signals_add_up_to_those_of_the_whole_sequence(horizon: int) -> None:
     """With feedback held fixed, errors credited backwards step by step give the same sum, without a delay."""
