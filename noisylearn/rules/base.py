@@ -59,6 +59,7 @@ class Rule(ABC):
         pools: whether what all samples of a batch show enters the estimate of each, so that it is no mean over them.
         tried: option -> values to test besides the default; for options that are neither a Literal nor a bool.
         tried_alone: options to test one by one rather than in combination with all others.
+        tried_together: options to test besides, where some make another algorithm together than each does alone.
     """
 
     name: ClassVar[str]
@@ -76,6 +77,7 @@ class Rule(ABC):
     pools: ClassVar[bool] = False
     tried: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
     tried_alone: ClassVar[frozenset[str]] = frozenset()
+    tried_together: ClassVar[tuple[Mapping[str, Any], ...]] = ()
 
     def init(self, chip: AnyChip) -> Memory:
         """What the rule remembers before its first step.

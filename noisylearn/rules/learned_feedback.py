@@ -3,7 +3,7 @@
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from noisylearn.ground.errors import UserError
 from noisylearn.networks.layers import parameter_gradients
 from noisylearn.rules.base import OF_SEQUENCES, NoisyPasses
 from noisylearn.rules.checks import check_choice, check_count
-from noisylearn.rules.estimate import Estimate, reference
+from noisylearn.rules.estimate import Baseline, Estimate, reference
 from noisylearn.rules.feedback import direct, layerwise
 from noisylearn.rules.feedback.layerwise import Excitation
 from noisylearn.rules.feedback.regression import Method, Regression
@@ -62,6 +62,9 @@ class LearnedFeedback(NoisyPasses):
     pools = True
     tried: ClassVar[Mapping[str, tuple[Any, ...]]] = {"draws": (3,)}
     tried_alone = frozenset({"regression", "excitation", "follow_updates"})
+    tried_together: ClassVar[tuple[Mapping[str, Any], ...]] = tuple(
+        {"route": "direct", "regression": "lms", "baseline": baseline} for baseline in get_args(Baseline)
+    )
 
     route: Route = field(default="layerwise", metadata={"help": "Way of the feedback: direct, or layerwise."})
     regression: Method = field(

@@ -32,7 +32,9 @@ def values(kind: type[Rule]) -> dict[str, list[Any]]:
 
 
 def variants(kind: type[Rule]) -> list[Rule]:
-    """The rule with its defaults, then with each other value of one option; options of time keep their defaults.
+    """The rule with its defaults, with each other value of one option, then with the options in `tried_together`.
+
+    Options of time keep their defaults.
 
     Args:
         kind: class of the rule.
@@ -40,7 +42,8 @@ def variants(kind: type[Rule]) -> list[Rule]:
     every = values(kind)
     first = {name: of_name[0] for name, of_name in every.items()}
     changed = [{**first, name: value} for name in every if name not in OF_TIME for value in every[name][1:]]
-    return list(_accepted(kind, [first, *changed]))
+    together = [{**first, **options} for options in kind.tried_together]
+    return list(_accepted(kind, [first, *changed, *together]))
 
 
 def combinations(kind: type[Rule]) -> list[Rule]:

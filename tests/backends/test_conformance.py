@@ -20,7 +20,7 @@ from noisylearn.backends.conformance.cases import NETWORKS, Case, cases, model, 
 from noisylearn.backends.conformance.claims import Claim, claim, claims, of_defaults, page, table
 from noisylearn.backends.lava.export import to_lava_net
 from noisylearn.backends.loihi import engine, microcode
-from noisylearn.rules import ANP, BP, BPTT, INP, NP, REGISTRY, REINFORCE, WP, PerLayer, Rule
+from noisylearn.rules import ANP, BP, BPTT, INP, NP, REGISTRY, REINFORCE, WP, LearnedFeedback, PerLayer, Rule
 from noisylearn.rules.writing import WrittenPerturbation
 
 TORCH, FLOAT_LAVA, EMULATOR, FIXED_LAVA = BACKENDS
@@ -73,6 +73,7 @@ def test_every_option_has_its_row() -> None:
     for rule in (NP(), NP(baseline="noisy"), ANP(baseline="mean"), ANP(scale="layer"), WP(draws=3), BP(forward="chip")):
         assert rules.count(rule) == 1, rule.describe()
     assert REINFORCE(hidden_noise=True) in rules
+    assert rules.count(LearnedFeedback(route="direct", regression="lms", baseline="noisy")) == 1  # what a chip would do
     in_time = [case.rule for case in cases() if case.network == "recurrent"]
     for rule in (INP(update="online"), BPTT(truncate=1, update="online"), BPTT()):
         assert in_time.count(rule) == 1, rule.describe()
