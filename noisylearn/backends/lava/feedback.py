@@ -1,10 +1,12 @@
 """Learned feedback of single populations: what the critic broadcasts, and what neurons make of it.
 
     critic:   e = dL/dy of the reference,  dy of every compared pass        to all neurons, one step later
-    neurons:  B <- regression of dy on their own dx,   g = f'(a) * (B^T e)
+    neurons:  B_k <- regression of dy on their own dx of k steps before,   g_k = f'(a_k) * (B_k^T e)
+    weights:  W <- W - lr sum_k g_k pre_k^T     with the connection's own inputs of k steps before
 
-Everything is local but for e and dy: the direct route. The regression is that which runs in torch; slopes are not taken
-by autograd, which does not survive the fork of a process.
+k = 0 alone for single samples, k = 0 ... horizon - 1 along sequences. Everything is local but for e and dy: the direct
+route. The regression is that which runs in torch; slopes are not taken by autograd, which does not survive the fork of
+a process.
 """
 
 from collections.abc import Callable
@@ -28,12 +30,8 @@ def why_not(rule: LearnedFeedback) -> str | None:
     """
     if rule.route != "direct":
         return (
-            "rule lf: layerwise feedback goes back through the weights of other layers, which no process knows but "
-            "their own; use --route direct"
-        )
-    if rule.horizon > 1 or rule.warm_up:
-        return (
-            "rule lf: processes learn from the error of the same step, from the first on; use --horizon 1 --warm-up 0"
+            "rule lf: layerwise feedback leads the error back from layer to layer, but no process sends one to the "
+            "layer before its own; use --route direct"
         )
     return None
 
@@ -46,14 +44,22 @@ class PopulationFeedback:
         rule: learned feedback by the direct route.
         activation: f of its neurons.
         slope: f'.
+        is_last: whether it is the readout, which learns during the warm-up as well.
         is_output: whether its activities are the output, so that g is the error itself.
+        horizon: steps whose g is sent.
+        starts_sequence: step -> whether a sequence starts there.
     """
 
     rule: LearnedFeedback
     activation: Callable[[Array], Array]
     slope: Callable[[Array], Array]
+    is_last: bool
     is_output: bool
-    _learned: Memory = field(default_factory=dict)
+    horizon: int
+    starts_sequence: Callable[[int], bool]
+    _learned: Memory = field(default_factory=dict, init=False)
+    _window: list[tuple[Array, Array]] = field(default_factory=list, init=False)  # pre-activations, dy; last step first
+    _step: int = field(default=0, init=False)
 
     def keep(self, activity: Array, noise: Array | None) -> Array:
         """Pre-activations of all passes, for the step after.
@@ -72,15 +78,36 @@ class PopulationFeedback:
             kept: pre-activations, (passes, batch, size).
 
         Returns:
-            g of the batch, (batch, size).
+            g of the last steps, that of the last one first, (horizon x batch, size).
         """
+        before = [] if self.starts_sequence(self._step) else self._window
+        self._window = [(kept, received[1:]), *before][: self.horizon]
+        warms_up = self._step < self.rule.warm_up
+        self._step += 1
+        if not self.is_output and len(self._window) == self.horizon:
+            self._learn()
+        found = np.zeros((self.horizon, *kept.shape[1:]))
+        if self.is_last or not warms_up:
+            for g, one in zip(found, self._signals(received[0]), strict=False):
+                g[:] = one
+        return found.reshape(-1, kept.shape[-1])
+
+    def _learn(self) -> None:
+        """From the first step of the window: dx there, and dy there and in the steps after it."""
+        activities = torch.from_numpy(self.activation(self._window[-1][0]))
+        later = [torch.from_numpy(dy) for _, dy in reversed(self._window)]
+        dx, dy = differences(activities, self.rule.baseline), torch.cat(later, 2).flatten(0, 1)
+        self._learned = self.rule.of_differences.updated(self._learned, dx, dy)
+
+    def _signals(self, error: Array) -> list[Array]:
+        """g of every step of the window, that of the last one first; none before there is any feedback."""
         if self.is_output:
-            return received[0]
-        sent, activities = torch.from_numpy(received), torch.from_numpy(self.activation(kept))
-        dx = differences(activities, self.rule.baseline)
-        self._learned = self.rule.of_differences.updated(self._learned, dx, sent[1:].flatten(0, 1))
-        back: Array = (sent[0] @ self._learned["coefficients"]).numpy()
-        return self.slope(reference(kept, self.rule.baseline)) * back
+            return [error]
+        if not self._learned:
+            return []
+        matrices = self._learned["coefficients"].split(error.shape[-1])
+        slopes = [self.slope(reference(kept, self.rule.baseline)) for kept, _ in self._window]
+        return [f * (error @ matrix.numpy()) for f, matrix in zip(slopes, matrices, strict=False)]
 
 
 def broadcast(

@@ -199,8 +199,9 @@ class _SpecBuilder:
         self.crossbars = {layer.name: _crossbar(layer, net.profile) for layer in self.layers}
         self.draws = _draws(net, options.replays)
         self.plan = allowed_plan(net.rule, net.profile, len(self.layers), options.learns)
+        horizon = net.rule.horizon if isinstance(net.rule, LearnedFeedback) and net.period else 1
         self.settings = RunSettings(
-            self.plan.n_passes, net.batch, options.n_steps, net.steps, net.period, options.learns
+            self.plan.n_passes, net.batch, options.n_steps, net.steps, net.period, options.learns, horizon
         )
 
     def specs(self) -> NetworkSpecs:
@@ -264,8 +265,11 @@ class _SpecBuilder:
 
         keep, signal = None if compared is None else post, by_factors
         if self.learns and isinstance(rule, LearnedFeedback):
-            is_output = i == len(self.layers) - 1 and name == "identity"
-            own = feedback.PopulationFeedback(rule, ACTIVATIONS[name], SLOPES[name], is_output)
+            is_last, settings = i == len(self.layers) - 1, self.settings
+            own = feedback.PopulationFeedback(
+                rule, ACTIVATIONS[name], SLOPES[name], is_last, is_last and name == "identity", settings.horizon,
+                settings.starts_sequence,
+            )  # fmt: skip
             keep, signal = own.keep, own.signal
         return NeuronSpec(
             self.settings, self.monitors.of(f"neurons {layer.name}"), i, len(self.layers), len(layer.weight),

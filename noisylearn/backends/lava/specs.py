@@ -23,6 +23,7 @@ class RunSettings:
         data_steps: steps after which the data starts again.
         period: steps of a sequence, after which states start at zero; 0 for single samples.
         learns: whether the weights change.
+        horizon: steps for which neurons send their g.
     """
 
     n_passes: int
@@ -31,6 +32,7 @@ class RunSettings:
     data_steps: int
     period: int
     learns: bool
+    horizon: int
 
     def is_over(self, step: int) -> bool:
         """Whether this is the additional step, in which only the last update arrives."""
@@ -102,7 +104,8 @@ class NeuronSpec:
         noise: step -> noise of the pre-activations (passes, batch, size), or None.
         keep: (pre-activations, noise) -> what the neurons keep for what the critic sends, (passes, batch, size); None
             where they learn nothing.
-        signal: (what the critic sent, what was kept) -> g of the batch, (batch, size).
+        signal: (what the critic sent, what was kept) -> g of the last `horizon` steps, that of the last one first,
+            (horizon x batch, size).
         compared: whose passes' norms of what is kept the critic needs; None where it needs none.
         received: shape of what the critic sends.
     """

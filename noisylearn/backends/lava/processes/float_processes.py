@@ -80,8 +80,8 @@ class Connection(AbstractProcess):
         self.s_in = InPort(shape=(*rows, n_inputs - spec.n_recurrent))
         self.s_recurrent_in = InPort(shape=(*rows, max(spec.n_recurrent, 1)))
         self.a_out = OutPort(shape=(*rows, n_units))
-        by_weights = spec.from_noise is not None
-        self.s_in_y1 = InPort(shape=(1, spec.settings.n_passes, 1) if by_weights else (spec.settings.batch, n_units))
+        by_weights, n_signals = spec.from_noise is not None, spec.settings.horizon * spec.settings.batch
+        self.s_in_y1 = InPort(shape=(1, spec.settings.n_passes, 1) if by_weights else (n_signals, n_units))
 
 
 @final
@@ -100,7 +100,7 @@ class PyConnection(SpecModel):
         spec = self.spec
         self.weight = np.ascontiguousarray(spec.weight)
         self.bias = np.zeros(len(spec.weight)) if spec.bias is None else spec.bias.copy()
-        self.presynaptic = np.zeros((spec.settings.batch, spec.weight.shape[1]))
+        self.presynaptic = np.zeros((spec.settings.horizon * spec.settings.batch, spec.weight.shape[1]))
         self.before = np.zeros((spec.settings.n_passes, spec.settings.batch, spec.n_recurrent))
         self.noise: list[dict[str, Array]] = []
 
@@ -117,7 +117,7 @@ class PyConnection(SpecModel):
                 self.before = np.zeros_like(self.before)
             inputs = np.concatenate([inputs, self.before], -1)
         self.a_out.send(self.product(inputs, step))
-        self.presynaptic = spec.reference(inputs)
+        self.presynaptic = np.concatenate([spec.reference(inputs), self.presynaptic[: -settings.batch]])
         if spec.n_recurrent:
             self.before = self.s_recurrent_in.recv()
 
@@ -143,10 +143,11 @@ class PyConnection(SpecModel):
         return activity
 
     def learn(self, received: Array, step: int) -> None:
-        """W <- W - rate g pre^T in place, with the g that the neurons computed from the step before.
+        """W <- W - rate g pre^T in place, with the g that the neurons computed from the steps before.
 
         Args:
-            received: g of the batch, (batch, units), or for weight perturbation the modulators, (1, passes, 1).
+            received: g of the last steps, (horizon x batch, units), or for weight perturbation the modulators,
+                (1, passes, 1).
             step: counted from 0.
         """
         if step == 0:
@@ -177,7 +178,7 @@ class Neurons(AbstractProcess):
         rows = settings.n_passes, settings.batch
         self.a_in, self.s_out = InPort(shape=(*rows, spec.size)), OutPort(shape=(*rows, spec.size))
         self.a_third_factor_in, self.norm_out = InPort(shape=spec.received), OutPort(shape=(spec.n_layers, *rows))
-        self.s_out_y1 = OutPort(shape=(settings.batch, spec.size))
+        self.s_out_y1 = OutPort(shape=(settings.horizon * settings.batch, spec.size))
 
 
 @final
@@ -202,7 +203,7 @@ class PyNeurons(SpecModel):
         keep = spec.keep if spec.settings.learns else None
         if keep is not None:
             received = self.a_third_factor_in.recv()
-            nothing = np.zeros((spec.settings.batch, spec.size))
+            nothing = np.zeros((spec.settings.horizon * spec.settings.batch, spec.size))
             self.s_out_y1.send(nothing if self.kept is None else spec.signal(received, self.kept))
         activity = self.a_in.recv()
         noise = None if spec.noise is None else spec.noise(step)
