@@ -37,6 +37,7 @@ from noisylearn.backends.lava.monitoring import new_monitors
 from noisylearn.backends.lava.netfile import read_net, write_net
 from noisylearn.backends.lava.process_specs import FloatOptions
 from noisylearn.backends.nir import read_nir, write_nir
+from noisylearn.engines.jobs import FAULT
 from noisylearn.experiments.config import resolve
 from noisylearn.experiments.train import train
 from noisylearn.ground.errors import UserError
@@ -390,13 +391,17 @@ def _in_child(kind: Kind, number: int, seed: int, folder: Path, writing: int) ->
 def _read(name: str, command: Command, path: Path, label: str, outcome: Outcome) -> None:
     before, started = path.read_bytes(), time.process_time()
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
             command(path)
         outcome.counts[f"{name}: right"] += 1
+        if FAULT in printed.getvalue():
+            outcome.faults.append(f"{label}: {printed.getvalue()}")
     except UserError as error:
         outcome.counts[f"{name}: refused"] += 1
         if len(str(error).splitlines()) > MOST_LINES or (not str(error).isprintable() and "\n" not in str(error)):
             outcome.faults.append(f"{label}: {len(str(error))} characters: {str(error)[:200]!r}")
+        if FAULT in str(error):
+            outcome.faults.append(f"{label}: {error}")
         if path.read_bytes() != before:
             outcome.counts["harmed"] += 1
             outcome.faults.append(f"{label}: the file was refused and has changed: {error}")

@@ -208,8 +208,8 @@ def _run(asked: Sequence[_Asked], bench: _Bench) -> None:
 
 
 def _check_any(outcomes: Sequence[Outcome]) -> None:
-    """Raises UserError where nothing could be carried out: then it is the request that is wrong."""
-    if outcomes and all(outcome.end == "refused" for outcome in outcomes):
+    """Raises UserError where nothing could be carried out: then it is no matter of single runs."""
+    if outcomes and all(outcome.end in ("refused", "failed", "lost") for outcome in outcomes):
         raise UserError(outcomes[0].reason)
 
 

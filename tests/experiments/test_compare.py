@@ -172,3 +172,39 @@ def test_wrong_request_runs_nothing(task, rules, options, named, tmp_path):
 def test_empty_or_repeating_list(rules, profiles, seeds, named):
     with pytest.raises(UserError, match=named):
         check_request(rules, profiles, seeds)
+
+
+def test_a_run_that_fails_is_part_of_its_row(tmp_path, monkeypatch):
+    """A user's mistake in one file, or a fault of the package; where it is all runs, the command ends."""
+
+    def train(config, *arguments, **options):
+        if config.seed == 1:
+            raise UserError("its file is damaged")
+        if config.seed == 2:
+            raise ZeroDivisionError("division by zero")
+        return original(config, *arguments, **options)
+
+    original = compare_module.train
+    monkeypatch.setattr(compare_module, "train", train)
+    (row,) = compare("mnist-sample", ["anp"], PROFILES[:1], [0, 1, 2], OPTIONS, tmp_path)
+    assert len(row.runs) == 1
+    assert row.refused.startswith("seed 1 refused: its file is damaged; seed 2 failed: ZeroDivisionError: division")
+    assert "this is a fault of noisylearn" in row.refused
+    with pytest.raises(UserError, match=r"^its file is damaged$"):
+        compare("mnist-sample", ["anp"], PROFILES[:1], [1], OPTIONS, tmp_path)
+    with pytest.raises(UserError, match="fault of noisylearn"):
+        compare("mnist-sample", ["anp"], PROFILES[:1], [2], OPTIONS, tmp_path)
+
+
+def test_trials_that_fail_are_said(tmp_path, monkeypatch):
+    def train(config, *arguments, **options):
+        if config.lr == 1e-2:
+            raise UserError("its file is damaged")
+        return original(config, *arguments, **options)
+
+    original = compare_module.train
+    monkeypatch.setattr(compare_module, "train", train)
+    tuning = Tuning({"lr": (1e-2, 1e-3)}, 1)
+    with pytest.warns(UserWarning, match=r"anp on gaussian-node, trial lr 0.01: refused: its file is damaged"):
+        (row,) = compare("mnist-sample", ["anp"], PROFILES[:1], [0], OPTIONS, tmp_path, tuning=tuning)
+    assert row.settings["lr"] == 1e-3
