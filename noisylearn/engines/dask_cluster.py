@@ -2,10 +2,10 @@
 
 import logging
 import secrets
-import signal
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import CancelledError
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 from distributed import Client, Future, LocalCluster, get_worker
-from distributed.utils import silence_logging_cmgr
 
 from noisylearn.engines.jobs import Job, Outcome, Watch, carried_out, now_and_then, warnings_to
 from noisylearn.engines.site import Site, site
 from noisylearn.ground.errors import UserError, shortened
+from noisylearn.ground.interrupt import interrupt_delayed
 
 ANSWERS_WITHIN_S = 10
 AGAIN = "what was done is kept: the same command goes on"
@@ -46,11 +46,15 @@ class Dask:
             UserError: no scheduler answers, it has no workers, or they lack the versions or the folder of this process;
                 or the scheduler ended while the jobs were being carried out.
         """
-        quiet = silence_logging_cmgr(logging.CRITICAL)  # of lost workers and schedulers it logs tracebacks
-        with quiet, site(self.folder) as here, self._client(len(jobs)) as client:
+        logger = logging.getLogger("distributed")  # of lost workers and schedulers it logs tracebacks
+        level = logger.level
+        logger.setLevel(logging.CRITICAL)
+        with site(self.folder) as here, self._client(len(jobs)) as client:
             _check_workers(client, here)
             watch.expect(len(jobs))
-            return _Errand(client, jobs, watch).outcomes(here, self.threads)
+            outcomes = _Errand(client, jobs, watch).outcomes(here, self.threads)
+        logger.setLevel(level)  # not after Ctrl-C, when it would log how its workers ended
+        return outcomes
 
     @contextmanager
     def _client(self, jobs: int) -> Iterator[Client]:
@@ -71,15 +75,11 @@ class Dask:
 
 @contextmanager
 def _local_cluster(workers: int) -> Iterator[LocalCluster]:
-    """A cluster on this machine, which Ctrl-C does not reach: it is closed by the process that started it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # threads and processes inherit it
-    try:
-        cluster = LocalCluster(
-            n_workers=workers, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL
-        )
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    with cluster:
+    """A cluster on this machine. Ctrl-C waits until it has started: Dask closes no half of one."""
+    with ExitStack() as stack:
+        with interrupt_delayed():
+            cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
+            stack.callback(cluster.close)
         yield cluster
 
 
@@ -139,11 +139,12 @@ class _Errand:
 
 def _outcome(future: Future) -> Outcome:
     """How a job ended. Raises UserError where the whole cluster has."""
-    if future.status == "finished":
+    try:
         return future.result()
-    if future.status == "error":
-        return Outcome("lost", reason=shortened(str(future.exception()), 300))
-    raise UserError(f"the Dask scheduler has ended; {AGAIN}")
+    except CancelledError:
+        raise UserError(f"the Dask scheduler has ended; {AGAIN}") from None
+    except Exception as error:  # whatever kept a worker from returning an outcome
+        return Outcome("lost", reason=shortened(str(error), 300))
 
 
 def _there(job: Job, here: Site, threads: int, topic: str, number: int) -> Outcome:

@@ -8,6 +8,8 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -20,7 +22,9 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 
 def _is_the_command() -> bool:
-    """Whether this process is `noisylearn` or `python -m noisylearn`."""
+    """Whether this process is `noisylearn` or `python -m noisylearn`, and not a worker that it has started."""
+    if "--multiprocessing-fork" in sys.orig_argv:
+        return False
     return Path(sys.argv[0]).stem == "noisylearn" or sys.orig_argv[1:3] == ["-m", "noisylearn"]
 
 
@@ -28,6 +32,26 @@ def handled_elsewhere() -> None:
     """Give Ctrl-C its usual meaning in Python back."""
     if signal.getsignal(signal.SIGINT) is _leave:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextmanager
+def interrupt_delayed() -> Iterator[None]:
+    """Let Ctrl-C wait until the block has ended, in the main thread, which alone gets it.
+
+    Raises:
+        KeyboardInterrupt: at the end, if Ctrl-C was pressed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    pressed: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if pressed:  # an error of the block may come from it: it has reached child processes too
+            raise KeyboardInterrupt from None
 
 
 if threading.current_thread() is threading.main_thread() and _is_the_command():

@@ -106,9 +106,7 @@ def test_reproduce_finds_the_same_with_workers(run, tmp_path):
     """Every part of a study, and a study without runs in files of their own."""
     for name in ("feedback-mnist", "stab-fig2"):
         for folder, options in (("here", []), ("workers", ["--workers", "2"])):
-            status, _, err = run(
-                "reproduce", name, "--scale", "smoke", "--out", tmp_path / folder, "--json", *options
-            )
+            status, _, err = run("reproduce", name, "--scale", "smoke", "--out", tmp_path / folder, "--json", *options)
             assert status == 0, err
         one, other = (ResultFile(tmp_path / folder / f"{name}-smoke.h5").read() for folder in ("here", "workers"))
         assert len(one["parts"]) > 1
