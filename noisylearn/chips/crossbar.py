@@ -92,11 +92,26 @@ class Crossbar:
             self._arrays = self._in_place.arrays(layer.weight.flatten(1).shape, draws, name)
         self._cache: dict[str, Tensor | None] = {}
         self._devices: Devices | None = None
+        self._versions: list[tuple[int, int]] | None = None
         self._scale = torch.ones((), device=layer.weight.device)
         self.program()
 
     def program(self) -> None:
         """Write the layer's present weights and bias; every device is written anew."""
+        self._write()
+        self._versions = self._present_versions()
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether weight or bias of the layer have changed since they were written; False where that is not known."""
+        return self._versions is not None and self._versions != self._present_versions()
+
+    def _present_versions(self) -> list[tuple[int, int]]:
+        """Which tensors weight and bias are, and how often torch has changed them."""
+        tensors = [t for t in (self.layer.weight, self.layer.bias) if t is not None and not t.is_inference()]
+        return [(id(tensor), tensor._version) for tensor in tensors]
+
+    def _write(self) -> None:
         self._forget_reads()
         for effect, state in zip(self._effects, self._memory, strict=True):
             if effect.lifetime != "device":
@@ -302,6 +317,7 @@ class Crossbar:
             state: as `state` gave it.
         """
         self._forget_reads()
+        self._versions = None  # the weights of the model are loaded apart from these
         device = self.layer.weight.device
         state = {key: value if key.endswith(ON_CPU) else value.to(device) for key, value in state.items()}
         self._written, self._scale, self._bias = state["written"], state["scale"], state.get("bias")

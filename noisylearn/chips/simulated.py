@@ -46,6 +46,10 @@ class UncalibratedWarning(UserWarning):
     """Converters whose range is to be set from data were used before it was."""
 
 
+class UnprogrammedWarning(UserWarning):
+    """Weights of the model have changed since they were written to the devices."""
+
+
 class ZeroLayerWarning(UserWarning):
     """A layer has no weight other than zero to map to conductances."""
 
@@ -96,7 +100,7 @@ class Chip:
         adc = self.profile.specification.adc
         self._calibrates = adc is not None and adc.calibration_quantile is not None
         self._awaits_calibration = self._calibrates
-        self._warned_of_calibration = False
+        self._warned_of_calibration = self._warned_of_writing = False
         self._origin = origin_of(self.profile, self.layers)
         _warn_of_injected_noise(self.profile)
         if self.profile.specification.mapping is not None:
@@ -156,6 +160,8 @@ class Chip:
             UserError: the model does not take such inputs.
         """
         self._warn_of_calibration()
+        if purpose == "pass":  # of training
+            self._warn_of_writing()
         return self._shown(self._executor.run(self._placed, self._taken(x), self._perturbed(plan), purpose))
 
     def _perturbed(self, plan: Plan) -> Plan:
@@ -301,6 +307,18 @@ class Chip:
             "typical inputs first, or much of the signal falls below a step of the converter",
             UncalibratedWarning,
             stacklevel=4,
+        )
+
+    def _warn_of_writing(self) -> None:
+        """Once, where a rule learns with weights that are not those of the model."""
+        if self._warned_of_writing or not any(crossbar.is_behind for crossbar in self._placed.values()):
+            return
+        self._warned_of_writing = True
+        warnings.warn(
+            "weights of the model have changed since they were written to the devices, whose passes do not see that: "
+            "call chip.program() after every optimizer step",
+            UnprogrammedWarning,
+            stacklevel=5,
         )
 
     def _one_pass(self) -> Plan:

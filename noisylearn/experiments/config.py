@@ -66,7 +66,7 @@ class TrainConfig(Record):
     seq_len: int | None = _setting(
         None, "Steps of a sequence (copying: symbols). Default: as the task says.", ge=1, le=10**6
     )
-    network: Literal["mlp", "rnn", "spiking"] | ConvnetName = _setting(
+    network: Literal["mlp", "rnn", "spiking", ConvnetName] = _setting(
         "mlp", "mlp, convnet or convnet-64; for sequences rnn or spiking."
     )
     neuron: Neuron = _setting("leaky", "Neurons of --network spiking: leaky, rleaky or synaptic.")

@@ -71,7 +71,7 @@ class Draws:
     """
 
     def __init__(self, seed: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> None:
-        if not -(2**63) <= seed < 2**63:
+        if not hasattr(seed, "__index__") or not -(2**63) <= seed < 2**63:
             raise UserError(f"seed {seed}: give a whole number of at most 63 bits")
         self._seed = seed
         self.device = torch.device(device)

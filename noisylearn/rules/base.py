@@ -225,8 +225,9 @@ class Rule(ABC):
         if not lacking:
             return
         raise UserError(
-            f"rule {self.describe()} cannot learn on profile '{profile.name}': it needs {' and '.join(lacking)}, which "
-            f"this machine does not offer; rules that work there: {', '.join(rules_for(profile))}"
+            f"rule {self.name} ({type(self).__name__}) cannot learn on profile '{profile.name}': it needs "
+            f"{' and '.join(lacking)}, which this machine does not offer; rules that work there: "
+            f"{', '.join(rules_for(profile))}"
         )
 
     @property

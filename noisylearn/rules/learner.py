@@ -7,7 +7,7 @@ from typing import Protocol
 
 import torch
 from jaxtyping import Float, Shaped
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_map
 
@@ -59,6 +59,8 @@ class Learner:
     where: str = ""
 
     def __post_init__(self) -> None:
+        if isinstance(self.chip, nn.Module):
+            raise UserError("a rule learns on a chip, not on a model: place it with nl.Chip(model, profile)")
         self.rule.check(self.chip.profile)
         if not any(p.requires_grad for layer in self.chip.layers.values() for p in layer.parameters()):
             raise UserError("all weights of the chip are frozen: unfreeze those to learn, layer.requires_grad_(True)")
@@ -89,6 +91,10 @@ class Learner:
         Returns:
             Mean loss of the reference pass.
         """
+        if not callable(loss_fn):
+            raise UserError(
+                "the loss is a function, outputs -> loss of every sample, such as lambda y: loss(y, targets)"
+            )
         segment = as_segment(x)
         seen = Observation(self.chip, segment.with_inputs(segment.inputs.detach()), loss_fn)
         found, state = self.rule.step(self.state, seen, list(self.chip.layers))

@@ -28,7 +28,13 @@ from noisylearn import Chip, UserError, networks
 from noisylearn.chips.execution.executor import StackedExecutor
 from noisylearn.chips.readings import Plan
 from noisylearn.chips.segments import Segment, as_segment
-from noisylearn.chips.simulated import CleanBaselineWarning, NoiseLevelWarning, UncalibratedWarning, ZeroLayerWarning
+from noisylearn.chips.simulated import (
+    CleanBaselineWarning,
+    NoiseLevelWarning,
+    UncalibratedWarning,
+    UnprogrammedWarning,
+    ZeroLayerWarning,
+)
 from noisylearn.effects.base import Effect, Lifetime, Moments, Setting, Site, State
 from noisylearn.ground.draws import RecordedDraws, StreamOf
 from noisylearn.profiles import load_profile, profile_files
@@ -852,3 +858,44 @@ def test_converters_that_were_not_calibrated_are_warned_of_once() -> None:
         calibrated(x)
         resumed.load_state(calibrated.state())
         resumed.passes(x, _plan(2))
+
+
+@pytest.mark.parametrize("profile", ["gaussian-node", PCM, "ecram-mo-kim-2019"])
+def test_learning_with_weights_that_are_not_on_the_devices_is_warned_of(profile: str) -> None:
+    """Once; not where they were written, nor after a state was loaded, nor by looks at the chip."""
+    model = networks.mlp(8, (4,), 3, seed=0)
+    chip, x, rule = Chip(model, profile, seed=0), torch.randn(5, 8), ANP(baseline="noisy")
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+
+    def learn() -> None:
+        rule.estimate(chip, x, lambda output: output.square().sum(1))
+        optimizer.step()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UnprogrammedWarning)
+        for _ in range(3):
+            learn()
+            chip.program()
+        state, weights = chip.state(), model.state_dict()
+        other = Chip(networks.mlp(8, (4,), 3, seed=1), profile, seed=0)
+        other.load_state(state)
+        other.model.load_state_dict(weights)
+        rule.estimate(other, x, lambda output: output.square().sum(1))
+        learn()
+        chip(x)
+    with pytest.warns(UnprogrammedWarning, match=r"call chip.program\(\) after every optimizer step"):
+        learn()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UnprogrammedWarning)
+        learn()
+
+
+def test_what_is_no_chip_and_what_is_no_loss() -> None:
+    """Mistakes of a first program: one line each."""
+    model, x = networks.mlp(8, (4,), 3, seed=0), torch.randn(5, 8)
+    with pytest.raises(UserError, match=r"learns on a chip, not on a model: place it with nl.Chip\(model, profile\)"):
+        ANP(baseline="noisy").estimate(model, x, lambda output: output.square().sum(1))
+    with pytest.raises(UserError, match="the loss is a function, outputs -> loss of every sample"):
+        ANP(baseline="noisy").estimate(Chip(model, "gaussian-node"), x, model(x).square().sum(1))
+    with pytest.raises(UserError, match="seed a: give a whole number"):
+        Chip(model, "gaussian-node", seed="a")
