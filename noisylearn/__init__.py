@@ -10,7 +10,7 @@ chip.program()
 from noisylearn.ground import interrupt  # noqa: F401 (before what takes seconds to import)
 
 # isort: split
-from noisylearn import networks, rules, tasks
+from noisylearn import distributed, networks, rules, tasks
 from noisylearn.chips.interface import Hardware
 from noisylearn.chips.own import OwnChip
 from noisylearn.chips.simulated import Chip
@@ -30,6 +30,7 @@ __all__ = [
     "UserError",
     "__version__",
     "decorrelate",
+    "distributed",
     "keep_freed_memory",
     "load_profile",
     "networks",

@@ -1,6 +1,7 @@
 """Which passes to run, and the record of what was observed in them."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 from jaxtyping import Float
 from torch import Tensor
@@ -17,14 +18,29 @@ class Plan:
 
     Args:
         perturbed: perturbed[p][l] says whether pass p has injected noise in layer l; pass 0 is the baseline.
+        numbers: of every pass, its index in the plan of all draws, where these are some of them: it names the streams
+            of the noise. None where the plan is the whole one.
     """
 
     perturbed: tuple[tuple[bool, ...], ...]
+    numbers: tuple[int, ...] | None = None
 
     @property
     def n_passes(self) -> int:
         """Number of passes, the baseline included."""
         return len(self.perturbed)
+
+    def of_draws(self, draws: Sequence[int]) -> "Plan":
+        """The same passes, as those of some draws among more: their noise is that of these draws.
+
+        Args:
+            draws: index of every draw of this plan among all draws.
+
+        Returns:
+            The plan with the numbers of its passes; those of a draw follow one another, after the baseline.
+        """
+        each = (self.n_passes - 1) // len(draws)
+        return replace(self, numbers=(0, *(1 + draw * each + i for draw in draws for i in range(each))))
 
     def passes_of(self, layer: int) -> list[int]:
         """The passes that perturb a layer, without the baseline.

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -160,15 +161,16 @@ class Chip:
             UserError: the model does not take such inputs.
         """
         self._warn_of_calibration()
-        if purpose == "pass":  # of training
+        if purpose.startswith("pass"):  # of training
             self._warn_of_writing()
-        return self._shown(self._executor.run(self._placed, self._taken(x), self._perturbed(plan), purpose))
+        with self.draws.numbered(plan.numbers):
+            return self._shown(self._executor.run(self._placed, self._taken(x), self._perturbed(plan), purpose))
 
     def _perturbed(self, plan: Plan) -> Plan:
         """The plan, with noise in every pass where it cannot be switched off."""
         if "clean_pass" in self.profile.observable:
             return plan
-        return Plan(((True,) * len(self.layers),) * plan.n_passes)
+        return replace(plan, perturbed=((True,) * len(self.layers),) * plan.n_passes)
 
     def _shown(self, readings: Readings) -> Readings:
         """Readings without what the profile does not show."""

@@ -161,8 +161,12 @@ class Effect(CitedRecord):
     @property
     def differs_between_passes(self) -> bool:
         """Whether two passes of one step see different noise: only that can be learned from."""
-        evolves = type(self).evolve is not Effect.evolve
-        return self._gives_read_variance or evolves or self.lifetime in ("read", "pass")
+        return self._gives_read_variance or self.follows_passes or self.lifetime in ("read", "pass")
+
+    @property
+    def follows_passes(self) -> bool:
+        """Whether the noise of a pass depends on the passes before it, which must then run in one place."""
+        return type(self).evolve is not Effect.evolve
 
     @property
     def _gives_read_variance(self) -> bool:

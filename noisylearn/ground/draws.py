@@ -12,7 +12,8 @@ pairs give the same numbers, by chance.
 
 import copy
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -79,6 +80,7 @@ class Draws:
         self._streams: dict[Name, _Calls] = {}
         self._of_passes: dict[tuple[Name, tuple[int, ...]], list[_Calls]] = {}
         self._generator = torch.Generator(self.device)
+        self._numbers: Sequence[int] | None = None
 
     @property
     def seed(self) -> int:
@@ -127,6 +129,19 @@ class Draws:
         """
         return self._filled(Tensor.uniform_, name, shape, passes)
 
+    @contextmanager
+    def numbered(self, numbers: Sequence[int] | None) -> Iterator[None]:
+        """In this block, the passes of a draw are passes of a larger plan, and have the streams that they have there.
+
+        Args:
+            numbers: of every pass, its index in the larger plan; None where the plan is the whole one.
+        """
+        before, self._numbers = self._numbers, numbers
+        try:
+            yield
+        finally:
+            self._numbers = before
+
     def anew(self) -> "Draws":
         """The same streams from their first call on, for numbers that are made again rather than kept."""
         other = copy.copy(self)
@@ -170,7 +185,8 @@ class Draws:
             raise ValueError(
                 f"stream {name}: {len(passes)} passes, but numbers of shape {shape}; the first axis is theirs"
             )
-        for of_pass, calls in zip(drawn.unbind(), self._calls_of(name, tuple(passes)), strict=True):
+        numbers = passes if self._numbers is None else [self._numbers[p] for p in passes]
+        for of_pass, calls in zip(drawn.unbind(), self._calls_of(name, tuple(numbers)), strict=True):
             fill(of_pass, generator=generator.manual_seed(calls.next_seed()))
         return drawn
 

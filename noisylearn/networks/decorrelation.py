@@ -65,9 +65,7 @@ class Decorrelation(nn.Module):
         Args:
             decorrelated: outputs x* of `forward`.
         """
-        if self.channels_first:
-            decorrelated = decorrelated.movedim(1, -1)
-        x = decorrelated.reshape(-1, self.matrix.shape[0])
+        x = self._samples(decorrelated)
         n_samples, n_features = x.shape
         squares = x.square().mean(0)
         if 2 * n_samples < n_features * 3:
@@ -75,11 +73,38 @@ class Decorrelation(nn.Module):
             step = x @ self.matrix
             self.matrix.mul_(1 + self.rate * squares[:, None]).addmm_(x.T, step, alpha=-self.rate / n_samples)
             total = gram.square().sum() - squares.square().sum()
+            self._keep_loss(total)
         else:
-            covariance = (x / n_samples).T @ x
-            covariance.fill_diagonal_(0)
-            self.matrix.sub_(covariance @ self.matrix, alpha=self.rate)
-            total = covariance.square().sum()
+            self.learn((x / n_samples).T @ x)
+
+    @torch.no_grad()
+    def learn(self, covariance: Float[Tensor, "n_features n_features"]) -> None:
+        """Take one step of R, as `update`, from C itself.
+
+        Args:
+            covariance: mean over samples of x* x*^T; its diagonal is set to zero.
+        """
+        covariance.fill_diagonal_(0)
+        self.matrix.sub_(covariance @ self.matrix, alpha=self.rate)
+        self._keep_loss(covariance.square().sum())
+
+    def products(self, decorrelated: Float[Tensor, " batch *features"]) -> tuple[Tensor, int]:
+        """Sum over samples of x* x*^T, and the number of samples: sums over several places give `learn` its C.
+
+        Args:
+            decorrelated: outputs x* of `forward`.
+        """
+        x = self._samples(decorrelated)
+        return x.T @ x, len(x)
+
+    def _samples(self, decorrelated: Tensor) -> Tensor:
+        """Outputs x* as (samples, n_features)."""
+        if self.channels_first:
+            decorrelated = decorrelated.movedim(1, -1)
+        return decorrelated.reshape(-1, self.matrix.shape[0])
+
+    def _keep_loss(self, total: Tensor) -> None:
+        n_features = len(self.matrix)
         self.covariance_loss.copy_(total / max(n_features * (n_features - 1), 1))  # buffers stay where they are
 
 
@@ -133,8 +158,27 @@ def update_decorrelations(model: nn.Module, inputs: Mapping[str, Float[Tensor, "
         inputs: weight layer's name -> its inputs, which begin with the outputs of the decorrelation before it.
     """
     for name, decorrelation in decorrelations(model).items():
-        seen = inputs[name].detach()
-        decorrelation.update(seen if decorrelation.channels_first else seen[..., : len(decorrelation.matrix)])
+        decorrelation.update(_fed(decorrelation, inputs[name]))
+
+
+def products_of(model: nn.Module, inputs: Mapping[str, Float[Tensor, "batch ..."]]) -> dict[str, tuple[Tensor, int]]:
+    """What the decorrelations of a model learn from, of some samples among more; see `Decorrelation.products`.
+
+    Args:
+        model: the model, with decorrelations or without.
+        inputs: as for `update_decorrelations`.
+
+    Returns:
+        Weight layer's name -> sum over samples of x* x*^T, and their number.
+    """
+    found = decorrelations(model).items()
+    return {name: decorrelation.products(_fed(decorrelation, inputs[name])) for name, decorrelation in found}
+
+
+def _fed(decorrelation: Decorrelation, inputs: Tensor) -> Tensor:
+    """The outputs of a decorrelation, among the inputs of the layer that it feeds."""
+    seen = inputs.detach()
+    return seen if decorrelation.channels_first else seen[..., : len(decorrelation.matrix)]
 
 
 def _decorrelated(name: str, layer: nn.Module, rate: float) -> nn.Sequential:

@@ -18,6 +18,7 @@ from noisylearn.rules.checks import check_choice, check_depends
 from noisylearn.rules.estimate import Estimate
 from noisylearn.rules.in_time import UPDATE_HELP, InTime, Update
 from noisylearn.rules.observation import Observation
+from noisylearn.rules.sharing import Way
 
 Forward = Literal["digital", "chip"]
 
@@ -52,6 +53,11 @@ class BP(Rule):
         with torch.enable_grad():
             readings, losses = seen.digital(on_devices=self.forward == "chip")
             return autograd_estimate(seen.chip, readings, losses, layers), state
+
+    @property
+    def divides(self) -> frozenset[Way]:
+        """By batch, where no noise of the chip enters: that of its digital passes has no streams by part."""
+        return frozenset({"batch"} if self.forward == "digital" else ())
 
     @property
     def distinction(self) -> str:

@@ -36,6 +36,7 @@ from noisylearn.rules.feedback.window import Window
 from noisylearn.rules.in_time import CREDIT_HELP, DECAY_HELP, OF_LATER_LOSSES, UPDATE_HELP, Credit, InTime, Update
 from noisylearn.rules.learner import Learner
 from noisylearn.rules.observation import LossFn, Observation, StepLoss
+from noisylearn.rules.sharing import Way
 from noisylearn.rules.traces import credited_now, traced, with_trace
 
 DRAWS_HELP = "Noise draws per sample and step."
@@ -182,6 +183,41 @@ class Rule(ABC):
     def shares_draws(self) -> bool:
         """Whether all samples of a batch share a perturbation, as they do one of the weights."""
         return False
+
+    @property
+    def divides(self) -> frozenset[Way]:
+        """Along what an estimate is a sum of estimates made in several places: "batch", "draws".
+
+        Neither for a rule that pools what samples show, or that remembers more than the sequence it is in.
+        """
+        return frozenset()
+
+    @property
+    def n_draws(self) -> int:
+        """Noise draws per sample and step."""
+        return 1
+
+    def of_draws(self, n_draws: int) -> "Rule":
+        """The rule with another number of draws.
+
+        Args:
+            n_draws: the number.
+        """
+        return self
+
+    def check_divides(self) -> None:
+        """Check that estimates can be made of those of several processes, or of several parts of a batch.
+
+        Raises:
+            UserError: they cannot; the message names rules whose estimates can.
+        """
+        if not self.divides:
+            kinds = _complete_rules(Rule)  # type: ignore[type-abstract]
+            others = ", ".join(kind.name for kind in kinds if kind().divides)
+            raise UserError(
+                f"rule {self.describe()} learns from a whole batch in one place: processes and --batch-parts go with "
+                f"{others}"
+            )
 
     @abstractmethod
     def forward_passes(self, n_layers: int) -> int:
@@ -355,6 +391,13 @@ class NoisyPasses(Rule):
     def terms(self, in_time: bool) -> list[str]:
         return [f"baseline {self.baseline}", *([updates_in_words(self.update)] if in_time else [])]
 
+    @property
+    def n_draws(self) -> int:
+        return self.draws
+
+    def of_draws(self, n_draws: int) -> Rule:
+        return self if n_draws == self.draws else replace(self, draws=n_draws)
+
     def draw_passes(self, n_layers: int) -> list[tuple[bool, ...]]:
         """The noisy passes of one draw.
 
@@ -397,6 +440,13 @@ class Perturbation(NoisyPasses):
         metadata={"help": CREDIT_HELP},
     )
     decay: float = field(default=0.9, metadata={"help": DECAY_HELP})
+
+    @property
+    def divides(self) -> frozenset[Way]:
+        """Both, unless it remembers; with the mean as baseline every draw is compared with all others."""
+        if type(self).init is not Rule.init:
+            return frozenset()
+        return frozenset({"batch"} if self.baseline == "mean" else {"batch", "draws"})
 
     def in_time(self) -> InTime:
         return InTime(self.credit, self.decay, self.update)
@@ -500,6 +550,11 @@ class NodePerturbation(Perturbation):
         found, after = predicted(self.control_variate, state, seen, window, self.baseline, knows_noise)
         estimate = estimate_nodes(self, plan, readings, losses - found.losses, layers, found.signals)
         return replace(estimate, loss=reference(losses, self.baseline).mean()), after
+
+    @property
+    def divides(self) -> frozenset[Way]:
+        """As for all perturbations; neither with a learned prediction, which is of the whole batch."""
+        return super().divides if self.control_variate == "none" else frozenset()
 
     @property
     def _traces(self) -> bool:

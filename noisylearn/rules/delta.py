@@ -11,6 +11,7 @@ from noisylearn.networks.layers import parameter_gradients
 from noisylearn.rules.base import Rule
 from noisylearn.rules.estimate import Estimate
 from noisylearn.rules.observation import Observation
+from noisylearn.rules.sharing import Way
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,10 @@ class Delta(Rule):
         error = seen.error(readings.output[0])
         gradients = {output_layer: parameter_gradients(reading.layer, inputs[output_layer], error)}
         return Estimate(losses[0].mean(), gradients, inputs), state
+
+    @property
+    def divides(self) -> frozenset[Way]:
+        return frozenset({"batch", "draws"})
 
     def forward_passes(self, n_layers: int) -> int:
         return 1

@@ -37,11 +37,14 @@ class Estimate:
         loss: mean loss over the samples, of the reference.
         gradients: name of a layer -> name of a parameter -> estimate of dL/dp, in the parameter's shape.
         inputs: name of a layer -> its input, from which decorrelations learn.
+        covariances: the same of all processes, where these inputs are of some rows alone: name of a layer -> covariance
+            of its decorrelated inputs, see `noisylearn.networks.decorrelation.Decorrelation.learn`.
     """
 
     loss: Float[Tensor, ""]
     gradients: Mapping[str, Mapping[str, Float[Tensor, "..."]]]
     inputs: Mapping[str, Float[Tensor, "samples ..."]]
+    covariances: Mapping[str, Float[Tensor, "n_features n_features"]] | None = None
 
 
 def reference(passes: Values, baseline: Baseline) -> Values:

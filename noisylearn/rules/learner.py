@@ -13,8 +13,9 @@ from torch.utils._pytree import tree_map
 
 from noisylearn.chips.interface import AnyChip, Memory
 from noisylearn.chips.segments import as_segment
+from noisylearn.distributed import Ranks
 from noisylearn.ground.errors import UserError
-from noisylearn.networks.decorrelation import update_decorrelations
+from noisylearn.networks.decorrelation import decorrelations, update_decorrelations
 from noisylearn.networks.neurons import watch_firing
 from noisylearn.profiles import Machine
 from noisylearn.rules.estimate import Estimate
@@ -22,11 +23,18 @@ from noisylearn.rules.guard import check_losses
 from noisylearn.rules.in_time import InTime
 from noisylearn.rules.observation import LossFn, Observation, StepLoss
 from noisylearn.rules.sequences import Sequences, Sum, checked
+from noisylearn.rules.sharing import Share, Way, share_of, summed
 
 
 class Learns(Protocol):
     """What a learner needs of a rule; see `noisylearn.rules.base.Rule`."""
 
+    @property
+    def divides(self) -> frozenset[Way]: ...
+    @property
+    def n_draws(self) -> int: ...
+    def of_draws(self, n_draws: int) -> "Learns": ...
+    def check_divides(self) -> None: ...
     def init(self, chip: AnyChip) -> Memory: ...
     def step(self, state: Memory, seen: Observation, layers: list[str]) -> tuple[Estimate, Memory]: ...
     def check(self, profile: Machine) -> None: ...
@@ -47,21 +55,29 @@ class Learner:
         chip: the chip that it learns on.
         norms_before: norm of every layer's weights at the start of the training, for the message when a loss diverges.
         where: the step of the training, such as " at step 3 of 10", for the same message.
+        ranks: the processes that share every estimate; all of them make the same chip and give it the same batches.
+        parts: of a batch, each with random streams of its own, which the processes share among them beside the draws.
 
     Raises:
-        UserError: the machine does not show what the rule needs, all parameters are frozen, or torch is in inference
-            mode.
+        UserError: the machine does not show what the rule needs, all parameters are frozen, torch is in inference
+            mode, or the estimates cannot be shared like this.
     """
 
     rule: Learns
     chip: AnyChip
     norms_before: Mapping[str, float] = field(default_factory=dict)
     where: str = ""
+    ranks: Ranks = field(default_factory=Ranks)
+    parts: int = 1
 
     def __post_init__(self) -> None:
         if isinstance(self.chip, nn.Module):
             raise UserError("a rule learns on a chip, not on a model: place it with nl.Chip(model, profile)")
         self.rule.check(self.chip.profile)
+        self._share, self._here = Share(), self.rule  # what this process computes, and the rule with its draws
+        if self.ranks.count > 1 or self.parts != 1:
+            self._share = share_of(self.rule, self.chip.profile, self.ranks, self.parts)
+            self._here = self.rule.of_draws(len(self._share.draws))
         if not any(p.requires_grad for layer in self.chip.layers.values() for p in layer.parameters()):
             raise UserError("all weights of the chip are frozen: unfreeze those to learn, layer.requires_grad_(True)")
         if torch.is_inference_mode_enabled():
@@ -90,14 +106,22 @@ class Learner:
 
         Returns:
             Mean loss of the reference pass.
+
+        Raises:
+            UserError: the batch has parts, whose targets are not known here.
         """
         if not callable(loss_fn):
             raise UserError(
                 "the loss is a function, outputs -> loss of every sample, such as lambda y: loss(y, targets)"
             )
+        if self.parts > 1:
+            raise UserError(f"{self.parts} parts of a batch need its targets: use Learner.run(..., in_time=False)")
         segment = as_segment(x)
-        seen = Observation(self.chip, segment.with_inputs(segment.inputs.detach()), loss_fn)
-        found, state = self.rule.step(self.state, seen, list(self.chip.layers))
+        inputs = segment.with_inputs(segment.inputs.detach())
+        seen = Observation(self.chip, inputs, loss_fn, draws=self._share.numbers)
+        found, state = self._here.step(self.state, seen, list(self.chip.layers))
+        if self.ranks.count > 1:
+            found, _ = summed(self.ranks, self._share, found, found.loss.reshape(1), self.chip.model)
         check_losses(found.loss, self.chip.layers, self.norms_before, where=self.where)
         self.state = state
         fill_gradients(self.chip, found)
@@ -148,34 +172,56 @@ class Learner:
 
     def _along(self, sequences: Sequences, online: Optimizer | None) -> Tensor:
         """Losses of every step, (steps,). Fills `.grad`, or steps the optimizer after every segment that counts."""
-        mask, total, state, layers = sequences.mask, Sum(), self.state, list(self.chip.layers)
-        shares = mask / mask.sum(1, keepdim=True).clamp(min=torch.finfo(mask.dtype).tiny)
-        losses = torch.zeros(len(mask), dtype=torch.float64, device=mask.device)
+        parts = self._share.of(sequences)
+        total, states, layers, sent = Sum(), [self.state for _ in parts], list(self.chip.layers), 0
+        counted = sequences.mask.sum(1, keepdim=True).clamp(min=torch.finfo(sequences.mask.dtype).tiny)
+        losses = torch.zeros(len(counted), dtype=torch.float64, device=counted.device)
         counting, skipping = sequences.counting(), sequences.skipping()
-        for i, (part, seen) in enumerate(sequences.segments(self.chip)):
-            estimate, state = self.rule.step(state, seen, layers)
-            losses[part] = self._checked_losses(seen, shares[part], part.start)
-            if online is None or counting[i]:
-                total.add(estimate, mask[part] != 0 if skipping[i] else None)
+        for i, segments in enumerate(zip(*(part.segments(self.chip) for part in parts), strict=True)):
+            for j, (steps, seen) in enumerate(segments):
+                mask = parts[j].mask[steps]
+                estimate, states[j] = self._here.step(states[j], seen, layers)
+                losses[steps] += self._losses_here(seen, mask / counted[steps], steps.start)
+                if online is None or counting[i]:
+                    total.add(estimate, mask != 0 if skipping[i] else None)
             if online is not None and counting[i]:
-                fill_gradients(self.chip, total.take())
+                self._fill(total.take(), losses, slice(sent, steps.stop), sequences.in_time)
+                sent = steps.stop
                 online.step()
                 if self.rule.on_chip:
                     self.chip.program()
-        self.state = state
+        self.state = states[0]
         if online is None:
-            fill_gradients(self.chip, total.take())
+            self._fill(total.take(), losses, slice(0, len(losses)), sequences.in_time)
+        elif sent < len(losses) and self.ranks.count > 1:
+            losses[sent:] = self.ranks.sum([losses[sent:]], self._share.weight)[0]
         return losses
 
-    def _checked_losses(self, seen: Observation, shares: Tensor, start: int) -> Tensor:
-        """Mean loss of every step of a segment, (steps,), of the reference pass."""
+    def _fill(self, found: Estimate, losses: Tensor, steps: slice, in_time: bool) -> None:
+        """Fill `.grad` from the estimate of all processes, and put the losses of these steps over all of them in place.
+
+        Raises:
+            RunawayError: a loss is not finite, on any process.
+        """
+        if self.ranks.count > 1:
+            found, losses[steps] = summed(self.ranks, self._share, found, losses[steps], self.chip.model)
+            self._check(losses[steps], steps.start, in_time)
+        fill_gradients(self.chip, found)
+
+    def _losses_here(self, seen: Observation, shares: Tensor, start: int) -> Tensor:
+        """Mean loss of every step of a segment, (steps,), of the reference pass; of the rows that are computed here."""
         assert seen.losses is not None
         losses = (seen.losses[0].reshape(shares.shape) * shares).sum(1)
+        if self.ranks.count == 1:  # otherwise all stop together, when their losses are added
+            self._check(losses, start, seen.segment.in_time)
+        return losses
+
+    def _check(self, losses: Tensor, start: int, in_time: bool) -> None:
+        """Raises RunawayError where a loss is not finite."""
         if not math.isfinite(float(losses.sum())):
             step = start + int((~torch.isfinite(losses)).long().argmax()) + 1
-            at = f" at step {step} of the sequence" if seen.segment.in_time else ""
+            at = f" at step {step} of the sequence" if in_time else ""
             check_losses(losses, self.chip.layers, self.norms_before, at, self.where)
-        return losses
 
 
 def fill_gradients(chip: AnyChip, found: Estimate) -> None:
@@ -199,7 +245,11 @@ def fill_gradients(chip: AnyChip, found: Estimate) -> None:
                 )
             if parameter.requires_grad:
                 parameter.grad = gradient
-    update_decorrelations(chip.model, found.inputs)
+    if found.covariances is None:
+        update_decorrelations(chip.model, found.inputs)
+    else:
+        for name, decorrelation in decorrelations(chip.model).items():
+            decorrelation.learn(found.covariances[name])
 
 
 def _moved(leaf: object, device: torch.device) -> object:

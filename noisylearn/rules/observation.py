@@ -49,6 +49,7 @@ class Observation:
         starts: whether a sequence starts here, so that eligibility traces of the one before are reset.
         ends: whether it ends here.
         purpose: name of the random streams.
+        draws: which of all draws those of a plan are, where other processes run the rest; None where it has them all.
     """
 
     chip: AnyChip
@@ -61,6 +62,7 @@ class Observation:
     starts: bool = True
     ends: bool = True
     purpose: str = "pass"
+    draws: tuple[int, ...] | None = None
     losses: Float[Tensor, "passes rows"] | None = field(default=None, init=False)  # unweighted, of the first plan run
     started: dict[Plan, Trajectory] = field(default_factory=dict, init=False)  # of the plans run, before the segment
     _seen: dict[Plan, tuple[Readings, Tensor]] = field(default_factory=dict, init=False)
@@ -76,7 +78,8 @@ class Observation:
         """
         if plan not in self._seen:
             self.started[plan] = self.along.of.get(plan, START)
-            readings = self.chip.passes(self._from(self.started[plan]), plan, self.purpose)
+            named = plan if self.draws is None else plan.of_draws(self.draws)
+            readings = self.chip.passes(self._from(self.started[plan]), named, self.purpose)
             self.along.of[plan] = readings.end
             losses = self._losses(readings.output)
             if self.weights is not None:

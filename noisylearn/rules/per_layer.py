@@ -13,6 +13,7 @@ from noisylearn.rules.delta import Delta
 from noisylearn.rules.estimate import Estimate
 from noisylearn.rules.in_time import InTime
 from noisylearn.rules.observation import Observation
+from noisylearn.rules.sharing import Way
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +80,23 @@ class PerLayer(Rule):
                 f"rule per-layer: wp with credit '{time.credit}' goes alone; beside other rules use 'local'"
             )
         return time
+
+    @property
+    def divides(self) -> frozenset[Way]:
+        """Along what all of the rules divide; draws where one rule alone has them, whose passes the others look at."""
+        ways = frozenset.intersection(*(rule.divides for rule in self.rules.values()))
+        return ways if len(self._noisy) < 2 else ways - {"draws"}
+
+    @property
+    def n_draws(self) -> int:
+        return max((rule.n_draws for rule in self._noisy), default=1)
+
+    def of_draws(self, n_draws: int) -> Rule:
+        return replace(self, rules={key: rule.of_draws(n_draws) for key, rule in self.rules.items()})
+
+    @property
+    def _noisy(self) -> set[Rule]:
+        return {rule for rule in self.rules.values() if isinstance(rule, NoisyPasses)}
 
     def parts(self) -> tuple[Rule, ...]:
         """The rules of the layers."""

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Bool, Float, Shaped
@@ -29,6 +29,9 @@ class Sequences:
         time: how the rule handles sequences.
         in_time: whether the network is one in time; otherwise samples are sequences of one step, time = 1.
         purpose: name of the random streams of the passes.
+        draws: which of all draws of the rule are run here; None for all.
+        norm: what the sum of the losses is divided by; None for the number of those that count here, or, for online
+            updates, of the samples here.
     """
 
     inputs: Shaped[Tensor, "time batch ..."]
@@ -38,6 +41,24 @@ class Sequences:
     time: InTime
     in_time: bool = True
     purpose: str = "pass"
+    draws: tuple[int, ...] | None = None
+    norm: float | None = None
+
+    @property
+    def divisor(self) -> float:
+        """What the sum of the losses is divided by."""
+        if self.norm is not None:
+            return self.norm
+        return self.inputs.shape[1] if self.time.update == "online" else float(self.mask.sum())
+
+    def rows(self, rows: slice) -> "Sequences":
+        """Some rows of the batch; the sum of the estimates of all rows is the estimate for the batch.
+
+        Args:
+            rows: which of them.
+        """
+        inputs, targets, mask = self.inputs[:, rows], self.targets[:, rows], self.mask[:, rows]
+        return replace(self, inputs=inputs, targets=targets, mask=mask, norm=self.divisor)
 
     def segments(self, chip: AnyChip) -> Iterator[tuple[slice, Observation]]:
         """The segments of the sequences, in order. The passes of each continue from the end of the one before.
@@ -53,14 +74,14 @@ class Sequences:
             The steps of a segment, and what the rule observes there.
         """
         length = self.time.segment_length(len(self.inputs))
-        norm = self.inputs.shape[1] if self.time.update == "online" else float(self.mask.sum())
-        along = Trajectories()
+        norm, along = self.divisor, Trajectories()
         for start in range(0, len(self.inputs), length):
             part = slice(start, min(start + length, len(self.inputs)))
             mask, targets = self.mask[part], self.targets[part]
             yield part, Observation(
                 chip, Segment(self.inputs[part], self.in_time), self._loss_of(targets), targets,
-                mask * (mask.numel() / norm), self.time, along, start == 0, part.stop == len(self.inputs), self.purpose,
+                mask * (mask.numel() / norm), self.time, along, start == 0, part.stop == len(self.inputs),
+                self.purpose, self.draws,
             )  # fmt: skip
 
     def counting(self) -> list[bool]:

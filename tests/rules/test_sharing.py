@@ -1,0 +1,249 @@
+"""Estimates that several ranks share: the same numbers as of one process with the same parts and draws."""
+
+import threading
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from support.checks import machine, node_profile, sample_batch, tanh_net, weight_profile
+from support.thread_ranks import ThreadRanks, in_threads
+from torch import Tensor
+
+from noisylearn import Chip, HardwareProfile, UserError, decorrelate
+from noisylearn.distributed import Ranks
+from noisylearn.networks import RNN
+from noisylearn.networks.decorrelation import decorrelations
+from noisylearn.profiles import load_profile
+from noisylearn.rules import ANP, BP, INP, NP, REGISTRY, REINFORCE, WP, Delta, Learner, PerLayer, Rule
+from noisylearn.rules.sharing import Share, share_of
+from noisylearn.rules.variants import variants
+
+SIZES, BATCH, STEPS = (4, 6, 5, 3), 11, 3
+NODES, WEIGHTS, PCM = node_profile(1e-2), weight_profile(1e-2), load_profile("pcm-nandakumar-2019")
+TILES = load_profile("sonos-array-2022")
+SLOW = machine('kind = "ornstein-uhlenbeck-node"\nsigma = 0.01\ncorrelation_time_us = 5.0', devices=True)
+CLOSE = {"rtol": 1e-9, "atol": 1e-11}
+ONE_AT_A_TIME = threading.Lock()  # torch initialises networks from its one generator
+
+
+def squared(output: Tensor, target: Tensor) -> Tensor:
+    return (output - target).square().mean(1)
+
+
+@dataclass
+class Outcome:
+    """What a rank has after some steps."""
+
+    losses: list[Tensor]
+    weights: dict[str, Tensor]
+    draws: dict[str, int]
+    sent: list[int]
+
+
+def learned(
+    rule: Rule, profile: HardwareProfile, ranks: Ranks, parts: int, decorrelated: bool = False, in_time: bool = False
+) -> Outcome:
+    """Some steps of training, with everything a step does."""
+    with ONE_AT_A_TIME:
+        model = RNN(4, 6, 3, "tanh", 1e-2 if decorrelated else 0.0, seed=0).double() if in_time else tanh_net(*SIZES)
+    if decorrelated and not in_time:
+        model = decorrelate(model, 1e-2)
+    chip = Chip(model, profile, seed=3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    learner, losses = Learner(rule, chip, ranks=ranks, parts=parts), []
+    for step in range(STEPS):
+        x, t = sample_batch(BATCH * 6, 4, 3, seed=step)
+        shape = (6, BATCH) if in_time else (1, BATCH)
+        x, t = (values[: shape[0] * BATCH].unflatten(0, shape) for values in (x, t))
+        mask = torch.ones(shape, dtype=x.dtype)
+        if in_time:
+            mask[:2, : BATCH // 2] = 0
+        losses.append(learner.run(x, t, squared, optimizer, mask, in_time))
+        if rule.in_time().update == "sequence":
+            optimizer.step()
+            chip.program()
+    draws = {key: int(value) for key, value in chip.state()["draws"].items()}
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    return Outcome(losses, weights | chip.weights(), draws, ranks.sent if isinstance(ranks, ThreadRanks) else [])
+
+
+def check_equal(rule: Rule, profile: HardwareProfile, count: int, parts: int, **options: Any) -> list[Outcome]:
+    """Ranks end as one process does, all of them alike; their streams together are those of one process."""
+    alone = learned(rule, profile, Ranks(), parts, **options)
+    together = in_threads(count, lambda ranks: learned(rule, profile, ranks, parts, **options))
+    for outcome in together:
+        for ours, theirs in zip(outcome.losses, alone.losses, strict=True):
+            torch.testing.assert_close(ours, theirs, **CLOSE)
+        for name, weight in alone.weights.items():
+            torch.testing.assert_close(outcome.weights[name], weight, **CLOSE)
+            assert torch.equal(outcome.weights[name], together[0].weights[name]), "ranks differ"
+    union = {key: max(o.draws.get(key, 0) for o in together) for o in together for key in o.draws}
+    assert union == alone.draws
+    return together
+
+
+SHARED = [
+    (NP(draws=5), NODES), (NP(draws=3, baseline="noisy"), NODES), (INP(draws=2), NODES), (INP(draws=2), NODES),
+    (ANP(draws=4), NODES), (ANP(draws=5, baseline="noisy", scale="layer"), PCM), (WP(draws=4), WEIGHTS),
+    (WP(draws=3, baseline="noisy"), WEIGHTS), (REINFORCE(draws=3), NODES), (ANP(draws=4, baseline="noisy"), TILES),
+    (PerLayer(rules={"4": Delta(), "*": ANP(draws=4)}), NODES),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("count", "parts"), [(2, 1), (2, 2), (2, 3), (4, 2), (3, 4)])
+@pytest.mark.parametrize(("rule", "profile"), SHARED, ids=lambda value: getattr(value, "name", None))
+def test_ranks_equal_one_process(rule: Rule, profile: HardwareProfile, count: int, parts: int) -> None:
+    if rule.n_draws < count // 2 or (parts == 1 and rule.n_draws < count):
+        pytest.skip("no work for all")
+    outcomes = check_equal(rule, profile, count, parts)
+    assert all(len(outcome.sent) == STEPS for outcome in outcomes), "one sum a step"
+
+
+@pytest.mark.parametrize("rule", [ANP(baseline="mean", draws=3), NP(baseline="mean", draws=3), BP()], ids=str)
+def test_what_keeps_its_draws_together_is_shared_by_batch(rule: Rule) -> None:
+    check_equal(rule, NODES, 2, 2)
+    with pytest.raises(UserError, match="draws that it has to see together"):
+        share_of(rule, NODES, ThreadRanks(0, 2, None, []))  # type: ignore[arg-type]
+
+
+def test_noise_that_lasts_from_pass_to_pass_is_shared_by_batch() -> None:
+    rule = ANP(baseline="noisy", draws=4)
+    check_equal(rule, SLOW, 2, 2)
+    with pytest.raises(UserError, match=r"follow one another \(ornstein-uhlenbeck-node\)"):
+        share_of(rule, SLOW, ThreadRanks(0, 2, None, []))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("count", "parts"), [(2, 1), (2, 2), (4, 2)])
+def test_decorrelations_learn_from_all_rows(count: int, parts: int) -> None:
+    outcomes = check_equal(ANP(draws=4), NODES, count, parts, decorrelated=True)
+    matrices = [value for name, value in outcomes[0].weights.items() if name.endswith("matrix")]
+    assert len(matrices) == 3
+    assert all(not torch.equal(value, torch.eye(len(value), dtype=value.dtype)) for value in matrices)
+
+
+IN_TIME = [
+    ANP(draws=2), NP(draws=4, update="online"), NP(draws=2, update="online", credit="trace"),
+    ANP(draws=2, baseline="noisy", credit="reward-to-go"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("count", "parts"), [(2, 1), (2, 2), (4, 2)])
+@pytest.mark.parametrize("rule", IN_TIME, ids=str)
+def test_sequences(rule: Rule, count: int, parts: int) -> None:
+    outcomes = check_equal(rule, NODES, count, parts, decorrelated=True, in_time=True)
+    each = 6 if rule.in_time().update == "online" else 1
+    assert all(len(outcome.sent) == STEPS * each for outcome in outcomes), "one sum an update"
+
+
+@pytest.mark.parametrize("credit", ["local", "sequence", "trace"])
+def test_weight_perturbation_along_sequences(credit: Any) -> None:
+    for count, parts in ((2, 1), (2, 2), (4, 2)):
+        check_equal(WP(draws=2, credit=credit), WEIGHTS, count, parts, in_time=True)
+
+
+def test_parts_of_one_process_change_the_noise_and_not_the_gradient() -> None:
+    """BP has no noise: parts give its gradient. A perturbation rule has other draws with other parts."""
+    for rule, same in ((BP(), True), (ANP(), False)):
+        one, two = (learned(rule, NODES, Ranks(), parts) for parts in (1, 2))
+        close = torch.allclose(one.weights["0.weight"], two.weights["0.weight"], rtol=1e-9)
+        assert close == same
+
+
+def test_every_part_has_noise_of_its_own() -> None:
+    chip = Chip(tanh_net(*SIZES), NODES, seed=0)
+    x, t = sample_batch(3, 4, 3)
+    both = torch.cat([x, x]).unsqueeze(0), torch.cat([t, t]).unsqueeze(0)
+    Learner(ANP(), chip, parts=2).run(*both, squared, in_time=False)
+    streams = [key for key in chip.state()["draws"] if "gaussian-node" in key]
+    assert len(streams) == 2 * 3 * 1, "two parts, three layers, one noisy pass"
+
+
+def test_estimate_without_targets_is_shared_by_draws() -> None:
+    x, t = sample_batch(BATCH, 4, 3)
+
+    def gradient(ranks: Ranks) -> Tensor:
+        model = tanh_net(*SIZES)
+        loss = Learner(NP(draws=4), Chip(model, NODES), ranks=ranks).estimate(x, lambda output: squared(output, t))
+        return torch.cat([loss.reshape(1), *(p.grad.flatten() for p in model.parameters())])
+
+    alone = gradient(Ranks())
+    for found in in_threads(2, gradient):
+        torch.testing.assert_close(found, alone, **CLOSE)
+    with pytest.raises(UserError, match="need its targets"):
+        Learner(NP(), Chip(tanh_net(*SIZES), NODES), parts=2).estimate(x, lambda output: squared(output, t))
+
+
+def test_a_loss_that_is_not_finite_on_one_rank_stops_all() -> None:
+    x, t = sample_batch(4, 4, 3)
+    t[3] = torch.nan
+
+    def run(ranks: ThreadRanks) -> str:
+        learner = Learner(ANP(), Chip(tanh_net(*SIZES), NODES), ranks=ranks, parts=2)
+        try:
+            learner.run(x.unsqueeze(0), t.unsqueeze(0), squared, in_time=False)
+        except UserError as error:
+            return str(error)
+        return ""
+
+    one, two = in_threads(2, run)
+    assert one == two
+    assert one.startswith("the loss is not finite")
+
+
+def test_rules_that_remember_or_pool_are_refused_by_name() -> None:
+    for kind in REGISTRY.values():
+        for rule in variants(kind):
+            if rule.divides:
+                assert rule.init(None) == {}  # type: ignore[arg-type]
+                assert not rule.pools or "batch" not in rule.divides
+                continue
+            with pytest.raises(UserError, match=r"in one place: .*go with anp, inp, np, reinforce, wp") as error:
+                rule.check_divides()
+            assert "\n" not in str(error.value)
+
+
+def test_shares_cover_the_grid_once() -> None:
+    """Every pair of part and draw is computed by exactly one rank, and work is shared as equally as it goes."""
+    for count, parts, draws in np.ndindex(6, 5, 5):
+        rule, ranks = NP(draws=int(draws) + 1), range(count + 1)
+        try:
+            shares = [share_of(rule, NODES, ThreadRanks(r, len(ranks), None, []), parts + 1) for r in ranks]  # type: ignore[arg-type]
+        except UserError as error:
+            assert "no equal work" in str(error)
+            continue
+        cells = [(part, draw) for share in shares for part in share.parts for draw in share.draws]
+        assert sorted(cells) == [(p, d) for p in range(parts + 1) for d in range(draws + 1)]
+        assert sum(share.weight * len(share.parts) for share in shares) == pytest.approx(parts + 1)
+
+
+def test_a_batch_is_split_before_its_draws_where_both_are_possible() -> None:
+    two = [share_of(NP(draws=8), NODES, ThreadRanks(r, 2, None, []), 2) for r in (0, 1)]  # type: ignore[arg-type]
+    assert two == [Share(range(r, 2, 2), 2, range(8), 8) for r in (0, 1)]
+
+
+def test_bad_shares_are_one_line() -> None:
+    x, t = (values.unsqueeze(0) for values in sample_batch(2, 4, 3))
+    chip = Chip(tanh_net(*SIZES), NODES)
+    with pytest.raises(UserError, match="a batch of 2 has no 3 parts"):
+        Learner(NP(), chip, parts=3).run(x, t, squared, in_time=False)
+    with pytest.raises(UserError, match="0 parts of a batch"):
+        Learner(NP(), chip, parts=0)
+    with pytest.raises(UserError, match=r"3 processes have no equal work: the batch has 1 part, the rule 2 draws"):
+        share_of(NP(draws=2), NODES, ThreadRanks(0, 3, None, []))  # type: ignore[arg-type]
+
+
+def test_a_learned_prediction_is_not_shared() -> None:
+    assert NP().divides == {"batch", "draws"}
+    assert replace(NP(), control_variate="error").divides == frozenset()
+
+
+def test_decorrelations_learn_alike_from_samples_and_from_their_products() -> None:
+    x, _ = sample_batch(40, 5, 1)
+    one, other = (next(iter(decorrelations(decorrelate(tanh_net(5, 2), 0.1)).values())) for _ in range(2))
+    one.update(x)
+    (first, n), (second, m) = other.products(x[:10]), other.products(x[10:])
+    other.learn((first + second) / (n + m))
+    torch.testing.assert_close(one.matrix, other.matrix)
+    torch.testing.assert_close(one.covariance_loss, other.covariance_loss)
