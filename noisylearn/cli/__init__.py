@@ -4,6 +4,8 @@ import io
 import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from typing import Annotated
 
 import typer
@@ -24,6 +26,7 @@ from noisylearn.cli.rules import app as rules_app
 from noisylearn.cli.sweep import sweep_command
 from noisylearn.cli.tasks import app as tasks_app
 from noisylearn.cli.train import train_command
+from noisylearn.distributed import RankError, ToldError, is_alone, is_follower
 from noisylearn.ground.allocator import keep_freed_memory
 from noisylearn.ground.errors import UserError
 from noisylearn.ground.interrupt import INTERRUPTED, handled_elsewhere
@@ -60,11 +63,14 @@ def _print_version(wanted: bool) -> None:
 
 
 def _with_version(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
     ] = False,
 ) -> None:
     """Train networks on noisy chips with forward passes only, and compare honestly with backprop."""
+    if context.invoked_subcommand != "train" and not is_alone():
+        raise UserError(f"{context.invoked_subcommand} runs in one process: start it without torchrun")
 
 
 app = built()
@@ -95,9 +101,13 @@ def main() -> None:
 def _status() -> int | str | None:
     """Run the command; its exit status."""
     try:
-        built()(prog_name="noisylearn")
+        with _silent() if is_follower() else nullcontext():
+            built()(prog_name="noisylearn")
+    except ToldError:
+        return 1
     except UserError as error:
-        _say(f"error: {error}", style="red")
+        if not is_follower() or isinstance(error, RankError):
+            _say(f"error: {error}", style="red")
         return 1
     except InterruptedRunError as interruption:
         _say(str(interruption))
@@ -107,6 +117,13 @@ def _status() -> int | str | None:
             _say("interrupted")
         return end.code
     return 0
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """In this block nothing is printed: the first of the processes that share a run does so."""
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        yield
 
 
 def _say(text: str, style: str | None = None) -> None:

@@ -8,6 +8,7 @@ import typer
 
 from noisylearn.cli import options as o
 from noisylearn.cli.output import print_json, print_table, print_text, progress
+from noisylearn.distributed import joined
 from noisylearn.experiments.config import TrainConfig, resolve
 from noisylearn.experiments.run_file import RunFile
 from noisylearn.experiments.train import train
@@ -38,14 +39,18 @@ def train_command(
     """Train a network on a chip and write one HDF5 file.
 
     Settings that are not given come from the recipe of task, rule and profile, which the output names. A finished run
-    is not run again.
+    is not run again. Several processes share a run where torchrun starts them: docs/distributed.md.
 
     Example: noisylearn train --task mnist-sample --rule danp --profile pcm-nandakumar-2019
     """
-    chosen = o.chosen_profile(profile, only, without, write)
-    config, recipes = resolve(task, rule, chosen, {**settings, "seed": seed})
-    with progress() as bar:
-        file = train(config, chosen, out, data_dir, resume, bar.run(f"{config.label} on {chosen.name}"))
+    with joined() as ranks:
+        chosen = o.chosen_profile(profile, only, without, write)
+        config, recipes = resolve(task, rule, chosen, {**settings, "seed": seed})
+        with progress() as bar:
+            on_step = bar.run(f"{config.label} on {chosen.name}")
+            file = train(config, chosen, out, data_dir, resume, on_step, ranks=ranks)
+    if not ranks.is_first:
+        return
     run = file.read()
     if json:
         print_json(_document(config, recipes, file, run))

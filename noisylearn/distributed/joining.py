@@ -19,6 +19,7 @@ from noisylearn.ground.errors import UserError, shortened
 
 PATIENCE = timedelta(minutes=5)  # with a process that does not answer
 HEAD_START_S = 0.5  # of the first process, where all have the same to tell
+TOLD = "told"  # key of the store: how many processes have asked whether they are the first
 Handler = Callable[[int, FrameType | None], Any] | int | None
 NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
@@ -98,7 +99,7 @@ def joined(patience: timedelta = PATIENCE) -> Iterator[Ranks]:
         yield ranks
     except Exception as error:
         _on_term(signal.SIG_IGN)  # until this process has told, and ends by itself
-        if not _is_first_to_tell(store, here.number):
+        if not _is_first_to_tell(store, here):
             raise ToldError(str(error)) from None
         if here.number and isinstance(error, UserError):
             raise RankError(f"process {here.number}: {error}") from None
@@ -111,7 +112,7 @@ def _met(here: Place, patience: timedelta) -> dist.Store:
     """The store that all processes share, once they are connected."""
     try:
         store, number, count = next(dist.rendezvous("env://", timeout=patience))
-        own = dist.PrefixStore("noisylearn", store)
+        own = dist.PrefixStore(f"noisylearn/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(backend, store=own, rank=number, world_size=count, timeout=patience)
     except (RuntimeError, ValueError) as error:
@@ -124,15 +125,25 @@ def _met(here: Place, patience: timedelta) -> dist.Store:
     return own
 
 
-def _is_first_to_tell(store: dist.Store, number: int) -> bool:
+def _is_first_to_tell(store: dist.Store, here: Place) -> bool:
     """Whether no other process has told the user yet; the first process goes before others."""
-    if number:
+    if here.number:
         time.sleep(HEAD_START_S)
     try:
         store.set_timeout(timedelta(seconds=5))
-        return bool(store.add("told", 1) == 1)
-    except RuntimeError:  # its process has ended
+        order = store.add(TOLD, 1)
+        if not here.number:
+            _wait_for_others(store, here.count)
+    except RuntimeError:  # the process that holds the store has ended, without a word
         return True
+    return bool(order == 1)
+
+
+def _wait_for_others(store: dist.Store, count: int) -> None:
+    """Until all have asked, for a while: without torchrun this process holds the store that they ask."""
+    until = time.monotonic() + 4 * HEAD_START_S
+    while store.add(TOLD, 0) < count and time.monotonic() < until:
+        time.sleep(0.02)
 
 
 def _end(number: int, frame: FrameType | None) -> None:

@@ -90,6 +90,25 @@ class Ranks:
         """
         return make()
 
+    def check_device(self, name: str) -> None:
+        """Check that the processes of a machine have a GPU each, where they use one.
+
+        Args:
+            name: of a device of torch.
+
+        Raises:
+            UserError: they have not.
+        """
+        if self.count == 1 or not name.startswith("cuda"):
+            return
+        if name != "cuda":
+            raise UserError(f"device '{name}' for {self.count} processes: say cuda, and each takes one of its machine")
+        if self.local >= torch.cuda.device_count():
+            raise UserError(
+                f"process {self.local + 1} of a machine with {torch.cuda.device_count()} CUDA devices has none: start "
+                "as many processes as there are, or say --device cpu"
+            )
+
     def _reduce(self, flat: Tensor) -> None:
         """Sum in place over all processes."""
 
@@ -135,8 +154,8 @@ def lost(reason: str) -> LostRankError:
     Args:
         reason: what torch said of it.
     """
-    first = next(iter(reason.splitlines()), "")
+    said = next(iter(reason.splitlines()), "").split("] ", 1)[-1].split(". ")[0]  # without the line of a source file
     return LostRankError(
-        f"another process of this run has ended or does not answer ({shortened(first, 160)}); the run file holds the "
+        f"another process of this run has ended or does not answer ({shortened(said, 160)}); the run file holds the "
         "last checkpoint: start all processes again with --resume"
     )

@@ -86,6 +86,9 @@ class TrainConfig(Record):
     )
     epochs: int = _setting(10, "Passes over the training data.", ge=1, le=10**6)
     batch: int = _setting(100, "Samples per step.", ge=1)
+    batch_parts: int = _setting(
+        1, "Parts of a batch, each with noise of its own, that processes of torchrun may share.", ge=1
+    )
     flips: bool = _setting(False, "Mirror half of the training images left to right, drawn anew in every step.")
     decorrelation_rate: float = _setting(0.0, "Rate of the decorrelation, for d... rules.", ge=0, allow_inf_nan=False)
     weight_normalisation: bool = _setting(False, "Keep the norm of every neuron's incoming weights constant.")
@@ -279,6 +282,10 @@ def resolve(
         raise UserError(f"configuration: {one_line(error)}") from None
     if config.weight_normalisation and in_time and config.build_rule().in_time().update == "online":
         raise UserError("--weight-normalisation restores norms after a whole sequence: say --update sequence")
+    if config.batch_parts > config.batch:
+        raise UserError(f"--batch-parts {config.batch_parts}: a batch has {config.batch} samples; give at most as many")
+    if config.batch_parts > 1:
+        config.build_rule().check_divides()
     return config, used
 
 

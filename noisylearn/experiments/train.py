@@ -4,13 +4,15 @@ import glob
 import json
 import platform
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
 
 from noisylearn import tasks
+from noisylearn.distributed import Ranks
 from noisylearn.experiments.build import check_device, load_data, machine, optimizer_class
 from noisylearn.experiments.config import TrainConfig
 from noisylearn.experiments.run_file import HELD_OUT, RunFile, prepare_folder
@@ -18,9 +20,11 @@ from noisylearn.experiments.trainer import Trainer
 from noisylearn.ground.errors import RunawayError, UserError
 from noisylearn.ground.tree_file import SUFFIX, Tree
 from noisylearn.profiles import HardwareProfile
+from noisylearn.rules.sharing import Share, share_of
 from noisylearn.version import __version__
 
 CHECKPOINT_EVERY_S = 10.0
+FEW_DRAWS = 4  # of a process: with fewer, what processes do not share is a fifth of its passes and more
 OnStep = Callable[[int, int, float], None]
 
 
@@ -32,6 +36,7 @@ def train(
     resume: bool = False,
     on_step: OnStep = lambda step, total, loss: None,
     checkpoint_every_s: float = CHECKPOINT_EVERY_S,
+    ranks: Ranks | None = None,
 ) -> RunFile:
     """Train as configured and write one HDF5 file; a finished run is not run again.
 
@@ -46,46 +51,72 @@ def train(
         resume: whether to continue an unfinished run; otherwise it is refused.
         on_step: called after every step as on_step(steps done, steps in all, loss).
         checkpoint_every_s: seconds between checkpoints.
+        ranks: the processes that share the run; all of them call this function, and the first alone reads and writes
+            the file. None for one process.
 
     Returns:
         The run file.
 
     Raises:
-        UserError: the rule cannot learn on the profile, data is bad, the folder cannot be written to, or an unfinished
-            run may not be continued: without `resume`, or where another version started it.
+        UserError: the rule cannot learn on the profile, data is bad, the folder cannot be written to, the processes
+            cannot share the run, or an unfinished run may not be continued: without `resume`, or where another version
+            started it.
         RunawayError: the loss is not finite, or a weight norm diverges.
     """
-    config.build_rule().check(profile)
+    ranks, rule = ranks or Ranks(), config.build_rule()
+    rule.check(profile)
+    _warn_of_few_draws(share_of(rule, profile, ranks, config.batch_parts), ranks)
     tasks.describe(config.task)
     optimizer_class(config.optimizer)
-    prepare_folder(out)
     run_id = config.identity(profile, __version__)
     name = f"{config.task}-{config.label}-{profile.name}-seed{config.seed}"
     file = RunFile(out / f"{name}-{run_id}{SUFFIX}")
-    with file.held():
-        earlier = _earlier(
-            file, config, {"id": run_id, "config": config.model_dump_json(), "profile": profile.full_text}
-        )
-        if earlier is None and resume:
-            _refuse_other_versions(config, profile, out.glob(f"{glob.escape(name)}-*{SUFFIX}"))
+    own = {"id": run_id, "config": config.model_dump_json(), "profile": profile.full_text}
+    if ranks.is_first:
+        prepare_folder(out)
+    with file.held() if ranks.is_first else nullcontext():
+        earlier = ranks.from_first(lambda: _to_continue(file, config, profile, own, name, resume))
         if earlier is not None and earlier["status"] == "finished":
             return file
-        if earlier is not None and earlier["status"] == "stopped":
-            raise RunawayError(
-                f"{earlier['reason']} (it stopped earlier and would again; remove the file to see it anew)"
-            )
-        if earlier is not None and not resume:
-            raise UserError(f"run file {file.path} holds an unfinished run: continue with --resume, or remove it")
         check_device(config.device)
+        ranks.check_device(config.device)
         data = load_data(config, data_dir)
         with _out_of_memory():
-            training = Trainer(config, profile, data)
+            training = Trainer(config, profile, data, ranks)
             if earlier is not None:
                 training.load(earlier)
-            facts = _facts(config, profile, run_id)
+            facts = own | _facts(config, profile, ranks)
             _loop(training, file, facts, on_step, checkpoint_every_s)
-            file.write(facts | training.finish() | {"status": "finished"})
+            if ranks.is_first:
+                file.write(facts | training.finish() | {"status": "finished"})
     return file
+
+
+def _warn_of_few_draws(share: Share, ranks: Ranks) -> None:
+    """Where processes share draws alone: each runs the baseline, the first product and the update as well."""
+    few = share.numbers is not None and len(share.draws) < FEW_DRAWS
+    if few and share.n_parts < ranks.count:
+        warnings.warn(
+            f"each of the {ranks.count} processes runs {len(share.draws)} of {share.n_draws} draws and the baseline "
+            f"once more: --batch-parts {ranks.count} shares all work of a step",
+            stacklevel=3,
+        )
+
+
+def _to_continue(
+    file: RunFile, config: TrainConfig, profile: HardwareProfile, own: Tree, name: str, resume: bool
+) -> Tree | None:
+    """What a run's file holds of it, None where there is no file. Raises UserError where it may not be continued."""
+    earlier = _earlier(file, config, own)
+    if earlier is None:
+        if resume:
+            _refuse_other_versions(config, profile, file.path.parent.glob(f"{glob.escape(name)}-*{SUFFIX}"))
+        return None
+    if earlier["status"] == "stopped":
+        raise RunawayError(f"{earlier['reason']} (it stopped earlier and would again; remove the file to see it anew)")
+    if earlier["status"] != "finished" and not resume:
+        raise UserError(f"run file {file.path} holds an unfinished run: continue with --resume, or remove it")
+    return earlier
 
 
 def _earlier(file: RunFile, config: TrainConfig, own: Tree) -> Tree | None:
@@ -138,29 +169,35 @@ def _out_of_memory() -> Iterator[None]:
 
 
 def _loop(training: Trainer, file: RunFile, facts: Tree, on_step: OnStep, checkpoint_every_s: float) -> None:
-    """Train to the end, with checkpoints by the clock; a run that diverges leaves its last good state."""
+    """Train to the end, with checkpoints by the clock; a run that diverges leaves its last good state.
+
+    Processes that share the run go through the same steps, and save together when the first of them calls for it.
+    """
+    ranks, progress = training.ranks, training.progress
 
     def save() -> Tree:
         good = facts | training.checkpoint() | {"status": "running"}
-        file.write(good)
+        if ranks.is_first:
+            file.write(good)
         return good
 
-    progress = training.progress
     good = save()
     saved = time.monotonic()
     try:
         while progress.step < training.total_steps:
             started = time.monotonic()
+            ranks.calls = ranks.is_first and started - saved >= checkpoint_every_s
             loss = training.step()
             progress.wall_s += time.monotonic() - started  # of training alone, without measurements
             if progress.step % training.steps_per_epoch == 0:
                 training.end_epoch()
             on_step(progress.step, training.total_steps, loss)
-            if time.monotonic() - saved >= checkpoint_every_s:
+            due = ranks.called if ranks.count > 1 else time.monotonic() - saved >= checkpoint_every_s
+            if due:
                 good, saved = save(), time.monotonic()
     except RunawayError as stop:
         reason = f"{stop}; the state of step {good['step']} is kept in {file.path}; {_remedies(training.config)}"
-        file.write(good | {"status": "stopped", "reason": reason})
+        ranks.from_first(lambda: file.write(good | {"status": "stopped", "reason": reason}))
         raise RunawayError(reason) from None
 
 
@@ -173,14 +210,12 @@ def _remedies(config: TrainConfig) -> str:
     return " or ".join(found)
 
 
-def _facts(config: TrainConfig, profile: HardwareProfile, run_id: str) -> Tree:
+def _facts(config: TrainConfig, profile: HardwareProfile, ranks: Ranks) -> Tree:
     """Attributes of a run file: how the run was made."""
+    shared = f", {ranks.count} processes" if ranks.count > 1 else ""
     return {
-        "id": run_id,
-        "config": config.model_dump_json(),
-        "profile": profile.full_text,
         "versions": json.dumps(_versions()),
-        "machine": machine(config.device),
+        "machine": machine(config.device) + shared,
         "citations": json.dumps({"rule": config.build_rule().source} | _cited(profile)),
     }
 

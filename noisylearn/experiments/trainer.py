@@ -1,5 +1,6 @@
 """A network in training on a chip: steps, measurements, guards, and all state for a checkpoint."""
 
+import hashlib
 import math
 import warnings
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,7 @@ from torch import Tensor
 from noisylearn import tasks
 from noisylearn.chips.readings import Plan
 from noisylearn.chips.simulated import Chip
+from noisylearn.distributed import Ranks
 from noisylearn.experiments.augment import mirrored
 from noisylearn.experiments.build import build_model, build_optimizer
 from noisylearn.experiments.config import TrainConfig
@@ -63,17 +65,24 @@ class Trainer:
         config: the configuration.
         profile: of the machine.
         task: the data.
+        ranks: the processes that share the run. Each has all of this state, the same on all of them; estimates alone
+            are shared.
 
     Raises:
-        UserError: the network does not fit the data, or the rule cannot learn on the profile.
+        UserError: the network does not fit the data, or the rule cannot learn on the profile, or not on several
+            processes.
     """
 
-    def __init__(self, config: TrainConfig, profile: HardwareProfile, task: tasks.Task) -> None:
-        self.config, self.task = config, task
+    def __init__(
+        self, config: TrainConfig, profile: HardwareProfile, task: tasks.Task, ranks: Ranks | None = None
+    ) -> None:
+        self.config, self.task, self.ranks = config, task, ranks or Ranks()
         self.rule = config.build_rule()
         self.model = build_model(config, task).to(config.device)
         self.chip = Chip(self.model, profile, config.seed)
-        self.learner = Learner(self.rule, self.chip, weight_norms(self.chip.layers))
+        self.learner = Learner(
+            self.rule, self.chip, weight_norms(self.chip.layers), ranks=self.ranks, parts=config.batch_parts
+        )
         self.optimizer = build_optimizer(config, list(self.model.parameters()))
         self.norms = NeuronNorms(self.model) if config.weight_normalisation else None
         self.progress = Progress()
@@ -165,14 +174,29 @@ class Trainer:
         return self.task.scores(self.chip.follow(steps.segment), steps)
 
     def checkpoint(self) -> Tree:
-        """All state of the training, copied to numpy.
+        """All state of the training, copied to numpy; with several processes, called by all of them.
 
         Raises:
             RunawayError: it is not finite.
+            UserError: it is not the same on all processes.
         """
+        self._take_streams_of_all()
         state = _copied(self._state())
         self._guard_state(state)
+        if len(set(self.ranks.gathered(_digest(state)))) > 1:
+            raise UserError(
+                f"after step {self.progress.step} the processes no longer have the same weights, as where processors "
+                "or versions of libraries differ and round in other ways: run all processes on machines of one kind"
+            )
         return {"checkpoint": state, **self._measured()}
+
+    def _take_streams_of_all(self) -> None:
+        """Let every process count the calls of all streams: each has drawn the numbers of its own passes."""
+        if self.ranks.count > 1:
+            states = self.ranks.gathered(self.chip.draws.state())
+            keys = dict.fromkeys(key for state in states for key in state)
+            own = {key: torch.stack([state[key] for state in states if key in state]).max() for key in keys}
+            self.chip.draws.load_state(own)
 
     def _state(self) -> Tree:
         return {
@@ -399,6 +423,14 @@ def _of_tensors(optimizer: torch.optim.Optimizer) -> Tree:
     """The tensors of an optimizer's state, by the number of the parameter."""
     state = optimizer.state_dict()["state"]
     return {str(i): {k: v for k, v in of.items() if isinstance(v, Tensor)} for i, of in state.items()}
+
+
+def _digest(tree: Tree) -> str:
+    """Hash of all arrays of a tree, in order."""
+    digest = hashlib.sha256()
+    for place, array in _leaves(tree):
+        digest.update(f"{place}".encode() + np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 def _copied(tree: Any) -> Any:

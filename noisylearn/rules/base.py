@@ -214,9 +214,9 @@ class Rule(ABC):
         if not self.divides:
             kinds = _complete_rules(Rule)  # type: ignore[type-abstract]
             others = ", ".join(kind.name for kind in kinds if kind().divides)
+            own = self.describe() if self.name in others.split(", ") else self.name
             raise UserError(
-                f"rule {self.describe()} learns from a whole batch in one place: processes and --batch-parts go with "
-                f"{others}"
+                f"rule {own} learns from a whole batch in one place: processes and --batch-parts go with {others}"
             )
 
     @abstractmethod

@@ -113,10 +113,11 @@ def share_of(rule: Divisible, machine: Machine, ranks: Ranks, n_parts: int = 1) 
     n_draws = 1 if stuck else rule.n_draws
     by_part, by_draw = _grid(ranks.count, n_parts, n_draws) or (0, 0)
     if not by_part:
-        of_draws = stuck or f"{rule.n_draws} draw{'s' * (rule.n_draws > 1)}"
+        together = f", which stay together as {stuck}" if stuck and rule.n_draws > 1 else ""
         raise UserError(
-            f"{ranks.count} processes have no equal work: the batch has {n_parts} part{'s' * (n_parts > 1)}, the rule "
-            f"{of_draws}; give --batch-parts {ranks.count} (nl.rules.Learner: parts={ranks.count}), or start fewer"
+            f"{ranks.count} processes cannot share {n_parts} part{'s' * (n_parts > 1)} of the batch and {rule.n_draws} "
+            f"draw{'s' * (rule.n_draws > 1)}{together}: give --batch-parts {ranks.count} (nl.rules.Learner: "
+            f"parts={ranks.count}), or start fewer"
         )
     part, draw = divmod(ranks.number, by_draw)
     draws = range(rule.n_draws) if by_draw == 1 else range(draw, rule.n_draws, by_draw)
@@ -126,9 +127,9 @@ def share_of(rule: Divisible, machine: Machine, ranks: Ranks, n_parts: int = 1) 
 def _keeps_draws_together(rule: Divisible, machine: HardwareProfile) -> str:
     """Why draws may not be run in different places, in words; empty where they may."""
     if "draws" not in rule.divides:
-        return "draws that it has to see together"
+        return "the rule compares them all"
     after = [effect.kind for effect in machine.effects("node") if effect.follows_passes]
-    return f"draws that follow one another ({', '.join(after)})" if after else ""
+    return f"noise lasts from pass to pass ({', '.join(after)})" if after else ""
 
 
 def _grid(count: int, n_parts: int, n_draws: int) -> tuple[int, int] | None:

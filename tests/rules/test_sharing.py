@@ -1,72 +1,35 @@
 """Estimates that several ranks share: the same numbers as of one process with the same parts and draws."""
 
-import threading
-from dataclasses import dataclass, replace
+import itertools
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from support.checks import machine, node_profile, sample_batch, tanh_net, weight_profile
+from support.checks import sample_batch, tanh_net
+from support.shared_steps import (
+    BATCH,
+    CLOSE,
+    NODES,
+    SHARED,
+    SIZES,
+    SLOW,
+    STEPS,
+    WEIGHTS,
+    Outcome,
+    check_same,
+    learned,
+    squared,
+)
 from support.thread_ranks import ThreadRanks, in_threads
 from torch import Tensor
 
 from noisylearn import Chip, HardwareProfile, UserError, decorrelate
 from noisylearn.distributed import Ranks
-from noisylearn.networks import RNN
 from noisylearn.networks.decorrelation import decorrelations
-from noisylearn.profiles import load_profile
-from noisylearn.rules import ANP, BP, INP, NP, REGISTRY, REINFORCE, WP, Delta, Learner, PerLayer, Rule
+from noisylearn.rules import ANP, BP, NP, REGISTRY, WP, Learner, Rule
 from noisylearn.rules.sharing import Share, share_of
 from noisylearn.rules.variants import variants
-
-SIZES, BATCH, STEPS = (4, 6, 5, 3), 11, 3
-NODES, WEIGHTS, PCM = node_profile(1e-2), weight_profile(1e-2), load_profile("pcm-nandakumar-2019")
-TILES = load_profile("sonos-array-2022")
-SLOW = machine('kind = "ornstein-uhlenbeck-node"\nsigma = 0.01\ncorrelation_time_us = 5.0', devices=True)
-CLOSE = {"rtol": 1e-9, "atol": 1e-11}
-ONE_AT_A_TIME = threading.Lock()  # torch initialises networks from its one generator
-
-
-def squared(output: Tensor, target: Tensor) -> Tensor:
-    return (output - target).square().mean(1)
-
-
-@dataclass
-class Outcome:
-    """What a rank has after some steps."""
-
-    losses: list[Tensor]
-    weights: dict[str, Tensor]
-    draws: dict[str, int]
-    sent: list[int]
-
-
-def learned(
-    rule: Rule, profile: HardwareProfile, ranks: Ranks, parts: int, decorrelated: bool = False, in_time: bool = False
-) -> Outcome:
-    """Some steps of training, with everything a step does."""
-    with ONE_AT_A_TIME:
-        model = RNN(4, 6, 3, "tanh", 1e-2 if decorrelated else 0.0, seed=0).double() if in_time else tanh_net(*SIZES)
-    if decorrelated and not in_time:
-        model = decorrelate(model, 1e-2)
-    chip = Chip(model, profile, seed=3)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-    learner, losses = Learner(rule, chip, ranks=ranks, parts=parts), []
-    for step in range(STEPS):
-        x, t = sample_batch(BATCH * 6, 4, 3, seed=step)
-        shape = (6, BATCH) if in_time else (1, BATCH)
-        x, t = (values[: shape[0] * BATCH].unflatten(0, shape) for values in (x, t))
-        mask = torch.ones(shape, dtype=x.dtype)
-        if in_time:
-            mask[:2, : BATCH // 2] = 0
-        losses.append(learner.run(x, t, squared, optimizer, mask, in_time))
-        if rule.in_time().update == "sequence":
-            optimizer.step()
-            chip.program()
-    draws = {key: int(value) for key, value in chip.state()["draws"].items()}
-    weights = {name: value.clone() for name, value in model.state_dict().items()}
-    return Outcome(losses, weights | chip.weights(), draws, ranks.sent if isinstance(ranks, ThreadRanks) else [])
 
 
 def check_equal(rule: Rule, profile: HardwareProfile, count: int, parts: int, **options: Any) -> list[Outcome]:
@@ -74,22 +37,12 @@ def check_equal(rule: Rule, profile: HardwareProfile, count: int, parts: int, **
     alone = learned(rule, profile, Ranks(), parts, **options)
     together = in_threads(count, lambda ranks: learned(rule, profile, ranks, parts, **options))
     for outcome in together:
-        for ours, theirs in zip(outcome.losses, alone.losses, strict=True):
-            torch.testing.assert_close(ours, theirs, **CLOSE)
-        for name, weight in alone.weights.items():
-            torch.testing.assert_close(outcome.weights[name], weight, **CLOSE)
+        check_same(outcome, alone)
+        for name in alone.weights:
             assert torch.equal(outcome.weights[name], together[0].weights[name]), "ranks differ"
     union = {key: max(o.draws.get(key, 0) for o in together) for o in together for key in o.draws}
     assert union == alone.draws
     return together
-
-
-SHARED = [
-    (NP(draws=5), NODES), (NP(draws=3, baseline="noisy"), NODES), (INP(draws=2), NODES), (INP(draws=2), NODES),
-    (ANP(draws=4), NODES), (ANP(draws=5, baseline="noisy", scale="layer"), PCM), (WP(draws=4), WEIGHTS),
-    (WP(draws=3, baseline="noisy"), WEIGHTS), (REINFORCE(draws=3), NODES), (ANP(draws=4, baseline="noisy"), TILES),
-    (PerLayer(rules={"4": Delta(), "*": ANP(draws=4)}), NODES),
-]  # fmt: skip
 
 
 @pytest.mark.parametrize(("count", "parts"), [(2, 1), (2, 2), (2, 3), (4, 2), (3, 4)])
@@ -104,14 +57,15 @@ def test_ranks_equal_one_process(rule: Rule, profile: HardwareProfile, count: in
 @pytest.mark.parametrize("rule", [ANP(baseline="mean", draws=3), NP(baseline="mean", draws=3), BP()], ids=str)
 def test_what_keeps_its_draws_together_is_shared_by_batch(rule: Rule) -> None:
     check_equal(rule, NODES, 2, 2)
-    with pytest.raises(UserError, match="draws that it has to see together"):
+    together = "3 draws, which stay together as the rule compares them all"
+    with pytest.raises(UserError, match=together if rule.n_draws > 1 else "1 draw: give"):
         share_of(rule, NODES, ThreadRanks(0, 2, None, []))  # type: ignore[arg-type]
 
 
 def test_noise_that_lasts_from_pass_to_pass_is_shared_by_batch() -> None:
     rule = ANP(baseline="noisy", draws=4)
     check_equal(rule, SLOW, 2, 2)
-    with pytest.raises(UserError, match=r"follow one another \(ornstein-uhlenbeck-node\)"):
+    with pytest.raises(UserError, match=r"4 draws, which stay together as noise lasts from pass to pass \(ornstein"):
         share_of(rule, SLOW, ThreadRanks(0, 2, None, []))  # type: ignore[arg-type]
 
 
@@ -206,16 +160,16 @@ def test_rules_that_remember_or_pool_are_refused_by_name() -> None:
 
 def test_shares_cover_the_grid_once() -> None:
     """Every pair of part and draw is computed by exactly one rank, and work is shared as equally as it goes."""
-    for count, parts, draws in np.ndindex(6, 5, 5):
-        rule, ranks = NP(draws=int(draws) + 1), range(count + 1)
-        try:
-            shares = [share_of(rule, NODES, ThreadRanks(r, len(ranks), None, []), parts + 1) for r in ranks]  # type: ignore[arg-type]
-        except UserError as error:
-            assert "no equal work" in str(error)
+    for count, parts, draws in itertools.product(range(1, 7), range(1, 6), range(1, 6)):
+        ranks = [ThreadRanks(r, count, None, []) for r in range(count)]  # type: ignore[arg-type]
+        if not any(count % n == 0 and n <= parts and count // n <= draws for n in range(1, count + 1)):
+            with pytest.raises(UserError, match="cannot share"):
+                share_of(NP(draws=draws), NODES, ranks[0], parts)
             continue
+        shares = [share_of(NP(draws=draws), NODES, one, parts) for one in ranks]
         cells = [(part, draw) for share in shares for part in share.parts for draw in share.draws]
-        assert sorted(cells) == [(p, d) for p in range(parts + 1) for d in range(draws + 1)]
-        assert sum(share.weight * len(share.parts) for share in shares) == pytest.approx(parts + 1)
+        assert sorted(cells) == [(p, d) for p in range(parts) for d in range(draws)]
+        assert sum(share.weight * len(share.parts) for share in shares) == pytest.approx(parts)
 
 
 def test_a_batch_is_split_before_its_draws_where_both_are_possible() -> None:
@@ -230,7 +184,7 @@ def test_bad_shares_are_one_line() -> None:
         Learner(NP(), chip, parts=3).run(x, t, squared, in_time=False)
     with pytest.raises(UserError, match="0 parts of a batch"):
         Learner(NP(), chip, parts=0)
-    with pytest.raises(UserError, match=r"3 processes have no equal work: the batch has 1 part, the rule 2 draws"):
+    with pytest.raises(UserError, match="3 processes cannot share 1 part of the batch and 2 draws: give"):
         share_of(NP(draws=2), NODES, ThreadRanks(0, 3, None, []))  # type: ignore[arg-type]
 
 

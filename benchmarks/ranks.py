@@ -1,0 +1,172 @@
+"""A training step shared by processes over gloo, against the same step in one process with one thread, and its bytes.
+
+Processes take turns in every round: one works alone while the others wait, all work alone at the same time (what the
+machine allows at most), then they share a step, by draws, and by parts of the batch and draws. Efficiency is
+
+    seconds alone / (processes x seconds shared),
+
+and, beside it, the same of processor seconds, in which waiting for each other or for other jobs of the machine does not
+count: work that is not divided and sending do.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+import torch.multiprocessing as mp
+from rich.console import Console
+from rich.table import Table
+from timing import machine
+from torch import Tensor
+
+import noisylearn as nl
+from noisylearn.distributed import Ranks, joined
+
+NETS = {"784-300-10": [784, 300, 10], "784-1024x2-10": [784, 1024, 1024, 10], "784-1024x3-10": [784, *[1024] * 3, 10]}
+ALONE, SIDE_BY_SIDE, BY_DRAWS, BY_BATCH = "alone", "alone, side by side", "by draws", "by batch"
+Seconds = tuple[float, float]  # of the wall clock and of the processor
+
+
+def make_step(sizes: list[int], batch: int, draws: int, ranks: Ranks, parts: int) -> Callable[[], object]:
+    """A training step of ANP on random data, on a chip with injected Gaussian noise."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(1, batch, sizes[0], generator=generator)
+    y = torch.randint(10, (1, batch), generator=generator)
+    model = nl.networks.mlp(sizes[0], sizes[1:-1], sizes[-1])
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-6)
+    chip = nl.Chip(model, "gaussian-node", seed=0)
+    learner = nl.rules.Learner(nl.rules.ANP(draws=draws), chip, ranks=ranks, parts=parts)
+
+    def loss_fn(output: Tensor, target: Tensor) -> Tensor:
+        return torch.nn.functional.cross_entropy(output, target, reduction="none")
+
+    def step() -> None:
+        learner.run(x, y, loss_fn, in_time=False)
+        optimizer.step()
+        chip.program()
+
+    return step
+
+
+def timed(step: Callable[[], object], ranks: Ranks, takes_part: bool) -> Seconds:
+    """Seconds of a step that starts in all processes together, and processor seconds of all of them."""
+    ranks.gathered(None)
+    wall, processor = time.perf_counter(), time.process_time()
+    if takes_part:
+        step()
+    spent = time.perf_counter() - wall, time.process_time() - processor
+    all_spent = ranks.gathered(spent if takes_part else (0.0, 0.0))
+    return max(one[0] for one in all_spent), sum(one[1] for one in all_spent)
+
+
+def measure(sizes: list[int], batch: int, draws: int, rounds: int, ranks: Ranks) -> dict[str, list[Seconds]]:
+    """Seconds of every way in every round."""
+    alone = make_step(sizes, batch, draws, Ranks(), 1)
+    ways = {
+        ALONE: (alone, ranks.is_first),
+        SIDE_BY_SIDE: (alone, True),
+        BY_DRAWS: (make_step(sizes, batch, draws, ranks, 1), True),
+        BY_BATCH: (make_step(sizes, batch, draws, ranks, ranks.count), True),
+    }
+    found: dict[str, list[Seconds]] = {way: [] for way in ways}
+    for turn in range(rounds + 1):
+        for way, (step, takes_part) in ways.items():
+            spent = timed(step, ranks, takes_part)
+            if turn:  # the first warms up
+                found[way].append(spent)
+    return found
+
+
+def efficiencies(found: Mapping[str, list[Seconds]], count: int) -> dict[str, dict[str, float]]:
+    """Of every way: median and quartiles of the efficiency over the rounds, and that of processor seconds."""
+    rows = {}
+    for way, taken in found.items():
+        done = count if way == SIDE_BY_SIDE else 1  # steps
+        wall = [done * one[0] / (count * other[0]) for one, other in zip(found[ALONE], taken, strict=True)]
+        work = [done * one[1] / other[1] for one, other in zip(found[ALONE], taken, strict=True)]
+        lower, median, upper = statistics.quantiles(wall, n=4)
+        rows[way] = {
+            "seconds": statistics.median(one[0] for one in taken), "efficiency": median, "lower": lower,
+            "upper": upper, "of_processor_seconds": statistics.median(work),
+        }  # fmt: skip
+    return rows
+
+
+def bytes_of(sizes: list[int], batch: int, draws: int) -> dict[str, int]:
+    """What a process gives to the sum of a step, in bytes, for ways of sharing; float32."""
+    weights = sum((n_in + 1) * n_out for n_in, n_out in itertools.pairwise(sizes))
+    return {
+        "gradients (sent; as in data-parallel backprop)": 4 * (weights + 2),  # with the loss, and a call to stop
+        "signals g of every sample and unit": 4 * batch * sum(sizes[1:]),
+        "losses of every draw and sample (seeds shared)": 4 * draws * batch,
+        "losses of every draw (seeds shared, WP)": 4 * draws,
+    }
+
+
+def work(number: int, options: argparse.Namespace, port: int) -> None:
+    """One of the processes; the first prints."""
+    places = {"RANK": number, "LOCAL_RANK": number, "WORLD_SIZE": options.processes, "MASTER_PORT": port}
+    os.environ.update({key: str(value) for key, value in places.items()}, MASTER_ADDR="127.0.0.1")
+    torch.set_num_threads(1)
+    nl.keep_freed_memory()
+    rows: list[dict[str, Any]] = []
+    with joined() as ranks:
+        for net in options.net or ["784-1024x3-10"]:
+            for draws in options.draws or [8, 32, 128]:
+                if ranks.is_first:
+                    print(f"measuring {net}, {draws} draws ...", file=sys.stderr)
+                found = measure(NETS[net], options.batch, draws, options.rounds, ranks)
+                sent = bytes_of(NETS[net], options.batch, draws)
+                rows.append({"net": net, "draws": draws, "ways": efficiencies(found, ranks.count), "bytes": sent})
+    if ranks.is_first:
+        report(rows, options)
+
+
+def report(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
+    """One JSON document, or a table of efficiencies and one of bytes."""
+    about = {**machine(torch.device("cpu")), "batch": options.batch, "load": [round(one, 1) for one in os.getloadavg()]}
+    if options.json:
+        print(json.dumps({"machine": about, "processes": options.processes, "rows": rows}, indent=2))
+        return
+    console = Console(width=150)
+    table = Table(title=f"{options.processes} processes: {about}", title_justify="left")
+    for name in ("net", "draws", "step", "seconds", "efficiency (quartiles)", "of processor seconds"):
+        table.add_column(name)
+    for row in rows:
+        for way, one in row["ways"].items():
+            spread = f"{one['efficiency']:.2f} ({one['lower']:.2f} to {one['upper']:.2f})"
+            work_done = f"{one['of_processor_seconds']:.2f}"
+            table.add_row(row["net"], str(row["draws"]), way, f"{one['seconds']:.2f}", spread, work_done)
+    console.print(table)
+    table = Table(title="bytes that a process gives to a step", title_justify="left")
+    for name in ("net", "draws", "what", "kB", "of gradients"):
+        table.add_column(name)
+    for row in rows:
+        first = next(iter(row["bytes"].values()))
+        for what, n_bytes in row["bytes"].items():
+            table.add_row(row["net"], str(row["draws"]), what, f"{n_bytes / 1000:.1f}", f"{n_bytes / first:.2g}")
+    console.print(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--net", choices=NETS, action="append", help="one net; may be repeated (default: the last)")
+    parser.add_argument("--draws", type=int, action="append", help="may be repeated (default: 8, 32 and 128)")
+    parser.add_argument("--batch", type=int, default=1000, help="samples of a step")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5, help="of every measurement, after one that warms up")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    options = parser.parse_args()
+    port = 20000 + os.getpid() % 20000
+    mp.spawn(work, (options, port), options.processes)
+
+
+if __name__ == "__main__":
+    main()
