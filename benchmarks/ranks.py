@@ -28,21 +28,26 @@ from torch import Tensor
 
 import noisylearn as nl
 from noisylearn.distributed import Ranks, joined
+from noisylearn.rules.sharing import Send
 
 NETS = {"784-300-10": [784, 300, 10], "784-1024x2-10": [784, 1024, 1024, 10], "784-1024x3-10": [784, *[1024] * 3, 10]}
 ALONE, SIDE_BY_SIDE, BY_DRAWS, BY_BATCH = "alone", "alone, side by side", "by draws", "by batch"
+BY_SEEDS = "by draws, losses sent"
+RULES = {"anp": nl.rules.ANP, "np": nl.rules.NP}
 Seconds = tuple[float, float]  # of the wall clock and of the processor
 
 
-def make_step(sizes: list[int], batch: int, draws: int, ranks: Ranks, parts: int) -> Callable[[], object]:
-    """A training step of ANP on random data, on a chip with injected Gaussian noise."""
+def make_step(
+    rule: nl.rules.NodePerturbation, sizes: list[int], batch: int, ranks: Ranks, parts: int, send: Send = "gradients"
+) -> Callable[[], object]:
+    """A training step on random data, on a chip with injected Gaussian noise."""
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(1, batch, sizes[0], generator=generator)
     y = torch.randint(10, (1, batch), generator=generator)
     model = nl.networks.mlp(sizes[0], sizes[1:-1], sizes[-1])
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-6)
     chip = nl.Chip(model, "gaussian-node", seed=0)
-    learner = nl.rules.Learner(nl.rules.ANP(draws=draws), chip, ranks=ranks, parts=parts)
+    learner = nl.rules.Learner(rule, chip, ranks=ranks, parts=parts, send=send)
 
     def loss_fn(output: Tensor, target: Tensor) -> Tensor:
         return torch.nn.functional.cross_entropy(output, target, reduction="none")
@@ -66,15 +71,19 @@ def timed(step: Callable[[], object], ranks: Ranks, takes_part: bool) -> Seconds
     return max(one[0] for one in all_spent), sum(one[1] for one in all_spent)
 
 
-def measure(sizes: list[int], batch: int, draws: int, rounds: int, ranks: Ranks) -> dict[str, list[Seconds]]:
+def measure(
+    rule: nl.rules.NodePerturbation, sizes: list[int], batch: int, rounds: int, ranks: Ranks
+) -> dict[str, list[Seconds]]:
     """Seconds of every way in every round."""
-    alone = make_step(sizes, batch, draws, Ranks(), 1)
+    alone = make_step(rule, sizes, batch, Ranks(), 1)
     ways = {
         ALONE: (alone, ranks.is_first),
         SIDE_BY_SIDE: (alone, True),
-        BY_DRAWS: (make_step(sizes, batch, draws, ranks, 1), True),
-        BY_BATCH: (make_step(sizes, batch, draws, ranks, ranks.count), True),
+        BY_DRAWS: (make_step(rule, sizes, batch, ranks, 1), True),
+        BY_BATCH: (make_step(rule, sizes, batch, ranks, ranks.count), True),
     }
+    if "activity" not in rule.needs():
+        ways[BY_SEEDS] = make_step(rule, sizes, batch, ranks, 1, "losses"), True
     found: dict[str, list[Seconds]] = {way: [] for way in ways}
     for turn in range(rounds + 1):
         for way, (step, takes_part) in ways.items():
@@ -122,7 +131,8 @@ def work(number: int, options: argparse.Namespace, port: int) -> None:
             for draws in options.draws or [8, 32, 128]:
                 if ranks.is_first:
                     print(f"measuring {net}, {draws} draws ...", file=sys.stderr)
-                found = measure(NETS[net], options.batch, draws, options.rounds, ranks)
+                rule = RULES[options.rule](draws=draws)
+                found = measure(rule, NETS[net], options.batch, options.rounds, ranks)
                 sent = bytes_of(NETS[net], options.batch, draws)
                 rows.append({"net": net, "draws": draws, "ways": efficiencies(found, ranks.count), "bytes": sent})
     if ranks.is_first:
@@ -131,7 +141,8 @@ def work(number: int, options: argparse.Namespace, port: int) -> None:
 
 def report(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
     """One JSON document, or a table of efficiencies and one of bytes."""
-    about = {**machine(torch.device("cpu")), "batch": options.batch, "load": [round(one, 1) for one in os.getloadavg()]}
+    load = [round(one, 1) for one in os.getloadavg()]
+    about = {"rule": options.rule, "batch": options.batch, **machine(torch.device("cpu")), "load": load}
     if options.json:
         print(json.dumps({"machine": about, "processes": options.processes, "rows": rows}, indent=2))
         return
@@ -158,6 +169,7 @@ def report(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--net", choices=NETS, action="append", help="one net; may be repeated (default: the last)")
+    parser.add_argument("--rule", choices=RULES, default="anp", help="np: also with losses sent in place of gradients")
     parser.add_argument("--draws", type=int, action="append", help="may be repeated (default: 8, 32 and 128)")
     parser.add_argument("--batch", type=int, default=1000, help="samples of a step")
     parser.add_argument("--processes", type=int, default=2)

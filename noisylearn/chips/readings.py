@@ -42,6 +42,20 @@ class Plan:
         each = (self.n_passes - 1) // len(draws)
         return replace(self, numbers=(0, *(1 + draw * each + i for draw in draws for i in range(each))))
 
+    def only_draws(self, draws: Sequence[int], n_draws: int) -> "Plan":
+        """The baseline and the passes of some draws of this plan.
+
+        Args:
+            draws: index of each of them.
+            n_draws: draws of this plan.
+
+        Returns:
+            A plan of these passes alone, with the numbers that they have here.
+        """
+        each = (self.n_passes - 1) // n_draws
+        numbers = (0, *(1 + draw * each + i for draw in draws for i in range(each)))
+        return Plan(tuple(self.perturbed[p] for p in numbers), numbers)
+
     def passes_of(self, layer: int) -> list[int]:
         """The passes that perturb a layer, without the baseline.
 

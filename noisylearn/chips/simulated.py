@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from noisylearn.chips.crossbar import Crossbar, Digital, StraightThrough
 from noisylearn.chips.execution.cuda_graphs import Capture, cuda_graph
+from noisylearn.chips.execution.elsewhere import merged, noise_elsewhere
 from noisylearn.chips.execution.executor import StackedExecutor
 from noisylearn.chips.execution.transfer import Transfers
 from noisylearn.chips.interface import Executor, ExecutorFactory, Memory, Placed
@@ -165,6 +166,32 @@ class Chip:
             self._warn_of_writing()
         with self.draws.numbered(plan.numbers):
             return self._shown(self._executor.run(self._placed, self._taken(x), self._perturbed(plan), purpose))
+
+    @torch.no_grad()
+    def with_noise_of(self, readings: Readings, x: Segment, own: Plan, plan: Plan, purpose: str = "pass") -> Readings:
+        """Readings of some passes of a plan, with the injected noise of the others, which ran elsewhere, drawn here.
+
+        Args:
+            readings: of the passes that ran here.
+            x: the segment.
+            own: those passes, with their numbers in the plan.
+            plan: all passes.
+            purpose: names the random streams, as for `passes`.
+
+        Returns:
+            Readings in which the noise is that of all passes; activities and outputs of every pass are those of the
+            first, since the others' are not known.
+        """
+        assert own.numbers is not None
+        away = [p for p in range(plan.n_passes) if p not in own.numbers]
+        there = self._perturbed(Plan(tuple(plan.perturbed[p] for p in away)))
+        layers = {}
+        with self.draws.numbered(away):
+            for i, (name, placed) in enumerate(self._placed.items()):
+                drawn = noise_elsewhere(placed, name, readings.layers[name], x, there, i, (self.draws, purpose))
+                layers[name] = merged(readings.layers[name], drawn, own.numbers, away)
+        output = readings.output[:1].expand(plan.n_passes, *readings.output.shape[1:])
+        return self._shown(replace(readings, output=output, layers=layers))
 
     def _perturbed(self, plan: Plan) -> Plan:
         """The plan, with noise in every pass where it cannot be switched off."""

@@ -14,6 +14,7 @@ from noisylearn.experiments.run_file import RunFile
 from noisylearn.experiments.train import train
 from noisylearn.ground.table import Table
 from noisylearn.ground.tree_file import Tree
+from noisylearn.rules.sharing import Send
 
 
 def train_command(
@@ -34,6 +35,10 @@ def train_command(
     data_dir: o.DataDir = None,
     out: o.Out = Path("runs"),
     resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished run bit for bit.")] = False,
+    send: Annotated[
+        Send,
+        typer.Option(help="What processes of torchrun send each other: gradients, or losses (np, inp, wp)."),
+    ] = "gradients",
     json: o.Json = False,
 ) -> None:
     """Train a network on a chip and write one HDF5 file.
@@ -48,7 +53,7 @@ def train_command(
         config, recipes = resolve(task, rule, chosen, {**settings, "seed": seed})
         with progress() as bar:
             on_step = bar.run(f"{config.label} on {chosen.name}")
-            file = train(config, chosen, out, data_dir, resume, on_step, ranks=ranks)
+            file = train(config, chosen, out, data_dir, resume, on_step, ranks=ranks, send=send)
     if not ranks.is_first:
         return
     run = file.read()

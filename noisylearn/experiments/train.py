@@ -20,7 +20,7 @@ from noisylearn.experiments.trainer import Trainer
 from noisylearn.ground.errors import RunawayError, UserError
 from noisylearn.ground.tree_file import SUFFIX, Tree
 from noisylearn.profiles import HardwareProfile
-from noisylearn.rules.sharing import Share, share_of
+from noisylearn.rules.sharing import Send, Share, share_of
 from noisylearn.version import __version__
 
 CHECKPOINT_EVERY_S = 10.0
@@ -37,6 +37,7 @@ def train(
     on_step: OnStep = lambda step, total, loss: None,
     checkpoint_every_s: float = CHECKPOINT_EVERY_S,
     ranks: Ranks | None = None,
+    send: Send = "gradients",
 ) -> RunFile:
     """Train as configured and write one HDF5 file; a finished run is not run again.
 
@@ -53,6 +54,7 @@ def train(
         checkpoint_every_s: seconds between checkpoints.
         ranks: the processes that share the run; all of them call this function, and the first alone reads and writes
             the file. None for one process.
+        send: what the processes send each other, see `noisylearn.rules.sharing.share_of`.
 
     Returns:
         The run file.
@@ -65,7 +67,7 @@ def train(
     """
     ranks, rule = ranks or Ranks(), config.build_rule()
     rule.check(profile)
-    _warn_of_few_draws(share_of(rule, profile, ranks, config.batch_parts), ranks)
+    _warn_of_few_draws(share_of(rule, profile, ranks, config.batch_parts, send), ranks)
     tasks.describe(config.task)
     optimizer_class(config.optimizer)
     run_id = config.identity(profile, __version__)
@@ -82,7 +84,7 @@ def train(
         ranks.check_device(config.device)
         data = load_data(config, data_dir)
         with _out_of_memory():
-            training = Trainer(config, profile, data, ranks)
+            training = Trainer(config, profile, data, ranks, send)
             if earlier is not None:
                 training.load(earlier)
             facts = own | _facts(config, profile, ranks)

@@ -29,6 +29,7 @@ from noisylearn.rules import BP, Learner
 from noisylearn.rules.guard import weight_norms
 from noisylearn.rules.in_time import InTime
 from noisylearn.rules.sequences import Sequences
+from noisylearn.rules.sharing import Send
 
 DAY_S = 86_400.0
 RUNAWAY_FACTOR = 100.0
@@ -67,6 +68,7 @@ class Trainer:
         task: the data.
         ranks: the processes that share the run. Each has all of this state, the same on all of them; estimates alone
             are shared.
+        send: what they send each other, see `noisylearn.rules.sharing.share_of`.
 
     Raises:
         UserError: the network does not fit the data, or the rule cannot learn on the profile, or not on several
@@ -74,14 +76,19 @@ class Trainer:
     """
 
     def __init__(
-        self, config: TrainConfig, profile: HardwareProfile, task: tasks.Task, ranks: Ranks | None = None
+        self,
+        config: TrainConfig,
+        profile: HardwareProfile,
+        task: tasks.Task,
+        ranks: Ranks | None = None,
+        send: Send = "gradients",
     ) -> None:
         self.config, self.task, self.ranks = config, task, ranks or Ranks()
         self.rule = config.build_rule()
         self.model = build_model(config, task).to(config.device)
         self.chip = Chip(self.model, profile, config.seed)
         self.learner = Learner(
-            self.rule, self.chip, weight_norms(self.chip.layers), ranks=self.ranks, parts=config.batch_parts
+            self.rule, self.chip, weight_norms(self.chip.layers), "", self.ranks, config.batch_parts, send
         )
         self.optimizer = build_optimizer(config, list(self.model.parameters()))
         self.norms = NeuronNorms(self.model) if config.weight_normalisation else None

@@ -23,7 +23,7 @@ from noisylearn.rules.guard import check_losses
 from noisylearn.rules.in_time import InTime
 from noisylearn.rules.observation import LossFn, Observation, StepLoss
 from noisylearn.rules.sequences import Sequences, Sum, checked
-from noisylearn.rules.sharing import Share, Way, share_of, summed
+from noisylearn.rules.sharing import Send, Share, Way, share_of, summed
 
 
 class Learns(Protocol):
@@ -33,6 +33,9 @@ class Learns(Protocol):
     def divides(self) -> frozenset[Way]: ...
     @property
     def n_draws(self) -> int: ...
+    @property
+    def name(self) -> str: ...
+    def needs(self) -> frozenset[str]: ...
     def of_draws(self, n_draws: int) -> "Learns": ...
     def check_divides(self) -> None: ...
     def init(self, chip: AnyChip) -> Memory: ...
@@ -57,6 +60,7 @@ class Learner:
         where: the step of the training, such as " at step 3 of 10", for the same message.
         ranks: the processes that share every estimate; all of them make the same chip and give it the same batches.
         parts: of a batch, each with random streams of its own, which the processes share among them beside the draws.
+        send: what they send each other, see `noisylearn.rules.sharing.share_of`.
 
     Raises:
         UserError: the machine does not show what the rule needs, all parameters are frozen, torch is in inference
@@ -69,15 +73,18 @@ class Learner:
     where: str = ""
     ranks: Ranks = field(default_factory=Ranks)
     parts: int = 1
+    send: Send = "gradients"
 
     def __post_init__(self) -> None:
         if isinstance(self.chip, nn.Module):
             raise UserError("a rule learns on a chip, not on a model: place it with nl.Chip(model, profile)")
         self.rule.check(self.chip.profile)
         self._share, self._here = Share(), self.rule  # what this process computes, and the rule with its draws
-        if self.ranks.count > 1 or self.parts != 1:
-            self._share = share_of(self.rule, self.chip.profile, self.ranks, self.parts)
-            self._here = self.rule.of_draws(len(self._share.draws))
+        if self.ranks.count > 1 or self.parts != 1 or self.send != "gradients":
+            self._share = share_of(self.rule, self.chip.profile, self.ranks, self.parts, self.send)
+            if self._share.away is None:
+                self._here = self.rule.of_draws(len(self._share.draws))
+        self._adds = self.ranks.count > 1 and self._share.away is None  # estimates of several processes
         if not any(p.requires_grad for layer in self.chip.layers.values() for p in layer.parameters()):
             raise UserError("all weights of the chip are frozen: unfreeze those to learn, layer.requires_grad_(True)")
         if torch.is_inference_mode_enabled():
@@ -118,9 +125,9 @@ class Learner:
             raise UserError(f"{self.parts} parts of a batch need its targets: use Learner.run(..., in_time=False)")
         segment = as_segment(x)
         inputs = segment.with_inputs(segment.inputs.detach())
-        seen = Observation(self.chip, inputs, loss_fn, draws=self._share.numbers)
+        seen = Observation(self.chip, inputs, loss_fn, draws=self._share.numbers, away=self._share.away)
         found, state = self._here.step(self.state, seen, list(self.chip.layers))
-        if self.ranks.count > 1:
+        if self._adds:
             found, _ = summed(self.ranks, self._share, found, found.loss.reshape(1), self.chip.model)
         check_losses(found.loss, self.chip.layers, self.norms_before, where=self.where)
         self.state = state
@@ -193,7 +200,7 @@ class Learner:
         self.state = states[0]
         if online is None:
             self._fill(total.take(), losses, slice(0, len(losses)), sequences.in_time)
-        elif sent < len(losses) and self.ranks.count > 1:
+        elif sent < len(losses) and self._adds:
             losses[sent:] = self.ranks.sum([losses[sent:]], self._share.weight)[0]
         return losses
 
@@ -203,7 +210,7 @@ class Learner:
         Raises:
             RunawayError: a loss is not finite, on any process.
         """
-        if self.ranks.count > 1:
+        if self._adds:
             found, losses[steps] = summed(self.ranks, self._share, found, losses[steps], self.chip.model)
             self._check(losses[steps], steps.start, in_time)
         fill_gradients(self.chip, found)
@@ -212,7 +219,7 @@ class Learner:
         """Mean loss of every step of a segment, (steps,), of the reference pass; of the rows that are computed here."""
         assert seen.losses is not None
         losses = (seen.losses[0].reshape(shares.shape) * shares).sum(1)
-        if self.ranks.count == 1:  # otherwise all stop together, when their losses are added
+        if not self._adds:  # otherwise all stop together, when their losses are added
             self._check(losses, start, seen.segment.in_time)
         return losses
 

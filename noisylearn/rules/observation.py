@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from jaxtyping import Float, Shaped
@@ -17,6 +18,16 @@ from noisylearn.rules.in_time import InTime
 STILL = InTime()  # of single samples, which have no time
 LossFn = Callable[[Tensor], Tensor]
 StepLoss = Callable[[Tensor, Tensor], Tensor]
+
+
+class Away(Protocol):
+    """Passes of other processes, whose losses are sent and whose noise is drawn here; see `noisylearn.rules.seeds`."""
+
+    def run_here(self, plan: Plan) -> Plan: ...
+    def of_all(self, losses: Tensor, own: Plan, plan: Plan) -> Tensor: ...
+    def noise_of_all(
+        self, chip: AnyChip, readings: Readings, segment: Segment, own: Plan, plan: Plan, purpose: str
+    ) -> Readings: ...
 
 
 @dataclass
@@ -50,6 +61,7 @@ class Observation:
         ends: whether it ends here.
         purpose: name of the random streams.
         draws: which of all draws those of a plan are, where other processes run the rest; None where it has them all.
+        away: where plans have all draws, and other processes run some of them: tells which, and gives their losses.
     """
 
     chip: AnyChip
@@ -63,6 +75,7 @@ class Observation:
     ends: bool = True
     purpose: str = "pass"
     draws: tuple[int, ...] | None = None
+    away: "Away | None" = None
     losses: Float[Tensor, "passes rows"] | None = field(default=None, init=False)  # unweighted, of the first plan run
     started: dict[Plan, Trajectory] = field(default_factory=dict, init=False)  # of the plans run, before the segment
     _seen: dict[Plan, tuple[Readings, Tensor]] = field(default_factory=dict, init=False)
@@ -78,15 +91,24 @@ class Observation:
         """
         if plan not in self._seen:
             self.started[plan] = self.along.of.get(plan, START)
-            named = plan if self.draws is None else plan.of_draws(self.draws)
-            readings = self.chip.passes(self._from(self.started[plan]), named, self.purpose)
+            segment, own = self._from(self.started[plan]), self._run_here(plan)
+            readings = self.chip.passes(segment, own, self.purpose)
             self.along.of[plan] = readings.end
             losses = self._losses(readings.output)
+            if self.away is not None:
+                losses = self.away.of_all(losses, own, plan)
+                readings = self.away.noise_of_all(self.chip, readings, segment, own, plan, self.purpose)
             if self.weights is not None:
                 by_step = losses.unflatten(1, self.weights.shape) * self.weights
                 losses = self.time.credited(by_step).flatten(1)
             self._seen[plan] = readings, losses
         return self._seen[plan]
+
+    def _run_here(self, plan: Plan) -> Plan:
+        """The passes of a plan that this process runs."""
+        if self.away is not None:
+            return self.away.run_here(plan)
+        return plan if self.draws is None else plan.of_draws(self.draws)
 
     def of_any(self) -> tuple[Readings, Float[Tensor, "passes rows"]]:
         """As `of`, for passes that were run already, or else for one pass."""

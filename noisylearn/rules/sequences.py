@@ -14,7 +14,7 @@ from noisylearn.chips.segments import Segment
 from noisylearn.ground.errors import UserError
 from noisylearn.rules.estimate import Estimate
 from noisylearn.rules.in_time import InTime
-from noisylearn.rules.observation import Observation, StepLoss, Trajectories
+from noisylearn.rules.observation import Away, Observation, StepLoss, Trajectories
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Sequences:
         draws: which of all draws of the rule are run here; None for all.
         norm: what the sum of the losses is divided by; None for the number of those that count here, or, for online
             updates, of the samples here.
+        away: gives the losses of draws that other processes run, where the plans of the rule have all of them.
     """
 
     inputs: Shaped[Tensor, "time batch ..."]
@@ -43,6 +44,7 @@ class Sequences:
     purpose: str = "pass"
     draws: tuple[int, ...] | None = None
     norm: float | None = None
+    away: Away | None = None
 
     @property
     def divisor(self) -> float:
@@ -81,7 +83,7 @@ class Sequences:
             yield part, Observation(
                 chip, Segment(self.inputs[part], self.in_time), self._loss_of(targets), targets,
                 mask * (mask.numel() / norm), self.time, along, start == 0, part.stop == len(self.inputs),
-                self.purpose, self.draws,
+                self.purpose, self.draws, self.away,
             )  # fmt: skip
 
     def counting(self) -> list[bool]:

@@ -19,9 +19,11 @@ from noisylearn.ground.errors import UserError
 from noisylearn.networks.decorrelation import products_of
 from noisylearn.profiles import HardwareProfile, Machine
 from noisylearn.rules.estimate import Estimate
+from noisylearn.rules.seeds import SharedSeeds
 from noisylearn.rules.sequences import Sequences
 
 Way = Literal["batch", "draws"]
+Send = Literal["gradients", "losses"]
 
 
 class Divisible(Protocol):
@@ -31,7 +33,10 @@ class Divisible(Protocol):
     def divides(self) -> frozenset[Way]: ...
     @property
     def n_draws(self) -> int: ...
+    @property
+    def name(self) -> str: ...
     def check_divides(self) -> None: ...
+    def needs(self) -> frozenset[str]: ...
 
 
 @dataclass(frozen=True)
@@ -43,12 +48,14 @@ class Share:
         n_parts: of the batch, in all.
         draws: that are computed here.
         n_draws: in all.
+        away: where losses are sent in place of gradients: gives those of the other draws.
     """
 
     parts: Sequence[int] = (0,)
     n_parts: int = 1
     draws: Sequence[int] = (0,)
     n_draws: int = 1
+    away: SharedSeeds | None = None
 
     @property
     def weight(self) -> float:
@@ -57,8 +64,8 @@ class Share:
 
     @property
     def numbers(self) -> tuple[int, ...] | None:
-        """The draws, where they are not all."""
-        return None if len(self.draws) == self.n_draws else tuple(self.draws)
+        """The draws, where the rule has these alone."""
+        return None if self.away is not None or len(self.draws) == self.n_draws else tuple(self.draws)
 
     @property
     def has_all_rows(self) -> bool:
@@ -75,7 +82,7 @@ class Share:
             UserError: the batch has fewer rows than parts.
         """
         if self.n_parts == 1:
-            return [sequences if self.numbers is None else replace(sequences, draws=self.numbers)]
+            return [replace(sequences, draws=self.numbers, away=self.away)]
         batch = sequences.inputs.shape[1]
         if batch < self.n_parts:
             raise UserError(f"a batch of {batch} has no {self.n_parts} parts: give fewer parts, or more samples")
@@ -85,12 +92,13 @@ class Share:
                 sequences.rows(slice(bounds[part], bounds[part + 1])),
                 purpose=f"{sequences.purpose} of part {part}",
                 draws=self.numbers,
+                away=self.away,
             )
             for part in self.parts
         ]
 
 
-def share_of(rule: Divisible, machine: Machine, ranks: Ranks, n_parts: int = 1) -> Share:
+def share_of(rule: Divisible, machine: Machine, ranks: Ranks, n_parts: int = 1, send: Send = "gradients") -> Share:
     """What this process computes of every estimate.
 
     Args:
@@ -98,12 +106,16 @@ def share_of(rule: Divisible, machine: Machine, ranks: Ranks, n_parts: int = 1) 
         machine: on whose simulation it learns.
         ranks: the processes.
         n_parts: parts of the batch.
+        send: what the processes send each other: "gradients"; or "losses", from which each makes the whole estimate,
+            drawing the noise of all draws by itself, see `noisylearn.rules.seeds`.
 
     Raises:
         UserError: the rule or the machine does not allow it, or there are more processes than they have work for.
     """
     if n_parts < 1:
         raise UserError(f"{n_parts} parts of a batch; give at least 1")
+    if send == "losses":
+        return _with_seeds(rule, machine, ranks, n_parts)
     if ranks.count == n_parts == 1:
         return Share(draws=range(rule.n_draws), n_draws=rule.n_draws)
     rule.check_divides()
@@ -122,6 +134,26 @@ def share_of(rule: Divisible, machine: Machine, ranks: Ranks, n_parts: int = 1) 
     part, draw = divmod(ranks.number, by_draw)
     draws = range(rule.n_draws) if by_draw == 1 else range(draw, rule.n_draws, by_draw)
     return Share(range(part, n_parts, by_part), n_parts, draws, rule.n_draws)
+
+
+def _with_seeds(rule: Divisible, machine: Machine, ranks: Ranks, n_parts: int) -> Share:
+    """The draws of this process, where losses are sent. Raises UserError where they do not make the estimate."""
+    rule.check_divides()
+    if ranks.count == 1:
+        raise UserError("--send losses is for several processes: start them with torchrun, or leave it out")
+    if not isinstance(machine, HardwareProfile) or "activity" in rule.needs():
+        raise UserError(
+            f"rule {rule.name} learns from pre-activations, which the process that ran a pass has alone: leave out "
+            "--send losses, or use np, inp or wp"
+        )
+    if stuck := _keeps_draws_together(rule, machine):
+        raise UserError(f"--send losses shares draws, which stay together here as {stuck}: leave it out")
+    if rule.n_draws % ranks.count:
+        raise UserError(
+            f"--send losses shares draws alone, and equally: {rule.n_draws} are no multiple of {ranks.count} processes"
+        )
+    draws = range(ranks.number, rule.n_draws, ranks.count)
+    return Share(range(n_parts), n_parts, draws, rule.n_draws, SharedSeeds(ranks, draws, rule.n_draws))
 
 
 def _keeps_draws_together(rule: Divisible, machine: HardwareProfile) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from support.processes import command, in_processes
-from support.shared_steps import NODES, SHARED, check_same, learned
+from support.shared_steps import BY_SEEDS, NODES, SHARED, check_same, learned
 from support.small_runs import FULL, GAUSSIAN, same, small_task, small_train
 
 import noisylearn.cli.train as cli_train
@@ -81,6 +81,9 @@ def _steps_of_all_rules() -> None:
                 check_same(shared, alone)
                 digests = ranks.gathered({name: w.numpy().tobytes() for name, w in shared.weights.items()})
                 assert all(digest == digests[0] for digest in digests), "processes differ"
+        for rule, profile in BY_SEEDS:
+            of_all = rule.of_draws(2 * ranks.count)
+            check_same(*(learned(of_all, profile, some, 1, send="losses") for some in (ranks, Ranks())))
         for rule in (NP(draws=2 * ranks.count, update="online"), ANP(draws=ranks.count)):
             for parts in (1, ranks.count):
                 runs = [learned(rule, NODES, some, parts, True, in_time=True) for some in (ranks, Ranks())]
@@ -151,6 +154,7 @@ def dying_command(number: int, step: int, *arguments: str) -> None:
         ([], "2 processes cannot share 1 part of the batch and 1 draw: give --batch-parts 2"),
         (["--rule", "lf"], "rule lf learns from a whole batch in one place: processes and --batch-parts go with anp"),
         (["--draws", "2", "--baseline", "mean"], "stay together as the rule compares them all: give --batch-parts 2"),
+        (["--draws", "2", "--send", "losses"], "rule anp learns from pre-activations, which the process that"),
         (["--batch-parts", "41"], "--batch-parts 41: a batch has 40 samples"),
         (["--hidden", "x"], "--hidden 'x': give numbers of units"),
         (["--draws", "2", "--profile", "nothing"], "nothing"),
@@ -198,7 +202,6 @@ def test_an_unfinished_run_is_refused_and_a_finished_one_not_run_again(tmp_path:
 DIES_ONCE = """
 import os, signal, sys
 sys.path[:0] = {paths}
-from support.shared_steps import NODES, SHARED, check_same, learned
 from support.small_runs import small_task
 from noisylearn import tasks
 tasks.load = small_task

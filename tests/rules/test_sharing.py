@@ -9,6 +9,7 @@ import torch
 from support.checks import sample_batch, tanh_net
 from support.shared_steps import (
     BATCH,
+    BY_SEEDS,
     CLOSE,
     NODES,
     SHARED,
@@ -59,14 +60,14 @@ def test_what_keeps_its_draws_together_is_shared_by_batch(rule: Rule) -> None:
     check_equal(rule, NODES, 2, 2)
     together = "3 draws, which stay together as the rule compares them all"
     with pytest.raises(UserError, match=together if rule.n_draws > 1 else "1 draw: give"):
-        share_of(rule, NODES, ThreadRanks(0, 2, None, []))  # type: ignore[arg-type]
+        share_of(rule, NODES, Ranks(0, 2))
 
 
 def test_noise_that_lasts_from_pass_to_pass_is_shared_by_batch() -> None:
     rule = ANP(baseline="noisy", draws=4)
     check_equal(rule, SLOW, 2, 2)
     with pytest.raises(UserError, match=r"4 draws, which stay together as noise lasts from pass to pass \(ornstein"):
-        share_of(rule, SLOW, ThreadRanks(0, 2, None, []))  # type: ignore[arg-type]
+        share_of(rule, SLOW, Ranks(0, 2))
 
 
 @pytest.mark.parametrize(("count", "parts"), [(2, 1), (2, 2), (4, 2)])
@@ -161,7 +162,7 @@ def test_rules_that_remember_or_pool_are_refused_by_name() -> None:
 def test_shares_cover_the_grid_once() -> None:
     """Every pair of part and draw is computed by exactly one rank, and work is shared as equally as it goes."""
     for count, parts, draws in itertools.product(range(1, 7), range(1, 6), range(1, 6)):
-        ranks = [ThreadRanks(r, count, None, []) for r in range(count)]  # type: ignore[arg-type]
+        ranks = [Ranks(r, count) for r in range(count)]
         if not any(count % n == 0 and n <= parts and count // n <= draws for n in range(1, count + 1)):
             with pytest.raises(UserError, match="cannot share"):
                 share_of(NP(draws=draws), NODES, ranks[0], parts)
@@ -173,8 +174,38 @@ def test_shares_cover_the_grid_once() -> None:
 
 
 def test_a_batch_is_split_before_its_draws_where_both_are_possible() -> None:
-    two = [share_of(NP(draws=8), NODES, ThreadRanks(r, 2, None, []), 2) for r in (0, 1)]  # type: ignore[arg-type]
+    two = [share_of(NP(draws=8), NODES, Ranks(r, 2), 2) for r in (0, 1)]
     assert two == [Share(range(r, 2, 2), 2, range(8), 8) for r in (0, 1)]
+
+
+@pytest.mark.parametrize(("count", "parts"), [(2, 1), (2, 2), (4, 1)])
+@pytest.mark.parametrize(("rule", "profile"), BY_SEEDS, ids=lambda value: getattr(value, "name", None))
+def test_losses_and_seeds_give_the_whole_estimate(rule: Rule, profile: HardwareProfile, count: int, parts: int) -> None:
+    """They give what gradients give, and move 8 bytes for every draw, pass of a draw and row."""
+    decorrelated = rule.name != "per-layer"  # where the layers have other names
+    outcomes = check_equal(rule, profile, count, parts, decorrelated=decorrelated, send="losses")
+    passes = 4 * (3 if rule.name == "inp" else 1)
+    assert sum(outcomes[0].sent) == STEPS * (passes * BATCH + parts) * 8, "with one number more in every sum"
+
+
+@pytest.mark.parametrize("rule", [NP(draws=2, update="online", credit="trace"), NP(draws=4, credit="reward-to-go")])
+def test_losses_and_seeds_along_sequences(rule: Rule) -> None:
+    check_equal(rule, NODES, 2, 1, decorrelated=True, in_time=True, send="losses")
+    check_equal(WP(draws=2, credit="trace"), WEIGHTS, 2, 2, in_time=True, send="losses")
+
+
+@pytest.mark.parametrize(
+    ("rule", "profile", "count", "says"),
+    [
+        (ANP(draws=2), NODES, 2, "rule anp learns from pre-activations, which the process that ran a pass has alone"),
+        (NP(draws=2, baseline="mean"), NODES, 2, "which stay together here as the rule compares them all"),
+        (NP(draws=3), NODES, 2, "3 are no multiple of 2 processes"),
+        (NP(draws=2), NODES, 1, "--send losses is for several processes"),
+    ],
+)
+def test_what_losses_and_seeds_do_not_serve(rule: Rule, profile: HardwareProfile, count: int, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        share_of(rule, profile, Ranks(0, count), 1, "losses")
 
 
 def test_bad_shares_are_one_line() -> None:
@@ -185,7 +216,7 @@ def test_bad_shares_are_one_line() -> None:
     with pytest.raises(UserError, match="0 parts of a batch"):
         Learner(NP(), chip, parts=0)
     with pytest.raises(UserError, match="3 processes cannot share 1 part of the batch and 2 draws: give"):
-        share_of(NP(draws=2), NODES, ThreadRanks(0, 3, None, []))  # type: ignore[arg-type]
+        share_of(NP(draws=2), NODES, Ranks(0, 3))
 
 
 def test_a_learned_prediction_is_not_shared() -> None:

@@ -12,6 +12,7 @@ from noisylearn.distributed import Ranks
 from noisylearn.networks import RNN
 from noisylearn.profiles import load_profile
 from noisylearn.rules import ANP, INP, NP, REINFORCE, WP, Delta, Learner, PerLayer, Rule
+from noisylearn.rules.sharing import Send
 
 SIZES, BATCH, STEPS = (4, 6, 5, 3), 11, 3
 NODES, WEIGHTS, PCM = node_profile(1e-2), weight_profile(1e-2), load_profile("pcm-nandakumar-2019")
@@ -36,7 +37,13 @@ class Outcome:
 
 
 def learned(
-    rule: Rule, profile: HardwareProfile, ranks: Ranks, parts: int, decorrelated: bool = False, in_time: bool = False
+    rule: Rule,
+    profile: HardwareProfile,
+    ranks: Ranks,
+    parts: int,
+    decorrelated: bool = False,
+    in_time: bool = False,
+    send: Send = "gradients",
 ) -> Outcome:
     """Some steps of training, with everything a step does."""
     with ONE_AT_A_TIME:
@@ -45,7 +52,8 @@ def learned(
         model = decorrelate(model, 1e-2)
     chip = Chip(model, profile, seed=3)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-    learner, losses = Learner(rule, chip, ranks=ranks, parts=parts), []
+    learner = Learner(rule, chip, ranks=ranks, parts=parts, send=send if ranks.count > 1 else "gradients")
+    losses = []
     for step in range(STEPS):
         x, t = sample_batch(BATCH * 6, 4, 3, seed=step)
         shape = (6, BATCH) if in_time else (1, BATCH)
@@ -75,4 +83,9 @@ SHARED = [
     (ANP(draws=4), NODES), (ANP(draws=5, baseline="noisy", scale="layer"), PCM), (WP(draws=4), WEIGHTS),
     (WP(draws=3, baseline="noisy"), WEIGHTS), (REINFORCE(draws=3), NODES), (ANP(draws=4, baseline="noisy"), TILES),
     (PerLayer(rules={"4": Delta(), "*": ANP(draws=4)}), NODES),
+]  # fmt: skip
+BY_SEEDS = [
+    (NP(draws=4), NODES), (NP(draws=4, baseline="noisy"), NODES), (INP(draws=4), NODES), (WP(draws=4), WEIGHTS),
+    (WP(draws=4, baseline="noisy"), WEIGHTS), (REINFORCE(draws=4), NODES),
+    (PerLayer(rules={"4": Delta(), "*": NP(draws=4)}), NODES),
 ]  # fmt: skip
