@@ -5,8 +5,9 @@ machine allows at most), then they share a step, by draws, and by parts of the b
 
     seconds alone / (processes x seconds shared),
 
-and, beside it, the same of processor seconds, in which waiting for each other or for other jobs of the machine does not
-count: work that is not divided and sending do.
+beside it that of processor seconds, in which waiting for each other or for other jobs of the machine does not count,
+but work that is not divided and sending do; and the efficiency over that of the processes side by side: what sharing
+costs, whatever the machine allows.
 """
 
 import argparse
@@ -100,10 +101,12 @@ def efficiencies(found: Mapping[str, list[Seconds]], count: int) -> dict[str, di
         done = count if way == SIDE_BY_SIDE else 1  # steps
         wall = [done * one[0] / (count * other[0]) for one, other in zip(found[ALONE], taken, strict=True)]
         work = [done * one[1] / other[1] for one, other in zip(found[ALONE], taken, strict=True)]
+        beside = [done * one[0] / (count * other[0]) for one, other in zip(found[SIDE_BY_SIDE], taken, strict=True)]
         lower, median, upper = statistics.quantiles(wall, n=4)
         rows[way] = {
             "seconds": statistics.median(one[0] for one in taken), "efficiency": median, "lower": lower,
             "upper": upper, "of_processor_seconds": statistics.median(work),
+            "of_side_by_side": statistics.median(beside),
         }  # fmt: skip
     return rows
 
@@ -112,10 +115,9 @@ def bytes_of(sizes: list[int], batch: int, draws: int) -> dict[str, int]:
     """What a process gives to the sum of a step, in bytes, for ways of sharing; float32."""
     weights = sum((n_in + 1) * n_out for n_in, n_out in itertools.pairwise(sizes))
     return {
-        "gradients (sent; as in data-parallel backprop)": 4 * (weights + 2),  # with the loss, and a call to stop
-        "signals g of every sample and unit": 4 * batch * sum(sizes[1:]),
-        "losses of every draw and sample (seeds shared)": 4 * draws * batch,
-        "losses of every draw (seeds shared, WP)": 4 * draws,
+        "gradients (as in data-parallel backprop)": 4 * (weights + 2),  # with the loss, and a call to stop
+        "losses of every draw and sample (--send losses)": 4 * (draws * batch + 1),
+        "signals g of every sample and unit (not sent)": 4 * batch * sum(sizes[1:]),
     }
 
 
@@ -148,13 +150,14 @@ def report(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
         return
     console = Console(width=150)
     table = Table(title=f"{options.processes} processes: {about}", title_justify="left")
-    for name in ("net", "draws", "step", "seconds", "efficiency (quartiles)", "of processor seconds"):
+    measured = "seconds", "efficiency (quartiles)", "of processor seconds", "of side by side"
+    for name in ("net", "draws", "step", *measured):
         table.add_column(name)
     for row in rows:
         for way, one in row["ways"].items():
             spread = f"{one['efficiency']:.2f} ({one['lower']:.2f} to {one['upper']:.2f})"
-            work_done = f"{one['of_processor_seconds']:.2f}"
-            table.add_row(row["net"], str(row["draws"]), way, f"{one['seconds']:.2f}", spread, work_done)
+            more = [f"{one[key]:.2f}" for key in ("of_processor_seconds", "of_side_by_side")]
+            table.add_row(row["net"], str(row["draws"]), way, f"{one['seconds']:.2f}", spread, *more)
     console.print(table)
     table = Table(title="bytes that a process gives to a step", title_justify="left")
     for name in ("net", "draws", "what", "kB", "of gradients"):

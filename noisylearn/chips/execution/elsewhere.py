@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -79,18 +78,3 @@ def merged(reading: LayerReading, drawn: NoiseElsewhere, here: Sequence[int], aw
         by_pass = dict(zip((*here, *away), (*reading.weight_noise, *drawn.weights), strict=True))
         weights = [by_pass[p] for p in range(n_passes)]
     return replace(reading, input=reading.input[:1], activity=activity, noise=noise, weight_noise=weights)
-
-
-def all_losses(losses: Float[Tensor, "passes rows"], own: Plan, n_passes: int) -> Float[Tensor, "passes rows"]:
-    """Losses of all passes of a plan but the first, zero where they are not known here: their sum over all processes is
-    that of the plan.
-
-    Args:
-        losses: of the passes that ran here.
-        own: those passes, with their numbers in the plan.
-        n_passes: of the plan.
-    """
-    assert own.numbers is not None
-    found = torch.zeros(n_passes, *losses.shape[1:], dtype=losses.dtype, device=losses.device)
-    found[list(own.numbers[1:])] = losses[1:]
-    return found[1:]
