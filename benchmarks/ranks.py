@@ -13,11 +13,12 @@ costs, whatever the machine allows.
 import argparse
 import itertools
 import json
+import math
 import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -73,9 +74,9 @@ def timed(step: Callable[[], object], ranks: Ranks, takes_part: bool) -> Seconds
 
 
 def measure(
-    rule: nl.rules.NodePerturbation, sizes: list[int], batch: int, rounds: int, ranks: Ranks
+    rule: nl.rules.NodePerturbation, sizes: list[int], batch: int, rounds: int, ranks: Ranks, without: Collection[str]
 ) -> dict[str, list[Seconds]]:
-    """Seconds of every way in every round."""
+    """Seconds of every way in every round, without some."""
     alone = make_step(rule, sizes, batch, Ranks(), 1)
     ways = {
         ALONE: (alone, ranks.is_first),
@@ -85,6 +86,7 @@ def measure(
     }
     if "activity" not in rule.needs():
         ways[BY_SEEDS] = make_step(rule, sizes, batch, ranks, 1, "losses"), True
+    ways = {way: what for way, what in ways.items() if way not in without}
     found: dict[str, list[Seconds]] = {way: [] for way in ways}
     for turn in range(rounds + 1):
         for way, (step, takes_part) in ways.items():
@@ -101,7 +103,8 @@ def efficiencies(found: Mapping[str, list[Seconds]], count: int) -> dict[str, di
         done = count if way == SIDE_BY_SIDE else 1  # steps
         wall = [done * one[0] / (count * other[0]) for one, other in zip(found[ALONE], taken, strict=True)]
         work = [done * one[1] / other[1] for one, other in zip(found[ALONE], taken, strict=True)]
-        beside = [done * one[0] / (count * other[0]) for one, other in zip(found[SIDE_BY_SIDE], taken, strict=True)]
+        others = found.get(SIDE_BY_SIDE, [(math.nan, 0.0)] * len(taken))
+        beside = [done * one[0] / (count * other[0]) for one, other in zip(others, taken, strict=True)]
         lower, median, upper = statistics.quantiles(wall, n=4)
         rows[way] = {
             "seconds": statistics.median(one[0] for one in taken), "efficiency": median, "lower": lower,
@@ -134,7 +137,7 @@ def work(number: int, options: argparse.Namespace, port: int) -> None:
                 if ranks.is_first:
                     print(f"measuring {net}, {draws} draws ...", file=sys.stderr)
                 rule = RULES[options.rule](draws=draws)
-                found = measure(rule, NETS[net], options.batch, options.rounds, ranks)
+                found = measure(rule, NETS[net], options.batch, options.rounds, ranks, options.without)
                 sent = bytes_of(NETS[net], options.batch, draws)
                 rows.append({"net": net, "draws": draws, "ways": efficiencies(found, ranks.count), "bytes": sent})
     if ranks.is_first:
@@ -177,6 +180,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1000, help="samples of a step")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5, help="of every measurement, after one that warms up")
+    parser.add_argument("--without", action="append", default=[], help="a step to leave out, as the table names it")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args()
     port = 20000 + os.getpid() % 20000

@@ -39,8 +39,7 @@ class Plan:
         Returns:
             The plan with the numbers of its passes; those of a draw follow one another, after the baseline.
         """
-        each = (self.n_passes - 1) // len(draws)
-        return replace(self, numbers=(0, *(1 + draw * each + i for draw in draws for i in range(each))))
+        return replace(self, numbers=_numbers(draws, (self.n_passes - 1) // len(draws)))
 
     def only_draws(self, draws: Sequence[int], n_draws: int) -> "Plan":
         """The baseline and the passes of some draws of this plan.
@@ -52,8 +51,7 @@ class Plan:
         Returns:
             A plan of these passes alone, with the numbers that they have here.
         """
-        each = (self.n_passes - 1) // n_draws
-        numbers = (0, *(1 + draw * each + i for draw in draws for i in range(each)))
+        numbers = _numbers(draws, (self.n_passes - 1) // n_draws)
         return Plan(tuple(self.perturbed[p] for p in numbers), numbers)
 
     def passes_of(self, layer: int) -> list[int]:
@@ -66,6 +64,11 @@ class Plan:
             Indices of the passes.
         """
         return [p for p in range(1, self.n_passes) if self.perturbed[p][layer]]
+
+
+def _numbers(draws: Sequence[int], each: int) -> tuple[int, ...]:
+    """Indices of the baseline and of the passes of some draws, in a plan where every draw has `each` of them."""
+    return (0, *(1 + draw * each + i for draw in draws for i in range(each)))
 
 
 @dataclass

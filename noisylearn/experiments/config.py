@@ -284,8 +284,10 @@ def resolve(
         raise UserError("--weight-normalisation restores norms after a whole sequence: say --update sequence")
     if config.batch_parts > config.batch:
         raise UserError(f"--batch-parts {config.batch_parts}: a batch has {config.batch} samples; give at most as many")
-    if config.batch_parts > 1:
-        config.build_rule().check_divides()
+    if config.batch_parts > 1 and not (built := config.build_rule()).divides:
+        if not lenient:
+            built.check_divides()
+        config = config.model_copy(update={"batch_parts": 1})
     return config, used
 
 

@@ -146,12 +146,12 @@ def _with_seeds(rule: Divisible, machine: Machine, ranks: Ranks, n_parts: int) -
             f"rule {rule.name} learns from pre-activations, which the process that ran a pass has alone: leave out "
             "--send losses, or use np, inp or wp"
         )
-    if stuck := _keeps_draws_together(rule, machine):
-        raise UserError(f"--send losses shares draws, which stay together here as {stuck}: leave it out")
     if rule.n_draws % ranks.count:
         raise UserError(
             f"--send losses shares draws alone, and equally: {rule.n_draws} are no multiple of {ranks.count} processes"
         )
+    if stuck := _keeps_draws_together(rule, machine):
+        raise UserError(f"--send losses shares draws, which stay together here as {stuck}: leave it out")
     draws = range(ranks.number, rule.n_draws, ranks.count)
     return Share(range(n_parts), n_parts, draws, rule.n_draws, SharedSeeds(ranks, draws, rule.n_draws))
 

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from support.small_runs import FULL, GAUSSIAN, same, small_task, small_train
 
 import noisylearn.cli.train as cli_train
 from noisylearn import tasks
-from noisylearn.distributed import Ranks, joined
+from noisylearn.distributed import LostRankError, Ranks, joined
 from noisylearn.experiments.config import TrainConfig
 from noisylearn.experiments.run_file import RunFile
 from noisylearn.experiments.train import train
@@ -239,6 +240,22 @@ def test_other_commands_run_in_one_process(tmp_path: Path) -> None:
     assert in_processes(2, command, "tasks", "list", log=tmp_path) == [1, 1]
     assert (tmp_path / "0.err").read_text() == "error: tasks runs in one process: start it without torchrun\n"
     assert (tmp_path / "1.err").read_text() == ""
+
+
+def test_a_process_that_does_not_answer_counts_as_dead(tmp_path: Path) -> None:
+    assert in_processes(2, _first_waits, log=tmp_path) == [0, 0], (tmp_path / "0.err").read_text()
+
+
+def _first_waits() -> None:
+    """The second process is silent for longer than the first one's patience."""
+    if os.environ["RANK"] == "1":
+        with joined(timedelta(seconds=20)):
+            time.sleep(6)
+            os._exit(0)
+    started = time.monotonic()
+    with pytest.raises(LostRankError, match="does not answer"), joined(timedelta(seconds=2)) as ranks:
+        ranks.sum([torch.ones(3)])
+    assert time.monotonic() - started < 5
 
 
 def test_weights_that_differ_are_found_at_the_next_checkpoint(tmp_path: Path) -> None:
