@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -35,10 +35,7 @@ def train_command(
     data_dir: o.DataDir = None,
     out: o.Out = Path("runs"),
     resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished run bit for bit.")] = False,
-    send: Annotated[
-        Send,
-        typer.Option(help="What processes of torchrun send each other: gradients, or losses (np, inp, wp)."),
-    ] = "gradients",
+    send: Annotated[str, typer.Option(help="What processes send each other: gradients or losses.")] = "gradients",
     json: o.Json = False,
 ) -> None:
     """Train a network on a chip and write one HDF5 file.
@@ -53,7 +50,7 @@ def train_command(
         config, recipes = resolve(task, rule, chosen, {**settings, "seed": seed})
         with progress() as bar:
             on_step = bar.run(f"{config.label} on {chosen.name}")
-            file = train(config, chosen, out, data_dir, resume, on_step, ranks=ranks, send=send)
+            file = train(config, chosen, out, data_dir, resume, on_step, ranks=ranks, send=cast(Send, send))
     if not ranks.is_first:
         return
     run = file.read()

@@ -8,7 +8,7 @@ every process that has draws of this part, and is the same there.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 import torch
 from jaxtyping import Float
@@ -114,6 +114,8 @@ def share_of(rule: Divisible, machine: Machine, ranks: Ranks, n_parts: int = 1, 
     """
     if n_parts < 1:
         raise UserError(f"{n_parts} parts of a batch; give at least 1")
+    if send not in get_args(Send):
+        raise UserError(f"send '{send}'; choose {' or '.join(get_args(Send))}")
     if send == "losses":
         return _with_seeds(rule, machine, ranks, n_parts)
     if ranks.count == n_parts == 1:

@@ -206,6 +206,8 @@ def test_losses_and_seeds_along_sequences(rule: Rule) -> None:
 def test_what_losses_and_seeds_do_not_serve(rule: Rule, profile: HardwareProfile, count: int, says: str) -> None:
     with pytest.raises(UserError, match=says):
         share_of(rule, profile, Ranks(0, count), 1, "losses")
+    with pytest.raises(UserError, match="send 'weights'; choose gradients or losses"):
+        share_of(rule, profile, Ranks(0, count), 1, "weights")  # type: ignore[arg-type]
 
 
 def test_bad_shares_are_one_line() -> None:
