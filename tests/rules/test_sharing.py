@@ -26,6 +26,7 @@ from support.thread_ranks import ThreadRanks, in_threads
 from torch import Tensor
 
 from noisylearn import Chip, HardwareProfile, UserError, decorrelate
+from noisylearn.chips.own import Offer
 from noisylearn.distributed import Ranks
 from noisylearn.networks.decorrelation import decorrelations
 from noisylearn.rules import ANP, BP, NP, REGISTRY, WP, Learner, Rule
@@ -215,6 +216,8 @@ def test_bad_shares_are_one_line() -> None:
     chip = Chip(tanh_net(*SIZES), NODES)
     with pytest.raises(UserError, match="a batch of 2 has no 3 parts"):
         Learner(NP(), chip, parts=3).run(x, t, squared, in_time=False)
+    with pytest.raises(UserError, match="'a board' is no simulated chip"):
+        share_of(ANP(), Offer("a board"), Ranks(0, 2))
     with pytest.raises(UserError, match="0 parts of a batch"):
         Learner(NP(), chip, parts=0)
     with pytest.raises(UserError, match="3 processes cannot share 1 part of the batch and 2 draws: give"):
