@@ -24,7 +24,7 @@ from noisylearn.rules.sharing import Send, Share, share_of
 from noisylearn.version import __version__
 
 CHECKPOINT_EVERY_S = 10.0
-FEW_DRAWS = 4  # of a process: with fewer, what processes do not share is a fifth of its passes and more
+FEW_DRAWS = 8  # of a process: with fewer, at least a seventh of its passes and products are done elsewhere too
 OnStep = Callable[[int, int, float], None]
 
 
