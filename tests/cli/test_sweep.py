@@ -103,14 +103,12 @@ def test_engines_that_are_refused(options, named, run, tmp_path):
 
 @pytest.mark.slow
 def test_reproduce_finds_the_same_with_workers(run, tmp_path):
-    """Every part of a study, and a study without runs in files of their own."""
-    for name in ("feedback-mnist", "stab-fig2"):
-        for folder, options in (("here", []), ("workers", ["--workers", "2"])):
-            status, _, err = run("reproduce", name, "--scale", "smoke", "--out", tmp_path / folder, "--json", *options)
-            assert status == 0, err
-        one, other = (ResultFile(tmp_path / folder / f"{name}-smoke.h5").read() for folder in ("here", "workers"))
-        assert len(one["parts"]) > 1
-        assert not list(differences(one, other, {"wall_s", "machine"}))
+    for folder, options in (("here", []), ("workers", ["--workers", "2"])):
+        status, _, err = run("reproduce", "stab-fig2", "--scale", "smoke", "--out", tmp_path / folder, *options)
+        assert status == 0, err
+    one, other = (ResultFile(tmp_path / folder / "stab-fig2-smoke.h5").read() for folder in ("here", "workers"))
+    assert len(one["parts"]) > 1
+    assert not list(differences(one, other, {"wall_s", "machine"}))
 
 
 def test_files_in_the_examples_and_docs_are_read():
