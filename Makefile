@@ -9,7 +9,7 @@ help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed ## run the demonstration; its results go to demo-out/
-	$(RUN) examples/demo.py --out demo-out
+	OMP_NUM_THREADS=1 $(RUN) examples/demo.py --out demo-out
 
 test: $(VENV)/.installed ## run the tests
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --durations 25
