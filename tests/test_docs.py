@@ -45,6 +45,23 @@ def test_profile_example_is_valid() -> None:
     assert set(rules_for(profile)) == everywhere
 
 
+def test_page_of_profiles_says_which_rules_can_learn() -> None:
+    """The table of rules by profile agrees with `noisylearn profiles show NAME`."""
+    from noisylearn.profiles import load_profile, profile_files
+    from noisylearn.rules import rules_for
+
+    page = (ROOT / "docs" / "profiles.md").read_text(encoding="utf-8")
+    lines = page.split("| profiles | rules, beside those two |\n| --- | --- |\n")[1].split("\n\n")[0].splitlines()
+    cells = [line.strip("| ").split(" | ") for line in lines]
+    said = {name: rules for names, rules in cells for name in re.findall(r"`([\w.-]+)`", names)}
+    others = next(rules for names, rules in cells if names.startswith("all others"))
+    for name in profile_files():
+        able, rules = rules_for(load_profile(name)), said.get(name, others)
+        assert {"BP", "ForwardGradient", *re.findall(r"`(\w+)`", rules)} == {rule.split("(")[0] for rule in able}, name
+        assert ("noisy baseline" in rules) == ("ANP(baseline='noisy')" in able), name
+    assert set(said) <= set(profile_files())
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
