@@ -25,7 +25,10 @@ Route = Literal["direct", "layerwise"]
 
 @dataclass(frozen=True, kw_only=True)
 class LearnedFeedback(NoisyPasses):
-    """g_l = f'(a_l) * (B_l^T e) with B_l regressed on the differences of noisy passes: dy = B_l dx_l, x_l = f(a_l).
+    """g_l = f'(a_l) * (feedback of the error), where regression on the differences of noisy passes finds the feedback.
+
+        layerwise:  g_l = f'(a_l) * (W_{l+1}^T g_{l+1}),  da_l = W_l dx_{l-1} by regression,  x_l = f(a_l)
+        direct:     g_l = f'(a_l) * (B_l^T e),            dy = B_l dx_l by regression
 
     e = dL/dy is the error at the output, which a teacher knows; the readout learns by the delta rule, g = e. Forward
     passes alone, the noise of the device alone; it needs no knowledge of the noise and no clean pass. It remembers the
@@ -51,7 +54,10 @@ class LearnedFeedback(NoisyPasses):
 
     name = "lf"
     title = "learned feedback"
-    equation = "g_l = f'(a_l) * (B_l^T e),  dy = B_l dx_l by regression,  e = dL/dy"
+    equation = (
+        "layerwise: g_l = f'(a_l) * (W_{l+1}^T g_{l+1}),  da_l = W_l dx_{l-1} by regression;  "
+        "direct: g_l = f'(a_l) * (B_l^T e),  dy = B_l dx_l by regression;  e = dL/dy"
+    )
     source = (
         "Lansdell, Prakash, Kording, ICLR 2020; Akrout et al., NeurIPS 2019; updates followed: Kolen, Pollack, IEEE "
         "International Conference on Neural Networks 1994"

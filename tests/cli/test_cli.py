@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -104,6 +105,11 @@ def test_show(arguments, run, document):
     status, out, err = run(*arguments)
     assert (status, err) == (0, "")
     assert arguments[2] in out
+
+
+def test_learned_feedback_is_shown_with_both_routes(run, document):
+    for text in (run("rules", "show", "lf")[1], document("rules", "show", "lf")["equation"]):
+        assert re.search(r"layerwise:.*W_\{l\+1\}\^T g_\{l\+1\}.*direct:.*B_l\^T e", text, re.DOTALL)
 
 
 def test_brackets_and_colons_are_shown_as_they_are(run, tmp_path):
