@@ -24,7 +24,7 @@ def list_command(json: Json = False) -> None:
     """List the profiles that come with the package."""
     found = [load_profile(name) for name in profile_files()]
     if json:
-        print_json([{"name": p.name, "title": p.title, "observable": p.observable} for p in found])
+        print_json([{"name": p.name, "title": p.title, "observable": p.observable, "shown": p.shown} for p in found])
     else:
         rows = [[p.name, p.title, ", ".join(rules_for(p))] for p in found]
         print_table(Table("hardware profiles", ["name", "what it is", "rules that can learn on it"], rows))
@@ -47,16 +47,17 @@ def show_command(
 
         device_picture(profile, plot)
     if json:
-        print_json(profile.model_dump(mode="json") | {"rules": rules_for(profile)})
+        more: dict[str, Any] = {"shown": profile.shown, "rules": rules_for(profile)}
+        print_json(profile.model_dump(mode="json") | more | ({} if plot is None else {"plot": str(plot)}))
         return
     print_text(f"{profile.name}: {profile.title}\n{profile.description.strip()}")
-    print_text(
-        f"observable: {', '.join(profile.observable)}\nrules that can learn on it: {', '.join(rules_for(profile))}"
-    )
+    print_text(f"observable: {', '.join(profile.shown)}\nrules that can learn on it: {', '.join(rules_for(profile))}")
     rows = [row for place, table in profile.cited_tables() for row in _numbers(place, table)]
     print_table(Table("numbers", ["where", "key", "value", "status", "source"], rows))
     for key, source in profile.sources.items():
         print_text(f"[{key}] {source.citation} {source.url}".rstrip())
+    if plot is not None:
+        print_text(f"plot: {plot}")
 
 
 @app.command("keys")

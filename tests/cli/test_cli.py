@@ -123,9 +123,20 @@ def test_brackets_and_colons_are_shown_as_they_are(run, tmp_path):
     assert "[/x].toml" in run("profiles", "check", "[/x].toml")[2]
 
 
-def test_profiles_show_plot(run, tmp_path):
-    assert run("profiles", "show", PCM, "--plot", "a.png")[0] == 0
+def test_profiles_show_plot(run, document, tmp_path):
+    status, out, _ = run("profiles", "show", PCM, "--plot", "a.png")
+    assert status == 0
+    assert out.endswith("plot: a.png\n")
     assert (tmp_path / "a.png").stat().st_size > 1000
+    assert document("profiles", "show", PCM, "--plot", "b.png")["plot"] == "b.png"
+    assert "plot" not in document("profiles", "show", PCM)
+
+
+def test_profiles_show_what_the_rules_that_they_offer_must_observe(run, document):
+    """Files of the first version imply the output and its error, which learned feedback must observe."""
+    shown = re.search(r"observable: (.*)\n.*LearnedFeedback", run("profiles", "show", PCM)[1])
+    assert set(document("rules", "show", "lf")["observes"]) <= set(shown[1].split(", "))
+    assert document("profiles", "show", PCM)["shown"] == shown[1].split(", ")
 
 
 @pytest.mark.parametrize(
