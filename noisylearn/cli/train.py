@@ -16,6 +16,8 @@ from noisylearn.ground.table import Table
 from noisylearn.ground.tree_file import Tree
 from noisylearn.rules.sharing import Send
 
+FINISHED_BEFORE = "(read from file: the run was finished before)"
+
 
 def train_command(
     task: o.Task,
@@ -45,19 +47,29 @@ def train_command(
 
     Example: noisylearn train --task mnist-sample --rule danp --profile pcm-nandakumar-2019
     """
+    before: list[str] = []
     with joined() as ranks:
         chosen = o.chosen_profile(profile, only, without, write)
         config, recipes = resolve(task, rule, chosen, {**settings, "seed": seed})
         with progress() as bar:
-            on_step = bar.run(f"{config.label} on {chosen.name}")
-            file = train(config, chosen, out, data_dir, resume, on_step, ranks=ranks, send=cast(Send, send))
+            file = train(
+                config,
+                chosen,
+                out,
+                data_dir,
+                resume,
+                bar.run(f"{config.label} on {chosen.name}"),
+                ranks=ranks,
+                send=cast(Send, send),
+                on_read=lambda: before.append(FINISHED_BEFORE),
+            )
     if not ranks.is_first:
         return
     run = file.read()
     if json:
         print_json(_document(config, recipes, file, run))
     else:
-        _print(config, recipes, file, run)
+        _print(config, recipes, file, run, *before)
 
 
 def _document(config: TrainConfig, recipes: list[str], file: RunFile, run: Tree) -> dict[str, Any]:
@@ -74,7 +86,7 @@ def _document(config: TrainConfig, recipes: list[str], file: RunFile, run: Tree)
     }
 
 
-def _print(config: TrainConfig, recipes: list[str], file: RunFile, run: Tree) -> None:
+def _print(config: TrainConfig, recipes: list[str], file: RunFile, run: Tree, *remarks: str) -> None:
     print_text(f"recipes: {', '.join(recipes)}")
     stated = config.model_dump(exclude={"task", "rule", "profile"})
     print_text("settings: " + ", ".join(f"{key}={value}" for key, value in stated.items()))
@@ -84,4 +96,4 @@ def _print(config: TrainConfig, recipes: list[str], file: RunFile, run: Tree) ->
     print_table(
         Table(f"{config.label} on {config.profile}, task {config.task}", ["measured", "value"], rows, numbers=1)
     )
-    print_text(f"run file: {file.path}")
+    print_text(" ".join([f"run file: {file.path}", *remarks]))

@@ -38,6 +38,7 @@ def train(
     checkpoint_every_s: float = CHECKPOINT_EVERY_S,
     ranks: Ranks | None = None,
     send: Send = "gradients",
+    on_read: Callable[[], None] = lambda: None,
 ) -> RunFile:
     """Train as configured and write one HDF5 file; a finished run is not run again.
 
@@ -55,6 +56,7 @@ def train(
         ranks: the processes that share the run; all of them call this function, and the first alone reads and writes
             the file. None for one process.
         send: what the processes send each other, see `noisylearn.rules.sharing.share_of`.
+        on_read: called where the run was finished before, so that its file is all there is to do.
 
     Returns:
         The run file.
@@ -79,6 +81,7 @@ def train(
     with file.held() if ranks.is_first else nullcontext():
         earlier = ranks.from_first(lambda: _to_continue(file, config, profile, own, name, resume))
         if earlier is not None and earlier["status"] == "finished":
+            on_read()
             return file
         check_device(config.device)
         ranks.check_device(config.device)

@@ -179,7 +179,7 @@ def test_profiles_check(run, document, refusal, tmp_path):
     assert "bad.toml" in refusal(*TRAIN, "--profile", "bad.toml")
 
 
-def test_train(run, document):
+def test_train(run, document, tmp_path):
     found = document(*TRAIN)
     assert found["id"] in found["file"]
     assert Path(found["file"]).is_file()
@@ -193,6 +193,9 @@ def test_train(run, document):
     assert (status, err) == (0, "")
     for part in ("recipes: *", "settings: baseline=clean", "accuracy at once", "chance", found["file"]):
         assert part in out
+    assert out.endswith(f"run file: {found['file']} (read from file: the run was finished before)\n")
+    (tmp_path / found["file"]).unlink()
+    assert run(*TRAIN)[1].endswith(f"run file: {found['file']}\n")
 
 
 def test_train_on_a_profile_of_ones_own(document, tmp_path):
