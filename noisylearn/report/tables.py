@@ -7,11 +7,12 @@ from noisylearn.experiments.config import NETWORKS_IN_TIME, rule_from
 from noisylearn.experiments.row import Row
 from noisylearn.ground.table import Table
 
+AT_ONCE = "on chip, at once"
 COLUMNS = (
     "rule",
     "profile",
     "settings",
-    "on chip, at once",
+    AT_ONCE,
     "after 1 day",
     "passes over the data",
     "updates",
@@ -24,13 +25,15 @@ def comparison_table(title: str, rows: Sequence[Row]) -> Table:
 
     Args:
         title: of the table.
-        rows: rows of a comparison.
+        rows: rows of a comparison, of one task.
     """
+    metric = next((row.metric.replace("_", " ") for row in rows if row.runs), "")
+    columns = [f"{metric} {name}".strip() if name == AT_ONCE else name for name in COLUMNS]
     baselines = [
         [name, "(trivial baseline)", "", _number(value), "", "", "", ""]
         for name, value in trivial_baselines(rows).items()
     ]
-    return Table(title, COLUMNS, [*map(_cells, rows), *baselines], numbers=5)
+    return Table(title, columns, [*map(_cells, rows), *baselines], numbers=5)
 
 
 def trivial_baselines(rows: Sequence[Row]) -> dict[str, float]:
@@ -58,11 +61,19 @@ def _cells(row: Row) -> list[str]:
 def _settings(row: Row) -> str:
     """Options of the rule and settings of the training, in one line."""
     s = row.settings
-    tried = f" (best of {len(row.trials)})" if row.trials else ""
+    tried = f" (best of {len(row.trials)}{_edge(row)})" if row.trials else ""
     of_rule = rule_from(s).terms(in_time=s["network"] in NETWORKS_IN_TIME)
     settings = [*of_rule, f"lr {s['lr']:.3g}{tried}", f"{s['epochs']} epochs", f"batch {s['batch']}"]
     chosen = [name for name in (row.trials[0] if row.trials else ()) if name not in ("lr", "epochs", "batch", "score")]
     return ", ".join(settings + [f"{name.replace('_', '-')} {_value(s[name])}" for name in chosen])
+
+
+def _edge(row: Row) -> str:
+    """Whether the learning rate is the smallest or the largest of several that were tried: others may be better."""
+    rates = {trial["lr"] for trial in row.trials if "lr" in trial}
+    if len(rates) < 2 or min(rates) < row.settings["lr"] < max(rates):
+        return ""
+    return ", the largest tried" if row.settings["lr"] == max(rates) else ", the smallest tried"
 
 
 def _value(setting: Any) -> str:

@@ -43,13 +43,14 @@ def test_sweep_is_a_comparison_with_trials(run, small, tmp_path):
     assert wp["trials"] == []
     assert (tmp_path / "runs" / "sweep-small.png").is_file()
     text = run("sweep", small, "--out", tmp_path / "runs")[1]
-    assert "(best of 2)" in text
+    assert "(best of 2, the" in text
 
 
 def test_other_settings_that_were_chosen_are_in_the_table(run, small, tmp_path):
     small.write_text(SMALL.replace("hidden = [8]", "") + "hidden = [[8], [4, 4]]\n")
     text = run("sweep", small, "--out", tmp_path)[1]
-    assert re.search(r"\(best of 4\), 1 epochs, batch 100,\s.*hidden (8|4-4)", " ".join(text.split()))
+    settings = " ".join(line.split("│")[3].strip() for line in text.splitlines() if line.startswith("│"))
+    assert re.search(r"\(best of 4, the (small|larg)est tried\), 1 epochs, batch 100, hidden (8|4-4)", settings)
 
 
 @pytest.mark.parametrize(

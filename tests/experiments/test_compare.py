@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from dataclasses import replace
 
 import pytest
 from support.small_runs import PCM, small_task
@@ -71,7 +72,10 @@ def test_finished_runs_are_read(rows, folder, monkeypatch):
 
 
 def test_table(rows):
-    cells = comparison_table("", rows).rows
+    table = comparison_table("", rows)
+    cells = table.rows
+    assert table.columns[3] == "accuracy on chip, at once"
+    assert comparison_table("", rows[3:4]).columns[3] == "on chip, at once"  # no row has runs
     assert len(cells) == 6 + 3
     assert cells[3][2].startswith("refused: needs ")
     assert "±" in cells[1][3]
@@ -107,6 +111,22 @@ def test_learning_rates_are_tried_on_the_validation_part(tmp_path, monkeypatch):
         assert row.trials[1]["score"] < row.trials[0]["score"]  # of accuracy, its negative
         assert math.isnan(row.trials[2]["score"])
     assert "lr 0.01 (best of 3)" in comparison_table("", rows).rows[0][2]
+
+
+@pytest.mark.parametrize(
+    ("trials", "said"),
+    [
+        ([{"lr": 1e-3}, {"lr": 1e-2}], "(best of 2, the largest tried)"),
+        ([{"lr": 1e-2}, {"lr": 3e-2}, {"lr": 1e-1}], "(best of 3, the smallest tried)"),
+        ([{"lr": 1e-3}, {"lr": 1e-2}, {"lr": 1e-1}], "(best of 3)"),
+        ([{"lr": 1e-2, "hidden": (8,)}, {"lr": 1e-2, "hidden": (4,)}], "(best of 2)"),
+        ([{"hidden": (8,)}, {"hidden": (4,)}], "(best of 2)"),
+    ],
+)
+def test_a_learning_rate_at_the_edge_of_those_tried_is_said(rows, trials, said):
+    row = replace(rows[0], trials=[trial | {"score": 0.0} for trial in trials])
+    assert row.settings["lr"] == 1e-2
+    assert f"lr 0.01 {said}," in comparison_table("", [row]).rows[0][2]
 
 
 def test_smallest_learning_rate_where_every_trial_ran_away(tmp_path, monkeypatch):
