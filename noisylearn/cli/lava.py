@@ -7,7 +7,7 @@ import numpy as np
 import typer
 
 from noisylearn.backends.lava.launch import TIMEOUT_S, LavaResult, ResultFile, run_net, write_result
-from noisylearn.backends.lava.netfile import LavaNet, read_net
+from noisylearn.backends.lava.netfile import Array, LavaNet, read_net
 from noisylearn.cli import options as o
 from noisylearn.cli.output import loss_tenths, print_json, print_table, print_text, progress, warn_of_growth
 from noisylearn.ground.errors import UserError
@@ -43,9 +43,10 @@ def run_command(
         result = run_net(net, steps, learn, replay, timeout, bar.run(f"{content.rule.name} in Lava"))
     if out is not None:
         write_result(out, content, result, force)
-    document = _document(content, result, compares=learn and replay and steps == content.steps)
+    counted = result.losses[content.counting(len(result.losses))]
+    document = _document(content, result, counted, compares=learn and replay and steps == content.steps)
     if learn:
-        warn_of_growth(document, len(result.losses), content.lr, "export with --lr")
+        warn_of_growth(document, len(counted), content.lr, "export with --lr")
     not_compared = ""
     if replay and steps != content.steps:
         not_compared = f"not compared with torch, which learned for {content.steps} steps: say --steps {content.steps}"
@@ -62,11 +63,11 @@ def run_command(
             print_text(f"result: {out}")
 
 
-def _document(net: LavaNet, result: LavaResult, compares: bool) -> dict[str, Any]:
-    """What was measured, by name; with `compares` also the largest difference from what torch learned."""
+def _document(net: LavaNet, result: LavaResult, counted: Array, compares: bool) -> dict[str, Any]:
+    """What was measured, by name, with the losses that count; with `compares` also the difference from torch."""
     document = {
         "steps": len(result.losses),
-        **loss_tenths(result.losses),
+        **loss_tenths(counted),
         "steps_per_s": result.steps_per_s,
         "processes": result.n_processes,
     }

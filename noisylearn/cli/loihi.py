@@ -8,7 +8,7 @@ import typer
 
 from noisylearn.backends.lava.integers import IntegerOptions, IntegerResult, emulate
 from noisylearn.backends.lava.launch import TIMEOUT_S, run_net_in_integers
-from noisylearn.backends.lava.netfile import read_net
+from noisylearn.backends.lava.netfile import Array, read_net
 from noisylearn.backends.loihi.microcode import Microcode
 from noisylearn.cli import options as o
 from noisylearn.cli.output import loss_tenths, print_json, print_table, print_text, progress, waiting, warn_of_growth
@@ -54,9 +54,10 @@ def run_command(
     content = read_net(net)
     with waiting(f"{content.rule.name} in integers"):
         microcode, result = emulate(content, options)
-    document = _document(result)
+    counted = result.losses[content.counting(len(result.losses)), 1]  # of the reference pass
+    document = _document(result, counted)
     if learn:
-        warn_of_growth(document, len(result.losses), content.lr if lr is None else lr, "--lr")
+        warn_of_growth(document, len(counted), content.lr if lr is None else lr, "--lr")
     if lava:
         with progress("nothing was kept, and no Lava process is left") as bar:
             on_step = bar.run(f"{content.rule.name} in Lava, fixed point")
@@ -78,10 +79,10 @@ def _explain(microcode: Microcode, result: IntegerResult) -> None:
     print_text(result.saturation)
 
 
-def _document(result: IntegerResult) -> dict[str, Any]:
+def _document(result: IntegerResult, counted: Array) -> dict[str, Any]:
     return {
         "samples": len(result.losses),
-        **loss_tenths(result.losses[:, 1]),
+        **loss_tenths(counted),
         "steps_per_s": result.steps / max(result.seconds, 1e-9),
     }
 

@@ -148,11 +148,13 @@ class ProgressLine(Watch):
 
 
 def loss_tenths(losses: np.ndarray) -> dict[str, float]:
-    """Mean loss of the first and of the last tenth of a run.
+    """Mean loss of the first and of the last tenth of a run; not a number where there is no loss.
 
     Args:
-        losses: (samples,), in the order in which they were trained on.
+        losses: (samples,), in the order in which they were trained on; of steps that count alone.
     """
+    if not len(losses):
+        return dict.fromkeys(("loss_first_tenth", "loss_last_tenth"), math.nan)
     tenth = max(len(losses) // 10, 1)
     return {
         "loss_first_tenth": float(np.mean(losses[:tenth])),
@@ -168,12 +170,12 @@ def warn_of_growth(document: Mapping[str, Any], n_samples: int, lr: float, remed
 
     Args:
         document: has the mean losses of `loss_tenths`.
-        n_samples: samples of the run.
+        n_samples: samples of the run whose loss counts.
         lr: its learning rate.
         remedy: option that sets another learning rate.
     """
     first, last = document["loss_first_tenth"], document["loss_last_tenth"]
-    if math.isnan(last) or (n_samples >= ENOUGH_SAMPLES and last > GROWN * first):
+    if (n_samples and math.isnan(last)) or (n_samples >= ENOUGH_SAMPLES and last > GROWN * first):
         warnings.warn(
             f"the loss grew from {first:.3g} to {last:.3g} while it learned: the learning rate {lr:g} is too large, "
             f"try a tenth ({remedy} {lr / 10:g})",

@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ import noisylearn as nl
 from noisylearn import tasks
 from noisylearn.backends.lava import compat
 from noisylearn.backends.lava.export import to_lava_net
-from noisylearn.backends.lava.integers import IntegerOptions, emulate, microcode_of
+from noisylearn.backends.lava.integers import IntegerOptions, IntegerResult, emulate, microcode_of
 from noisylearn.backends.lava.launch import LavaResult, run_net, run_net_in_integers
 from noisylearn.backends.lava.netfile import LavaNet, read_net, write_net
 from noisylearn.backends.lava.process_specs import why_not
@@ -621,6 +622,32 @@ def test_commands_carry_a_run_to_lava_and_back(tmp_path: Path, monkeypatch: pyte
         again = call("lava", "run", "net.h5", "--steps", "10", "--learn", "--replay")
         assert again["largest_difference_from_torch"] is None
         assert "say --steps 30" in again["note"]
+
+
+@pytest.mark.parametrize("command", ["lava", "loihi"])
+def test_steps_that_do_not_count_are_in_no_mean(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, recwarn: pytest.WarningsRecorder
+) -> None:
+    """The first tenth, whose loss is written as 0, is neither in the means nor taken for a loss that grew later."""
+    counts = np.ones((1000, 1))
+    counts[:100] = 0
+    write_net(tmp_path / "net.h5", small_net(1000, counts=counts))
+    losses = np.where(np.arange(1500) % 1000 < 100, 0.0, 2.0)
+    losses[900:1000] = 1.0
+    both = np.stack([np.full(1500, 9.0), losses], axis=1)
+    monkeypatch.setattr("noisylearn.cli.lava.run_net", lambda net, steps, *_: LavaResult(losses[:steps]))
+    monkeypatch.setattr(
+        "noisylearn.cli.loihi.emulate",
+        lambda net, options: (
+            SimpleNamespace(strings="", report=str),
+            IntegerResult(both[: options.n_steps], {}, "", 1, 1.0),
+        ),
+    )
+    for steps, first, last in ((1000, 2.0, 1.0), (1500, 2.0, 2.0), (100, None, None)):
+        words = [command, "run", str(tmp_path / "net.h5"), "--steps", str(steps), "--learn", "--json"]
+        found = json.loads(CliRunner().invoke(app, words, catch_exceptions=False).stdout)
+        assert (found["loss_first_tenth"], found["loss_last_tenth"]) == (first, last)
+    assert not recwarn.list
 
 
 def test_a_run_of_another_optimizer_has_to_state_a_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

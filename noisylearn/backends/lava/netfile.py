@@ -70,6 +70,15 @@ class LavaNet:
         """Number of samples, or sequences, of one step."""
         return int(self.inputs.shape[1])
 
+    def counting(self, n_steps: int) -> NDArray[np.bool_]:
+        """Of which of so many steps the loss of any sample counts, (steps,); the data starts again at its end.
+
+        Args:
+            n_steps: number of steps that run.
+        """
+        counting = np.asarray(self.counts.any(axis=1))
+        return counting[np.arange(n_steps) % self.steps]
+
 
 class _Data(Stored):
     inputs: Annotated[Array, PlainValidator(numbers(dims=3))]
