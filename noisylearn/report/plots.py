@@ -1,9 +1,10 @@
 """Plots written to files; matplotlib is imported only when one is drawn."""
 
 import io
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -12,6 +13,7 @@ from noisylearn.ground.errors import UserError
 from noisylearn.ground.replace import replace_file
 
 LONG_LABEL = 40  # characters; three such labels do not fit side by side
+LINE_STYLES = ("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)), (0, (8, 3)), (0, (2, 4)))
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,6 +24,10 @@ def accuracy_curves(
     rows: Sequence[Row], metric: str, baselines: dict[str, float], file: Path, labels: Sequence[str] = ()
 ) -> None:
     """Plot the held-out metric read on the chip after every epoch: median over the seeds, and their range.
+
+    A colour stands for a rule, and where there are several profiles, a line style for a profile. The axis of accuracies
+    begins just below the lowest that is reached at the end, or the best trivial predictor; what lies below it is in the
+    legend.
 
     Args:
         rows: rows of a comparison; those without runs are left out.
@@ -34,31 +40,72 @@ def accuracy_curves(
         UserError: the file cannot be written.
     """
     several = len({row.profile for row in rows}) > 1
+    styles = _styles(rows) if several and not labels else [{"color": color} for color in _colors(len(rows))]
     labels = labels or [f"{row.label} on {row.profile}" if several else row.label for row in rows]
-    longest = max([len(label) + len(" (5 seeds)") for label in labels] + [len(name) + 20 for name in baselines])
+    longest = max([len(label) + len(" (0.123)") for label in labels] + [len(name) + 20 for name in baselines])
     columns = 3 if longest < LONG_LABEL else 2
-    figure, axes = new_figure(1, width=8.0, height=4.4 + 0.2 * (len(rows) + len(baselines)) / columns)
-    ax = axes[0]
-    for row, name in ((r, name) for r, name in zip(rows, labels, strict=True) if r.runs):
+    figure, axes = new_figure(1, width=8.0, height=4.6 + 0.2 * (len(rows) + len(baselines)) / columns)
+    ax, form = axes[0], ".3g" if metric == "mse" else ".3f"
+    for row, name, style in zip(rows, labels, styles, strict=True):
+        if not row.runs:
+            continue
         curves = torch.tensor([list(run["metrics"]["epoch"][f"held_out_{metric}"]) for run in row.runs])
-        epochs = range(1, curves.shape[1] + 1)
-        label = f"{name} ({len(curves)} seeds)" if len(curves) > 1 else name
-        (line,) = ax.plot(epochs, curves.quantile(0.5, dim=0), marker=".", label=label)
+        epochs, median = range(1, curves.shape[1] + 1), curves.quantile(0.5, dim=0)
+        (line,) = ax.plot(epochs, median, marker=".", label=f"{name} ({median[-1]:{form}})", **style)
         ax.fill_between(epochs, curves.amin(0), curves.amax(0), alpha=0.2, color=line.get_color(), linewidth=0)
     if metric == "mse":
         _scale_errors(ax)
     else:
-        ax.set_ylim(0.0, 1.0)
+        _scale_accuracies(ax, baselines)
     low, high = ax.get_ylim()
-    for (name, value), style in zip(baselines.items(), (":", "-.", "--", (0, (1, 5)), (0, (5, 5))), strict=False):
+    for (name, value), dashes in zip(baselines.items(), (":", "-.", "--", (0, (1, 5)), (0, (5, 5))), strict=False):
         off_axis = "" if low <= value <= high else ", off the axis"
-        ax.axhline(value, color="grey", linestyle=style, linewidth=1, label=f"{name} ({value:.3g}{off_axis})")
+        ax.axhline(value, color="grey", linestyle=dashes, linewidth=1, label=f"{name} ({value:{form}}{off_axis})")
     ax.set_ylim(low, high)
-    ax.set(xlabel="epoch", ylabel=f"held-out {metric}, read on the chip")
+    ax.set(xlabel="epoch", ylabel=f"held-out {metric.replace('_', ' ')}, read on the chip{_of_seeds(rows)}")
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.grid(alpha=0.3)
-    figure.legend(fontsize="small", loc="outside lower center", ncols=columns)
+    figure.legend(
+        title="in brackets: after the last epoch", title_fontsize="small", fontsize="small", handlelength=3.0,
+        loc="outside lower center", ncols=columns,
+    )  # fmt: skip
     save_figure(figure, file)
+
+
+def _colors(n: int) -> list[Any]:
+    """Colours for so many lines."""
+    from matplotlib import colormaps
+
+    few, many = colormaps["tab10"], colormaps["tab20"]
+    return [few(i) if n <= few.N else many(i % many.N) for i in range(n)]
+
+
+def _styles(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Colour by rule, line style by profile; by the rule's options as well where a profile has a rule twice."""
+    once = len({(row.rule, row.profile) for row in rows}) == len(rows)
+    names = [row.rule if once else row.label for row in rows]
+    kinds = list(dict.fromkeys(names))
+    colors = dict(zip(kinds, _colors(len(kinds)), strict=True))
+    profiles = list(dict.fromkeys(row.profile for row in rows))
+    styles = dict(zip(profiles, itertools.cycle(LINE_STYLES), strict=False))
+    return [{"color": colors[name], "linestyle": styles[row.profile]} for name, row in zip(names, rows, strict=True)]
+
+
+def _of_seeds(rows: Sequence[Row]) -> str:
+    """How many seeds the curves are of, where any is of more than one."""
+    counts = sorted({len(row.runs) for row in rows if row.runs})
+    if not counts or counts[-1] == 1:
+        return ""
+    return f"\nmedian and range of {' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} seeds"
+
+
+def _scale_accuracies(ax: "Axes", baselines: dict[str, float]) -> None:
+    """Set an axis from just below the lowest final median, or the best baseline, to just above the highest median."""
+    medians = [torch.as_tensor(line.get_ydata(), dtype=torch.float64) for line in ax.get_lines()]
+    reached = [float(median[-1]) for median in medians] + sorted(baselines.values())[-1:]
+    low, high = min(reached), max(reached + [float(median.max()) for median in medians])
+    margin = max(0.08 * (high - low), 0.005)
+    ax.set_ylim(max(low - margin, 0.0), min(high + margin, 1.0))
 
 
 def _scale_errors(ax: "Axes") -> None:
