@@ -73,11 +73,14 @@ def accuracy_curves(
 
 
 def _colors(n: int) -> list[Any]:
-    """Colours for so many lines."""
+    """Colours for so many lines; none is grey, as the trivial baselines are."""
     from matplotlib import colormaps
 
-    few, many = colormaps["tab10"], colormaps["tab20"]
-    return [few(i) if n <= few.N else many(i % many.N) for i in range(n)]
+    few, many = (
+        [color for color in map(colormaps[name], range(colormaps[name].N)) if len(set(color[:3])) > 1]
+        for name in ("tab10", "tab20")
+    )
+    return list(itertools.islice(itertools.cycle(few if n <= len(few) else many), n))
 
 
 def _styles(rows: Sequence[Row]) -> list[dict[str, Any]]:

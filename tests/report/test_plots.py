@@ -80,6 +80,13 @@ def test_colour_is_of_the_rule_and_line_style_of_the_profile(drawn):
     assert len({line.get_color() for line in drawn(rows, "accuracy", {}, "wxyz")[0].get_lines()}) == 4
 
 
+@pytest.mark.parametrize("n", [9, 18, 40])
+def test_no_curve_is_grey_as_the_baselines_are(drawn, n):
+    colors = [line.get_color() for line in drawn([row()] * n, "accuracy", {})[0].get_lines()]
+    assert all(len(set(color[:3])) > 1 for color in colors)
+    assert len(set(colors)) == min(n, 18)
+
+
 @pytest.mark.parametrize(
     ("seeds", "said"),
     [([2, 2], "median and range of 2 seeds"), ([1, 3], "median and range of 1 to 3 seeds"), ([1, 1], "")],
