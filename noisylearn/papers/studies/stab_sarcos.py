@@ -223,7 +223,7 @@ STUDIES = (
                 _followed(1000, (0.003, 0.01, 0.03, 0.1), 350_000),
             ),
         },
-        seeds={"smoke": 1, "small": 2, "paper": 5},
+        seeds={"smoke": 5, "small": 2, "paper": 5},
         pieces=pieces,
         judge=judge,
         plot=plot,
