@@ -1,9 +1,10 @@
-"""Kill workers and the sender of a sweep at random moments, and compare with one that ran undisturbed.
+"""Kill workers, the sender and the scheduler of a sweep at random moments, and compare with one that ran undisturbed.
 
-python tools/kill_sweep.py --number 10 --seed 0
+python tools/kill_sweep.py --number 10 --seed 0           # two processes of this machine
+python tools/kill_sweep.py --number 10 --seed 0 --dask    # a Dask cluster of two workers on loopback
 
-A worker that is killed is replaced while the sweep goes on; after the sender is killed, the same command goes on. The
-table and every run file have to be the same bit for bit, whatever was killed when.
+A worker that is killed is replaced while the sweep goes on; after the sender or the scheduler was killed, the same
+command goes on. The table and every run file have to be the same bit for bit, whatever was killed when.
 """
 
 import argparse
@@ -36,19 +37,82 @@ epochs = 10
 lr = [3e-3, 1e-2]
 """
 MAY_DIFFER = {"wall_s", "machine"}
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
-def started(folder: Path, out: Path) -> subprocess.Popen:
-    """The sweep with two workers, in processes of their own."""
-    command = ["-m", "noisylearn", "sweep", str(folder / "sweep.toml"), "--workers", "2", "--out", str(out), "--json"]
+class Here:
+    """Two workers that the sender starts by itself."""
+
+    killed = ("worker", "sender")
+
+    def options(self) -> list[str]:
+        """Of the command."""
+        return ["--workers", "2"]
+
+    def workers(self, sender: int) -> list[int]:
+        """Processes that carry out jobs for a sender."""
+        return _children(sender)
+
+    def close(self) -> None:
+        """Nothing is left."""
+
+
+class Cluster:
+    """A scheduler of Dask and two workers, each started anew by its nanny."""
+
+    killed = ("worker", "sender", "scheduler")
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.open()
+
+    def open(self) -> None:
+        """Start the scheduler and the workers."""
+        file = self.folder / "scheduler.json"
+        file.unlink(missing_ok=True)
+        self.scheduler = self._started("scheduler", "--port", "0", "--scheduler-file", str(file))
+        while not file.exists():
+            time.sleep(0.1)
+        self.address = json.loads(file.read_text())["address"]
+        self.nannies = [self._started("worker", self.address, "--nthreads", "1") for _ in range(2)]
+
+    def _started(self, *command: str) -> subprocess.Popen:
+        log = (self.folder / "dask.log").open("a")
+        arguments = [sys.executable, "-m", "dask", *command, "--no-dashboard"]
+        return subprocess.Popen(arguments, stdout=log, stderr=log, env=ENVIRONMENT)
+
+    def options(self) -> list[str]:
+        """Of the command."""
+        return ["--address", self.address]
+
+    def workers(self, sender: int) -> list[int]:
+        """Processes that carry out jobs."""
+        return [worker for nanny in self.nannies for worker in _children(nanny.pid)]
+
+    def kill_scheduler(self) -> None:
+        """Kill the scheduler, and start another cluster."""
+        self.close()
+        self.open()
+
+    def close(self) -> None:
+        """Kill all."""
+        self.scheduler.kill()
+        for nanny in self.nannies:
+            nanny.terminate()
+            nanny.wait()
+        self.scheduler.wait()
+
+
+def _children(process: int) -> list[int]:
+    listed = subprocess.run(["pgrep", "-P", str(process), "-f", "spawn_main"], capture_output=True, text=True).stdout
+    return [int(child) for child in listed.split()]
+
+
+def started(folder: Path, out: Path, place: Here | Cluster) -> subprocess.Popen:
+    """The sweep, in a process of its own."""
+    command = ["-m", "noisylearn", "sweep", str(folder / "sweep.toml"), *place.options(), "--out", str(out), "--json"]
     table = (out.parent / f"{out.name}.json").open("w")
-    return subprocess.Popen([sys.executable, *command], stdout=table, env=os.environ | {"OMP_NUM_THREADS": "1"})
-
-
-def workers_of(sender: int) -> list[int]:
-    """Processes that carry out jobs for a sender."""
-    listed = subprocess.run(["pgrep", "-P", str(sender), "-f", "spawn_main"], capture_output=True, text=True).stdout
-    return [int(process) for process in listed.split()]
+    return subprocess.Popen([sys.executable, *command], stdout=table, stderr=subprocess.PIPE, env=ENVIRONMENT)
 
 
 def table_of(out: Path) -> dict[str, Tree]:
@@ -60,26 +124,35 @@ def table_of(out: Path) -> dict[str, Tree]:
     return {"rows": json.dumps(rows)} | {path.name: RunFile(path).read() for path in out.glob("*.h5")}
 
 
-def disturbed(folder: Path, out: Path, kills: int, seconds: float, random_: random.Random) -> list[str]:
-    """Carry out the sweep while workers and the sender are killed; what was, and when."""
-    done = []
-    sender = started(folder, out)
-    while sender.poll() is None:
-        if len(done) == kills:
-            sender.wait()
-            break
+def disturbed(
+    folder: Path, out: Path, place: Here | Cluster, kills: int, seconds: float, random_: random.Random
+) -> list[str]:
+    """Carry out the sweep while something is killed now and then, then let it end; what was killed."""
+    done: list[str] = []
+    sender = started(folder, out, place)
+    while len(done) < kills:
         time.sleep(random_.uniform(1, seconds))
         if sender.poll() is not None:
             break
-        workers = workers_of(sender.pid)
-        if workers and random_.random() < 0.5:
+        what, workers = random_.choice(place.killed), place.workers(sender.pid)
+        if what == "worker" and workers:
             os.kill(random_.choice(workers), signal.SIGKILL)
-            done.append("worker")
+        elif what == "scheduler" and isinstance(place, Cluster):
+            place.kill_scheduler()
+            said = sender.communicate()[1].decode().splitlines()
+            if not sender.returncode:  # it was just done
+                break
+            if len(said) != 1 or not said[0].startswith(("error: the Dask scheduler has ended", "error: no Dask sch")):
+                raise SystemExit(f"after its scheduler had ended, the command said: {said}")
+            sender = started(folder, out, place)
         else:
+            what = "sender"
             sender.kill()
             sender.wait()
-            done.append("sender")
-            sender = started(folder, out)
+            sender = started(folder, out, place)
+        done.append(what)
+    if sender.wait():
+        raise SystemExit(f"the sweep ended with {sender.returncode}: {sender.communicate()[1].decode()}")
     return done
 
 
@@ -88,23 +161,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--number", type=int, default=10, help="kills")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--dask", action="store_true", help="on a Dask cluster on loopback")
     given = parser.parse_args()
     random_ = random.Random(given.seed)
     folder = Path(tempfile.mkdtemp(prefix="kill-sweep-"))
     (folder / "sweep.toml").write_text(SWEEP)
     begun = time.monotonic()
-    if started(folder, folder / "whole").wait():
+    if started(folder, folder / "whole", Here()).wait():
         raise SystemExit("the sweep does not even run undisturbed")
     seconds, whole, kills, tried = time.monotonic() - begun, table_of(folder / "whole"), 0, 0
     print(f"undisturbed: {seconds:.0f} s, {len(whole) - 1} runs", flush=True)
-    while kills < given.number:
-        out = folder / f"killed-{tried}"
-        done = disturbed(folder, out, min(4, given.number - kills), seconds / 3, random_)
-        found = list(differences(whole, table_of(out), MAY_DIFFER))
-        kills, tried = kills + len(done), tried + 1
-        print(f"{kills} kills ({', '.join(done)}): {found or 'the same'}", flush=True)
-        if found:
-            raise SystemExit(f"see {folder}")
+    place = Cluster(folder) if given.dask else Here()
+    try:
+        while kills < given.number:
+            out = folder / f"killed-{tried}"
+            done = disturbed(folder, out, place, min(4, given.number - kills), seconds / 3, random_)
+            found = list(differences(whole, table_of(out), MAY_DIFFER))
+            kills, tried = kills + len(done), tried + 1
+            print(f"{kills} kills ({', '.join(done)}): {found or 'the same'}", flush=True)
+            if found:
+                raise SystemExit(f"see {folder}")
+    finally:
+        place.close()
     shutil.rmtree(folder)
 
 

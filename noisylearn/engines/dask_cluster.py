@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from distributed import Client, Future, LocalCluster, get_worker
+from distributed.comm import CommClosedError
 
 from noisylearn.engines.jobs import Job, Outcome, Watch, carried_out, now_and_then, warnings_to
 from noisylearn.engines.site import Site, site
@@ -46,14 +47,18 @@ class Dask:
             UserError: no scheduler answers, it has no workers, or they lack the versions or the folder of this process;
                 or the scheduler ended while the jobs were being carried out.
         """
-        logger = logging.getLogger("distributed")  # of lost workers and schedulers it logs tracebacks
-        level = logger.level
-        logger.setLevel(logging.CRITICAL)
+        handlers = {handler: handler.level for handler in logging.getLogger("distributed").handlers}
+        for handler in handlers:  # all loggers of Dask have the same; of what was lost they log tracebacks
+            handler.setLevel(logging.CRITICAL)
         with site(self.folder) as here, self._client(len(jobs)) as client:
-            _check_workers(client, here)
-            watch.expect(len(jobs))
-            outcomes = _Errand(client, jobs, watch).outcomes(here, self.threads)
-        logger.setLevel(level)  # not after Ctrl-C, when it would log how its workers ended
+            try:
+                _check_workers(client, here)
+                watch.expect(len(jobs))
+                outcomes = _Errand(client, jobs, watch).outcomes(here, self.threads)
+            except (CommClosedError, CancelledError):
+                raise UserError(f"the Dask scheduler has ended; {AGAIN}") from None
+        for handler, level in handlers.items():  # not after Ctrl-C, when they would log how workers ended
+            handler.setLevel(level)
         return outcomes
 
     @contextmanager
@@ -138,11 +143,11 @@ class _Errand:
 
 
 def _outcome(future: Future) -> Outcome:
-    """How a job ended. Raises UserError where the whole cluster has."""
+    """How a job ended. Raises CancelledError where the whole cluster has."""
     try:
         return future.result()
     except CancelledError:
-        raise UserError(f"the Dask scheduler has ended; {AGAIN}") from None
+        raise
     except Exception as error:  # whatever kept a worker from returning an outcome
         return Outcome("lost", reason=shortened(str(error), 300))
 
