@@ -653,6 +653,19 @@ def test_a_subtracting_reset_is_warned_of(tmp_path: Path) -> None:
         write_nir(tmp_path / "net.nir", spiking())
 
 
+@pytest.mark.parametrize("stated", ["hard", 1.0, np.zeros(3), np.array(["a", "b"], dtype=object)], ids=repr)
+def test_a_reset_that_is_none_is_refused(stated: Any, tmp_path: Path) -> None:
+    """Not read as a reset to zero, which would be another network."""
+    write_nir(tmp_path / "net.nir", spiking())
+    with h5py.File(tmp_path / "net.nir", "a") as file:
+        name = next(key for key in file["node/nodes"] if "reset" in file[f"node/nodes/{key}"].get("metadata", {}))
+        del file[f"node/nodes/{name}/metadata/reset"]
+        file[f"node/nodes/{name}/metadata/reset"] = stated
+    with pytest.raises(UserError, match=r"metadata 'reset' is .* not subtract or zero") as refusal:
+        read_nir(tmp_path / "net.nir")
+    assert "\n" not in str(refusal.value)
+
+
 def damaged(path: Path, how: str) -> None:
     content = path.read_bytes()
     if how == "cut":

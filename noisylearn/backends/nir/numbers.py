@@ -5,7 +5,7 @@
 
 import reprlib
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import numpy as np
 
@@ -133,8 +133,17 @@ def neurons_of(graph: Any, name: str, shape: Shape, dt_s: float) -> NeuronNumber
     if "tau_syn" in values:
         alpha, share = _decay(name, "tau_syn", values["tau_syn"], dt_s)
         gain, shortest = gain * share * values["w_in"], min(shortest, float(values["tau_syn"].min()))
-    reset = cast(Reset, "subtract" if graph.nodes[name].metadata.get("reset") == "subtract" else "zero")
-    return NeuronNumbers(beta, alpha, gain, threshold, reset, shortest)
+    return NeuronNumbers(beta, alpha, gain, threshold, _reset(name, graph.nodes[name].metadata), shortest)
+
+
+def _reset(name: str, metadata: dict[str, Any]) -> Reset:
+    """What a spike does to the potential: NIR sets it back to zero, unless the file says that it is lowered."""
+    stated = metadata.get("reset", "zero")
+    if not isinstance(stated, str) or stated not in get_args(Reset):
+        raise UserError(
+            f"node '{name}': metadata 'reset' is {reprlib.repr(stated)}, not {' or '.join(get_args(Reset))}"
+        )
+    return cast(Reset, stated)
 
 
 def _check_rest(name: str, values: dict[str, Any]) -> None:
