@@ -1,12 +1,11 @@
 """Options that say where runs are carried out, for commands that have many."""
 
-from collections.abc import Callable, Sequence
-from functools import wraps
-from inspect import Parameter, Signature, signature
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
 
+from noisylearn.cli.options import with_options
 from noisylearn.cli.output import print_text
 from noisylearn.engines import Engine, Job, Outcome, Watch, chosen_engine
 from noisylearn.ground.errors import UserError
@@ -53,21 +52,15 @@ def with_engine(command: Callable[..., None]) -> Callable[..., None]:
     Returns:
         The command with the signature from which typer makes its options.
     """
-    more = [Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=of) for name, of in OPTIONS.items()]
-    own = [p.replace(kind=p.KEYWORD_ONLY) for p in signature(command).parameters.values()]
-    place = [p.name for p in own].index("engine")
-    own[place : place + 1] = more
+    return with_options(command, "engine", OPTIONS, _engine)
 
-    @wraps(command)
-    def commanded(**arguments: Any) -> None:
-        given = {name: arguments.pop(name) for name in OPTIONS}
-        slurm = dict(map(_pair, given.pop("slurm") or []))
-        dry_run = given.pop("dry_run")
-        engine = chosen_engine(arguments["out"], given.pop("engine"), **given, slurm=slurm)
-        command(**arguments, engine=_Listing(engine) if dry_run else engine)
 
-    commanded.__signature__ = Signature(own)  # type: ignore[attr-defined]
-    return commanded
+def _engine(given: dict[str, Any], others: Mapping[str, Any]) -> Engine:
+    """The engine that the options choose, or what lists its jobs."""
+    slurm, dry_run, name = dict(map(_pair, given["slurm"] or [])), given["dry_run"], given["engine"]
+    size = {key: given[key] for key in ("workers", "threads", "address")}
+    engine = chosen_engine(others["out"], name, **size, slurm=slurm)
+    return _Listing(engine) if dry_run else engine
 
 
 class _Listing:

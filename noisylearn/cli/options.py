@@ -1,6 +1,6 @@
 """Options shared by several commands, and those generated from the settings of a training run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from inspect import Parameter, Signature, signature
 from pathlib import Path
@@ -112,19 +112,40 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
         The command with the signature from which typer makes its options.
     """
     known = {name: one for name, one in all_settings().items() if name != "seed" and not one.in_label}
-    more = [
-        Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(one))
-        for name, one in known.items()
-    ]
+
+    def settings(given: dict[str, Any], _: Mapping[str, Any]) -> dict[str, Any]:
+        stated = given | {"hidden": hidden_units(given["hidden"])}
+        return {name: value for name, value in stated.items() if value is not None}
+
+    return with_options(command, "settings", {name: _annotation(one) for name, one in known.items()}, settings)
+
+
+def with_options(
+    command: Callable[..., None],
+    argument: str,
+    annotations: Mapping[str, Any],
+    value: Callable[[dict[str, Any], Mapping[str, Any]], Any],
+) -> Callable[..., None]:
+    """Decorate a command: one argument of it is replaced by several options.
+
+    Args:
+        command: the command.
+        argument: its argument.
+        annotations: name of an option -> the annotation that typer makes it of; None where it is not given.
+        value: (options, by name; the command's other arguments) -> value of the argument.
+
+    Returns:
+        The command with the signature from which typer makes its options.
+    """
+    more = [Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=of) for name, of in annotations.items()]
     own = [p.replace(kind=p.KEYWORD_ONLY) for p in signature(command).parameters.values()]
-    place = [p.name for p in own].index("settings")
+    place = [p.name for p in own].index(argument)
     own[place : place + 1] = more
 
     @wraps(command)
     def commanded(**arguments: Any) -> None:
-        given = {name: arguments.pop(name) for name in known}
-        given["hidden"] = hidden_units(given["hidden"])
-        command(**arguments, settings={name: value for name, value in given.items() if value is not None})
+        given = {name: arguments.pop(name) for name in annotations}
+        command(**arguments, **{argument: value(given, arguments)})
 
     commanded.__signature__ = Signature(own)  # type: ignore[attr-defined]
     return commanded

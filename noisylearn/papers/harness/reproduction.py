@@ -181,23 +181,18 @@ class _Parts:
 
     def piece(self, name: str, report: Report) -> None:
         """Measure the piece of a name, unless its file is there."""
-        self._measured(next(piece for piece in self.pieces if piece.name == name), report)
-
-    def _measured(self, piece: Piece, report: Report) -> Tree:
-        """What a piece found, from its file where there is one."""
+        piece = next(piece for piece in self.pieces if piece.name == name)
         identity, file = self._identity(piece), self.file(piece)
         with file.held():
             if file.exists():
-                tree = file.read()
-                if tree["identity"] != identity:
+                if file.read()["identity"] != identity:
                     raise UserError(f"{file.what} {file.path} holds another part; {file.mend}")
-                return tree
+                return
             report(0.0)
             started = time.monotonic()
             found = piece.work(self.bench, report)
             wall_s = found.pop("wall_s", time.monotonic() - started)
             file.write({"identity": identity, "found": found, "wall_s": wall_s})
-            return file.read()
 
 
 def measure_piece(parts: _Parts, name: str, report: JobReport) -> None:
