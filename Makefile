@@ -29,7 +29,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 		{ echo "noisylearn needs Python 3.11 or newer: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV); this takes a few minutes"
-	@$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
 	@# lava-nc states that it needs Python 3.10 and numpy 1; with noisylearn/backends/lava/compat.py it does not.
 	@$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt \
 		--no-deps --ignore-requires-python lava-nc==0.10.0
