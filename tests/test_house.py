@@ -2,6 +2,7 @@
 
 import ast
 import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import noisylearn
+from noisylearn.cli.commands import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(noisylearn.__file__).parent
@@ -23,11 +25,35 @@ ROOMS = (
 LEVEL = {name: level for level, name in enumerate(("version", *ROOMS, "__main__"))}
 
 
-def test_import_is_light() -> None:
-    heavy = ("lava", "matplotlib", "snntorch", "nir", "rich", "h5py", "distributed", "submitit", "optuna")
-    code = f"import sys, noisylearn; print([m for m in {heavy} if m in sys.modules])"
+HEAVY = {
+    "lava", "matplotlib", "snntorch", "nir", "h5py", "distributed", "submitit", "optuna", "jinja2", "vl_convert",
+    "pandas", "PIL", "scipy.io", "scipy.linalg", "scipy.optimize", "scipy.special", "scipy.stats",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("code", "also"),
+    [
+        ("import noisylearn", {"rich", "noisylearn.cli", "noisylearn.experiments"}),
+        ("import noisylearn.cli", {"noisylearn.experiments", "noisylearn.backends"}),
+        ("from noisylearn.cli import app; app(['profiles', 'list'], standalone_mode=False)", {"noisylearn.backends"}),
+    ],
+    ids=["package", "command line", "profiles list"],
+)
+def test_import_is_light(code: str, also: set[str]) -> None:
+    code += f"; import sys; print(sorted({HEAVY | also} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "[]"
+    assert result.stdout.splitlines()[-1] == "[]"
+
+
+def test_every_command_is_in_the_list_once() -> None:
+    """A module of cli/ with an `app` or a function of its name is a command, and every command is one."""
+    found = {
+        path.stem
+        for path in (PACKAGE / "cli").glob("*.py")
+        if re.search(rf"^(app = typer|def {path.stem}_command\()", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    assert sorted(COMMANDS) == sorted(found)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep freed memory")

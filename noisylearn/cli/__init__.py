@@ -11,21 +11,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from noisylearn.cli.compare import compare_command
-from noisylearn.cli.conformance import conformance_command
-from noisylearn.cli.engines import with_engine
-from noisylearn.cli.export import export_command
-from noisylearn.cli.lava import app as lava_app
-from noisylearn.cli.loihi import app as loihi_app
-from noisylearn.cli.operations import operations_command
-from noisylearn.cli.options import with_settings
+from noisylearn.cli.commands import Commands
 from noisylearn.cli.output import InterruptedRunError, print_text
-from noisylearn.cli.profiles import app as profiles_app
-from noisylearn.cli.reproduce import reproduce_command
-from noisylearn.cli.rules import app as rules_app
-from noisylearn.cli.sweep import sweep_command
-from noisylearn.cli.tasks import app as tasks_app
-from noisylearn.cli.train import train_command
 from noisylearn.distributed import RankError, ToldError, is_alone, is_follower
 from noisylearn.ground.allocator import keep_freed_memory
 from noisylearn.ground.errors import UserError
@@ -34,25 +21,14 @@ from noisylearn.version import __version__
 
 
 def built() -> typer.Typer:
-    """The application with all commands, and an option for every setting of the rules registered at this moment."""
+    """The application with all commands."""
     app = typer.Typer(
+        cls=Commands,
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
     )
     app.callback()(_with_version)
-    app.command("train")(with_settings(train_command))
-    app.command("compare")(with_settings(with_engine(compare_command)))
-    app.command("sweep")(with_engine(sweep_command))
-    app.command("reproduce")(with_engine(reproduce_command))
-    app.command("export")(export_command)
-    app.command("conformance")(conformance_command)
-    app.add_typer(lava_app, name="lava")
-    app.add_typer(loihi_app, name="loihi")
-    app.command("operations")(operations_command)
-    app.add_typer(profiles_app, name="profiles")
-    app.add_typer(rules_app, name="rules")
-    app.add_typer(tasks_app, name="tasks")
     return app
 
 

@@ -5,7 +5,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
@@ -20,9 +20,11 @@ from rich.progress import (
 )
 
 from noisylearn.engines import Watch
-from noisylearn.experiments.train import OnStep
 from noisylearn.ground.errors import UserError
 from noisylearn.ground.table import Table
+
+if TYPE_CHECKING:
+    from noisylearn.experiments.train import OnStep
 
 
 def print_json(document: Any) -> None:
@@ -128,7 +130,7 @@ class ProgressLine(Watch):
         note = f"{self._failed} not done" if self._failed else ""
         self._bar.update(self._all, completed=self._ended, total=self._expected, note=note)
 
-    def run(self, label: str) -> OnStep:
+    def run(self, label: str) -> "OnStep":
         """A callback (step, total, loss) to call after every step of a run, on a new line with this label."""
         line = self._bar.add_task(label, total=None, note="")
 

@@ -5,7 +5,6 @@ from typing import ClassVar, Literal
 
 import torch
 from pydantic import model_validator
-from scipy.special import sici
 from torch import Tensor
 
 from noisylearn.effects.base import Effect, Lifetime, Moments, Setting, Site, State
@@ -103,6 +102,8 @@ class OneOverFReadNoise(Effect):
         f0, f1 = self._band(setting)
         if 2 * math.pi * f0 * lag_s > FIRST_ZERO:  # beyond, R swings about zero, which is no covariance of a process
             return 0.0
+        from scipy.special import sici  # here, so that importing the package stays light
+
         cosine_integral = sici([2 * math.pi * f1 * lag_s, 2 * math.pi * f0 * lag_s])[1]
         return min(max(float(cosine_integral[0] - cosine_integral[1]), 0.0), self.log_bandwidth(setting))
 

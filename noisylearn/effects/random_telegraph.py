@@ -5,7 +5,6 @@ from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
-from scipy.special import exp1
 from torch import Tensor
 
 from noisylearn.effects.base import Effect, Lifetime, Moments, Setting, Site, State
@@ -61,6 +60,8 @@ class RandomTelegraphNoise(Effect):
             return 1.0
         if shortest == longest:
             return math.exp(-2 * lag_s / longest)
+        from scipy.special import exp1  # here, so that importing the package stays light
+
         first, second = exp1([2 * lag_s / longest, 2 * lag_s / shortest])
         return float(first - second) / math.log(longest / shortest)
 

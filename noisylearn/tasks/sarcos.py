@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 
 import torch
-from scipy.io import loadmat
 
 from noisylearn.tasks.base import Description, RegressionTask, Samples, split_parts, standardise_
 from noisylearn.tasks.files import DataFile, data_folder, find
@@ -71,5 +70,7 @@ def read_samples(folder: Path) -> Samples:
     Raises:
         UserError: the file is missing or damaged.
     """
+    from scipy.io import loadmat  # here, so that importing the package stays light
+
     rows = torch.tensor(loadmat(find(folder, _FILE))["sarcos_inv_test"], dtype=torch.float32)
     return rows[:, :N_INPUTS].contiguous(), rows[:, N_INPUTS:].contiguous()

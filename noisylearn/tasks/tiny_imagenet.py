@@ -11,7 +11,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from noisylearn.ground.errors import UserError
@@ -94,6 +93,8 @@ def _decoded(path: Path, jpegs: Jpegs, part: int, shrink: int) -> Samples:
 
 def _pixels(path: Path, content: bytes) -> Float[Tensor, "3 64 64"]:
     """Pixels of a JPEG file's content, in 0..255."""
+    from PIL import Image, UnidentifiedImageError  # here, so that importing the package stays light
+
     try:
         with Image.open(io.BytesIO(content), formats=["JPEG"]) as image:
             pixels = np.array(image.convert("RGB"))

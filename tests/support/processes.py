@@ -28,7 +28,8 @@ def in_processes(
         Their exit statuses, negative for a signal.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["noisylearn.cli", "torch._dynamo", "pytest"])  # what takes long to import
+    commands = ["noisylearn.cli.train", "noisylearn.cli.compare"]
+    context.set_forkserver_preload([*commands, "torch._dynamo", "pytest"])  # what takes long to import
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     log.mkdir(parents=True, exist_ok=True)
     common = {"WORLD_SIZE": f"{count}", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": f"{store.port}"}

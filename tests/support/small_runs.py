@@ -56,7 +56,8 @@ def same(one, other):
 def in_child(function, *arguments):
     """Run a function in a process of its own; its exit status, negative for a signal."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["noisylearn.cli", "torch._dynamo", "pytest"])  # what takes long to import
+    commands = ["noisylearn.cli.train", "noisylearn.cli.compare"]
+    context.set_forkserver_preload([*commands, "torch._dynamo", "pytest"])  # what takes long to import
     process = context.Process(target=_child, args=(function, arguments))
     process.start()
     process.join(120)
