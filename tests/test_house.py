@@ -34,8 +34,8 @@ HEAVY = {
 @pytest.mark.parametrize(
     ("code", "also"),
     [
-        ("import noisylearn", {"rich", "noisylearn.cli", "noisylearn.experiments"}),
-        ("import noisylearn.cli", {"noisylearn.experiments", "noisylearn.backends"}),
+        ("import noisylearn", {"scipy", "rich", "noisylearn.cli", "noisylearn.experiments"}),
+        ("import noisylearn.cli", {"scipy", "noisylearn.experiments", "noisylearn.backends"}),
         ("from noisylearn.cli import app; app(['profiles', 'list'], standalone_mode=False)", {"noisylearn.backends"}),
     ],
     ids=["package", "command line", "profiles list"],

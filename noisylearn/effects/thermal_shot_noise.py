@@ -3,7 +3,6 @@
 from typing import ClassVar, Literal
 
 from pydantic import Field
-from scipy import constants
 from torch import Tensor
 
 from noisylearn.effects.base import Effect, Lifetime, Moments, Setting, Site, State
@@ -42,6 +41,8 @@ class ThermalShotNoise(Effect):
 
     def variance_per_conductance_us(self) -> float:
         """var(G) / G, in microsiemens."""
+        from scipy import constants  # here, so that importing the package stays light
+
         thermal = 4 * constants.k * self.temperature_k / self.read_voltage_v**2
         shot = 2 * constants.e / self.read_voltage_v
         return (thermal + shot) * self.bandwidth_mhz * 1e6 * 1e6
