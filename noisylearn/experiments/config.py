@@ -8,8 +8,9 @@ import fnmatch
 import hashlib
 import json
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.resources import files
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -34,6 +35,7 @@ from noisylearn.tasks import describe
 
 PLACE = ("task", "rule", "profile")
 NETWORKS_IN_TIME = ("rnn", "spiking")
+CONDITIONS: Mapping[str, Callable[[HardwareProfile], bool]] = {"own-noise": attrgetter("has_own_noise")}  # of recipes
 Units = Annotated[int, Field(ge=1, le=10**12)]
 
 
@@ -264,7 +266,7 @@ def resolve(
     in_time = describe(task).in_time
     stated = {key: value for key, value in options.items() if value is not None}
     _check_names(stated, "configuration", all_settings())
-    recipe, used = _recipe(task, label, profile.name)
+    recipe, used = _recipe(task, label, profile)
     if in_time:
         recipe = {"network": "rnn", "activation": "tanh"} | recipe
     _check_time(task, label, in_time, {**recipe, **stated}.get("network", "mlp"))
@@ -366,13 +368,13 @@ def _check_time(task: str, label: str, in_time: bool, network: str) -> None:
         raise UserError(f"rule {label}: task {task} has {what}; say {instead}")
 
 
-def _recipe(task: str, label: str, profile: str) -> tuple[dict[str, Any], list[str]]:
+def _recipe(task: str, label: str, profile: HardwareProfile) -> tuple[dict[str, Any], list[str]]:
     """Settings of all recipes for a place, and the names of those that were used. Raises UserError for unknown ones."""
     settings: dict[str, Any] = {}
     used, known = [], all_settings()
     for pattern, recipe in recipes().items():
         _check_names(recipe, f"recipe '{pattern}'", known)
-        if _matches(pattern, (task, label, profile)):
+        if _matches(pattern, task, label, profile):
             settings |= recipe
             used.append(pattern)
     return settings, used
@@ -384,11 +386,16 @@ def _check_names(settings: Iterable[str], place: str, known: Mapping[str, Option
             raise UserError(f"{place}: {unknown_name('key', key, known)}")
 
 
-def _matches(pattern: str, place: tuple[str, ...]) -> bool:
-    """Whether every part of task/rule/profile that the pattern states matches."""
-    return all(fnmatch.fnmatchcase(part, wanted) for part, wanted in zip(place, pattern.split("/"), strict=False))
+def _matches(pattern: str, task: str, label: str, profile: HardwareProfile) -> bool:
+    """Whether every part of task/rule/condition that the pattern states matches."""
+    wanted, conditions = pattern.split("/")[:2], pattern.split("/")[2:]
+    for condition in conditions:
+        if condition not in CONDITIONS:
+            raise UserError(f"recipe '{pattern}': {unknown_name('condition', condition, CONDITIONS)}")
+    names = all(fnmatch.fnmatchcase(part, of) for part, of in zip((task, label), wanted, strict=False))
+    return names and all(CONDITIONS[condition](profile) for condition in conditions)
 
 
 def recipes() -> dict[str, dict[str, Any]]:
-    """All recipes: pattern of task/rule/profile -> settings. Later ones override earlier ones."""
+    """All recipes: pattern of task/rule/condition -> settings. Later ones override earlier ones."""
     return tomllib.loads(files("noisylearn.experiments").joinpath("recipes.toml").read_text(encoding="utf-8"))

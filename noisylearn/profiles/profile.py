@@ -407,6 +407,11 @@ class HardwareProfile(Record):
         """Whether two passes of the same sample differ."""
         return any(effect.differs_between_passes for effect in self.all_effects())
 
+    @property
+    def has_own_noise(self) -> bool:
+        """Whether two passes differ by noise that is the machine's own: nobody injects it or can switch it off."""
+        return any(effect.differs_between_passes and not effect.can_be_off for effect in self.all_effects())
+
 
 def _valid(parts: dict[str, Any]) -> HardwareProfile:
     """The profile of these parts, checked."""

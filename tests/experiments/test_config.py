@@ -20,9 +20,10 @@ from noisylearn.experiments.config import (
     split_label,
 )
 from noisylearn.ground.errors import UserError
-from noisylearn.profiles import load_profile, parse_profile
+from noisylearn.profiles import load_profile, parse_profile, profile_files
 from noisylearn.rules import REGISTRY, PerLayer
 from noisylearn.rules.in_time import InTime
+from noisylearn.tasks import describe, names
 
 PACKAGED = config_module.recipes()
 GAUSSIAN = load_profile("gaussian-node")
@@ -30,8 +31,8 @@ ON_PCM = load_profile(PCM)
 RECIPES = {
     "*": {"lr": 1.0, "epochs": 5, "batch": 10, "draws": 3},
     "*/d*": {"decorrelation_rate": 0.5, "lr": 2.0},
-    "mnist/*/pcm*": {"lr": 3.0},
-    "mnist/danp/pcm*": {"lr": 4.0, "baseline": "noisy"},
+    "mnist/*/own-noise": {"lr": 3.0},
+    "mnist/danp/own-noise": {"lr": 4.0, "baseline": "noisy"},
     "sarcos": {"hidden": [7]},
     "mackey-glass": {"update": "online"},
 }
@@ -74,9 +75,13 @@ def lr(*arguments, **options):
     return resolve(*arguments, options)[0].lr
 
 
+def renamed(profile, name):
+    return parse_profile(profile.full_text.replace(f'name = "{profile.name}"', f'name = "{name}"', 1))
+
+
 def test_later_recipes_override_and_the_output_says_which():
     config, used = resolve("mnist", "danp", ON_PCM, {})
-    assert used == ["*", "*/d*", "mnist/*/pcm*", "mnist/danp/pcm*"]
+    assert used == ["*", "*/d*", "mnist/*/own-noise", "mnist/danp/own-noise"]
     assert (config.lr, config.epochs, config.options["baseline"], config.decorrelation_rate) == (4.0, 5, "noisy", 0.5)
     assert (config.rule, config.label, config.profile) == ("anp", "danp", PCM)
     assert resolve("mnist", "anp", GAUSSIAN, {})[1] == ["*"]
@@ -88,11 +93,45 @@ def test_what_is_stated_overrides_recipes():
 
 
 def test_a_pattern_matches_part_by_part():
-    profile = parse_profile(profile_text().replace('name = "gaussian-node"', 'name = "dark-chip"'))
+    profile = renamed(GAUSSIAN, "dark-chip")
     config, used = resolve("mnist", "anp", profile, {})
     assert used == ["*"]
     assert config.decorrelation_rate == 0
     assert resolve("sarcos", "np", profile, {})[0].hidden == (7,)
+
+
+@pytest.mark.parametrize("name", profile_files())
+def test_a_renamed_profile_gets_the_same_settings(name, monkeypatch):
+    """Of every rule on every task: what a profile states decides, not what it or its file is called."""
+    monkeypatch.setattr(config_module, "recipes", lambda: PACKAGED)
+    profile = load_profile(name)
+    copy = renamed(profile, "pcm-lab" if not name.startswith("pcm-") else "lab")
+    for task in names():
+        for label in ("danp", "anp", "np", "lf", "spsa", "bptt" if describe(task).in_time else "bp"):
+            (one, used), (other, used_too) = (resolve(task, label, p, {}) for p in (profile, copy))
+            assert one == other.model_copy(update={"profile": name})
+            assert used == used_too
+
+
+def test_several_draws_where_the_noise_is_the_devices_own(monkeypatch):
+    """On the packaged profiles of devices; with injected noise, or none, a step takes one."""
+    monkeypatch.setattr(config_module, "recipes", lambda: PACKAGED)
+    draws = {name: resolve("digits", "danp", load_profile(name), {})[0].options["draws"] for name in profile_files()}
+    assert {name for name, n in draws.items() if n == 1} == {
+        "gaussian-node", "gaussian-weight", "ideal", "loihi2-lava-0.10",
+    }  # fmt: skip
+    assert set(draws.values()) == {1, 8}
+
+
+def test_a_changed_device_gets_what_its_content_says():
+    assert resolve("mnist", "anp", ON_PCM.only("programming-noise"), {})[1] == ["*"]
+    assert resolve("mnist", "anp", ON_PCM.injecting(1e-3), {})[1] == ["*", "mnist/*/own-noise"]
+
+
+def test_a_condition_that_there_is_not(monkeypatch):
+    monkeypatch.setattr(config_module, "recipes", lambda: {"digits/np/pcm-*": {"draws": 2}})
+    with pytest.raises(UserError, match=re.escape("recipe 'digits/np/pcm-*': unknown condition 'pcm-*'")):
+        resolve("mnist", "anp", GAUSSIAN, {})
 
 
 def test_baseline_by_profile():
