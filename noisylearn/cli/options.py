@@ -136,11 +136,17 @@ def with_options(
 
     Returns:
         The command with the signature from which typer makes its options.
+
+    Raises:
+        UserError: the command has one of the options already.
     """
     more = [Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=of) for name, of in annotations.items()]
     own = [p.replace(kind=p.KEYWORD_ONLY) for p in signature(command).parameters.values()]
     place = [p.name for p in own].index(argument)
     own[place : place + 1] = more
+    names = [p.name for p in own]
+    if twice := next((name for name in annotations if names.count(name) > 1), None):
+        raise UserError(f"option {twice} of a rule is one of the command already; give it another name")
 
     @wraps(command)
     def commanded(**arguments: Any) -> None:

@@ -172,15 +172,14 @@ def rule_options() -> dict[str, Option]:
     """The options of all rules, by name.
 
     Raises:
-        TypeError: an option has a type of its own in one rule, or the name of another setting.
+        UserError: an option has the name of another setting.
     """
     found: dict[str, Option] = {}
     for kind in REGISTRY.values():
         for name, one in options_of(kind).items():
-            if name in TrainConfig.model_fields or found.setdefault(name, one).kind != one.kind:
-                raise TypeError(
-                    f"rule {kind.name}: its option {name} is something else elsewhere; give it another name"
-                )
+            if name in TrainConfig.model_fields:
+                raise UserError(f"rule {kind.name}: its option {name} is a setting of every run; give it another name")
+            found.setdefault(name, one)
     return found
 
 

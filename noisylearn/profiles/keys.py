@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel
 
-from noisylearn.effects import AnyEffect, Curve, Effect
+from noisylearn.effects import REGISTRY, Curve, Effect
 from noisylearn.ground.records import CitedRecord
 from noisylearn.profiles.profile import Specification
 from noisylearn.profiles.write import MODES, PulsedDevice
@@ -69,8 +69,7 @@ def _tables() -> Iterator[Table]:
     for mode, record in MODES.items():
         yield Table(mode, f'[write] mode = "{mode}"', record)
     yield Table("device", "[write.device]", PulsedDevice)
-    for record in get_args(get_args(AnyEffect)[0]):
-        kind = record.model_fields["kind"].default
+    for kind, record in REGISTRY.items():
         yield Table(kind, f'[[calibration.effects]] kind = "{kind}"', record)
 
 

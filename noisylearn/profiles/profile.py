@@ -229,6 +229,10 @@ class HardwareProfile(Record):
         _check_sources(self)
         return self
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As its text, so that another process reads it with the effects that are registered there."""
+        return profile_from_text, (self.full_text,)
+
     def effects(self, site: str) -> list[Effect]:
         """Effects that act at one site, in order; a DAC comes first, an ADC last.
 

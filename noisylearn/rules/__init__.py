@@ -1,6 +1,10 @@
-"""Learning rules, one file each. Commands and generic tests take their list of rules from the registry below."""
+"""Learning rules, one file each. Commands and generic tests take their list of rules from the registry below.
+
+`register` adds a rule of your own to it; so does a package that names one under the entry points "noisylearn.rules".
+"""
 
 from noisylearn.ground.errors import unknown_name
+from noisylearn.ground.registry import Registry
 from noisylearn.rules.anp import ANP
 from noisylearn.rules.backprop import BP, BPTT
 from noisylearn.rules.base import NodePerturbation, NoisyPasses, Perturbation, Rule, fitted, rules_for
@@ -13,14 +17,28 @@ from noisylearn.rules.np import NP
 from noisylearn.rules.nrl import NRL
 from noisylearn.rules.oua import OUA
 from noisylearn.rules.per_layer import PerLayer
+from noisylearn.rules.registering import name_of
 from noisylearn.rules.reinforce import REINFORCE
 from noisylearn.rules.spsa import SPSA
 from noisylearn.rules.wp import WP
 
-REGISTRY: dict[str, type[Rule]] = {
-    rule.name: rule
-    for rule in (NP, INP, ANP, NRL, WP, OUA, SPSA, REINFORCE, LearnedFeedback, ForwardGradient, BP, BPTT)
-}
+_OWN = (NP, INP, ANP, NRL, WP, OUA, SPSA, REINFORCE, LearnedFeedback, ForwardGradient, BP, BPTT)
+REGISTRY: Registry[type[Rule]] = Registry("rule", "noisylearn.rules", {rule.name: rule for rule in _OWN}, name_of)
+
+
+def register(rule: type[Rule]) -> type[Rule]:
+    """Add a rule of your own: commands, recipes and run files know it by its name, and its options.
+
+    Args:
+        rule: its class, a frozen dataclass derived from `Rule` or one of its subclasses.
+
+    Returns:
+        The class, so that this serves as a decorator.
+
+    Raises:
+        UserError: it is no complete rule, or its name or one of its options has another meaning already.
+    """
+    return REGISTRY.register(rule)
 
 
 def rule_class(name: str) -> type[Rule]:
@@ -62,6 +80,7 @@ __all__ = [
     "Perturbation",
     "Rule",
     "fitted",
+    "register",
     "rule_class",
     "rules_for",
 ]

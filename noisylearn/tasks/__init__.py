@@ -1,12 +1,16 @@
 """Tasks to train on, one file each.
 
 `load` gives a task: its data, loss, metric and trivial baselines. `names` lists the tasks, `describe` says what one is
-without reading its data. `Task` and `SequenceTask` are the base classes of tasks of your own.
+without reading its data. `Task` and `SequenceTask` are the base classes of tasks of your own, which `register` adds; so
+does a package that names one under the entry points "noisylearn.tasks".
 """
 
 import os
+from collections.abc import Mapping
+from typing import Any, cast
 
 from noisylearn.ground.errors import UserError, unknown_name
+from noisylearn.ground.registry import Registry, checked_name
 from noisylearn.tasks import (
     cifar10,
     copying,
@@ -35,6 +39,7 @@ __all__ = [
     "describe",
     "load",
     "names",
+    "register",
 ]
 
 _FEEDFORWARD: tuple[TaskModule, ...] = (
@@ -48,12 +53,42 @@ _FEEDFORWARD: tuple[TaskModule, ...] = (
     linear_teacher,
 )
 _IN_TIME: tuple[SequenceModule, ...] = (mackey_glass, *copying.TASKS, *weather.TASKS, *mnist_in_time.TASKS)
-_REGISTRY = {module.DESCRIPTION.name: module for module in (*_FEEDFORWARD, *_IN_TIME)}
+_OWN: dict[str, TaskModule] = {module.DESCRIPTION.name: module for module in (*_FEEDFORWARD, *_IN_TIME)}
+
+
+def _name_of(task: Any, others: Mapping[str, TaskModule]) -> str:
+    """The name of a task that can be registered. Raises UserError for what is none."""
+    description = getattr(task, "DESCRIPTION", None)
+    if not isinstance(description, Description) or not callable(getattr(task, "load", None)):
+        raise UserError(
+            f"task {task!r}: give a module or an object with DESCRIPTION, a noisylearn.tasks.Description, and a "
+            "function load(data_dir, held_out, seed)"
+        )
+    return checked_name("task", description.name)
+
+
+REGISTRY: Registry[TaskModule] = Registry("task", "noisylearn.tasks", _OWN, _name_of)
+
+
+def register(task: TaskModule) -> TaskModule:
+    """Add a task of your own: commands know it by the name in its description.
+
+    Args:
+        task: a module, or an object, with DESCRIPTION and load(data_dir, held_out, seed); the load of a task over time
+            takes `seq_len` as well.
+
+    Returns:
+        The same.
+
+    Raises:
+        UserError: it is none, or there is another one of this name.
+    """
+    return REGISTRY.register(task)
 
 
 def names() -> list[str]:
     """Names of all tasks."""
-    return list(_REGISTRY)
+    return list(REGISTRY)
 
 
 def describe(name: str) -> Description:
@@ -98,14 +133,13 @@ def load(
     module = _module(name)
     if seq_len is None:
         return module.load(data_dir, held_out, seed)
-    in_time = {one.DESCRIPTION.name: one for one in _IN_TIME}
-    if name not in in_time:
+    if not module.DESCRIPTION.in_time:
         raise UserError(f"task {name} has no sequences: leave seq_len out")
-    return in_time[name].load(data_dir, held_out, seed, seq_len=seq_len)
+    return cast(SequenceModule, module).load(data_dir, held_out, seed, seq_len=seq_len)
 
 
 def _module(name: str) -> TaskModule:
     """The definition of a task by its name."""
-    if name not in _REGISTRY:
-        raise unknown_name("task", name, _REGISTRY)
-    return _REGISTRY[name]
+    if name not in REGISTRY:
+        raise unknown_name("task", name, REGISTRY)
+    return REGISTRY[name]

@@ -1,7 +1,7 @@
 """One file for a rule: an option of its record is an option of commands, recipes and run files without another edit."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, make_dataclass
 from typing import Literal
 
 import pytest
@@ -144,14 +144,20 @@ def test_a_rule_out_of_the_registry_leaves_nothing(run, monkeypatch):
     assert run(*TRAIN, "--rule", "np", "--its-option", "3")[0] == 2
 
 
-def test_an_option_of_another_meaning_needs_another_name(monkeypatch):
-    @dataclass(frozen=True, kw_only=True)
-    class Other(Toy):
-        draws: float = field(default=1.0, metadata={"help": "Something else."})
-
-    monkeypatch.setitem(REGISTRY, "other", Other)
-    with pytest.raises(TypeError, match="its option draws"):
-        config.rule_options()
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("lr", "rule other: its option lr is a setting of every run; give it another name"),
+        ("workers", "option workers of a rule is one of the command already; give it another name"),
+    ],
+)
+def test_an_option_with_the_name_of_another_needs_another_name(option, message, run, monkeypatch):
+    own = field(default=1.0, metadata={"help": "Something else."})
+    other = make_dataclass("Other", [(option, float, own)], bases=(Toy,), frozen=True, kw_only=True)
+    monkeypatch.setitem(REGISTRY, "other", other)
+    monkeypatch.setattr(other, "name", "other")
+    status, out, err = run("compare", *TRAIN[1:], "--rules", "np")
+    assert (status, out, err) == (1, "", f"error: {message}\n")
 
 
 @pytest.mark.parametrize("kind", [list, tuple[int, ...], "int | list[str]"])

@@ -1,5 +1,7 @@
 """Profiles: what is packaged is sound, and what a user may get wrong is one line that says what to mend."""
 
+import pickle
+
 import pytest
 import torch
 from support.small_runs import PCM, profile_text
@@ -228,3 +230,13 @@ def test_file_that_is_no_text(tmp_path):
     for name in ("a.toml", "b.toml"):
         with pytest.raises(UserError, match="cannot be read"):
             load_profile(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", profile_files())
+def test_a_profile_is_sent_to_other_processes_as_its_text(name: str) -> None:
+    """So that a process reads it with the effects that are registered there, wherever their classes are."""
+    for profile in (load_profile(name), load_profile(name).model_copy(update={"title": "changed"})):
+        sent = pickle.dumps(profile)
+        assert b"noisylearn.effects" not in sent
+        assert pickle.loads(sent).content_hash == profile.content_hash
+        assert pickle.loads(sent).full_text == profile.full_text
