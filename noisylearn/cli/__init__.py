@@ -25,7 +25,6 @@ def built() -> typer.Typer:
     app = typer.Typer(
         cls=Commands,
         no_args_is_help=True,
-        add_completion=False,
         pretty_exceptions_enable=False,
     )
     app.callback()(_with_version)

@@ -5,6 +5,7 @@ from inspect import signature
 from typing import Any
 
 import typer
+from rich.markup import escape
 from typer.core import TyperGroup
 
 # Command NAME is in the module cli/NAME.py: `app` where it has commands of its own, else the function NAME_command.
@@ -27,6 +28,10 @@ COMMANDS = (
 class Commands(TyperGroup):
     """The group of all commands: it imports the module of the one that is run, and of all of them for --help."""
 
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Its own options, --help among them."""
+        return _flags_take_no_value(super().get_params(ctx))
+
     def list_commands(self, ctx: Any) -> list[str]:
         """Names of the commands, in the order of --help."""
         return list(COMMANDS)
@@ -44,7 +49,24 @@ def _loaded(name: str) -> Any:
         alone.add_typer(module.app, name=name)
     else:
         alone.command(name)(_with_options(getattr(module, f"{name}_command")))
-    return typer.main.get_group(alone).commands[name]
+    return _shown_as_written(typer.main.get_group(alone).commands[name])
+
+
+def _shown_as_written(command: Any) -> Any:
+    """The command, in whose help brackets stand for themselves, not for colours, and flags take no value."""
+    command.help = escape(command.help or "")
+    for parameter in _flags_take_no_value(command.get_params(typer.Context(command))):
+        parameter.help = escape(parameter.help or "")
+    for each in getattr(command, "commands", {}).values():
+        _shown_as_written(each)
+    return command
+
+
+def _flags_take_no_value(parameters: list[Any]) -> list[Any]:
+    for parameter in parameters:
+        if getattr(parameter, "is_flag", False):
+            parameter.metavar = ""
+    return parameters
 
 
 def _with_options(command: Any) -> Any:
