@@ -1,12 +1,14 @@
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
+PACKAGE := $(shell find noisylearn hardware_profiles -name '*.py' -o -name '*.toml')
+TUTORIALS := $(patsubst docs/%.ipynb,build/site/%.md,$(wildcard docs/tutorials/*.ipynb))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint docs docs-serve site-pages clean
 
 help: ## show the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed ## run the demonstration; its results go to demo-out/
 	OMP_NUM_THREADS=1 $(RUN) examples/demo.py --out demo-out
@@ -19,8 +21,23 @@ lint: $(VENV)/.installed ## check style, formatting and types
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 
+docs: $(TUTORIALS) site-pages ## build the documentation into site/
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build
+
+docs-serve: $(TUTORIALS) site-pages ## show the documentation on http://127.0.0.1:8000
+	$(RUN) -m mkdocs serve
+
+# Pages that the package states itself. Tutorials are run again where they or the package changed.
+site-pages: $(VENV)/.installed
+	@mkdir -p build/site/reference
+	$(RUN) -m typer noisylearn.cli utils docs --name noisylearn --title "Command line" --output build/site/reference/cli.md
+	$(RUN) tools/site_pages.py build/site
+
+build/site/tutorials/%.md: docs/tutorials/%.ipynb $(PACKAGE) | $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(RUN) -m nbconvert --log-level WARN --to markdown --execute --output-dir $(@D) $<
+
 clean: ## remove what tools generate; .venv/ and runs/ stay
-	rm -rf build dist demo-out docs/_build *.egg-info .hypothesis .pytest_cache .mypy_cache .ruff_cache
+	rm -rf build dist site demo-out *.egg-info .hypothesis .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 # Installs once, and again only when the requirements change.

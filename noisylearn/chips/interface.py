@@ -22,7 +22,7 @@ Seen = Mapping[str, tuple[Float[Tensor, "_ ..."], Float[Tensor, "_ ..."]]]
 class AnyChip(Protocol):
     """What a rule learns on: a simulated `Chip`, or hardware behind `OwnChip`.
 
-    Args:
+    Attributes:
         model: the network on the host; its parameters are what rules change and `program` sends.
         layers: name -> layer of every layer that owns weights, in order of definition.
         memories: what rules remember of this chip, by the rule as `Rule.describe` writes it.

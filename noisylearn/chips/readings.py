@@ -17,7 +17,7 @@ class Plan:
     Noise that cannot be switched off is in every pass, whatever the plan says.
 
     Args:
-        perturbed: perturbed[p][l] says whether pass p has injected noise in layer l; pass 0 is the baseline.
+        perturbed: `perturbed[p][l]` says whether pass p has injected noise in layer l; pass 0 is the baseline.
         numbers: of every pass, its index in the plan of all draws, where these are some of them: it names the streams
             of the noise. None where the plan is the whole one.
     """
