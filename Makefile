@@ -5,7 +5,7 @@ PACKAGE := $(shell find noisylearn hardware_profiles -name '*.py' -o -name '*.to
 TUTORIALS := $(patsubst docs/%.ipynb,build/site/%.md,$(wildcard docs/tutorials/*.ipynb))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs docs-serve site-pages clean
+.PHONY: help demo test lint docs docs-serve docs-look docs-links site-pages clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,15 +24,23 @@ lint: $(VENV)/.installed ## check style, formatting and types
 docs: $(TUTORIALS) site-pages ## build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build
 
-docs-serve: $(TUTORIALS) site-pages ## show the documentation on http://127.0.0.1:8000
-	$(RUN) -m mkdocs serve
+docs-serve: $(TUTORIALS) site-pages ## build the documentation, show it on http://127.0.0.1:8000 and follow changes
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs serve
 
-# Pages that the package states itself. Tutorials are run again where they or the package changed.
+docs-look: docs ## open the pages in Chromium: failed scripts, requests to other hosts, pages wider than a phone
+	$(RUN) tools/look_at_site.py
+
+docs-links: docs ## ask other hosts whether the pages that are linked to are there (needs a network)
+	$(RUN) tools/outside_links.py
+
+# Pages that the package states itself.
 site-pages: $(VENV)/.installed
 	@mkdir -p build/site/reference
-	$(RUN) -m typer noisylearn.cli utils docs --name noisylearn --title "Command line" --output build/site/reference/cli.md
-	$(RUN) tools/site_pages.py build/site
+	@$(RUN) -m typer noisylearn.cli utils docs --name noisylearn --title "Command line" \
+		--output build/site/reference/cli.md >/dev/null
+	@$(RUN) tools/site_pages.py build/site
 
+# A tutorial is run again where it or the package changed; an error in it stops the build.
 build/site/tutorials/%.md: docs/tutorials/%.ipynb $(PACKAGE) | $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(RUN) -m nbconvert --log-level WARN --to markdown --execute --output-dir $(@D) $<
 

@@ -48,7 +48,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Turn links to files of the repository into links to their pages."""
+    """Turn links to files of the repository into links to their pages; the start page has no list beside it."""
+    if page.is_homepage:
+        page.meta["hide"] = ["navigation"]
     shown = shown_at()
     own = {target: source for source, target in shown.items()}.get(page.file.src_uri, f"docs/{page.file.src_uri}")
 

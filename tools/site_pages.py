@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import griffe
+
 from noisylearn.profiles.keys import Table, keys, tables
 
 ROOT = Path(__file__).parents[1]
@@ -24,25 +26,25 @@ def keys_page() -> str:
         "in `[specification]` and `[calibration]`; `status` and `source` in every table.",
     ]
     for table in tables().values():
-        lines += [
-            "",
-            f"## `{table.heading}` {{#{table.name}}}",
-            "",
-            "```text",
-            table.meaning,
-            "```",
-            "",
-            *_key_rows(table),
-        ]
+        lines += ["", f"## {table.name}", "", f"In a file: `{table.heading}`", "", *_explained(table)]
     return "\n".join(lines) + "\n"
 
 
-def _key_rows(table: Table) -> Iterator[str]:
-    """Keys, values and defaults of a table of a profile, as a table in Markdown."""
-    yield "| key | value | default |"
-    yield "| --- | --- | --- |"
+def _explained(table: Table) -> Iterator[str]:
+    """What a table of a profile means, and its keys as a table in Markdown."""
+    meanings = {}
+    for section in griffe.parse_google(griffe.Docstring(table.meaning), warnings=False):
+        if section.kind is griffe.DocstringSectionKind.parameters:
+            meanings |= {key.name: " ".join(key.description.split()) for key in section.value}
+        elif section.kind is griffe.DocstringSectionKind.text:
+            yield f"{section.value}\n"
+        else:
+            yield f"{section.title}: {section.value.description}\n"
+    yield "| key | value | default | meaning |"
+    yield "| --- | --- | --- | --- |"
     for key in keys(table):
-        yield f"| `{key.name}` | {key.takes} | `{key.default}` |"
+        meaning = key.meaning or meanings.get(key.name, "")
+        yield f"| `{key.name}` | {key.takes} | `{key.default}` | {meaning.replace('|', '&#124;')} |"
 
 
 def gallery_page() -> str:

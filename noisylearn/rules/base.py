@@ -49,9 +49,13 @@ class Rule(ABC):
     """A way to estimate gradients: a frozen record of options. What the rule remembers is kept apart from it.
 
     A subclass states the facts below and gives `step`; one that remembers something gives `init` as well. Generic
-    tests and the conformance page check the facts:
+    tests and the conformance page check the facts.
 
-        name, title, equation, source: what the rule is, in words, and where it was published.
+    Attributes:
+        name: on the command line.
+        title: what the rule is, in words.
+        equation: what it computes.
+        source: where it was published.
         observes: what a machine must show to it, such as "loss" or "activity".
         perturbs: whether it learns from the machine's noise.
         stands_alone: whether it can train a network alone.
