@@ -1,19 +1,43 @@
-"""`noisylearn lava`: run exported networks as Lava processes."""
+"""`noisylearn lava`: install Lava, and run exported networks as Lava processes."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
 
+from noisylearn.backends.lava import install
+from noisylearn.backends.lava.compat import VERSION, is_installed
 from noisylearn.backends.lava.launch import TIMEOUT_S, LavaResult, ResultFile, run_net, write_result
 from noisylearn.backends.lava.netfile import Array, LavaNet, read_net
 from noisylearn.cli import options as o
-from noisylearn.cli.output import loss_tenths, print_json, print_table, print_text, progress, warn_of_growth
+from noisylearn.cli.output import loss_tenths, print_json, print_table, print_text, progress, waiting, warn_of_growth
 from noisylearn.ground.errors import UserError
 from noisylearn.ground.table import Table
 
-app = typer.Typer(no_args_is_help=True, help="Run exported networks as Lava processes.")
+app = typer.Typer(no_args_is_help=True, help="Install Lava, and run exported networks as its processes.")
+
+
+@app.command("install")
+def install_command(
+    yes: Annotated[bool, typer.Option("--yes", help="Carry the commands out; else they are printed alone.")] = False,
+    json: o.Json = False,
+) -> None:
+    """Print the commands that install Lava for this Python; with --yes, carry them out and load Lava once.
+
+    Example: noisylearn lava install --yes
+    """
+    if yes:
+        with waiting("installing Lava"):
+            install.install()
+    lines = [shlex.join(command) for command in install.commands()]
+    if json:
+        print_json({"version": VERSION, "installed": is_installed(), "commands": lines})
+    elif is_installed():
+        print_text(f"Lava {VERSION} is installed" + (" and loads" if yes else ""))
+    else:
+        print_text("\n".join([*lines, "or let this command do it: noisylearn lava install --yes"]))
 
 
 @app.command("run")

@@ -6,6 +6,7 @@ monitoring.
 process_specs, specs: what each Lava process is given.  processes: the Lava processes themselves.
 fixed, integers: networks in integers in Lava's fixed-point learning engine (`run_fixed`).
 lif, lif_child: integer LIF networks (`run_lif_in_lava`).
+install: installing Lava with pip (`noisylearn lava install`).
 compat: importing Lava on the Python and numpy versions that it does not know (`is_installed`, `load_lava`).
 
 Importing this package does not import Lava; running something does.

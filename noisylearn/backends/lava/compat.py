@@ -15,10 +15,7 @@ import numpy as np
 from noisylearn.ground.errors import UserError
 
 VERSION = "0.10.0"
-INSTALL = (
-    "pip install asteval networkx && pip install --no-deps --ignore-requires-python "
-    f"lava-nc=={VERSION}"
-)  # its metadata excludes every Python but 3.10, which it does not need
+INSTALL = "noisylearn lava install --yes"
 _VAR_MODEL = "lava.magma.compiler.var_model"
 
 
