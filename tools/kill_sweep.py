@@ -19,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from noisylearn.experiments.run_file import RunFile
+from noisylearn.experiments.run_file import OF_THE_OCCASION, RunFile
 from noisylearn.ground.tree_file import Tree, differences
 
 SWEEP = """
@@ -36,7 +36,6 @@ epochs = 10
 [search.over]
 lr = [3e-3, 1e-2]
 """
-MAY_DIFFER = {"wall_s", "machine"}
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
@@ -176,7 +175,7 @@ def main() -> None:
         while kills < given.number:
             out = folder / f"killed-{tried}"
             done = disturbed(folder, out, place, min(4, given.number - kills), seconds / 3, random_)
-            found = list(differences(whole, table_of(out), MAY_DIFFER))
+            found = list(differences(whole, table_of(out), OF_THE_OCCASION))
             kills, tried = kills + len(done), tried + 1
             print(f"{kills} kills ({', '.join(done)}): {found or 'the same'}", flush=True)
             if found:

@@ -1,5 +1,6 @@
 """One HDF5 file per run. It is replaced as a whole, so that a kill at any moment leaves the last complete one."""
 
+import datetime
 import json
 import tempfile
 from pathlib import Path
@@ -13,8 +14,22 @@ from noisylearn.ground.stored import Arrays, Name, Seconds, Series, Stored, Text
 from noisylearn.ground.tree_file import Tree, TreeFile
 
 AT_ONCE, HELD_OUT = "_at_once", "held_out_"
+OF_THE_OCCASION = ("wall_s", "machine", "started", "ended")  # what may differ where the same run is computed twice
 Digits = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
 Count = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+def now() -> str:
+    """Date and time in UTC to the second, as run files have it: "2026-01-31T23:59:59+00:00"."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _is_date(text: str) -> bool:
+    """Whether a text is a date and time of a stated zone."""
+    try:
+        return datetime.datetime.fromisoformat(text).tzinfo is not None
+    except ValueError:
+        return False
 
 
 def _names_versions(text: str) -> bool:
@@ -24,6 +39,9 @@ def _names_versions(text: str) -> bool:
     except (ValueError, RecursionError):
         return False
     return isinstance(versions, dict) and all(isinstance(versions.get(key), str) for key in ("noisylearn", "torch"))
+
+
+Date = Annotated[str, Field(max_length=40), must(_is_date, "no date with time and zone")]
 
 
 class _Steps(Stored):
@@ -64,6 +82,8 @@ class _Run(Stored):
     versions: Annotated[Text, must(_names_versions, "no JSON that names the versions of noisylearn and torch")]
     machine: Text
     citations: Text
+    started: Date | None = None  # files of the first versions have no dates
+    ended: Date | None = None
     step: Annotated[int, Field(ge=0)]
     wall_s: Seconds
     metrics: Metrics

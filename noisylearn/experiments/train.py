@@ -15,7 +15,7 @@ from noisylearn import tasks
 from noisylearn.distributed import Ranks
 from noisylearn.experiments.build import check_device, load_data, machine, optimizer_class
 from noisylearn.experiments.config import TrainConfig
-from noisylearn.experiments.run_file import HELD_OUT, RunFile, prepare_folder
+from noisylearn.experiments.run_file import HELD_OUT, RunFile, now, prepare_folder
 from noisylearn.experiments.trainer import Trainer
 from noisylearn.ground.errors import RunawayError, UserError
 from noisylearn.ground.tree_file import SUFFIX, Tree
@@ -90,10 +90,10 @@ def train(
             training = Trainer(config, profile, data, ranks, send)
             if earlier is not None:
                 training.load(earlier)
-            facts = own | _facts(config, profile, ranks)
+            facts = own | _facts(config, profile, ranks) | {"started": (earlier or {}).get("started", now())}
             _loop(training, file, facts, on_step, checkpoint_every_s)
             if ranks.is_first:
-                file.write(facts | training.finish() | {"status": "finished"})
+                file.write(facts | training.finish() | {"status": "finished", "ended": now()})
     return file
 
 
@@ -202,7 +202,8 @@ def _loop(training: Trainer, file: RunFile, facts: Tree, on_step: OnStep, checkp
                 good, saved = save(), time.monotonic()
     except RunawayError as stop:
         reason = f"{stop}; the state of step {good['step']} is kept in {file.path}; {_remedies(training.config)}"
-        ranks.from_first(lambda: file.write(good | {"status": "stopped", "reason": reason}))
+        stopped = {"status": "stopped", "reason": reason, "ended": now()}
+        ranks.from_first(lambda: file.write(good | stopped))
         raise RunawayError(reason) from None
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from noisylearn.experiments.run_file import OF_THE_OCCASION
 from noisylearn.experiments.sweep import Sweep, read_sweep
 from noisylearn.ground.toml import parse_toml
 from noisylearn.ground.tree_file import differences
@@ -109,7 +110,7 @@ def test_reproduce_finds_the_same_with_workers(run, tmp_path):
         assert status == 0, err
     one, other = (ResultFile(tmp_path / folder / "stab-fig2-smoke.h5").read() for folder in ("here", "workers"))
     assert len(one["parts"]) > 1
-    assert not list(differences(one, other, {"wall_s", "machine"}))
+    assert not list(differences(one, other, OF_THE_OCCASION))
 
 
 def test_files_in_the_examples_and_docs_are_read():

@@ -1,5 +1,6 @@
 """Run files: killed at any moment and resumed bit for bit; damaged ones are refused and left alone."""
 
+import datetime
 import json
 import os
 import resource
@@ -335,6 +336,29 @@ def test_other_format_version(unfinished, version):
     with h5py.File(unfinished.path, "a") as file:
         file.attrs["format_version"] = version
     assert "format" in refused(unfinished)
+
+
+def test_dates_say_when_a_run_began_and_when_it_ended(unfinished):
+    tree, before = unfinished.read(), datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+    assert "ended" not in tree
+    assert abs(datetime.datetime.fromisoformat(tree["started"]) - before) < datetime.timedelta(minutes=2)
+    unfinished.write(tree | {"started": "2020-02-29T12:00:00+00:00"})
+    run = small_train(unfinished.path.parent, FULL, resume=True).read()
+    assert run["started"] == "2020-02-29T12:00:00+00:00"
+    assert before <= datetime.datetime.fromisoformat(run["ended"]) <= datetime.datetime.now(datetime.UTC)
+
+
+def test_a_file_of_the_first_versions_has_no_dates(unfinished):
+    tree = unfinished.read()
+    del tree["started"]
+    unfinished.write(tree)
+    assert small_train(unfinished.path.parent, FULL, resume=True).read()["started"] > "2026"
+
+
+@pytest.mark.parametrize("date", ["yesterday", "2020-01-01T00:00:00", "9" * 50])
+def test_what_is_no_date(unfinished, date):
+    unfinished.write(unfinished.read() | {"started": date})
+    assert "started: " in refused(unfinished)
 
 
 @pytest.mark.parametrize("lost", ["checkpoint", "metrics", "metrics/step/loss", "checkpoint/model/hidden1.layer.bias"])

@@ -8,6 +8,7 @@ import pytest
 
 from noisylearn.engines import Here, Processes
 from noisylearn.experiments.compare import compare
+from noisylearn.experiments.run_file import OF_THE_OCCASION
 from noisylearn.experiments.sweep import read_sweep
 from noisylearn.experiments.tuning import Range, Tuning, best_of
 from noisylearn.ground.errors import UserError
@@ -159,7 +160,7 @@ def test_results_do_not_depend_on_the_number_of_workers(tmp_path):
         for one, other in zip(found["here"], found[name], strict=True):
             assert (one.trials, one.settings, len(one.runs)) == (other.trials, other.settings, 2)
             for run, same in zip(one.runs, other.runs, strict=True):
-                assert not list(differences(run, same, {"wall_s", "machine"}))
+                assert not list(differences(run, same, OF_THE_OCCASION))
         names = {path.name for path in (tmp_path / "here").glob("*.h5")}
         assert names == {path.name for path in (tmp_path / name).glob("*.h5")}
     assert len(names) == 2 * 2 + 2 * 2

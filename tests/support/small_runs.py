@@ -8,6 +8,7 @@ from pathlib import Path
 
 from noisylearn import tasks
 from noisylearn.experiments.config import TrainConfig
+from noisylearn.experiments.run_file import OF_THE_OCCASION
 from noisylearn.experiments.train import train
 from noisylearn.ground.tree_file import differences
 from noisylearn.profiles import load_profile, parse_profile, profile_files
@@ -49,8 +50,8 @@ def profile_text(name="gaussian-node"):
 
 
 def same(one, other):
-    """Where two trees of results differ; wall time and machine may."""
-    return list(differences(one, other, ("wall_s", "machine")))
+    """Where two trees of results differ; wall time, machine and dates may."""
+    return list(differences(one, other, OF_THE_OCCASION))
 
 
 def in_child(function, *arguments):
