@@ -10,6 +10,10 @@ chip.program()
 from noisylearn.ground import interrupt  # noqa: F401 (before what takes seconds to import)
 
 # isort: split
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING
+
 from noisylearn import distributed, networks, rules, tasks
 from noisylearn.chips.interface import Hardware
 from noisylearn.chips.own import OwnChip
@@ -20,6 +24,9 @@ from noisylearn.networks.decorrelation import decorrelate
 from noisylearn.networks.norms import NeuronNorms
 from noisylearn.profiles import HardwareProfile, load_profile
 from noisylearn.version import __version__
+
+if TYPE_CHECKING:
+    from noisylearn import runs
 
 __all__ = [
     "Chip",
@@ -35,5 +42,13 @@ __all__ = [
     "load_profile",
     "networks",
     "rules",
+    "runs",
     "tasks",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Rooms that need HDF5 are imported at their first use."""
+    if name == "runs":
+        return importlib.import_module("noisylearn.runs")
+    raise AttributeError(f"module 'noisylearn' has no attribute {name!r}")

@@ -193,6 +193,18 @@ class Crossbar:
         return weight
 
     @property
+    def n_tiles(self) -> int:
+        """Tiles that hold the weights; 0 where they are held exactly."""
+        return self._tiling.count if self.n_devices else 0
+
+    @property
+    def n_devices(self) -> int:
+        """Devices that hold the weights; 0 where they are held exactly."""
+        if self._in_place is not None:
+            return sum(array.state["w"].numel() for array in self._arrays.values())
+        return 0 if self.mapping is None else 2 * self.layer.weight.numel()
+
+    @property
     def bias(self) -> Float[Tensor, " n_out"] | None:
         """Bias as it was programmed; None where the layer has none."""
         return self._bias

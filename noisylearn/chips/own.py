@@ -15,8 +15,10 @@ from noisylearn.chips.execution.transfer import Transfers
 from noisylearn.chips.interface import Hardware, Memory, Placed
 from noisylearn.chips.readings import LayerReading, Plan, Readings
 from noisylearn.chips.segments import START, Segment, Trajectory, as_segment
+from noisylearn.chips.shown import LAYER_COLUMNS, layer_cells
 from noisylearn.ground.draws import Draws
 from noisylearn.ground.errors import UserError
+from noisylearn.ground.table import Shown, Table
 from noisylearn.networks.layers import weight_layers
 from noisylearn.networks.transfer import Transfer
 from noisylearn.profiles import Observable
@@ -44,7 +46,7 @@ class Offer:
     is_noisy: bool = True
 
 
-class OwnChip:
+class OwnChip(Shown):
     """A model on hardware of one's own, in place of `Chip`: rules that need no knowledge of the noise work on it.
 
     Every pass is one call of `hardware.forward`; along sequences every step of a pass is one call of `hardware.step`,
@@ -80,6 +82,15 @@ class OwnChip:
         self._transfers = Transfers(model)
         self._silent_steps = 0
         self.program()
+
+    def __repr__(self) -> str:
+        return f"<OwnChip {self.profile.name}: {', '.join(self.layers)}>"
+
+    def tables(self) -> list[Table]:
+        """What drives the machine, and the layers on it."""
+        facts = [["driver", type(self.hardware).__name__], ["observable", ", ".join(self.profile.shown)]]
+        rows = [layer_cells(name, layer) for name, layer in self.layers.items()]
+        return [Table(f"chip {self.profile.name}", ["", ""], facts), Table("layers", LAYER_COLUMNS, rows)]
 
     @torch.no_grad()
     def __call__(self, x: Shaped[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:

@@ -20,10 +20,12 @@ from noisylearn.chips.interface import Executor, ExecutorFactory, Memory, Placed
 from noisylearn.chips.origin import check_origin, origin_of, signed
 from noisylearn.chips.readings import Plan, Readings
 from noisylearn.chips.segments import START, Segment, as_segment
+from noisylearn.chips.shown import chip_tables
 from noisylearn.effects import Setting
 from noisylearn.ground.draws import Draws, StreamOf
 from noisylearn.ground.errors import UserError
 from noisylearn.ground.quantities import LONGEST_S
+from noisylearn.ground.table import Shown, Table
 from noisylearn.networks.layers import WeightLayer, weight_layers
 from noisylearn.networks.neurons import SpreadNeurons, spiking_neurons
 from noisylearn.networks.transfer import Transfer
@@ -56,7 +58,7 @@ class ZeroLayerWarning(UserWarning):
     """A layer has no weight other than zero to map to conductances."""
 
 
-class Chip:
+class Chip(Shown):
     """A model on simulated hardware, programmed with the model's present weights.
 
     The clock stands still during passes and runs by `advance`; `program` writes every device anew.
@@ -91,6 +93,7 @@ class Chip:
         self.device = next(model.parameters()).device
         self.draws = draws or Draws(seed, self.device)
         self._placed = {n: Crossbar(n, layer, self.profile, self.draws) for n, layer in self.layers.items()}
+        self._programs = 1
         self._digital = {n: Digital(layer) for n, layer in self.layers.items()}
         self.neurons = spiking_neurons(model)
         self._spread = self._spread_neurons()
@@ -107,6 +110,13 @@ class Chip:
         _warn_of_injected_noise(self.profile)
         if self.profile.specification.mapping is not None:
             _warn_of_zero_layers(self.layers)
+
+    def __repr__(self) -> str:
+        return f"<Chip {self.profile.name}: {', '.join(self.layers)}>"
+
+    def tables(self) -> list[Table]:
+        """The machine, its layers with tiles and devices, and its effects."""
+        return chip_tables(self.profile, self._placed, self._programs)
 
     def __call__(self, x: Shaped[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
         """Output of one read of the chip, with all noise that the devices have of their own.
@@ -240,6 +250,7 @@ class Chip:
 
     def program(self) -> None:
         """Write the model's present weights to the devices, with their programming noise."""
+        self._programs += 1
         for crossbar in self._placed.values():
             crossbar.program()
 

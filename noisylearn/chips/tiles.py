@@ -62,6 +62,11 @@ class Tiling:
         """Unused rows of the last tile."""
         return self.n_tiles * self.rows - self.n_inputs
 
+    @property
+    def count(self) -> int:
+        """Tiles of the whole layer."""
+        return self.n_tiles * math.ceil(self.n_outputs / self.columns) * self.groups
+
     def inputs(self, x: Float[Tensor, "samples n_in"]) -> Float[Tensor, "tiles samples rows"]:
         """Inputs by tile.
 

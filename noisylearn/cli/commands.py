@@ -22,6 +22,7 @@ COMMANDS = (
     "profiles",
     "rules",
     "tasks",
+    "runs",
 )
 
 

@@ -8,12 +8,11 @@ import typer
 
 from noisylearn.cli.options import Json, Only, Without, chosen_profile
 from noisylearn.cli.output import print_json, print_table, print_text
-from noisylearn.effects import Curve
 from noisylearn.ground.errors import UserError, unknown_name
-from noisylearn.ground.records import CitedRecord
 from noisylearn.ground.table import Table
 from noisylearn.profiles import HardwareProfile, load_profile, profile_files
 from noisylearn.profiles import keys as profile_keys
+from noisylearn.profiles.shown import numbers_table
 from noisylearn.rules import rules_for
 
 app = typer.Typer(no_args_is_help=True, help="Hardware profiles: what a machine does and what can be seen of it.")
@@ -52,8 +51,7 @@ def show_command(
         return
     print_text(f"{profile.name}: {profile.title}\n{profile.description.strip()}")
     print_text(f"observable: {', '.join(profile.shown)}\nrules that can learn on it: {', '.join(rules_for(profile))}")
-    rows = [row for place, table in profile.cited_tables() for row in _numbers(place, table)]
-    print_table(Table("numbers", ["where", "key", "value", "status", "source"], rows))
+    print_table(numbers_table(profile))
     for key, source in profile.sources.items():
         print_text(f"[{key}] {source.citation} {source.url}".rstrip())
     if plot is not None:
@@ -119,13 +117,3 @@ def _load_file(file: Path) -> HardwareProfile:
     if file.suffix != ".toml":
         raise UserError(f"{file}: give a file that ends in .toml")
     return load_profile(file)
-
-
-def _numbers(place: str, table: CitedRecord) -> list[list[str]]:
-    return [[place, key, _shown(value), origin.status, origin.source] for key, value, origin in table.numbers()]
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, Curve):
-        return ", ".join(f"{key} {list(term)}" for key, term in value.model_dump(exclude_defaults=True).items())
-    return str(value)

@@ -9,11 +9,12 @@ from typing import Annotated, Any, Literal, Self, final
 import numpy as np
 from pydantic import ConfigDict, Field, TypeAdapter, model_validator
 
+from noisylearn.experiments.run_facts import AT_ONCE, HELD_OUT, RunFacts
 from noisylearn.ground.errors import UserError
 from noisylearn.ground.stored import Arrays, Name, Seconds, Series, Stored, Text, must
+from noisylearn.ground.table import Shown, Table
 from noisylearn.ground.tree_file import Tree, TreeFile
 
-AT_ONCE, HELD_OUT = "_at_once", "held_out_"
 OF_THE_OCCASION = ("wall_s", "machine", "started", "ended")  # what may differ where the same run is computed twice
 Digits = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
 Count = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -29,6 +30,14 @@ def _is_date(text: str) -> bool:
     try:
         return datetime.datetime.fromisoformat(text).tzinfo is not None
     except ValueError:
+        return False
+
+
+def _is_table(text: str) -> bool:
+    """Whether a text is a JSON object."""
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
         return False
 
 
@@ -77,7 +86,7 @@ class _Run(Stored):
     """What every run file holds."""
 
     id: Digits
-    config: Text
+    config: Annotated[Text, must(_is_table, "no JSON table of settings")]
     profile: Text
     versions: Annotated[Text, must(_names_versions, "no JSON that names the versions of noisylearn and torch")]
     machine: Text
@@ -95,15 +104,14 @@ class _Run(Stored):
         return self
 
 
-class Finished(_Run):
-    """A run that is done."""
+class _FinishedFacts(_Run):
+    """A run that is done, apart from its weights."""
 
     status: Literal["finished"]
     step: Annotated[int, Field(ge=1)]
     final: Final
     baselines: dict[Name, float]
     selection: float
-    weights: Weights
 
     @model_validator(mode="after")
     def _has_the_curve_of_every_score(self) -> Self:
@@ -114,25 +122,45 @@ class Finished(_Run):
         return self
 
 
-class Unfinished(_Run):
-    """A run that goes on from its last checkpoint."""
+class _UnfinishedFacts(_Run):
+    """A run that goes on, apart from its checkpoint."""
 
     status: Literal["running"]
-    checkpoint: Arrays
 
 
-class Stopped(Unfinished):
-    """A run that diverged."""
+class _StoppedFacts(_Run):
+    """A run that diverged, apart from its checkpoint."""
 
-    status: Literal["stopped"]  # type: ignore[assignment]
+    status: Literal["stopped"]
     reason: Text
 
 
-_CONTENT: TypeAdapter[Any] = TypeAdapter(Annotated[Finished | Unfinished | Stopped, Field(discriminator="status")])
+class Finished(_FinishedFacts):
+    """A run that is done."""
+
+    weights: Weights
+
+
+class Unfinished(_UnfinishedFacts):
+    """A run that goes on from its last checkpoint."""
+
+    checkpoint: Arrays
+
+
+class Stopped(_StoppedFacts):
+    """A run that diverged."""
+
+    checkpoint: Arrays
+
+
+HEAVY = ("weights", "checkpoint")  # groups of a run file that take most of its bytes
+_BY_STATUS = Field(discriminator="status")
+_CONTENT: TypeAdapter[Any] = TypeAdapter(Annotated[Finished | Unfinished | Stopped, _BY_STATUS])
+_FACTS: TypeAdapter[Any] = TypeAdapter(Annotated[_FinishedFacts | _UnfinishedFacts | _StoppedFacts, _BY_STATUS])
 
 
 @final
-class RunFile(TreeFile[Tree]):
+class RunFile(Shown, TreeFile[Tree]):
     """The file of one run: attributes, and groups such as `metrics`, `weights`, `final` and `checkpoint`."""
 
     what, mend = "run file", "remove it to start this run anew"
@@ -140,6 +168,28 @@ class RunFile(TreeFile[Tree]):
     def checked(self, tree: Tree) -> Tree:
         """The tree, once names, types, shapes and bounds of all of it were checked."""
         _CONTENT.validate_python(tree)
+        return tree
+
+    def __repr__(self) -> str:
+        return f"RunFile({str(self.path)!r})"
+
+    def tables(self) -> list[Table]:
+        """What the run is, its scores and settings; what is wrong with a file that cannot be read."""
+        try:
+            return RunFacts(self.path, self.facts()).tables()
+        except UserError as error:
+            return [Table(repr(self), [""], [[str(error)]])]
+
+    def facts(self) -> Tree:
+        """What the file holds apart from weights and checkpoint, in a fraction of the time.
+
+        What is read is checked like all of a file, but for the checksum, which is over all of it.
+
+        Raises:
+            UserError: the file is damaged, or of another kind or format.
+        """
+        tree = self._tree(HEAVY)
+        self._valid(tree, _FACTS.validate_python)
         return tree
 
 

@@ -1,21 +1,22 @@
 """Run files of folders: those that can be read, and why the others cannot."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from noisylearn.experiments.run_file import RunFile
+from noisylearn.experiments.run_file import HEAVY, RunFile
 from noisylearn.ground.errors import UserError
 from noisylearn.ground.tree_file import SUFFIX, Tree
 
-LARGE = ("weights", "checkpoint")  # groups that are left out: many files are held at once
 
-
-def scan(paths: Iterable[Path]) -> tuple[dict[Path, Tree], dict[Path, str]]:
+def scan(
+    paths: Iterable[Path], read: Callable[[RunFile], Tree] = RunFile.read
+) -> tuple[dict[Path, Tree], dict[Path, str]]:
     """Read run files, and all run files of folders; what cannot be read is named and left out.
 
     Args:
         paths: files, or folders, of which every file that ends in .h5 is read, those of folders in it not. What is
             named twice is read once.
+        read: how a file is read: whole, or `RunFile.facts`, which is faster and compares no checksum.
 
     Returns:
         File -> its content without weights and checkpoint, finished or not; and file -> why it cannot be read, in one
@@ -32,7 +33,7 @@ def scan(paths: Iterable[Path]) -> tuple[dict[Path, Tree], dict[Path, str]]:
             continue
         seen.add(path.resolve())
         try:
-            found[path] = {key: value for key, value in RunFile(path).read().items() if key not in LARGE}
+            found[path] = {key: value for key, value in read(RunFile(path)).items() if key not in HEAVY}
         except UserError as error:
             damaged[path] = str(error)
     return found, damaged

@@ -11,13 +11,14 @@ from noisylearn import networks
 from noisylearn.experiments.config import TrainConfig
 from noisylearn.experiments.run_file import RunFile
 from noisylearn.ground.errors import UserError, shortened
+from noisylearn.ground.table import Shown, Table
 from noisylearn.ground.tree_file import tensors
 from noisylearn.networks.decorrelation import decorrelate
 from noisylearn.profiles import HardwareProfile, profile_from_text
 
 
-@dataclass(frozen=True, eq=False)
-class TrainedRun:
+@dataclass(frozen=True, eq=False, repr=False)
+class TrainedRun(Shown):
     """A finished run.
 
     Args:
@@ -31,6 +32,15 @@ class TrainedRun:
     profile: HardwareProfile
     model: nn.Module
     updates_per_batch: float
+
+    def __repr__(self) -> str:
+        return f"<TrainedRun: {self.config.label} on {self.config.profile}, task {self.config.task}>"
+
+    def tables(self) -> list[Table]:
+        """Settings of the run and parameters of its network."""
+        settings = [[key, f"{value}"] for key, value in self.config.model_dump(mode="json").items()]
+        shapes = [[name, " x ".join(map(str, one.shape))] for name, one in self.model.named_parameters()]
+        return [Table(repr(self), ["setting", "value"], settings), Table("network", ["parameter", "shape"], shapes)]
 
 
 def trained_run(run_file: Path) -> TrainedRun:

@@ -15,7 +15,8 @@ from noisylearn import tasks
 from noisylearn.distributed import Ranks
 from noisylearn.experiments.build import check_device, load_data, machine, optimizer_class
 from noisylearn.experiments.config import TrainConfig
-from noisylearn.experiments.run_file import HELD_OUT, RunFile, now, prepare_folder
+from noisylearn.experiments.run_facts import HELD_OUT
+from noisylearn.experiments.run_file import RunFile, now, prepare_folder
 from noisylearn.experiments.trainer import Trainer
 from noisylearn.ground.errors import RunawayError, UserError
 from noisylearn.ground.tree_file import SUFFIX, Tree

@@ -7,7 +7,7 @@ more memory than there is. One look refuses all of that before anything is read.
 import io
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 import h5py
@@ -25,13 +25,14 @@ REFERENCE = np.dtype([("characters", "<u4"), ("heap", "<u8"), ("index", "<u4")])
 
 
 @contextmanager
-def opened(content: bytes, where: str, otherwise: str) -> Iterator[h5py.File]:
+def opened(content: bytes, where: str, otherwise: str, without: Collection[str] = ()) -> Iterator[h5py.File]:
     """Open the content of an HDF5 file, once it was looked through.
 
     Args:
         content: of the file.
         where: kind of file and its path, for messages.
         otherwise: what to say of damaged content.
+        without: names in the file's root that are not looked through, and must not be read.
 
     Raises:
         UserError: it is damaged, in what is read of it inside the block as well, or holds something that is neither a
@@ -39,7 +40,7 @@ def opened(content: bytes, where: str, otherwise: str) -> Iterator[h5py.File]:
     """
     try:
         with h5py.File(io.BytesIO(content), "r") as file:
-            _look_through(file, content)
+            _look_through(file, content, without)
             yield file
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
@@ -48,13 +49,13 @@ def opened(content: bytes, where: str, otherwise: str) -> Iterator[h5py.File]:
         raise UserError(f"{where}: {otherwise} ({reason})") from None
 
 
-def _look_through(file: h5py.File, content: bytes) -> None:
+def _look_through(file: h5py.File, content: bytes, without: Collection[str]) -> None:
     """Refuse everything but groups of numbers and texts in the file itself, each of them once."""
     seen, waiting = {_address(file)}, [(file, 0)]
     while waiting:
         group, depth = waiting.pop()
         _check_attributes(group, content)
-        for key in group:
+        for key in (key for key in group if depth or key not in without):
             place = shortened(f"{group.name.rstrip('/')}/{key}")
             if not isinstance(group.get(key, getlink=True), h5py.HardLink):
                 raise UserError(f"'{place}' is a link; only data in the file itself is read")

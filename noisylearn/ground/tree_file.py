@@ -4,7 +4,7 @@ import glob
 import hashlib
 import io
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -28,6 +28,7 @@ SIGNATURE = b"\x89HDF"
 LARGE = 4096  # bytes of an array above which compression is worth its overhead
 Tree = dict[str, Any]  # of numbers, strings, tensors, numpy arrays and further trees
 Content = TypeVar("Content")
+Checked = TypeVar("Checked")
 
 
 def differences(one: Any, other: Any, apart_from: Collection[str] = (), place: str = "") -> Iterator[str]:
@@ -104,27 +105,35 @@ class TreeFile(ABC, Generic[Content]):
 
     def read(self) -> Content:
         """Everything the file holds. Raises UserError for a damaged file or one of another format."""
+        return self._valid(self._tree(), self.checked)
+
+    def _valid(self, tree: Tree, check: Callable[[Tree], Checked]) -> Checked:
+        """What a check makes of a tree. Raises UserError where it finds something missing or wrong."""
+        try:
+            return check(tree)
+        except ValidationError as error:
+            raise UserError(
+                f"{self.what} {self.path}: a file of noisylearn's, but no {self.what} that is whole: {one_line(error)}"
+            ) from None
+
+    def _tree(self, without: Collection[str] = ()) -> Tree:
+        """What the file holds; its checksum is compared where no group is left out."""
         where = f"{self.what} {self.path}"
         mend = f"; {self.mend}" if self.path.suffix == SUFFIX else ""
         damaged = f"damaged or not a {self.what}{mend}"
-        with opened(read_regular(self.path, where), where, damaged) as file:
+        with opened(read_regular(self.path, where), where, damaged, without) as file:
             version = _plain(file.attrs["format_version"])
             if version != FORMAT_VERSION:
                 raise UserError(
                     f"format {shortened(str(version))}, this version of noisylearn reads {FORMAT_VERSION}; use the "
                     "version that wrote it, or another --out"
                 )
-            tree = _read_group(file)
+            tree = _read_group(file, without)
             checksum = tree.pop("checksum", None)
             del tree["format_version"]
-            if not any(checksum == _checksum(file, of_arrays_alone) for of_arrays_alone in (False, True)):
+            if not without and not any(checksum == _checksum(file, of_arrays) for of_arrays in (False, True)):
                 raise UserError(f"{damaged}: its checksum is not that of its content")
-        try:
-            return self.checked(tree)
-        except ValidationError as error:
-            raise UserError(
-                f"{where}: a file of noisylearn's, but no {self.what} that is whole: {one_line(error)}"
-            ) from None
+        return tree
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -154,9 +163,10 @@ def _write_group(group: h5py.Group, tree: Mapping[str, Any], compresses: bool) -
             group.attrs[key] = value
 
 
-def _read_group(group: h5py.Group) -> Tree:
+def _read_group(group: h5py.Group, without: Collection[str] = ()) -> Tree:
     tree: Tree = {key: _plain(value) for key, value in group.attrs.items()}
-    for key, item in group.items():
+    for key in (key for key in group if key not in without):
+        item = group[key]
         tree[key] = _read_group(item) if isinstance(item, h5py.Group) else np.asarray(item[()])
     return tree
 

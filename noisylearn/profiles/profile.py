@@ -21,9 +21,11 @@ from noisylearn.effects import Adc, AnyEffect, Dac, Effect, Setting
 from noisylearn.ground.errors import UserError, unknown_name
 from noisylearn.ground.quantities import Amplitude, Conductance, Microseconds, Seconds
 from noisylearn.ground.records import CitedRecord, Record, one_line
+from noisylearn.ground.table import Shown, Table
 from noisylearn.ground.toml import check_size, parse_toml, read_text
 from noisylearn.profiles.cores import Cores
 from noisylearn.profiles.neuron_spread import NeuronSpread
+from noisylearn.profiles.shown import profile_tables
 from noisylearn.profiles.write import MODES, AnyWrite, InPlace
 
 Observable = Literal[
@@ -190,7 +192,7 @@ class Calibration(Record):
     effects: tuple[AnyEffect, ...] = ()
 
 
-class HardwareProfile(Record):
+class HardwareProfile(Shown, Record):
     """One machine: specification, calibration and what can be observed, each number with status and source.
 
     Args:
@@ -232,6 +234,16 @@ class HardwareProfile(Record):
     def __reduce__(self) -> tuple[Any, ...]:
         """As its text, so that another process reads it with the effects that are registered there."""
         return profile_from_text, (self.full_text,)
+
+    def tables(self) -> list[Table]:
+        """What the machine is, does and shows, every number with its status and source."""
+        return profile_tables(self)
+
+    def __repr__(self) -> str:
+        return f"<HardwareProfile {self.name}: {self.title}>"
+
+    def __str__(self) -> str:
+        return repr(self)
 
     def effects(self, site: str) -> list[Effect]:
         """Effects that act at one site, in order; a DAC comes first, an ADC last.

@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 from noisylearn.chips.interface import AnyChip, Memory
 from noisylearn.chips.readings import Plan
 from noisylearn.ground.errors import UserError
+from noisylearn.ground.table import Shown, Table
 from noisylearn.profiles import HardwareProfile, Machine
 from noisylearn.rules.checks import check_choice, check_count
 from noisylearn.rules.estimate import (
@@ -36,6 +37,7 @@ from noisylearn.rules.feedback.window import Window
 from noisylearn.rules.in_time import CREDIT_HELP, DECAY_HELP, OF_LATER_LOSSES, UPDATE_HELP, Credit, InTime, Update
 from noisylearn.rules.learner import Learner
 from noisylearn.rules.observation import LossFn, Observation, StepLoss
+from noisylearn.rules.options import options_of
 from noisylearn.rules.sharing import Way
 from noisylearn.rules.traces import credited_now, traced, with_trace
 
@@ -45,7 +47,7 @@ Unbiased = Literal["none", "one layer", "deep"]  # from the weakest claim to the
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rule(ABC):
+class Rule(Shown, ABC):
     """A way to estimate gradients: a frozen record of options. What the rule remembers is kept apart from it.
 
     A subclass states the facts below and gives `step`; one that remembers something gives `init` as well. Generic
@@ -322,6 +324,20 @@ class Rule(ABC):
     def terms(self, in_time: bool) -> list[str]:
         """Further settings to print in a table, in words; `in_time` says whether the task has sequences."""
         return []
+
+    def tables(self) -> list[Table]:
+        """What the rule is, and its options that differ from their defaults."""
+        needs = ", ".join(sorted(self.needs())) or "-"
+        facts = [["equation", self.equation], ["must observe", needs], ["source", self.source]]
+        options = [
+            [one.name, f"{getattr(self, one.name)}", f"{one.default}", one.help]
+            for one in options_of(type(self)).values()
+            if getattr(self, one.name) != one.default
+        ]
+        what = Table(f"{self.name}: {self.title}", ["", ""], facts)
+        if not options:
+            return [what]
+        return [what, Table("options that are not as by default", ["option", "value", "default", "for"], options)]
 
     def describe(self) -> str:
         """The rule with its options, as Python code."""

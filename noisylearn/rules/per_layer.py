@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from noisylearn.chips.interface import AnyChip, Memory
 from noisylearn.ground.errors import UserError
+from noisylearn.ground.table import Table
 from noisylearn.profiles import Machine
 from noisylearn.rules.anp import ANP
 from noisylearn.rules.base import NoisyPasses, Rule
@@ -101,6 +102,11 @@ class PerLayer(Rule):
     def parts(self) -> tuple[Rule, ...]:
         """The rules of the layers."""
         return tuple(self.rules.values())
+
+    def tables(self) -> list[Table]:
+        """The rule of every layer."""
+        rows = [[layer, rule.title, rule.describe()] for layer, rule in self.rules.items()]
+        return [Table(f"{self.name}: {self.title}", ["layer", "learns by", "rule"], rows)]
 
     def needs(self) -> frozenset[str]:
         """What a profile must show for all of the rules."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from noisylearn.chips.segments import Segment
 from noisylearn.ground.errors import unknown_name
+from noisylearn.ground.table import Shown, Table
 from noisylearn.tasks.files import DataFile
 from noisylearn.tasks.ridge import ridge_predictions
 
@@ -99,8 +100,8 @@ class Steps:
         return Steps(self.inputs[:n_steps], self.targets[:n_steps], mask, self.in_time)
 
 
-@dataclass(frozen=True, eq=False)
-class Task(ABC):
+@dataclass(frozen=True, eq=False, repr=False)
+class Task(Shown, ABC):
     """A training part, a held-out part, and how outputs are scored.
 
     Args:
@@ -139,6 +140,25 @@ class Task(ABC):
     def notes(self) -> str:
         """Source, split, scaling and terms of use."""
         return self.description.notes
+
+    def __repr__(self) -> str:
+        parts = f"{len(self.train_inputs)} samples to train on, {len(self.test_inputs)} of the {self.held_out} part"
+        return f"<{type(self).__name__} {self.name}: {parts}, {tuple(self.input_shape)} -> {self.n_outputs}>"
+
+    def tables(self) -> list[Table]:
+        """What the data is; its trivial baselines where they were measured before."""
+        facts = [
+            ["what it is", self.notes],
+            ["training part", _sizes(self.train_inputs, self.train_targets)],
+            [f"held out ({self.held_out})", _sizes(self.test_inputs, self.test_targets)],
+            ["outputs of a network", f"{self.n_outputs}"],
+            ["metric", f"{self.metric_name}, {'higher' if self.higher_is_better else 'lower'} is better"],
+        ]
+        what = Table(f"{self.name}: {self.title}", ["", ""], facts)
+        if "baselines" not in vars(self):
+            return [what]
+        rows = [[name, f"{value:.4g}"] for name, value in self.baselines.items()]
+        return [what, Table("trivial baselines", ["predictor", self.metric_name], rows, numbers=1)]
 
     @property
     def input_shape(self) -> torch.Size:
@@ -234,7 +254,11 @@ class Task(ABC):
         return float(self.metric(outputs, self.test_targets).double().mean())
 
 
-@dataclass(frozen=True, eq=False)
+def _sizes(inputs: Tensor, targets: Tensor) -> str:
+    return f"inputs {tuple(inputs.shape)}, targets {tuple(targets.shape)}"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class ClassificationTask(Task):
     """A task with labels 0..n_outputs-1; the loss is the cross entropy in nats, the metric the accuracy."""
 
@@ -275,7 +299,7 @@ def _of_fewer_pixels(inputs: Float[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:
     return inputs
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class RegressionTask(Task):
     """A task with targets (n, n_outputs); loss and metric are the squared error, averaged over outputs."""
 

@@ -30,7 +30,7 @@ _NOTES = (
 )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class CopyingTask(SequenceTask, RegressionTask):
     """Copying memory: the loss is the squared error over all steps, the metric the share of symbols recalled.
 

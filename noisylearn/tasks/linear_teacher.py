@@ -28,7 +28,7 @@ DESCRIPTION = Description(
 )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LinearTeacherTask(RegressionTask):
     """Regression on the outputs of a linear teacher.
 

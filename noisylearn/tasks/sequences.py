@@ -80,7 +80,7 @@ class SequenceTask(Task):
         return {name: float(score.double().mean()) for name, score in self.scores(outputs, steps).items()}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Forecast(SequenceTask, RegressionTask):
     """A forecast: the target of step t is the value of one input feature at a later step. Squared error.
 
@@ -124,7 +124,7 @@ class Forecast(SequenceTask, RegressionTask):
         return {name: self.held_out_scores(guess, test)[self.metric_name] for name, guess in guesses.items()}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SequenceClassification(SequenceTask, ClassificationTask):
     """A task with one label per sequence: cross entropy at every step that counts.
 
