@@ -17,6 +17,7 @@ from noisylearn.distributed import RankError, ToldError, is_alone, is_follower
 from noisylearn.ground.allocator import keep_freed_memory
 from noisylearn.ground.errors import UserError
 from noisylearn.ground.interrupt import INTERRUPTED, handled_elsewhere
+from noisylearn.progress.choice import VARIABLE
 from noisylearn.version import __version__
 
 
@@ -42,10 +43,28 @@ def _with_version(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
     ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Show no progress; NOISYLEARN_PROGRESS=off, lines or bar says how else.")
+    ] = False,
 ) -> None:
     """Train networks on noisy chips with forward passes only, and compare honestly with backprop."""
+    if quiet:
+        context.with_resource(_without_progress())
     if context.invoked_subcommand != "train" and not is_alone():
         raise UserError(f"{context.invoked_subcommand} runs in one process: start it without torchrun")
+
+
+@contextmanager
+def _without_progress() -> Iterator[None]:
+    """In this block no progress is shown, here and in processes that are started."""
+    before = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = "off"
+    try:
+        yield
+    finally:
+        os.environ.pop(VARIABLE)
+        if before is not None:
+            os.environ[VARIABLE] = before
 
 
 app = built()

@@ -59,7 +59,7 @@ def _failures(chosen: list[Claim]) -> dict[int, str]:
     """Check the claims: by the index of each claim that does not hold, what was found instead."""
     failures = {}
     with progress("no result was kept") as bar:
-        on_step = bar.run("conformance")
+        on_step = bar.run("conformance", unit="claim")
         for i, claim in enumerate(chosen):
             if found := claim.verify():
                 failures[i] = found

@@ -3,28 +3,16 @@
 import json
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TaskProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
 
-from noisylearn.engines import Watch
 from noisylearn.ground.errors import UserError
 from noisylearn.ground.table import Table
-
-if TYPE_CHECKING:
-    from noisylearn.experiments.train import OnStep
+from noisylearn.progress import ProgressLine, chosen_mode, shown
 
 
 def print_json(document: Any) -> None:
@@ -58,8 +46,8 @@ RESUMES = "compare, or train with --resume, continues from the last checkpoint, 
 
 
 @contextmanager
-def progress(afterwards: str = RESUMES) -> "Iterator[ProgressLine]":
-    """Show progress and the time left on standard error; silent without a terminal.
+def progress(afterwards: str = RESUMES) -> Iterator[ProgressLine]:
+    """Show progress and the time left on standard error; see `noisylearn.progress`.
 
     Args:
         afterwards: what the user is told after Ctrl-C: what was kept and how to continue.
@@ -67,19 +55,9 @@ def progress(afterwards: str = RESUMES) -> "Iterator[ProgressLine]":
     Raises:
         InterruptedRunError: the user pressed Ctrl-C.
     """
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        MofNCompleteColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with shown() as line:
         try:
-            yield ProgressLine(bar)
+            yield line
         except KeyboardInterrupt:  # which typer would swallow
             raise InterruptedRunError(f"interrupted; {afterwards}") from None
 
@@ -88,65 +66,11 @@ def progress(afterwards: str = RESUMES) -> "Iterator[ProgressLine]":
 def waiting(what: str) -> Iterator[None]:
     """Show on standard error what a command of unknown length is doing; silent without a terminal."""
     console = Console(stderr=True)
-    if not console.is_terminal:
+    if not console.is_terminal or chosen_mode() != "bar":
         yield
         return
     with console.status(what):
         yield
-
-
-class ProgressLine(Watch):
-    """Callbacks that report the progress of runs: one line on the screen for each that is at work, one for all."""
-
-    def __init__(self, bar: Progress) -> None:
-        self._bar = bar
-        self._all: TaskID | None = None
-        self._expected = self._ended = self._failed = 0
-        self._lines: dict[str, TaskID] = {}
-
-    def expect(self, jobs: int) -> None:
-        """So many jobs more are to be carried out."""
-        self._expected += jobs
-        if self._all is None:
-            self._all = self._bar.add_task("all", total=None, note="")
-        self._show_all()
-
-    def running(self, label: str, done: int, total: int, note: str) -> None:
-        """A job has done so many of its steps."""
-        if label not in self._lines:
-            self._lines[label] = self._bar.add_task(label, total=total, note="")
-        self._bar.update(self._lines[label], completed=done, total=total, note=note)
-
-    def ended(self, label: str, reason: str) -> None:
-        """A job has ended, for a reason if it is not done."""
-        self._ended += 1
-        self._failed += bool(reason)
-        if label in self._lines:
-            self._bar.remove_task(self._lines.pop(label))
-        self._show_all()
-
-    def _show_all(self) -> None:
-        assert self._all is not None
-        note = f"{self._failed} not done" if self._failed else ""
-        self._bar.update(self._all, completed=self._ended, total=self._expected, note=note)
-
-    def run(self, label: str) -> "OnStep":
-        """A callback (step, total, loss) to call after every step of a run, on a new line with this label."""
-        line = self._bar.add_task(label, total=None, note="")
-
-        def on_step(step: int, total: int, loss: float) -> None:
-            self._bar.update(line, completed=step, total=total, note=f"loss {loss:.4f}")
-
-        return on_step
-
-    def shares(self) -> Callable[[str, float], None]:
-        """A callback (label, share) for work in parts: the part that runs now, and the share of all that is done."""
-        line = self._bar.add_task("", total=1000, note="")
-
-        def on_progress(label: str, share: float) -> None:
-            self._bar.update(line, description=label, completed=round(1000 * share))
-
-        return on_progress
 
 
 def loss_tenths(losses: np.ndarray) -> dict[str, float]:

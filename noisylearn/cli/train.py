@@ -58,7 +58,7 @@ def train_command(
                 out,
                 data_dir,
                 resume,
-                bar.run(f"{config.label} on {chosen.name}"),
+                bar.run(f"{config.label} on {chosen.name}", config.epochs),
                 ranks=ranks,
                 send=cast(Send, send),
                 on_read=lambda: before.append(FINISHED_BEFORE),

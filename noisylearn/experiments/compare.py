@@ -13,10 +13,11 @@ from noisylearn.engines.jobs import Report
 from noisylearn.experiments.config import TrainConfig, idle_options, resolve
 from noisylearn.experiments.row import Row
 from noisylearn.experiments.run_file import RunFile, prepare_folder
-from noisylearn.experiments.train import OnStep, train
+from noisylearn.experiments.train import train
 from noisylearn.experiments.tuning import Proposals, Settings, Tuning, best_of
 from noisylearn.ground.errors import UserError
 from noisylearn.profiles import HardwareProfile
+from noisylearn.progress import note_of
 from noisylearn.version import __version__
 
 
@@ -138,7 +139,10 @@ def run_job(config: TrainConfig, profile: HardwareProfile, out: Path, data_dir: 
     Raises:
         UserError: as `train`.
     """
-    on_step: OnStep = lambda step, total, loss: report(step, total, f"loss {loss:.4f}")  # noqa: E731
+
+    def on_step(step: int, total: int, loss: float) -> None:
+        report(step, total, note_of(step, total, loss, config.epochs))
+
     return train(config, profile, out, data_dir, resume=True, on_step=on_step).path
 
 

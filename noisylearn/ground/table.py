@@ -60,12 +60,10 @@ class Table:
         """
         from rich.console import Console
 
-        console = Console(
-            file=io.StringIO(), width=width, markup=False, emoji=False, highlight=False, color_system=None
-        )
-        with console.capture() as captured:
-            console.print(self.to_rich())
-        return "\n".join(line.rstrip() for line in captured.get().splitlines())
+        text = io.StringIO()
+        here = Console(file=text, width=width, force_terminal=False, force_jupyter=False, markup=False, emoji=False)
+        here.print(self.to_rich(), highlight=False)
+        return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
     def to_html(self) -> str:
         """For a notebook: title and cells as they are, escaped, in the colours of the page that shows them."""
