@@ -10,9 +10,13 @@ import torch
 from torch import nn
 
 from noisylearn import networks, tasks
+from noisylearn.experiments.batches import TaskBatches
 from noisylearn.experiments.config import TrainConfig
+from noisylearn.experiments.schedules import Schedule
+from noisylearn.experiments.setup import Setup
 from noisylearn.ground.errors import UserError, unknown_name
 from noisylearn.networks.decorrelation import decorrelate
+from noisylearn.profiles import HardwareProfile
 
 UNFIT_OPTIMIZERS = {
     "lbfgs": "evaluates the loss several times a step",
@@ -41,6 +45,36 @@ def load_data(config: TrainConfig, data_dir: str | None) -> tasks.Task:
     if len(task.train_inputs) < config.batch:
         raise UserError(f"--batch {config.batch} is more than the {len(task.train_inputs)} training samples")
     return task
+
+
+def build_setup(config: TrainConfig, profile: HardwareProfile, task: tasks.Task) -> Setup:
+    """Build everything that a configuration asks for.
+
+    Args:
+        config: the configuration.
+        profile: of the machine.
+        task: its data.
+
+    Raises:
+        UserError: the network does not fit the data, or the data has no images to mirror.
+    """
+    if config.flips and task.train_inputs.dim() != 4:
+        raise UserError(f"--flips: task {config.task} has no images (channels, height, width) to mirror")
+    return Setup(
+        build_model(config, task).to(config.device),
+        profile,
+        task,
+        TaskBatches(task, config.batch, config.seed, config.device, config.flips),
+        config.build_rule(),
+        lambda parameters: build_optimizer(config, parameters),
+        Schedule.from_text(config.schedule),
+        config.epochs,
+        config.batch,
+        config.batch_parts,
+        config.weight_normalisation,
+        config.seed,
+        config.device,
+    )
 
 
 def build_model(config: TrainConfig, task: tasks.Task) -> nn.Module:

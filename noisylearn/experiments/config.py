@@ -20,10 +20,12 @@ from pydantic import (
     SerializationInfo,
     SerializerFunctionWrapHandler,
     ValidationError,
+    field_validator,
     model_serializer,
     model_validator,
 )  # fmt: skip
 
+from noisylearn.experiments.schedules import Schedule
 from noisylearn.ground.errors import UserError, unknown_name
 from noisylearn.ground.records import Record, one_line
 from noisylearn.networks.feedforward import CONVNETS, Activation, ConvnetName, Initialisation
@@ -83,8 +85,10 @@ class TrainConfig(Record):
     )
     optimizer: str = _setting("adam", "Any optimizer of torch.optim, in lower case, with its defaults.")
     lr: float = _setting(1e-3, "Learning rate.", gt=0, allow_inf_nan=False)
-    schedule: Literal["constant", "cosine"] = _setting(
-        "cosine", "Rates of learning and decorrelation over the run: constant or cosine (to zero)."
+    schedule: str = _setting(
+        "cosine",
+        "Rates of learning and decorrelation over the run: constant, cosine (to zero), or a class of "
+        "torch.optim.lr_scheduler with its arguments, stepped after every epoch: StepLR,step_size=10.",
     )
     epochs: int = _setting(10, "Passes over the training data.", ge=1, le=10**6)
     batch: int = _setting(100, "Samples per step.", ge=1)
@@ -97,6 +101,12 @@ class TrainConfig(Record):
     held_out: Literal["test", "validation"] = _setting("test", "Part to measure on: test, or validation (for tuning).")
     seed: int = _setting(0, "Seed of every random number of the run.", ge=0, lt=2**63)
     device: str = _setting("cpu", "Device of torch: auto, cpu or cuda.")
+
+    @field_validator("schedule")
+    @classmethod
+    def _is_a_schedule(cls, text: str) -> str:
+        Schedule.from_text(text)
+        return text
 
     @model_validator(mode="before")
     @classmethod

@@ -13,7 +13,7 @@ import torch
 
 from noisylearn import tasks
 from noisylearn.distributed import Ranks
-from noisylearn.experiments.build import check_device, load_data, machine, optimizer_class
+from noisylearn.experiments.build import build_setup, check_device, load_data, machine, optimizer_class
 from noisylearn.experiments.config import TrainConfig
 from noisylearn.experiments.run_facts import HELD_OUT
 from noisylearn.experiments.run_file import RunFile, now, prepare_folder
@@ -88,11 +88,11 @@ def train(
         ranks.check_device(config.device)
         data = load_data(config, data_dir)
         with _out_of_memory():
-            training = Trainer(config, profile, data, ranks, send)
+            training = Trainer(build_setup(config, profile, data), ranks, send)
             if earlier is not None:
                 training.load(earlier)
             facts = own | _facts(config, profile, ranks) | {"started": (earlier or {}).get("started", now())}
-            _loop(training, file, facts, on_step, checkpoint_every_s)
+            _loop(training, file, facts, on_step, checkpoint_every_s, _remedies(config))
             if ranks.is_first:
                 file.write(facts | training.finish() | {"status": "finished", "ended": now()})
     return file
@@ -174,7 +174,9 @@ def _out_of_memory() -> Iterator[None]:
         raise
 
 
-def _loop(training: Trainer, file: RunFile, facts: Tree, on_step: OnStep, checkpoint_every_s: float) -> None:
+def _loop(
+    training: Trainer, file: RunFile, facts: Tree, on_step: OnStep, checkpoint_every_s: float, remedies: str
+) -> None:
     """Train to the end, with checkpoints by the clock; a run that diverges leaves its last good state.
 
     Processes that share the run go through the same steps, and save together when the first of them calls for it.
@@ -202,7 +204,7 @@ def _loop(training: Trainer, file: RunFile, facts: Tree, on_step: OnStep, checkp
             if due:
                 good, saved = save(), time.monotonic()
     except RunawayError as stop:
-        reason = f"{stop}; the state of step {good['step']} is kept in {file.path}; {_remedies(training.config)}"
+        reason = f"{stop}; the state of step {good['step']} is kept in {file.path}; {remedies}"
         stopped = {"status": "stopped", "reason": reason, "ended": now()}
         ranks.from_first(lambda: file.write(good | stopped))
         raise RunawayError(reason) from None

@@ -1,5 +1,6 @@
 """A network in training on a chip: steps, measurements, guards, and all state for a checkpoint."""
 
+import copy
 import hashlib
 import math
 import warnings
@@ -16,15 +17,13 @@ from noisylearn import tasks
 from noisylearn.chips.readings import Plan
 from noisylearn.chips.simulated import Chip
 from noisylearn.distributed import Ranks
-from noisylearn.experiments.augment import mirrored
-from noisylearn.experiments.build import build_model, build_optimizer
-from noisylearn.experiments.config import TrainConfig
-from noisylearn.ground.draws import Draws
+from noisylearn.experiments.run_file import HELD_OUT
+from noisylearn.experiments.schedules import Scheduled
+from noisylearn.experiments.setup import Setup
 from noisylearn.ground.errors import RunawayError, UserError, shortened
 from noisylearn.ground.tree_file import Tree, tensors
 from noisylearn.networks.decorrelation import decorrelations
 from noisylearn.networks.norms import NeuronNorms
-from noisylearn.profiles import HardwareProfile
 from noisylearn.rules import BP, Learner
 from noisylearn.rules.guard import weight_norms
 from noisylearn.rules.in_time import InTime
@@ -63,9 +62,7 @@ class Trainer:
     """A network in training on a chip: one step at a time, with all its state.
 
     Args:
-        config: the configuration.
-        profile: of the machine.
-        task: the data.
+        setup: network, machine, data, and how it learns.
         ranks: the processes that share the run. Each has all of this state, the same on all of them; estimates alone
             are shared.
         send: what they send each other, see `noisylearn.rules.sharing.share_of`.
@@ -75,32 +72,21 @@ class Trainer:
             processes.
     """
 
-    def __init__(
-        self,
-        config: TrainConfig,
-        profile: HardwareProfile,
-        task: tasks.Task,
-        ranks: Ranks | None = None,
-        send: Send = "gradients",
-    ) -> None:
-        self.config, self.task, self.ranks = config, task, ranks or Ranks()
-        self.rule = config.build_rule()
-        self.model = build_model(config, task).to(config.device)
-        self.chip = Chip(self.model, profile, config.seed)
+    def __init__(self, setup: Setup, ranks: Ranks | None = None, send: Send = "gradients") -> None:
+        self.setup, self.task, self.ranks, self.rule = setup, setup.task, ranks or Ranks(), setup.rule
+        self.model = setup.model
+        self.chip = Chip(self.model, setup.profile, setup.seed)
         self.learner = Learner(
-            self.rule, self.chip, weight_norms(self.chip.layers), "", self.ranks, config.batch_parts, send
+            self.rule, self.chip, weight_norms(self.chip.layers), "", self.ranks, setup.batch_parts, send
         )
-        self.optimizer = build_optimizer(config, list(self.model.parameters()))
-        self.norms = NeuronNorms(self.model) if config.weight_normalisation else None
+        self.steps_per_epoch = setup.batches.steps_per_epoch
+        self.total_steps = self.steps_per_epoch * setup.epochs
+        self.optimizer = setup.optimizer(list(self.model.parameters()))
+        self.schedule = Scheduled(setup.schedule, self.optimizer, self.total_steps)
+        self.decorrelation_rates = {name: layer.rate for name, layer in decorrelations(self.model).items()}
+        self.norms = NeuronNorms(self.model) if setup.weight_normalisation else None
         self.progress = Progress()
-        self.steps_per_epoch = len(task.train_inputs) // config.batch
-        self.total_steps = self.steps_per_epoch * config.epochs
-        device = config.device
-        self._train = task.train_inputs.to(device), task.train_targets.to(device)
-        self._order: tuple[int, Tensor] | None = None
-        self.programs_every_step = config.programs_every_step or self.chip.profile.in_place is not None
-        if config.flips and task.train_inputs.dim() != 4:
-            raise UserError(f"--flips: task {config.task} has no images (channels, height, width) to mirror")
+        self.programs_every_step = self.rule.on_chip or self.chip.profile.in_place is not None
         self._calibrate()
 
     def step(self) -> float:
@@ -112,17 +98,15 @@ class Trainer:
         Raises:
             RunawayError: the loss is not finite, or a weight norm diverges.
         """
-        number = self.progress.step
-        self._set_rates(number)
-        inputs, targets = (part[self._batch(number)] for part in self._train)
-        if self.config.flips:
-            inputs = mirrored(inputs, Draws(self.config.seed).stream("data", "flips", str(number)))
+        inputs, targets = self.setup.batches.batch(self.progress.step)
+        self._follow_schedule()
         loss = self._learn(inputs, targets)
         if self.norms is not None:
             self.norms.restore()
         self._guard_norms()
         if self.programs_every_step and self.rule.in_time().update == "sequence":
             self.chip.program()
+        self.schedule.after_step()
         self.progress.step += 1
         self.progress.step_loss.append(loss)
         return loss
@@ -151,18 +135,23 @@ class Trainer:
         self._guard_state(_copied(self._state()))
         losses = self.progress.step_loss[-self.steps_per_epoch :]
         measured = {"train_loss": sum(losses) / len(losses)}
-        measured |= {f"held_out_{name}": score for name, score in self.evaluate().items()}
+        measured |= {f"{HELD_OUT}{name}": score for name, score in self.evaluate().items()}
         measured |= self._alignment() if self.rule.perturbs else {}
         measured |= self.rule.measures(self.learner.state)
         for name, layer in decorrelations(self.model).items():
             measured[f"decorrelation_loss_{name}"] = float(layer.covariance_loss)
         self.progress.record_epoch(measured)
+        self.schedule.after_epoch(self.task.selection(self.scores()[-1]))
 
     def _calibrate(self) -> None:
         """Calibrate converters on the first samples, at the start and after every epoch."""
-        n_samples = self.config.batch if self.task.description.in_time else CALIBRATION_SAMPLES
-        steps = self.task.steps(*(part[:n_samples] for part in self._train))
+        steps = self._samples(self.setup.batch if self.task.description.in_time else CALIBRATION_SAMPLES)
         self.chip.calibrate(steps.first(LOOK_STEPS).segment)
+
+    def _samples(self, number: int) -> tasks.Steps:
+        """The first samples of the training part, to calibrate with and to look at."""
+        inputs, targets = (part[:number] for part in (self.task.train_inputs, self.task.train_targets))
+        return self.task.steps(inputs.to(self.setup.device), targets.to(self.setup.device))
 
     def evaluate(self) -> dict[str, float]:
         """Mean scores over the held-out part, with one read of the chip per sample.
@@ -172,9 +161,16 @@ class Trainer:
         """
         totals: dict[str, float] = {}
         for inputs, targets in zip(self.task.test_inputs.split(1000), self.task.test_targets.split(1000), strict=True):
-            for name, scores in self._scores(inputs.to(self.config.device), targets.to(self.config.device)).items():
+            for name, scores in self._scores(inputs.to(self.setup.device), targets.to(self.setup.device)).items():
                 totals[name] = totals.get(name, 0.0) + float(scores.double().sum())
         return {name: total / len(self.task.test_inputs) for name, total in totals.items()}
+
+    def scores(self) -> list[dict[str, float]]:
+        """The held-out scores after every epoch: name -> score."""
+        curves = {
+            key.removeprefix(HELD_OUT): curve for key, curve in self.progress.epoch.items() if key.startswith(HELD_OUT)
+        }
+        return [dict(zip(curves, values, strict=True)) for values in zip(*curves.values(), strict=True)]
 
     def _scores(self, inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         steps = self.task.steps(inputs, targets)
@@ -237,13 +233,14 @@ class Trainer:
         self.optimizer.load_state_dict(full)
         self.learner.state = state["rule"]
         if self.norms is not None:
-            self.norms.norms = {name: norm.to(self.config.device) for name, norm in state["norms"].items()}
+            self.norms.norms = {name: norm.to(self.setup.device) for name, norm in state["norms"].items()}
         self.progress = Progress(
             tree["step"],
             float(tree["wall_s"]),
             metrics["step"]["loss"].tolist(),
             {key: values.tolist() for key, values in metrics["epoch"].items()},
         )
+        self.schedule.replay(self.progress.step, [self.task.selection(scores) for scores in self.scores()])
 
     def _check_progress(self, step: int, curves: Mapping[str, np.ndarray]) -> None:
         """Raises ValueError for a step that this run does not have, or epochs that do not belong to it."""
@@ -251,7 +248,7 @@ class Trainer:
         if step > self.total_steps:
             raise ValueError(f"step {step} of {self.total_steps}")
         for key, curve in curves.items():
-            if len(curve) > epochs or (len(curve) < epochs and key.startswith("held_out_")):
+            if len(curve) > epochs or (len(curve) < epochs and key.startswith(HELD_OUT)):
                 raise ValueError(f"{len(curve)} values of {shortened(key)} in {epochs} epochs")
 
     def _check_state(self, state: Tree, step: int) -> None:
@@ -280,7 +277,7 @@ class Trainer:
             return memory
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they were given for this run
-            other = Trainer(self.config, self.chip.profile, self.task)
+            other = Trainer(replace(self.setup, model=copy.deepcopy(self.model)))
             try:
                 other.learner.state = memory
                 other.step()
@@ -291,9 +288,9 @@ class Trainer:
     def _optimizer_state(self) -> Tree:
         """State of this run's optimizer after a first step, taken by copies of the parameters."""
         copies = [torch.zeros_like(parameter) for parameter in self.model.parameters()]
-        for copy in copies:
-            copy.grad = torch.zeros_like(copy)
-        optimizer = build_optimizer(self.config, copies)  # type: ignore[arg-type]
+        for one in copies:
+            one.grad = torch.zeros_like(one)
+        optimizer = self.setup.optimizer(copies)  # type: ignore[arg-type]
         optimizer.step()
         return _of_tensors(optimizer)
 
@@ -303,18 +300,18 @@ class Trainer:
         Returns:
             Metrics, weights, baselines, and the scores immediately after programming and after a day of drift.
         """
-        scores = {key.removeprefix("held_out_"): v for key, v in self.progress.epoch.items() if key[:5] == "held_"}
-        final = {f"{name}_at_once": values[-1] for name, values in scores.items()}
+        scores = self.scores()[-1]
+        final = {f"{name}_at_once": score for name, score in scores.items()}
         if any(e.lifetime == "memory" for e in self.chip.profile.calibration.effects):
             on_chip = self.chip.weights()
             self.chip.advance(DAY_S)
             final |= {f"{name}_after_1_day": score for name, score in self.evaluate().items()}
         else:
             on_chip = self.chip.weights()
-        passes = self.rule.forward_passes(len(self.chip.layers)) * self.config.epochs
+        passes = self.rule.forward_passes(len(self.chip.layers)) * self.setup.epochs
         final |= {
             "forward_passes_over_data": passes,
-            "backward_passes_over_data": self.rule.backward_passes() * self.config.epochs,
+            "backward_passes_over_data": self.rule.backward_passes() * self.setup.epochs,
             "weight_updates": self.total_steps * self._updates_per_batch(),
         }
         weights = {"digital": self.model.state_dict(), "on_chip": on_chip}
@@ -322,7 +319,7 @@ class Trainer:
             "final": final,
             "weights": _copied(weights),
             "baselines": self.task.baselines,
-            "selection": self.task.selection({name: values[-1] for name, values in scores.items()}),
+            "selection": self.task.selection(scores),
             **self._measured(),
         }
 
@@ -331,9 +328,7 @@ class Trainer:
         time = self.rule.in_time()
         if time.update == "sequence":
             return 1
-        return sum(
-            self._sequences(self.task.steps(*(part[: self.config.batch] for part in self._train)), time).counting()
-        )
+        return sum(self._sequences(self._samples(self.setup.batch), time).counting())
 
     def _measured(self) -> Tree:
         done = self.progress
@@ -343,24 +338,10 @@ class Trainer:
         }
         return {"metrics": metrics, "step": done.step, "wall_s": done.wall_s}
 
-    def _batch(self, step: int) -> Tensor:
-        """Indices of one batch; the order of an epoch depends on the seed and the epoch alone."""
-        epoch, index = divmod(step, self.steps_per_epoch)
-        if self._order is None or self._order[0] != epoch:
-            stream = Draws(self.config.seed).stream("data", "order", str(epoch))
-            order = torch.randperm(len(self._train[0]), generator=stream).to(self.config.device)
-            self._order = epoch, order
-        return self._order[1][index * self.config.batch : (index + 1) * self.config.batch]
-
-    def _set_rates(self, step: int) -> None:
-        """Set the rates of learning and decorrelation; both follow the schedule, so that weights can follow R."""
-        share = 1.0
-        if self.config.schedule == "cosine":
-            share = 0.5 * (1 + math.cos(math.pi * step / self.total_steps))
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.config.lr * share
-        for layer in decorrelations(self.model).values():
-            layer.rate = self.config.decorrelation_rate * share
+    def _follow_schedule(self) -> None:
+        """Let decorrelation follow the schedule of the learning rate, so that weights can follow R."""
+        for name, layer in decorrelations(self.model).items():
+            layer.rate = self.decorrelation_rates[name] * self.schedule.share
 
     def _alignment(self) -> dict[str, float]:
         """Quality of the estimate and noise in every layer, on a fixed batch with random streams of its own.
@@ -368,7 +349,7 @@ class Trainer:
         alignment: cosine of the estimate with the gradient by autograd at the weights read once on the devices.
         noise_to_signal: standard deviation of the pre-activations of one pass over their root mean square.
         """
-        steps = self.task.steps(*(part[: self.config.batch] for part in self._train)).last(LOOK_STEPS)
+        steps = self._samples(self.setup.batch).last(LOOK_STEPS)
         time = replace(self.rule.in_time(), update="sequence", truncate=None)
         exact = Learner(BP(forward="chip"), self.chip)
         estimate, true = (

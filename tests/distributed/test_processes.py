@@ -20,6 +20,7 @@ from support.small_runs import FULL, GAUSSIAN, same, small_task, small_train
 import noisylearn.cli.train as cli_train
 from noisylearn import tasks
 from noisylearn.distributed import LostRankError, Ranks, joined
+from noisylearn.experiments.build import build_setup
 from noisylearn.experiments.config import TrainConfig
 from noisylearn.experiments.run_file import RunFile
 from noisylearn.experiments.train import train
@@ -265,7 +266,7 @@ def test_weights_that_differ_are_found_at_the_next_checkpoint(tmp_path: Path) ->
 def _with_other_weights(out: Path) -> None:
     config = TrainConfig(**{**GAUSSIAN, "draws": 4})
     with joined() as ranks:
-        trainer = Trainer(config, load_profile(config.profile), small_task(config.task), ranks)
+        trainer = Trainer(build_setup(config, load_profile(config.profile), small_task(config.task)), ranks)
         trainer.checkpoint()
         with torch.no_grad():
             trainer.model.hidden1.weight[0, 0] += ranks.number

@@ -9,6 +9,7 @@ import pytest
 import torch
 from support.small_runs import GAUSSIAN, PCM, same, small_task
 
+from noisylearn.experiments.build import build_setup
 from noisylearn.experiments.config import TrainConfig
 from noisylearn.experiments.trainer import Trainer
 from noisylearn.ground.errors import UserError
@@ -59,7 +60,7 @@ def test_a_resumed_training_is_the_uninterrupted_one(rule: str, profile: str, op
     config = TrainConfig(**{**GAUSSIAN, "rule": rule, "profile": profile, **options})
 
     def trainer() -> Trainer:
-        return Trainer(config, load_profile(profile), short_task(config.task))
+        return Trainer(build_setup(config, load_profile(profile), short_task(config.task)))
 
     whole, first, second = trainer(), trainer(), trainer()
     for _ in range(whole.steps_per_epoch + 2):
@@ -79,7 +80,9 @@ def test_a_resumed_training_is_the_uninterrupted_one(rule: str, profile: str, op
 
 def test_a_memory_that_is_missing_is_refused() -> None:
     config = TrainConfig(**{**GAUSSIAN, "rule": "nrl"})
-    first, second = (Trainer(config, load_profile("gaussian-node"), small_task(config.task)) for _ in range(2))
+    first, second = (
+        Trainer(build_setup(config, load_profile("gaussian-node"), small_task(config.task))) for _ in range(2)
+    )
     first.step()
     tree = first.checkpoint()
     assert tree["checkpoint"]["rule"]
@@ -103,7 +106,7 @@ def test_a_memory_that_is_missing_is_refused() -> None:
 )
 def test_a_memory_of_another_form_is_refused(key: str, change: Callable[[Any], Any]) -> None:
     config = TrainConfig(**{**GAUSSIAN, "rule": "lf", "profile": PCM, "baseline": "noisy"})
-    first, second = (Trainer(config, load_profile(PCM), small_task(config.task)) for _ in range(2))
+    first, second = (Trainer(build_setup(config, load_profile(PCM), small_task(config.task))) for _ in range(2))
     first.step()
     tree = first.checkpoint()
     memory = tree["checkpoint"]["rule"]["feedback"]["readout"]

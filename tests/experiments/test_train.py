@@ -10,7 +10,7 @@ import torch
 from support.small_runs import FULL, GAUSSIAN, PCM, profile_text, small_task, small_train
 
 from noisylearn import Chip, tasks
-from noisylearn.experiments.build import build_model
+from noisylearn.experiments.build import build_model, build_setup
 from noisylearn.experiments.config import TrainConfig
 from noisylearn.experiments.train import train
 from noisylearn.experiments.trainer import Trainer
@@ -27,7 +27,7 @@ def _small(monkeypatch):
 
 def training(**changes):
     config = TrainConfig(**{**GAUSSIAN, **changes})
-    return Trainer(config, load_profile(config.profile), small_task(config.task))
+    return Trainer(build_setup(config, load_profile(config.profile), small_task(config.task)))
 
 
 @pytest.mark.parametrize(
@@ -116,24 +116,50 @@ def test_bp_learns(tmp_path):
 
 
 def test_every_epoch_shuffles_anew_and_shows_every_sample_once():
-    measured = training(batch=40)
-    orders = [torch.cat([measured._batch(epoch * 5 + i) for i in range(5)]) for epoch in range(2)]
+    batches = training(batch=40).setup.batches
+    orders = [torch.cat([batches._rows(epoch * 5 + i) for i in range(5)]) for epoch in range(2)]
     assert all(sorted(order.tolist()) == list(range(200)) for order in orders)
     assert not torch.equal(*orders)
 
 
-def rates_at(run: Trainer, step: int) -> tuple[float, set[float]]:
-    run._set_rates(step)
-    return run.optimizer.param_groups[0]["lr"], {layer.rate for layer in decorrelations(run.model).values()}
+def rates(**changes) -> list[tuple[float, float]]:
+    """Rates of learning and of decorrelation in every step."""
+    run, found = training(decorrelation_rate=0.1, **changes), []
+    for _ in range(run.total_steps):
+        found.append((run.optimizer.param_groups[0]["lr"],))
+        run.step()
+        (decorrelation,) = {layer.rate for layer in decorrelations(run.model).values()}
+        found[-1] += (decorrelation,)
+        if run.progress.step % run.steps_per_epoch == 0:
+            run.end_epoch()
+    return found
 
 
 def test_schedule_sets_learning_and_decorrelation_rates_alike():
-    cosine, constant = (training(decorrelation_rate=0.1, schedule=schedule) for schedule in ("cosine", "constant"))
-    assert [rates_at(constant, step) for step in (0, 9)] == [(1e-2, {0.1})] * 2
-    assert rates_at(cosine, 0) == (1e-2, {0.1})
-    half, end = (rates_at(cosine, step) for step in (cosine.total_steps // 2, cosine.total_steps))
-    assert (half[0], *half[1]) == pytest.approx((0.5e-2, 0.05))
-    assert (end[0], *end[1]) == pytest.approx((0, 0), abs=1e-12)
+    assert rates(schedule="constant") == [(1e-2, 0.1)] * 10
+    cosine = [0.5 * (1 + math.cos(math.pi * step / 10)) for step in range(10)]
+    np.testing.assert_allclose(rates(schedule="cosine"), [(1e-2 * share, 0.1 * share) for share in cosine])
+
+
+def test_schedulers_of_torch_step_after_every_epoch():
+    tenth = [(1e-2, 0.1)] * 5 + [(1e-3, 0.01)] * 5
+    np.testing.assert_allclose(rates(schedule="StepLR,step_size=1,gamma=0.1"), tenth)
+    at_once = "ReduceLROnPlateau,patience=0,threshold=1e3,threshold_mode=abs"  # no epoch is as good
+    np.testing.assert_allclose(rates(schedule=at_once, epochs=3)[5:], [(1e-2, 0.1)] * 5 + [(1e-3, 0.01)] * 5)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "message"),
+    [
+        ("cosin", "did you mean cosine"),
+        ("StepLR", "missing a required argument: 'step_size'"),
+        ("StepLR,step_size", "give name=value"),
+        ("StepLR,step_size=2,gama=1", "unexpected keyword argument 'gama'"),
+    ],
+)
+def test_schedule_that_is_none_is_refused(schedule, message):
+    with pytest.raises(ValueError, match=message):
+        TrainConfig(**{**GAUSSIAN, "schedule": schedule})
 
 
 def test_weight_normalisation_holds_the_norms():

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from noisylearn import tasks
+from noisylearn.experiments.build import build_setup
 from noisylearn.experiments.config import resolve
 from noisylearn.experiments.trainer import Trainer
 from noisylearn.papers.harness.rule_pieces import injected
@@ -68,7 +69,7 @@ def test_the_smallest_decorrelation_rate_leaves_the_identity_and_measures_the_lo
     profile = injected(SIGMA, into="weight")
     options = {"hidden": (6,), "seq_len": 3, "batch": 1, "epochs": 1, "update": "online", "decorrelation_rate": NO_RATE}
     config, _ = resolve("copying-fixed", "dwp", profile, options)
-    training = Trainer(config, profile, tasks.load("copying-fixed", seq_len=3))
+    training = Trainer(build_setup(config, profile, tasks.load("copying-fixed", seq_len=3)))
     training.step()
     decorrelation = training.model.get_submodule("decorrelation1")
     x = torch.randn(3, 6, generator=torch.Generator().manual_seed(0))

@@ -14,6 +14,7 @@ from noisylearn import Chip, UserError
 from noisylearn.chips.interface import AnyChip, Memory
 from noisylearn.chips.readings import Plan
 from noisylearn.chips.segments import as_segment
+from noisylearn.experiments.build import build_setup
 from noisylearn.experiments.config import TrainConfig
 from noisylearn.experiments.trainer import Trainer
 from noisylearn.networks.layers import parameter_gradients
@@ -132,12 +133,12 @@ def test_rules_in_a_map_remember_apart() -> None:
 def test_a_training_saves_what_its_rule_remembers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(REGISTRY, "running-baseline", RunningBaseline)
     config = TrainConfig(**{**GAUSSIAN, "rule": "running-baseline"})
-    runs = [Trainer(config, load_profile("gaussian-node"), small_task(config.task)) for _ in range(2)]
+    runs = [Trainer(build_setup(config, load_profile("gaussian-node"), small_task(config.task))) for _ in range(2)]
     for _ in range(4):
         runs[0].step()
     assert float(runs[0].checkpoint()["checkpoint"]["rule"]["mean_loss"]) > 0
     runs[1].step()
-    resumed = Trainer(config, load_profile("gaussian-node"), small_task(config.task))
+    resumed = Trainer(build_setup(config, load_profile("gaussian-node"), small_task(config.task)))
     resumed.load(_as_read(runs[1].checkpoint()))
     for _ in range(3):
         resumed.step()

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from noisylearn.experiments.build import load_data
+from noisylearn.experiments.build import build_setup, load_data
 from noisylearn.experiments.config import TrainConfig, resolve
 from noisylearn.experiments.trainer import Trainer
 from noisylearn.ground.tree_file import Tree
@@ -90,7 +90,7 @@ def _through_a_day(config: TrainConfig, name: str, afterwards: Afterwards, bench
         report: told the share of the steps that are done.
     """
     config = config.model_copy(update={"device": bench.device})
-    run = Trainer(config, on_devices(name), load_data(config, bench.data_dir))
+    run = Trainer(build_setup(config, on_devices(name), load_data(config, bench.data_dir)))
     every = run.steps_per_epoch
     whole = every * (config.epochs + (afterwards == "an epoch") * (len(MOMENTS_S) - 1))
 

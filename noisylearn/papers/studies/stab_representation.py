@@ -56,7 +56,7 @@ def _spectra(student: ReluStudent, seeds: Sequence[int], bench: Bench, report: R
 @torch.no_grad()
 def _spectrum(trainer: Trainer) -> np.ndarray:
     """Variances of the last hidden layer's activity over the held-out part along its principal components."""
-    inputs = trainer.task.test_inputs.to(trainer.config.device)
+    inputs = trainer.task.test_inputs.to(trainer.setup.device)
     activity = trainer.chip.digital_pass(inputs).layers["readout"].input[0]
     return torch.linalg.eigvalsh(activity.T.cov()).flip(0).clamp(min=0).cpu().numpy()
 

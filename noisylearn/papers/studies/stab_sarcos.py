@@ -85,12 +85,12 @@ def _cosines(student: ReluStudent, seeds: Sequence[int], bench: Bench, report: R
 
 def _alignment(trainer: Trainer) -> dict[str, float]:
     """Cosine of the updates of NP and SGD by layer, mean over batches."""
-    layers, task, batch = list(trainer.chip.layers), trainer.task, trainer.config.batch
+    layers, task, batch = list(trainer.chip.layers), trainer.task, trainer.setup.batch
     totals = dict.fromkeys(layers, 0.0)
-    stream = Draws(trainer.config.seed).stream("cosine", "batches")
+    stream = Draws(trainer.setup.seed).stream("cosine", "batches")
     for _ in range(BATCHES):
         chosen = torch.randint(len(task.train_inputs), (batch,), generator=stream)
-        targets = task.train_targets[chosen].to(trainer.config.device)
+        targets = task.train_targets[chosen].to(trainer.setup.device)
         loss_fn = partial(task.loss_fn, target=targets)
         seen = Observation(trainer.chip, as_segment(task.train_inputs[chosen]), loss_fn, purpose="look")
         estimate, exact = (Learner(rule, trainer.chip).look(seen).gradients for rule in (NP(), BP()))

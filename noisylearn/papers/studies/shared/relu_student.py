@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from noisylearn.experiments.build import load_data
+from noisylearn.experiments.build import build_setup, load_data
 from noisylearn.experiments.config import TrainConfig, resolve
 from noisylearn.experiments.trainer import Trainer
 from noisylearn.ground.errors import RunawayError
@@ -93,7 +93,7 @@ def relu_student_piece(student: ReluStudent, seeds: Sequence[int]) -> Piece:
 def begin(student: ReluStudent, seed: int, bench: Bench) -> Trainer:
     """The network at its start, on its chip: weights of variance 2 / (inputs + units) as in the paper, biases 0."""
     config = student.config(seed, bench.device)
-    return Trainer(config, injected(SIGMA), load_data(config, bench.data_dir))
+    return Trainer(build_setup(config, injected(SIGMA), load_data(config, bench.data_dir)))
 
 
 def held_out_score(trainer: Trainer) -> float:
