@@ -91,6 +91,12 @@ class TrainConfig(Record):
         "torch.optim.lr_scheduler with its arguments, stepped after every epoch: StepLR,step_size=10.",
     )
     epochs: int = _setting(10, "Passes over the training data.", ge=1, le=10**6)
+    patience: int | None = _setting(
+        None,
+        "Epochs without a better held-out metric after which the run ends; goes with --held-out validation. "
+        "Default: it never ends early.",
+        ge=1,
+    )
     batch: int = _setting(100, "Samples per step.", ge=1)
     batch_parts: int = _setting(
         1, "Parts of a batch, each with noise of its own, that processes of torchrun may share.", ge=1

@@ -112,6 +112,7 @@ class _FinishedFacts(_Run):
     final: Final
     baselines: dict[Name, float]
     selection: float
+    stopped_early: Text | None = None
 
     @model_validator(mode="after")
     def _has_the_curve_of_every_score(self) -> Self:

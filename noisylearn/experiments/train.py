@@ -1,20 +1,22 @@
-"""One run from a configuration to its file: checks, the loop, checkpoints."""
+"""One run from a configuration to its file: checks, and whether an earlier one is continued."""
 
 import glob
 import json
 import platform
-import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from noisylearn import tasks
+from noisylearn.callbacks import Callback, EarlyStopping, Run
 from noisylearn.distributed import Ranks
 from noisylearn.experiments.build import build_setup, check_device, load_data, machine, optimizer_class
 from noisylearn.experiments.config import TrainConfig
+from noisylearn.experiments.run import CHECKPOINT_EVERY_S, Live, Order
 from noisylearn.experiments.run_facts import HELD_OUT
 from noisylearn.experiments.run_file import RunFile, now, prepare_folder
 from noisylearn.experiments.trainer import Trainer
@@ -24,7 +26,6 @@ from noisylearn.profiles import HardwareProfile
 from noisylearn.rules.sharing import Send, Share, share_of
 from noisylearn.version import __version__
 
-CHECKPOINT_EVERY_S = 10.0
 FEW_DRAWS = 8  # of a process: with fewer, at least a seventh of its passes and products are done elsewhere too
 OnStep = Callable[[int, int, float], None]
 
@@ -40,11 +41,12 @@ def train(
     ranks: Ranks | None = None,
     send: Send = "gradients",
     on_read: Callable[[], None] = lambda: None,
+    callbacks: Sequence[Callback] = (),
 ) -> RunFile:
     """Train as configured and write one HDF5 file; a finished run is not run again.
 
-    A kill at any moment leaves the last checkpoint, at most `checkpoint_every_s` seconds and one step old. A run
-    resumed from there ends bit for bit like an uninterrupted one.
+    A kill at any moment leaves the last checkpoint, at most `checkpoint_every_s` seconds and one step old; Ctrl-C and
+    SIGTERM leave the step in flight. A run resumed from there ends bit for bit like an uninterrupted one.
 
     Args:
         config: the configuration.
@@ -58,6 +60,7 @@ def train(
             the file. None for one process.
         send: what the processes send each other, see `noisylearn.rules.sharing.share_of`.
         on_read: called where the run was finished before, so that its file is all there is to do.
+        callbacks: that go along, with the first process alone. What decides about the end is a setting, `patience`.
 
     Returns:
         The run file.
@@ -87,15 +90,25 @@ def train(
         check_device(config.device)
         ranks.check_device(config.device)
         data = load_data(config, data_dir)
-        with _out_of_memory():
+        facts = _facts(config, profile, ranks) | {"started": (earlier or {}).get("started", now())}
+        order = Order(name, own, facts, config.uniform(), _remedies(config), "--resume")
+        deciding = [EarlyStopping(config.patience)] if config.patience else []
+        with out_of_memory():
             training = Trainer(build_setup(config, profile, data), ranks, send)
             if earlier is not None:
                 training.load(earlier)
-            facts = own | _facts(config, profile, ranks) | {"started": (earlier or {}).get("started", now())}
-            _loop(training, file, facts, on_step, checkpoint_every_s, _remedies(config))
-            if ranks.is_first:
-                file.write(facts | training.finish() | {"status": "finished", "ended": now()})
+            Live(order, training, file, [*deciding, *callbacks, _Told(on_step)], checkpoint_every_s).go()
     return file
+
+
+@dataclass(frozen=True)
+class _Told(Callback):
+    """Passes every step on to a function (steps done, steps in all, loss)."""
+
+    on_step: OnStep
+
+    def step(self, run: Run) -> None:
+        self.on_step(run.step, run.total_steps, run.losses[-1])
 
 
 def _warn_of_few_draws(share: Share, ranks: Ranks) -> None:
@@ -133,8 +146,9 @@ def _earlier(file: RunFile, config: TrainConfig, own: Tree) -> Tree | None:
     if any(tree[key] != value for key, value in own.items()):
         raise UserError(f"run file {file.path} holds another run, {tree['id']}; give it back its name, or remove it")
     curves = [curve for key, curve in tree["metrics"]["epoch"].items() if key.startswith(HELD_OUT)]
-    if tree["status"] == "finished" and any(len(curve) != config.epochs for curve in curves):
-        raise UserError(f"run file {file.path}: its curves are not those of {config.epochs} epochs; {file.mend}")
+    epochs = min(len(curve) for curve in curves) if "stopped_early" in tree and config.patience else config.epochs
+    if tree["status"] == "finished" and any(len(curve) != epochs for curve in curves):
+        raise UserError(f"run file {file.path}: its curves are not those of {epochs} epochs; {file.mend}")
     return tree
 
 
@@ -164,7 +178,7 @@ def _versions() -> dict[str, str]:
 
 
 @contextmanager
-def _out_of_memory() -> Iterator[None]:
+def out_of_memory() -> Iterator[None]:
     """Raise torch's errors about memory as a UserError."""
     try:
         yield
@@ -172,42 +186,6 @@ def _out_of_memory() -> Iterator[None]:
         if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
             raise UserError("not enough memory: lower --draws, --batch or --hidden") from None
         raise
-
-
-def _loop(
-    training: Trainer, file: RunFile, facts: Tree, on_step: OnStep, checkpoint_every_s: float, remedies: str
-) -> None:
-    """Train to the end, with checkpoints by the clock; a run that diverges leaves its last good state.
-
-    Processes that share the run go through the same steps, and save together when the first of them calls for it.
-    """
-    ranks, progress = training.ranks, training.progress
-
-    def save() -> Tree:
-        good = facts | training.checkpoint() | {"status": "running"}
-        if ranks.is_first:
-            file.write(good)
-        return good
-
-    good = save()
-    saved = time.monotonic()
-    try:
-        while progress.step < training.total_steps:
-            started = time.monotonic()
-            ranks.calls = ranks.is_first and started - saved >= checkpoint_every_s
-            loss = training.step()
-            progress.wall_s += time.monotonic() - started  # of training alone, without measurements
-            if progress.step % training.steps_per_epoch == 0:
-                training.end_epoch()
-            on_step(progress.step, training.total_steps, loss)
-            due = ranks.called if ranks.count > 1 else time.monotonic() - saved >= checkpoint_every_s
-            if due:
-                good, saved = save(), time.monotonic()
-    except RunawayError as stop:
-        reason = f"{stop}; the state of step {good['step']} is kept in {file.path}; {remedies}"
-        stopped = {"status": "stopped", "reason": reason, "ended": now()}
-        ranks.from_first(lambda: file.write(good | stopped))
-        raise RunawayError(reason) from None
 
 
 def _remedies(config: TrainConfig) -> str:

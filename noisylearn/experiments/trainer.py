@@ -17,7 +17,7 @@ from noisylearn import tasks
 from noisylearn.chips.readings import Plan
 from noisylearn.chips.simulated import Chip
 from noisylearn.distributed import Ranks
-from noisylearn.experiments.run_file import HELD_OUT
+from noisylearn.experiments.run_facts import HELD_OUT
 from noisylearn.experiments.schedules import Scheduled
 from noisylearn.experiments.setup import Setup
 from noisylearn.ground.errors import RunawayError, UserError, shortened
@@ -86,6 +86,7 @@ class Trainer:
         self.decorrelation_rates = {name: layer.rate for name, layer in decorrelations(self.model).items()}
         self.norms = NeuronNorms(self.model) if setup.weight_normalisation else None
         self.progress = Progress()
+        self.is_whole = True  # between two steps; otherwise an error has left the state in the middle of one
         self.programs_every_step = self.rule.on_chip or self.chip.profile.in_place is not None
         self._calibrate()
 
@@ -99,6 +100,7 @@ class Trainer:
             RunawayError: the loss is not finite, or a weight norm diverges.
         """
         inputs, targets = self.setup.batches.batch(self.progress.step)
+        self.is_whole = False
         self._follow_schedule()
         loss = self._learn(inputs, targets)
         if self.norms is not None:
@@ -109,6 +111,7 @@ class Trainer:
         self.schedule.after_step()
         self.progress.step += 1
         self.progress.step_loss.append(loss)
+        self.is_whole = self.progress.step % self.steps_per_epoch > 0  # otherwise once the epoch is measured
         return loss
 
     def _learn(self, inputs: Tensor, targets: Tensor) -> float:
@@ -142,6 +145,7 @@ class Trainer:
             measured[f"decorrelation_loss_{name}"] = float(layer.covariance_loss)
         self.progress.record_epoch(measured)
         self.schedule.after_epoch(self.task.selection(self.scores()[-1]))
+        self.is_whole = True
 
     def _calibrate(self) -> None:
         """Calibrate converters on the first samples, at the start and after every epoch."""
@@ -288,8 +292,8 @@ class Trainer:
     def _optimizer_state(self) -> Tree:
         """State of this run's optimizer after a first step, taken by copies of the parameters."""
         copies = [torch.zeros_like(parameter) for parameter in self.model.parameters()]
-        for one in copies:
-            one.grad = torch.zeros_like(one)
+        for one, parameter in zip(copies, self.model.parameters(), strict=True):
+            one.grad = torch.zeros_like(one) if parameter.requires_grad else None
         optimizer = self.setup.optimizer(copies)  # type: ignore[arg-type]
         optimizer.step()
         return _of_tensors(optimizer)
@@ -308,11 +312,12 @@ class Trainer:
             final |= {f"{name}_after_1_day": score for name, score in self.evaluate().items()}
         else:
             on_chip = self.chip.weights()
-        passes = self.rule.forward_passes(len(self.chip.layers)) * self.setup.epochs
+        epochs = self.progress.step // self.steps_per_epoch
+        passes = self.rule.forward_passes(len(self.chip.layers)) * epochs
         final |= {
             "forward_passes_over_data": passes,
-            "backward_passes_over_data": self.rule.backward_passes() * self.setup.epochs,
-            "weight_updates": self.total_steps * self._updates_per_batch(),
+            "backward_passes_over_data": self.rule.backward_passes() * epochs,
+            "weight_updates": self.progress.step * self._updates_per_batch(),
         }
         weights = {"digital": self.model.state_dict(), "on_chip": on_chip}
         return {

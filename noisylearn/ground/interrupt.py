@@ -1,4 +1,4 @@
-"""Ctrl-C while the command is still being loaded, which takes seconds: one word in place of a traceback.
+"""Signals that end a program: waiting until work is saved, and one word for Ctrl-C while the command is being loaded.
 
 Imported before anything that takes long; `noisylearn.cli.main` handles Ctrl-C itself from then on. Python programs that
 import the package keep their own handling.
@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -52,6 +52,40 @@ def interrupt_delayed() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
         if pressed:  # an error of the block may come from it: it has reached child processes too
             raise KeyboardInterrupt from None
+
+
+@contextmanager
+def ends_held_back() -> Iterator[Callable[[], bool]]:
+    """Let Ctrl-C and SIGTERM wait until the block has ended; then they do what they did before it.
+
+    A second one does so at once. Other threads than the main one get no signals, and nothing waits for them.
+
+    Yields:
+        Tells whether one has come, so that the block can save its work and end.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    came: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: handler for number, handler in handlers.items() if handler not in (None, signal.SIG_IGN)}
+
+    def usual() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def hold(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        usual()
+
+    for held in before:
+        signal.signal(held, hold)
+    try:
+        yield lambda: bool(came)
+    finally:
+        usual()
+        for number in came:
+            signal.raise_signal(number)
 
 
 if threading.current_thread() is threading.main_thread() and _is_the_command():

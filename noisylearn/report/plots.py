@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from noisylearn.experiments.row import Row
 from noisylearn.ground.errors import UserError
@@ -49,7 +50,7 @@ def accuracy_curves(
     for row, name, style in zip(rows, labels, styles, strict=True):
         if not row.runs:
             continue
-        curves = torch.tensor([list(run["metrics"]["epoch"][f"held_out_{metric}"]) for run in row.runs])
+        curves = _of_one_length([run["metrics"]["epoch"][f"held_out_{metric}"].tolist() for run in row.runs])
         epochs, median = range(1, curves.shape[1] + 1), curves.quantile(0.5, dim=0)
         (line,) = ax.plot(epochs, median, marker=".", label=f"{name} ({median[-1]:{form}})", **style)
         ax.fill_between(epochs, curves.amin(0), curves.amax(0), alpha=0.2, color=line.get_color(), linewidth=0)
@@ -156,3 +157,9 @@ def save_figure(figure: "Figure", file: Path) -> None:
     except ValueError as error:
         raise UserError(f"plot {file}: cannot be written: {' '.join(str(error).split())}") from None
     replace_file(file, content.getbuffer(), "plot", "choose another place")
+
+
+def _of_one_length(curves: list[list[float]]) -> Tensor:
+    """Curves (runs, epochs); one that ended early keeps its last value."""
+    longest = max(map(len, curves))
+    return torch.tensor([curve + curve[-1:] * (longest - len(curve)) for curve in curves])
