@@ -105,7 +105,7 @@ def _status() -> int | str | None:
         return 1
     except InterruptedRunError as interruption:
         _say(str(interruption))
-        return INTERRUPTED
+        return interruption.status
     except SystemExit as end:
         if end.code == INTERRUPTED:  # typer has caught Ctrl-C without a message
             _say("interrupted")

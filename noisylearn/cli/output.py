@@ -11,6 +11,7 @@ import numpy as np
 from rich.console import Console
 
 from noisylearn.ground.errors import UserError
+from noisylearn.ground.interrupt import INTERRUPTED, TERMINATED, Terminated
 from noisylearn.ground.table import Table
 from noisylearn.progress import ProgressLine, chosen_mode, shown
 
@@ -39,7 +40,16 @@ def print_text(text: str) -> None:
 
 
 class InterruptedRunError(Exception):
-    """The user pressed Ctrl-C during a run; the message says what was kept and how to continue."""
+    """Ctrl-C or SIGTERM came during a run; the message says what was kept and how to continue.
+
+    Args:
+        came: what it raised; its notes say what was kept.
+        otherwise: what the user is told where there is no note.
+    """
+
+    def __init__(self, came: KeyboardInterrupt, otherwise: str) -> None:
+        what, self.status = ("terminated", TERMINATED) if isinstance(came, Terminated) else ("interrupted", INTERRUPTED)
+        super().__init__("; ".join([what, *(getattr(came, "__notes__", None) or [otherwise])]))
 
 
 RESUMES = "compare, or train with --resume, continues from the last checkpoint, if there was one"
@@ -50,16 +60,16 @@ def progress(afterwards: str = RESUMES) -> Iterator[ProgressLine]:
     """Show progress and the time left on standard error; see `noisylearn.progress`.
 
     Args:
-        afterwards: what the user is told after Ctrl-C: what was kept and how to continue.
+        afterwards: what the user is told after Ctrl-C, unless the run itself says what was kept and how to continue.
 
     Raises:
-        InterruptedRunError: the user pressed Ctrl-C.
+        InterruptedRunError: the user pressed Ctrl-C, or SIGTERM came where it is raised.
     """
     with shown() as line:
         try:
             yield line
-        except KeyboardInterrupt:  # which typer would swallow
-            raise InterruptedRunError(f"interrupted; {afterwards}") from None
+        except KeyboardInterrupt as came:  # which typer would swallow
+            raise InterruptedRunError(came, afterwards) from None
 
 
 @contextmanager

@@ -6,12 +6,14 @@ from typing import Annotated, Any, cast
 
 import typer
 
+from noisylearn.callbacks import log_named
 from noisylearn.cli import options as o
 from noisylearn.cli.output import print_json, print_table, print_text, progress
 from noisylearn.distributed import joined
 from noisylearn.experiments.config import TrainConfig, resolve
 from noisylearn.experiments.run_file import RunFile
 from noisylearn.experiments.train import train
+from noisylearn.ground.interrupt import term_raised
 from noisylearn.ground.table import Table
 from noisylearn.ground.tree_file import Tree
 from noisylearn.rules.sharing import Send
@@ -37,6 +39,10 @@ def train_command(
     data_dir: o.DataDir = None,
     out: o.Out = Path("runs"),
     resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished run bit for bit.")] = False,
+    log: Annotated[
+        list[str] | None,
+        typer.Option(help="Log beside the run file: csv (by epoch), tensorboard or mlflow; may be given several times."),
+    ] = None,
     send: Annotated[str, typer.Option(help="What processes send each other: gradients or losses.")] = "gradients",
     json: o.Json = False,
 ) -> None:
@@ -48,10 +54,11 @@ def train_command(
     Example: noisylearn train --task mnist-sample --rule danp --profile pcm-nandakumar-2019
     """
     before: list[str] = []
+    logs = [log_named(name) for name in dict.fromkeys(log or [])]
     with joined() as ranks:
         chosen = o.chosen_profile(profile, only, without, write)
         config, recipes = resolve(task, rule, chosen, {**settings, "seed": seed})
-        with progress() as bar:
+        with progress() as bar, term_raised():
             file = train(
                 config,
                 chosen,
@@ -62,6 +69,7 @@ def train_command(
                 ranks=ranks,
                 send=cast(Send, send),
                 on_read=lambda: before.append(FINISHED_BEFORE),
+                callbacks=logs,
             )
     if not ranks.is_first:
         return
@@ -81,6 +89,7 @@ def _document(config: TrainConfig, recipes: list[str], file: RunFile, run: Tree)
         "recipes": recipes,
         "final": run["final"],
         "baselines": run["baselines"],
+        "stopped_early": run.get("stopped_early"),
         "epochs": epochs,
         "wall_s": run["wall_s"],
     }
@@ -96,4 +105,6 @@ def _print(config: TrainConfig, recipes: list[str], file: RunFile, run: Tree, *r
     print_table(
         Table(f"{config.label} on {config.profile}, task {config.task}", ["measured", "value"], rows, numbers=1)
     )
+    if "stopped_early" in run:
+        print_text(f"ended early, after {run['step']} steps: {run['stopped_early']}")
     print_text(" ".join([f"run file: {file.path}", *remarks]))

@@ -13,7 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-INTERRUPTED = 130  # exit status of a shell for Ctrl-C
+INTERRUPTED, TERMINATED = 130, 143  # exit status of a shell for Ctrl-C and for SIGTERM
+
+
+class Terminated(KeyboardInterrupt):  # noqa: N818 (no error)
+    """SIGTERM has come."""
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
@@ -52,6 +56,28 @@ def interrupt_delayed() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
         if pressed:  # an error of the block may come from it: it has reached child processes too
             raise KeyboardInterrupt from None
+
+
+@contextmanager
+def term_raised() -> Iterator[None]:
+    """Let SIGTERM raise `Terminated` in this block, where it would end the process without a word.
+
+    Raises:
+        Terminated: it came.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextmanager
