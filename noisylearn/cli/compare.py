@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from noisylearn import tasks
 from noisylearn.cli import options as o
 from noisylearn.cli.comparison import show_comparison
 from noisylearn.cli.output import progress, split_integers, split_list, split_numbers
@@ -50,7 +51,7 @@ def compare_command(
     tuning = _tuning(tune_lr, tune_epochs, settings)
     with progress() as bar:
         rows = compare(task, labels, chosen, numbers, settings, out, data_dir, bar, tuning, engine)
-    show_comparison(task, rows, out / f"compare-{task}.png", json)
+    show_comparison(task, rows, out / f"compare-{tasks.describe(task).name}.png", json)
 
 
 def _tuning(lrs: str | None, epochs: int | None, given: Mapping[str, Any]) -> Tuning | None:

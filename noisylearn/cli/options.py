@@ -14,7 +14,7 @@ from noisylearn.profiles import HardwareProfile, load_profile
 from noisylearn.rules import REGISTRY
 from noisylearn.rules.options import Option
 
-TASK_HELP = "Task to learn; see 'noisylearn tasks list'."
+TASK_HELP = "Task to learn: see 'noisylearn tasks list'; or FILE.py:NAME, one in a Python file of yours, which is run."
 RECIPE = "Default: from the recipe of task, rule and profile."
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on standard output.")]

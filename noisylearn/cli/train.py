@@ -41,7 +41,7 @@ def train_command(
     resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished run bit for bit.")] = False,
     log: Annotated[
         list[str] | None,
-        typer.Option(help="Log beside the run file: csv (by epoch), tensorboard or mlflow; may be given several times."),
+        typer.Option(help="Log of the run: csv or tensorboard beside its file, or mlflow; may be given several times."),
     ] = None,
     send: Annotated[str, typer.Option(help="What processes send each other: gradients or losses.")] = "gradients",
     json: o.Json = False,

@@ -17,6 +17,7 @@ from noisylearn.experiments.setup import Setup
 from noisylearn.ground.errors import UserError, unknown_name
 from noisylearn.networks.decorrelation import decorrelate
 from noisylearn.profiles import HardwareProfile
+from noisylearn.tasks.own_file import is_own
 
 UNFIT_OPTIMIZERS = {
     "lbfgs": "evaluates the loss several times a step",
@@ -25,19 +26,23 @@ UNFIT_OPTIMIZERS = {
 }
 
 
-def load_data(config: TrainConfig, data_dir: str | None) -> tasks.Task:
+def load_data(config: TrainConfig, data_dir: str | None, runs_files: bool = False) -> tasks.Task:
     """Load and check the data of a task.
 
     Args:
         config: names the task and the part to hold out.
         data_dir: folder with the data files; None for the default.
+        runs_files: whether a task in a Python file may be loaded, which runs the file: where the user names it, and not
+            where a run file does.
 
     Returns:
         The task.
 
     Raises:
-        UserError: data is missing, not finite, or less than one batch.
+        UserError: data is missing, not finite, or less than one batch; or in a Python file that is not to be run.
     """
+    if is_own(config.task) and not runs_files:
+        raise UserError(f"task {config.task} is in a Python file, which is not run because a run file names it")
     task = tasks.load(config.task, data_dir, config.held_out, config.seed, config.seq_len)
     for part in ("train_inputs", "train_targets", "test_inputs", "test_targets"):
         if not torch.isfinite(getattr(task, part)).all():

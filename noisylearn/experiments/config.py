@@ -34,6 +34,7 @@ from noisylearn.profiles import HardwareProfile
 from noisylearn.rules import REGISTRY, Delta, PerLayer, Rule, rule_class
 from noisylearn.rules.options import Option, options_of, typed
 from noisylearn.tasks import describe
+from noisylearn.tasks.own_file import is_own, source
 
 PLACE = ("task", "rule", "profile")
 NETWORKS_IN_TIME = ("rnn", "spiking")
@@ -174,13 +175,14 @@ class TrainConfig(Record):
         """Hash of everything that affects the result.
 
         Args:
-            profile: of the machine; its text enters the hash.
+            profile: of the machine; its text enters the hash, as does that of the task's file, where it is in one.
             version: of this package. That of torch enters as well.
 
         Returns:
             12 hexadecimal digits.
         """
-        text = json.dumps([self.model_dump(mode="json"), profile.full_text, version, torch.__version__], sort_keys=True)
+        facts = [self.model_dump(mode="json"), profile.full_text, version, torch.__version__]
+        text = json.dumps([*facts, source(self.task)] if is_own(self.task) else facts, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

@@ -24,6 +24,7 @@ from noisylearn.ground.errors import RunawayError, UserError
 from noisylearn.ground.tree_file import SUFFIX, Tree
 from noisylearn.profiles import HardwareProfile
 from noisylearn.rules.sharing import Send, Share, share_of
+from noisylearn.tasks.own_file import errors_of
 from noisylearn.version import __version__
 
 FEW_DRAWS = 8  # of a process: with fewer, at least a seventh of its passes and products are done elsewhere too
@@ -74,10 +75,9 @@ def train(
     ranks, rule = ranks or Ranks(), config.build_rule()
     rule.check(profile)
     _warn_of_few_draws(share_of(rule, profile, ranks, config.batch_parts, send), ranks)
-    tasks.describe(config.task)
     optimizer_class(config.optimizer)
     run_id = config.identity(profile, __version__)
-    name = f"{config.task}-{config.label}-{profile.name}-seed{config.seed}"
+    name = f"{tasks.describe(config.task).name}-{config.label}-{profile.name}-seed{config.seed}"
     file = RunFile(out / f"{name}-{run_id}{SUFFIX}")
     own = {"id": run_id, "config": config.model_dump_json(), "profile": profile.full_text}
     if ranks.is_first:
@@ -89,11 +89,11 @@ def train(
             return file
         check_device(config.device)
         ranks.check_device(config.device)
-        data = load_data(config, data_dir)
+        data = load_data(config, data_dir, runs_files=True)
         facts = _facts(config, profile, ranks) | {"started": (earlier or {}).get("started", now())}
         order = Order(name, own, facts, config.uniform(), _remedies(config), "--resume")
         deciding = [EarlyStopping(config.patience)] if config.patience else []
-        with out_of_memory():
+        with errors_of(config.task), out_of_memory():
             training = Trainer(build_setup(config, profile, data), ranks, send)
             if earlier is not None:
                 training.load(earlier)

@@ -16,7 +16,7 @@ from types import FrameType
 INTERRUPTED, TERMINATED = 130, 143  # exit status of a shell for Ctrl-C and for SIGTERM
 
 
-class Terminated(KeyboardInterrupt):  # noqa: N818 (no error)
+class Terminated(KeyboardInterrupt):
     """SIGTERM has come."""
 
 

@@ -1,8 +1,9 @@
 """Tasks to train on, one file each.
 
 `load` gives a task: its data, loss, metric and trivial baselines. `names` lists the tasks, `describe` says what one is
-without reading its data. `Task` and `SequenceTask` are the base classes of tasks of your own, which `register` adds; so
-does a package that names one under the entry points "noisylearn.tasks".
+without reading its data. `from_data` makes a task of your own data; `Task` and `SequenceTask` are the base classes of
+tasks of your own, which `register` adds; so does a package that names one under the entry points "noisylearn.tasks".
+FILE.py:NAME names a task in a Python file of yours, which is run.
 """
 
 import os
@@ -25,6 +26,8 @@ from noisylearn.tasks import (
     weather,
 )
 from noisylearn.tasks.base import ClassificationTask, Description, RegressionTask, Steps, Task, TaskModule
+from noisylearn.tasks.own import from_data
+from noisylearn.tasks.own_file import OwnModule, is_own
 from noisylearn.tasks.sequences import Forecast, SequenceClassification, SequenceModule, SequenceTask
 
 __all__ = [
@@ -37,6 +40,7 @@ __all__ = [
     "Steps",
     "Task",
     "describe",
+    "from_data",
     "load",
     "names",
     "register",
@@ -95,13 +99,13 @@ def describe(name: str) -> Description:
     """Title, notes and needed files of a task, without reading its data.
 
     Args:
-        name: one of `names()`.
+        name: one of `names()`, or FILE.py:NAME, a task in a file of yours, which is run.
 
     Returns:
         The description; `str()` of it is a text to print.
 
     Raises:
-        UserError: no task has this name.
+        UserError: no task has this name, or the file raises an error.
     """
     return _module(name).DESCRIPTION
 
@@ -116,7 +120,7 @@ def load(
     """Read or generate a task.
 
     Args:
-        name: one of `names()`.
+        name: one of `names()`, or FILE.py:NAME, a task in a file of yours, which is run.
         data_dir: folder with the data files, for the tasks that need some; else the environment variable
             NOISYLEARN_DATA, else `~/.cache/noisylearn`.
         held_out: "test" for the test part, or "validation": the last block of the training part is held out
@@ -131,6 +135,8 @@ def load(
         UserError: the name or the part is unknown, a data file is missing or damaged, or `seq_len` does not fit.
     """
     module = _module(name)
+    if isinstance(module, OwnModule):
+        return module.load(data_dir, held_out, seed, seq_len)
     if seq_len is None:
         return module.load(data_dir, held_out, seed)
     if not module.DESCRIPTION.in_time:
@@ -140,6 +146,8 @@ def load(
 
 def _module(name: str) -> TaskModule:
     """The definition of a task by its name."""
+    if is_own(name):
+        return OwnModule(name)
     if name not in REGISTRY:
         raise unknown_name("task", name, REGISTRY)
     return REGISTRY[name]
