@@ -11,10 +11,9 @@ from noisylearn.ground import interrupt  # noqa: F401 (before what takes seconds
 
 # isort: split
 import importlib
-from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from noisylearn import distributed, networks, rules, tasks
+from noisylearn import callbacks, distributed, networks, rules, tasks
 from noisylearn.chips.interface import Hardware
 from noisylearn.chips.own import OwnChip
 from noisylearn.chips.simulated import Chip
@@ -27,6 +26,7 @@ from noisylearn.version import __version__
 
 if TYPE_CHECKING:
     from noisylearn import runs
+    from noisylearn.experiments.fit import fit
 
 __all__ = [
     "Chip",
@@ -36,8 +36,10 @@ __all__ = [
     "OwnChip",
     "UserError",
     "__version__",
+    "callbacks",
     "decorrelate",
     "distributed",
+    "fit",
     "keep_freed_memory",
     "load_profile",
     "networks",
@@ -47,8 +49,10 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> ModuleType:
-    """Rooms that need HDF5 are imported at their first use."""
+def __getattr__(name: str) -> Any:
+    """What needs HDF5 is imported at its first use."""
     if name == "runs":
         return importlib.import_module("noisylearn.runs")
+    if name == "fit":
+        return importlib.import_module("noisylearn.experiments.fit").fit
     raise AttributeError(f"module 'noisylearn' has no attribute {name!r}")

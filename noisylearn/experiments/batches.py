@@ -12,7 +12,13 @@ from noisylearn.tasks.base import Samples
 
 
 class Batches(Protocol):
-    """Batches whose content depends on the seed and the number of the step alone."""
+    """Batches whose content depends on the seed and the number of the step alone.
+
+    Args:
+        size: samples of a step.
+    """
+
+    size: int
 
     @property
     def steps_per_epoch(self) -> int:

@@ -4,6 +4,7 @@ import math
 import os
 import platform
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from noisylearn import networks, tasks
 from noisylearn.experiments.batches import TaskBatches
 from noisylearn.experiments.config import TrainConfig
 from noisylearn.experiments.schedules import Schedule
-from noisylearn.experiments.setup import Setup
+from noisylearn.experiments.setup import OptimizerOf, Setup
 from noisylearn.ground.errors import UserError, unknown_name
 from noisylearn.networks.decorrelation import decorrelate
 from noisylearn.profiles import HardwareProfile
@@ -71,7 +72,7 @@ def build_setup(config: TrainConfig, profile: HardwareProfile, task: tasks.Task)
         task,
         TaskBatches(task, config.batch, config.seed, config.device, config.flips),
         config.build_rule(),
-        lambda parameters: build_optimizer(config, parameters),
+        optimizer_named(config.optimizer, config.lr),
         Schedule.from_text(config.schedule),
         config.epochs,
         config.batch,
@@ -117,21 +118,21 @@ def _in_time(config: TrainConfig, task: tasks.Task) -> nn.Module:
     return decorrelate(model, config.decorrelation_rate) if config.decorrelation_rate else model
 
 
-def build_optimizer(config: TrainConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """Build the optimizer of a configuration, with the defaults of torch.optim.
+def optimizer_named(name: str, lr: float) -> OptimizerOf:
+    """What makes an optimizer of torch, with its defaults.
 
     Adam and AdamW are used in their fused form: the same arithmetic in one pass over the weights, in a tenth of the
     time.
 
     Args:
-        config: names the optimizer and its learning rate.
-        parameters: what it changes.
+        name: name of a class of torch.optim, in lower case.
+        lr: learning rate.
 
     Raises:
         UserError: there is no such optimizer.
     """
-    options = {"fused": True} if config.optimizer in ("adam", "adamw") else {}
-    return optimizer_class(config.optimizer)(parameters, lr=config.lr, **options)
+    options = {"fused": True} if name in ("adam", "adamw") else {}
+    return partial(optimizer_class(name), lr=lr, **options)
 
 
 def optimizer_class(name: str) -> Callable[..., torch.optim.Optimizer]:

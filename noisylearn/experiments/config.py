@@ -143,8 +143,10 @@ class TrainConfig(Record):
             run_file: its path, for the message.
 
         Raises:
-            UserError: this version does not know the configuration.
+            UserError: this version does not know the configuration, or it is that of a network of one's own.
         """
+        if _is_own(tree["config"]):
+            raise UserError(f"run file {run_file}: a run of nl.fit, whose network and data are in no configuration")
         try:
             return cls.model_validate_json(tree["config"])
         except ValidationError as error:
@@ -184,6 +186,15 @@ class TrainConfig(Record):
         facts = [self.model_dump(mode="json"), profile.full_text, version, torch.__version__]
         text = json.dumps([*facts, source(self.task)] if is_own(self.task) else facts, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _is_own(config: str) -> bool:
+    """Whether a configuration, in JSON, is that of a run of `noisylearn.fit`."""
+    try:
+        table = json.loads(config)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(table, dict) and "own" in table
 
 
 def rule_options() -> dict[str, Option]:

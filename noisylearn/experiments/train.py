@@ -2,9 +2,8 @@
 
 import glob
 import json
-import platform
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +15,11 @@ from noisylearn.callbacks import Callback, EarlyStopping, Run
 from noisylearn.distributed import Ranks
 from noisylearn.experiments.build import build_setup, check_device, load_data, machine, optimizer_class
 from noisylearn.experiments.config import TrainConfig
+from noisylearn.experiments.earlier import named, to_continue, versions
 from noisylearn.experiments.run import CHECKPOINT_EVERY_S, Live, Order
-from noisylearn.experiments.run_facts import HELD_OUT
 from noisylearn.experiments.run_file import RunFile, now, prepare_folder
 from noisylearn.experiments.trainer import Trainer
-from noisylearn.ground.errors import RunawayError, UserError
+from noisylearn.ground.errors import UserError
 from noisylearn.ground.tree_file import SUFFIX, Tree
 from noisylearn.profiles import HardwareProfile
 from noisylearn.rules.sharing import Send, Share, share_of
@@ -83,7 +82,7 @@ def train(
     if ranks.is_first:
         prepare_folder(out)
     with file.held() if ranks.is_first else nullcontext():
-        earlier = ranks.from_first(lambda: _to_continue(file, config, profile, own, name, resume))
+        earlier = ranks.from_first(lambda: _earlier(file, config, profile, own, name, resume))
         if earlier is not None and earlier["status"] == "finished":
             on_read()
             return file
@@ -122,34 +121,14 @@ def _warn_of_few_draws(share: Share, ranks: Ranks) -> None:
         )
 
 
-def _to_continue(
+def _earlier(
     file: RunFile, config: TrainConfig, profile: HardwareProfile, own: Tree, name: str, resume: bool
 ) -> Tree | None:
     """What a run's file holds of it, None where there is no file. Raises UserError where it may not be continued."""
-    earlier = _earlier(file, config, own)
-    if earlier is None:
-        if resume:
-            _refuse_other_versions(config, profile, file.path.parent.glob(f"{glob.escape(name)}-*{SUFFIX}"))
-        return None
-    if earlier["status"] == "stopped":
-        raise RunawayError(f"{earlier['reason']} (it stopped earlier and would again; remove the file to see it anew)")
-    if earlier["status"] != "finished" and not resume:
-        raise UserError(f"run file {file.path} holds an unfinished run: continue with --resume, or remove it")
+    earlier = to_continue(file, own, config.epochs, resume, "--resume")
+    if earlier is None and resume:
+        _refuse_other_versions(config, profile, file.path.parent.glob(f"{glob.escape(name)}-*{SUFFIX}"))
     return earlier
-
-
-def _earlier(file: RunFile, config: TrainConfig, own: Tree) -> Tree | None:
-    """What a run's file holds of it, None where there is no file. Raises UserError where it holds another run."""
-    if not file.exists():
-        return None
-    tree = file.read()
-    if any(tree[key] != value for key, value in own.items()):
-        raise UserError(f"run file {file.path} holds another run, {tree['id']}; give it back its name, or remove it")
-    curves = [curve for key, curve in tree["metrics"]["epoch"].items() if key.startswith(HELD_OUT)]
-    epochs = min(len(curve) for curve in curves) if "stopped_early" in tree and config.patience else config.epochs
-    if tree["status"] == "finished" and any(len(curve) != epochs for curve in curves):
-        raise UserError(f"run file {file.path}: its curves are not those of {epochs} epochs; {file.mend}")
-    return tree
 
 
 def _refuse_other_versions(config: TrainConfig, profile: HardwareProfile, paths: Iterable[Path]) -> None:
@@ -160,21 +139,13 @@ def _refuse_other_versions(config: TrainConfig, profile: HardwareProfile, paths:
             same = TrainConfig.of_run(tree, path) == config and tree["profile"] == profile.full_text
         except UserError:  # damaged, or of a configuration that this version does not know
             continue
-        theirs, ours = (_named(versions) for versions in (json.loads(tree["versions"]), _versions()))
+        theirs, ours = (named(found) for found in (json.loads(tree["versions"]), versions()))
         if same and tree["status"] == "running" and theirs != ours:
             raise UserError(
                 f"run file {path}: this run, unfinished, by {theirs}; {ours} draws other random numbers and cannot "
                 f"continue it: finish it with the versions that wrote it, or remove it (or, with train, leave --resume "
                 "out) to start anew"
             )
-
-
-def _named(versions: Mapping[str, str]) -> str:
-    return f"noisylearn {versions['noisylearn']} with torch {versions['torch']}"
-
-
-def _versions() -> dict[str, str]:
-    return {"noisylearn": __version__, "torch": torch.__version__, "python": platform.python_version()}
 
 
 @contextmanager
@@ -201,7 +172,7 @@ def _facts(config: TrainConfig, profile: HardwareProfile, ranks: Ranks) -> Tree:
     """Attributes of a run file: how the run was made."""
     shared = f", {ranks.count} processes" if ranks.count > 1 else ""
     return {
-        "versions": json.dumps(_versions()),
+        "versions": json.dumps(versions()),
         "machine": machine(config.device) + shared,
         "citations": json.dumps({"rule": config.build_rule().source} | _cited(profile)),
     }

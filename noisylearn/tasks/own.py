@@ -71,18 +71,18 @@ def from_data(
     return kind(description, "test", *parts[0], *parts[1], n_outputs=n_outputs)
 
 
-def _kind(labels: bool, loss: Any, metric: PerSample | None, higher: bool) -> type[Task]:
+def _kind(labels: bool, loss: Any, own_metric: PerSample | None, higher: bool) -> type[Task]:
     """The class of a task with this loss and metric."""
     base: Any = ClassificationTask if labels else RegressionTask
-    if loss is None and metric is None:
+    if loss is None and own_metric is None:
         return base
     own_loss = None if loss is None else per_sample_loss(loss)
 
     class OwnTask(base):
         """A task with a loss or a metric of the user's own."""
 
-        metric_name: ClassVar[str] = base.metric_name if metric is None else metric_name(metric)
-        higher_is_better: ClassVar[bool] = base.higher_is_better if metric is None else higher
+        metric_name: ClassVar[str] = base.metric_name if own_metric is None else _name_of(own_metric)
+        higher_is_better: ClassVar[bool] = base.higher_is_better if own_metric is None else higher
 
         def loss_fn(self, output: Tensor, target: Tensor) -> Tensor:
             if own_loss is None:
@@ -90,13 +90,13 @@ def _kind(labels: bool, loss: Any, metric: PerSample | None, higher: bool) -> ty
             return _for_every_sample(own_loss(output, target), output, "loss")
 
         def metric(self, output: Tensor, target: Tensor) -> Tensor:
-            if metric is None:
+            if own_metric is None:
                 return super().metric(output, target)
-            return _for_every_sample(metric(output, target), output, "metric")
+            return _for_every_sample(own_metric(output, target), output, "metric")
 
         def measure_baselines(self) -> dict[str, float]:
             found: dict[str, float] = super().measure_baselines()
-            if metric is not None:
+            if own_metric is not None:
                 found.pop("chance", None)  # which is an accuracy
             return found
 
@@ -131,12 +131,8 @@ def per_sample_loss(loss: Any) -> PerSample:
     return partial(loss, reduction="none") if reduces else loss
 
 
-def metric_name(metric: Callable[..., Any]) -> str:
-    """The name of a metric in run files: that of the function, if it has one.
-
-    Args:
-        metric: a function.
-    """
+def _name_of(metric: Callable[..., Any]) -> str:
+    """The name of a metric in run files: that of the function, if it has one."""
     name = getattr(metric, "__name__", type(metric).__name__)
     return name if NAME.fullmatch(name) else "metric"
 

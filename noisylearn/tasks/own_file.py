@@ -63,7 +63,9 @@ class OwnModule:
             raise unknown_name(f"name in {_path(name)}", attribute, (key for key in vars(module) if key[0] != "_"))
         self.given = getattr(module, attribute)
         if not isinstance(self.given, Task) and not callable(getattr(self.given, "load", self.given)):
-            raise UserError(f"{name} is of type {type(self.given).__name__}; a Task is needed, or a function that gives one")
+            raise UserError(
+                f"{name} is of type {type(self.given).__name__}; a Task is needed, or a function that gives one"
+            )
 
     @property
     def DESCRIPTION(self) -> Description:  # noqa: N802 (of a module: a constant)

@@ -1,0 +1,240 @@
+"""Training of one's own network on one's own data, as a run like those of `noisylearn train`."""
+
+import copy
+import json
+import warnings
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from noisylearn import tasks
+from noisylearn.callbacks import Callback
+from noisylearn.chips.simulated import Chip
+from noisylearn.experiments.build import check_device, machine
+from noisylearn.experiments.earlier import to_continue, versions
+from noisylearn.experiments.identity import digest_of, identified, settings_of, structure_of, text_of
+from noisylearn.experiments.own_setup import Given, begun, optimizer_of
+from noisylearn.experiments.run import CHECKPOINT_EVERY_S, Live, Order
+from noisylearn.experiments.run_file import RunFile, now, prepare_folder
+from noisylearn.experiments.schedules import Schedule, SchedulerOf
+from noisylearn.experiments.setup import OptimizerOf, Setup
+from noisylearn.experiments.trainer import Trainer
+from noisylearn.ground.errors import UserError
+from noisylearn.ground.tree_file import SUFFIX, Tree, tensors
+from noisylearn.profiles import HardwareProfile, load_profile
+from noisylearn.rules import Rule, rule_class
+from noisylearn.rules.options import options_of
+from noisylearn.tasks.own import OwnData, PerSample
+
+RESUME = "resume=True"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Fitted:
+    """A run that `noisylearn.fit` has finished.
+
+    Args:
+        file: the run file; None where none is kept.
+        scores: final scores, and what the run took.
+        baselines: trivial predictor -> its held-out metric.
+        history: measurement -> its value after every epoch.
+        losses: of every step.
+        model: the trained network, in place of which the one that was given is left as it was.
+        chip: the chip that it is on. Where the run was read from its file, it is placed anew.
+        stopped_early: why it ended before its last epoch; empty if it did not.
+    """
+
+    file: Path | None
+    scores: dict[str, float]
+    baselines: dict[str, float]
+    history: dict[str, list[float]]
+    losses: list[float]
+    model: nn.Module
+    chip: Chip
+    stopped_early: str = ""
+
+    def __repr__(self) -> str:
+        """The scores beside those of trivial predictors, in a few lines."""
+        scores = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in self.scores.items())
+        lines = [scores, "trivial baselines: " + ", ".join(f"{name} {v:.4g}" for name, v in self.baselines.items())]
+        lines += [f"ended early: {self.stopped_early}"] if self.stopped_early else []
+        lines += [f"run file: {self.file}"] if self.file else []
+        return "\n".join(lines)
+
+
+def fit(
+    model: nn.Module,
+    data: OwnData | tasks.Task,
+    loss: Any,
+    profile: str | Path | HardwareProfile,
+    rule: Rule | str,
+    *,
+    held_out: OwnData | None = None,
+    metric: PerSample | None = None,
+    higher_is_better: bool = True,
+    optimizer: str | OptimizerOf = "adam",
+    lr: float = 1e-3,
+    schedule: str | SchedulerOf = "cosine",
+    epochs: int = 10,
+    batch: int = 100,
+    weight_normalisation: bool = False,
+    seed: int = 0,
+    device: str = "cpu",
+    name: str = "own",
+    out: Path | str | None = None,
+    resume: bool = False,
+    callbacks: Sequence[Callback] = (),
+    checkpoint_every_s: float = CHECKPOINT_EVERY_S,
+) -> Fitted:
+    """Train a network of your own on data of your own, on a simulated chip.
+
+    The run goes the way of `noisylearn train`: the same guards, measurements, trivial baselines, run file and
+    checkpoints. The same call gives the same numbers; a finished run is read from its file.
+
+    Args:
+        model: any module that a `Chip` takes; it is copied, and left as it is. Its weights are part of the run's
+            identity: make it from a seed, torch.manual_seed(0), to find the run again.
+        data: training part: a DataLoader, a Dataset, or a pair (inputs, targets) of arrays; or a task, which has loss,
+            metric and held-out part.
+        loss: a loss of torch, such as nn.CrossEntropyLoss; or (outputs, targets) -> loss of every sample. None for the
+            cross entropy of labels and the squared error of numbers.
+        profile: of the machine: name, TOML file, or profile.
+        rule: the learning rule, or its name.
+        held_out: the part that is measured on, like `data`; read into memory once.
+        metric: (outputs, targets) -> score of every sample. None for the accuracy of labels, and the squared error of
+            numbers.
+        higher_is_better: whether a higher score of `metric` is better.
+        optimizer: name of a class of torch.optim in lower case, with `lr`; or parameters -> optimizer.
+        lr: learning rate of an optimizer that is named.
+        schedule: "constant", "cosine" (to zero), or a class of torch.optim.lr_scheduler with its arguments; or
+            optimizer -> scheduler. Schedulers of torch are stepped after every epoch.
+        epochs: passes over the data.
+        batch: samples of a step, unless a DataLoader says so.
+        weight_normalisation: whether every neuron keeps the norm of its incoming weights.
+        seed: of all random numbers: devices, order of the data, and what a DataLoader draws.
+        device: of torch, such as "cuda".
+        name: of the task, in the name of the run file.
+        out: folder for the run file; None to keep none.
+        resume: whether to continue an unfinished run, bit for bit.
+        callbacks: that go along, see `noisylearn.callbacks`.
+        checkpoint_every_s: seconds between checkpoints.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        UserError: data, loss, network, rule, profile and settings do not go together, or an unfinished run is there.
+        RunawayError: the loss is not finite, or a weight norm diverges; the file keeps the last good state.
+        KeyboardInterrupt: Ctrl-C was pressed; the step in flight was finished and saved before.
+    """
+    check_device(device)
+    if epochs < 1 or batch < 1:
+        raise UserError(f"epochs {epochs}, batch {batch}: give at least 1")
+    machine_of = load_profile(profile)
+    chosen = rule if isinstance(rule, Rule) else _named(rule, machine_of)
+    chosen.check(machine_of)
+    model = copy.deepcopy(model).to(device)
+    given = Given(data, held_out, loss, metric, higher_is_better, batch, seed, device, name)
+    batches, task, facts = given.read(model)
+    setup = Setup(
+        model, machine_of, task, batches, chosen, optimizer_of(optimizer, lr),
+        Schedule.from_text(schedule) if isinstance(schedule, str) else Schedule.every_epoch(schedule),
+        epochs, batches.size, weight_normalisation=weight_normalisation, seed=seed, device=device,
+    )  # fmt: skip
+    order = _order(setup, facts | {"schedule": text_of(schedule)}, callbacks)
+    run_file = None if out is None else RunFile(Path(out) / f"{order.name}-{order.own['id']}{SUFFIX}")
+    return _carried_out(setup, order, run_file, resume, callbacks, checkpoint_every_s)
+
+
+def _carried_out(
+    setup: Setup,
+    order: Order,
+    run_file: RunFile | None,
+    resume: bool,
+    callbacks: Sequence[Callback],
+    checkpoint_every_s: float,
+) -> Fitted:
+    """The run from its file, from where it stopped, or from its start."""
+    if run_file is not None:
+        prepare_folder(run_file.path.parent)
+    with nullcontext() if run_file is None else run_file.held():
+        earlier = None
+        if run_file is not None:
+            earlier = to_continue(run_file, order.own, setup.epochs, resume, RESUME)
+            _warn_of_others(run_file, order, earlier, resume)
+        if earlier is not None and earlier["status"] == "finished":
+            setup.model.load_state_dict(tensors(earlier["weights"]["digital"]))
+            return _fitted(earlier, run_file, setup.model, Chip(setup.model, setup.profile, setup.seed))
+        training = Trainer(setup)
+        if earlier is not None:
+            training.load(earlier)
+        order = replace(order, facts=order.facts | {"started": (earlier or {}).get("started", now())})
+        tree = Live(order, training, run_file, callbacks, checkpoint_every_s).go()
+    return _fitted(tree, run_file, training.model, training.chip)
+
+
+def _fitted(tree: Tree, run_file: RunFile | None, model: nn.Module, chip: Chip) -> Fitted:
+    """The result of a run; one that a signal handler of the user's has ended has no scores."""
+    return Fitted(
+        None if run_file is None else run_file.path,
+        {name: float(value) for name, value in tree.get("final", {}).items()},
+        {name: float(value) for name, value in tree.get("baselines", {}).items()},
+        {name: [float(value) for value in values] for name, values in tree["metrics"]["epoch"].items()},
+        [float(loss) for loss in tree["metrics"]["step"]["loss"]],
+        model,
+        chip,
+        tree.get("stopped_early", ""),
+    )
+
+
+def _warn_of_others(run_file: RunFile, order: Order, earlier: Tree | None, resume: bool) -> None:
+    """Where a run is to go on, but nothing is there of it: something of what it was made of has changed."""
+    others = [path.name for path in run_file.path.parent.glob(f"{order.name}-*{SUFFIX}")]
+    if resume and earlier is None and others:
+        warnings.warn(
+            f"{run_file.path.parent} has no unfinished run of these weights, data, settings and versions: it starts "
+            f"anew ({', '.join(others[:3])}: other runs)",
+            stacklevel=4,
+        )
+
+
+def _named(rule: str, profile: HardwareProfile) -> Rule:
+    kind = rule_class(rule)
+    return kind(**kind.settled({}, {}, profile))
+
+
+def _order(setup: Setup, facts: dict[str, str], callbacks: Sequence[Callback]) -> Order:
+    """What identifies the run, and how it is spoken of."""
+    optimizer = begun(setup.optimizer, setup.model)
+    lr = optimizer.param_groups[0]["lr"]
+    settings: dict[str, Any] = {
+        "task": facts["task"],
+        "rule": setup.rule.label,
+        "profile": setup.profile.name,
+        **{option: getattr(setup.rule, option) for option in options_of(type(setup.rule))},
+        "network": type(setup.model).__name__,
+        "optimizer": settings_of(optimizer),
+        "lr": lr,
+        **{key: getattr(setup, key) for key in ("epochs", "batch", "weight_normalisation", "seed", "device")},
+        "own": {
+            **facts, "rule": setup.rule.describe(), "structure": structure_of(setup.model),
+            "weights": digest_of(setup.model.state_dict()),
+            **{key: value for callback in callbacks for key, value in callback.settings().items()},
+        },
+    }  # fmt: skip
+    found = versions()
+    run_id = identified([settings, setup.profile.full_text, found["noisylearn"], found["torch"]])
+    citations = {"rule": setup.rule.source} | {key: one.citation for key, one in setup.profile.sources.items()}
+    return Order(
+        f"{facts['task']}-{setup.rule.label}-{setup.profile.name}-seed{setup.seed}",
+        {"id": run_id, "config": json.dumps(settings), "profile": setup.profile.full_text},
+        {"versions": json.dumps(found), "machine": machine(setup.device), "citations": json.dumps(citations)},
+        settings,
+        f"lower the learning rate (now {lr:g})"
+        + ("" if setup.weight_normalisation else " or say weight_normalisation=True"),
+        RESUME,
+    )
