@@ -1,6 +1,9 @@
 """A log for MLflow, through its own client."""
 
 import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from noisylearn.callbacks.base import Callback, End, Run, check_installed, measured
@@ -15,9 +18,10 @@ LONGEST = 500  # characters of a value that any server takes
 
 
 class MlflowLog(Callback):
-    """Sends the settings and the measurements of every epoch to a tracking server of MLflow, or to a folder.
+    """Sends the settings and the measurements of every epoch to a tracking server of MLflow.
 
-    A resumed run goes on in the same run of MLflow, which is found by its identity.
+    A resumed run goes on in the same run of MLflow, which is found by its identity. A server that fails later on costs
+    a warning and the rest of the log, not the run.
 
     Args:
         experiment: of MLflow.
@@ -46,9 +50,9 @@ class MlflowLog(Callback):
             self.client = MlflowClient(self.tracking_uri)
             self.run_id = self._found(self.client, run) or self._begun(self.client, run)
             self.client.set_tag(self.run_id, "noisylearn.file", str(run.file))
+            sent = {metric.step for metric in self.client.get_metric_history(self.run_id, run.metric)}
         except (MlflowException, OSError) as error:
-            raise UserError(f"log mlflow: {shortened(str(error), 300)}; check MLFLOW_TRACKING_URI") from None
-        sent = {metric.step for metric in self.client.get_metric_history(self.run_id, run.metric)}
+            raise UserError(f"log mlflow: {_said(error)}; check MLFLOW_TRACKING_URI") from None
         for epoch in range(run.epoch):
             if (epoch + 1) * run.steps_per_epoch not in sent:
                 self._send(run, epoch)
@@ -59,9 +63,21 @@ class MlflowLog(Callback):
 
     def end(self, run: Run, how: End) -> None:
         """Tell the server how the run ended."""
-        if self.client is not None:
-            self.client.set_terminated(self.run_id, STATUS[how])
+        with self._answered() as client:
+            if client is not None:
+                client.set_terminated(self.run_id, STATUS[how])
+        self.client = None
+
+    @contextmanager
+    def _answered(self) -> "Iterator[MlflowClient | None]":
+        """The client, if it still answers; where it fails, it is given up with a warning."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            yield self.client
+        except (MlflowException, OSError) as error:
             self.client = None
+            warnings.warn(f"log mlflow: {_said(error)}; the run goes on without it", stacklevel=4)
 
     def _found(self, client: "MlflowClient", run: Run) -> str | None:
         """The run of MLflow with this identity."""
@@ -87,7 +103,12 @@ class MlflowLog(Callback):
         """Send the measurements of an epoch in one request."""
         from mlflow.entities import Metric
 
-        assert self.client is not None
         step, now = (epoch + 1) * run.steps_per_epoch, int(1000 * time.time())
         metrics = [Metric(name, value, now, step) for name, value in measured(run, epoch).items()]
-        self.client.log_batch(self.run_id, metrics=metrics)
+        with self._answered() as client:
+            if client is not None:
+                client.log_batch(self.run_id, metrics=metrics)
+
+
+def _said(error: Exception) -> str:
+    return shortened(str(error), 300)

@@ -2,7 +2,6 @@
 
 import json
 import math
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +13,7 @@ from noisylearn.ground.errors import UserError
 from noisylearn.ground.interrupt import INTERRUPTED, TERMINATED, Terminated
 from noisylearn.ground.table import Table
 from noisylearn.progress import ProgressLine, chosen_mode, shown
+from noisylearn.rules.guard import warn_if_grown
 
 
 def print_json(document: Any) -> None:
@@ -98,7 +98,7 @@ def loss_tenths(losses: np.ndarray) -> dict[str, float]:
     }
 
 
-GROWN, ENOUGH_SAMPLES = 3.0, 500  # in fewer a tenth of them is too few to tell
+ENOUGH_SAMPLES = 500  # in fewer a tenth of them is too few to tell
 
 
 def warn_of_growth(document: Mapping[str, Any], n_samples: int, lr: float, remedy: str) -> None:
@@ -111,12 +111,9 @@ def warn_of_growth(document: Mapping[str, Any], n_samples: int, lr: float, remed
         remedy: option that sets another learning rate.
     """
     first, last = document["loss_first_tenth"], document["loss_last_tenth"]
-    if (n_samples and math.isnan(last)) or (n_samples >= ENOUGH_SAMPLES and last > GROWN * first):
-        warnings.warn(
-            f"the loss grew from {first:.3g} to {last:.3g} while it learned: the learning rate {lr:g} is too large, "
-            f"try a tenth ({remedy} {lr / 10:g})",
-            stacklevel=2,
-        )
+    if n_samples >= ENOUGH_SAMPLES or (n_samples and math.isnan(last)):
+        tenth = f"the learning rate {lr:g} is too large, try a tenth ({remedy} {lr / 10:g})"
+        warn_if_grown(first, last, tenth)
 
 
 def split_list(text: str, option: str) -> list[str]:

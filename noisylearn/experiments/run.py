@@ -1,5 +1,6 @@
 """A run: a training with its file, its callbacks, and whatever may end it."""
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -16,8 +17,10 @@ from noisylearn.experiments.trainer import Trainer
 from noisylearn.ground.errors import RunawayError, UserError
 from noisylearn.ground.interrupt import ends_held_back
 from noisylearn.ground.tree_file import Tree
+from noisylearn.rules.guard import LossWatch
 
 CHECKPOINT_EVERY_S = 10.0
+WATCHED_SAMPLES = 50  # at least, for a mean loss that says whether it grows
 
 
 @dataclass(frozen=True)
@@ -175,11 +178,11 @@ class Live:
         Processes that share the run go through the same steps, and save together when the first calls for it.
         """
         training, ranks = self.training, self.training.ranks
-        alone = ranks.count == 1
+        alone, watch = ranks.count == 1, self._watch()
         while self._goes_on() and not came():
             started = time.monotonic()
             ranks.calls = ranks.is_first and started - self.saved >= self.checkpoint_every_s
-            training.step()
+            watch(training.step())
             training.progress.wall_s += time.monotonic() - started  # of training alone, without measurements
             ends = self.step % self.steps_per_epoch == 0
             if ends:
@@ -190,6 +193,11 @@ class Live:
                     callback.epoch(self)
             if time.monotonic() - self.saved >= self.checkpoint_every_s if alone else ranks.called:
                 self._save()
+
+    def _watch(self) -> LossWatch:
+        """Warns where the loss grows, as seen in a tenth of an epoch."""
+        first = math.ceil(WATCHED_SAMPLES / self.training.setup.batch)
+        return LossWatch(first, max(first, self.steps_per_epoch // 10), self.order.remedies, list(self.losses))
 
     def _goes_on(self) -> bool:
         """Whether there is another step; a run that is stopped ends with its epoch, on all processes."""
@@ -249,5 +257,5 @@ class Live:
     def _kept(self) -> str:
         """What is kept, in words."""
         if self.run_file is None:
-            return f"no file is kept of the {self.good.get('step', 0)} steps"
+            return "no file is kept"
         return f"the state of step {self.good.get('step', 0)} is kept in {self.run_file.path}"

@@ -20,7 +20,6 @@ PACKING = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_LZF}
 HARMLESS = {h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
 MOST_PACKED = 1032  # times that deflate can make data smaller
 MOST_TEXT = 2**24  # characters, of all texts in one dataset
-HEADER = 96  # bytes between the name of an attribute and its value, at most
 REFERENCE = np.dtype([("characters", "<u4"), ("heap", "<u8"), ("index", "<u4")])  # to a text, as HDF5 stores it
 
 
@@ -96,12 +95,26 @@ def _claims_too_much(key: str, content: bytes) -> bool:
     name = key.encode("utf-8", "surrogateescape") + b"\0"
     start = content.find(name)
     while start >= 0:
-        for at in range(start + len(name), min(start + len(name) + HEADER, len(content) - REFERENCE.itemsize)):
+        for at in _values(start, content):
             characters, heap, _ = struct.unpack_from("<IQI", content, at)
             if characters > len(content) and content[heap : heap + 4] == b"GCOL":
                 return True
         start = content.find(name, start + 1)
     return False
+
+
+def _values(name: int, content: bytes) -> Iterator[int]:
+    """Where the value of an attribute stands whose name begins here, in each of the three forms that HDF5 writes.
+
+    Before the name stand the sizes of name, datatype and dataspace, then one more byte in the third form. In the first
+    form each of the three is filled up to a multiple of eight bytes.
+    """
+    for before, multiple in ((6, 8), (6, 1), (7, 1)):
+        if name >= before:
+            sizes = struct.unpack_from("<HHH", content, name - before)
+            at = name + sum(-(-size // multiple) * multiple for size in sizes)
+            if at + REFERENCE.itemsize <= len(content):
+                yield at
 
 
 def _check_dataset(dataset: h5py.Dataset, place: str, content: bytes) -> None:

@@ -10,6 +10,7 @@ from noisylearn.rules.backprop import BP, BPTT
 from noisylearn.rules.base import NodePerturbation, NoisyPasses, Perturbation, Rule, fitted, rules_for
 from noisylearn.rules.delta import Delta
 from noisylearn.rules.forward_gradient import ForwardGradient
+from noisylearn.rules.guard import LossWatch
 from noisylearn.rules.inp import INP
 from noisylearn.rules.learned_feedback import LearnedFeedback
 from noisylearn.rules.learner import Learner
@@ -74,6 +75,7 @@ __all__ = [
     "ForwardGradient",
     "LearnedFeedback",
     "Learner",
+    "LossWatch",
     "NodePerturbation",
     "NoisyPasses",
     "PerLayer",

@@ -1,7 +1,9 @@
-"""The guard of every training against a loss that diverges."""
+"""The guards of every training against a loss that grows or diverges."""
 
 import math
+import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
@@ -9,6 +11,57 @@ from torch import Tensor
 
 from noisylearn.ground.errors import RunawayError
 from noisylearn.networks.layers import WeightLayer
+
+GROWN = 3.0  # times the loss of the start
+
+
+def warn_if_grown(first: float, last: float, remedy: str) -> bool:
+    """Warn where the loss grew during learning.
+
+    Args:
+        first: mean loss at the start.
+        last: mean loss now.
+        remedy: what to do, in words.
+
+    Returns:
+        Whether there was a warning.
+    """
+    grown = not last <= GROWN * first
+    if grown:
+        warnings.warn(f"the loss grew from {first:.3g} to {last:.3g} while it learned: {remedy}", stacklevel=3)
+    return grown
+
+
+@dataclass
+class LossWatch:
+    """Warns once where the loss of a training grows: call it with the loss of every step.
+
+    It compares the mean of the last steps with that of the first ones.
+
+    Args:
+        first: steps that are averaged at the start.
+        last: steps that are averaged later on.
+        remedy: what to do, in words.
+        losses: of the steps done.
+    """
+
+    first: int = 5
+    last: int = 20
+    remedy: str = "lower the learning rate"
+    losses: list[float] = field(default_factory=list)
+    warned: bool = field(default=False, init=False)
+
+    def __call__(self, loss: float) -> None:
+        """Take the loss of a step.
+
+        Args:
+            loss: mean over the batch.
+        """
+        self.losses.append(float(loss))
+        if self.warned or len(self.losses) < self.first + self.last or len(self.losses) % self.last:
+            return
+        first, last = sum(self.losses[: self.first]) / self.first, sum(self.losses[-self.last :]) / self.last
+        self.warned = warn_if_grown(first, last, self.remedy)
 
 
 def weight_norms(layers: Mapping[str, WeightLayer]) -> dict[str, float]:

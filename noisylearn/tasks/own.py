@@ -142,7 +142,7 @@ def _for_every_sample(found: Any, output: Tensor, what: str) -> Tensor:
     if not isinstance(found, Tensor) or found.dim() == 0 or len(found) != len(output):
         form = f"a tensor {tuple(found.shape)}" if isinstance(found, Tensor) else _what(found)
         raise UserError(
-            f"the {what} gives {form} for {len(output)} samples, but one number for every sample is needed: leave out "
+            f"the {what} is {form} for {len(output)} samples, but one number for every sample is needed: leave out "
             f'the mean over the batch, as reduction="none" does'
         )
     return found.to(output.dtype).flatten(1).mean(1) if found.dim() > 1 else found.to(output.dtype)
@@ -170,7 +170,9 @@ def samples_of(data: OwnData, what: str, seed: int = 0) -> Samples:
     elif isinstance(data, tuple | list) and len(data) == 2:
         pairs = [checked_pair(data, what)]
     else:
-        raise UserError(f"{what}: {_what(data)}; give a pair (inputs, targets) of arrays, a Dataset or a DataLoader")
+        raise UserError(
+            f"{what}: it is {_what(data)}; give a pair (inputs, targets) of arrays, a Dataset or a DataLoader"
+        )
     return joined(pairs, what)
 
 
@@ -227,6 +229,5 @@ def checked_pair(batch: Any, what: str) -> Samples:
 
 
 def _what(one: Any) -> str:
-    if isinstance(one, tuple | list):
-        return f"a {type(one).__name__} of {len(one)}"
-    return f"a {type(one).__name__}"
+    parts = f", with {len(one)} parts" if isinstance(one, tuple | list) else ""
+    return f"of type {type(one).__name__}{parts}"
