@@ -57,3 +57,13 @@ def test_finetune_pretrained():
     assert found["digits 0 to 4, placed"] > found["digits 0 to 4, in float"] - 0.2
     assert found["all digits, learned feedback"] > found["all digits, readout new"] + 0.2
     assert found["all digits, backprop in the loop"] > found["all digits, readout new"] + 0.2
+
+
+@pytest.mark.slow
+def test_own_network(tmp_path):
+    """Few images: both rules learn better than chance, and the finished runs are read again."""
+    example = load("own_network")
+    first = dict(example.run(epochs=3, samples=1700, out=tmp_path))
+    assert first["BP"] > 0.3
+    assert dict(example.run(epochs=3, samples=1700, out=tmp_path)).keys() == first.keys()
+    assert len(list(tmp_path.glob("shifted-digits-*.h5"))) == 2

@@ -1,6 +1,7 @@
 """Training of one's own network on one's own data, as a run like those of `noisylearn train`."""
 
 import copy
+import glob
 import json
 import warnings
 from collections.abc import Sequence
@@ -165,7 +166,8 @@ def _carried_out(
         earlier = None
         if run_file is not None:
             earlier = to_continue(run_file, order.own, setup.epochs, resume, RESUME)
-            _warn_of_others(run_file, order, earlier, resume)
+            if earlier is None and resume:
+                _warn_of_others(run_file, order)
         if earlier is not None and earlier["status"] == "finished":
             setup.model.load_state_dict(tensors(earlier["weights"]["digital"]))
             return _fitted(earlier, run_file, setup.model, Chip(setup.model, setup.profile, setup.seed))
@@ -191,15 +193,22 @@ def _fitted(tree: Tree, run_file: RunFile | None, model: nn.Module, chip: Chip) 
     )
 
 
-def _warn_of_others(run_file: RunFile, order: Order, earlier: Tree | None, resume: bool) -> None:
-    """Where a run is to go on, but nothing is there of it: something of what it was made of has changed."""
-    others = [path.name for path in run_file.path.parent.glob(f"{order.name}-*{SUFFIX}")]
-    if resume and earlier is None and others:
+def _warn_of_others(run_file: RunFile, order: Order) -> None:
+    """Where a run is to go on, but what is unfinished is of another one: something that it is made of has changed."""
+    paths = run_file.path.parent.glob(f"{glob.escape(order.name)}-*{SUFFIX}")
+    if others := [path.name for path in paths if _is_unfinished(path)]:
         warnings.warn(
             f"{run_file.path.parent} has no unfinished run of these weights, data, settings and versions: it starts "
             f"anew ({', '.join(others[:3])}: other runs)",
             stacklevel=4,
         )
+
+
+def _is_unfinished(path: Path) -> bool:
+    try:
+        return bool(RunFile(path).read()["status"] == "running")
+    except UserError:  # damaged, or of another kind
+        return False
 
 
 def _named(rule: str, profile: HardwareProfile) -> Rule:
