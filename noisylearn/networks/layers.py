@@ -7,13 +7,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_input, conv2d_weight
+from torch.nn.utils.parametrize import is_parametrized
 
 from noisylearn.ground.errors import UserError
 
 # Linear in their weights and in their input, with the batch in front.
 WeightLayer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
 PLACEABLE: tuple[type[WeightLayer], ...] = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-FUSED = (nn.RNNBase, nn.MultiheadAttention, nn.Transformer, nn.TransformerEncoderLayer)
+FUSED = (
+    nn.RNNBase,
+    nn.RNNCellBase,
+    nn.MultiheadAttention,
+    nn.Transformer,
+    nn.TransformerEncoderLayer,
+    nn.TransformerDecoderLayer,
+)
+WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 MIXES_SAMPLES = (nn.modules.batchnorm._BatchNorm,)
 OWN_RANDOMNESS = (nn.modules.dropout._DropoutNd, nn.RReLU)
 PRECISIONS = (torch.float32, torch.float64)
@@ -25,6 +34,8 @@ def weight_layers(model: nn.Module) -> dict[str, WeightLayer]:
     Other modules run digitally. Those that own parameters have to be frozen, since no update can be formed for them;
     those that mix samples or draw numbers in training have to be in evaluation mode, as of a pretrained network.
 
+    A subclass of a Linear or Conv layer is one where it computes as its base does.
+
     Args:
         model: the network.
 
@@ -34,27 +45,22 @@ def weight_layers(model: nn.Module) -> dict[str, WeightLayer]:
     Raises:
         UserError: an update cannot be formed from a layer's input and pre-activation: fused recurrent or attention
             modules, normalisation over the batch or dropout in training mode, parameters outside Linear and Conv layers
-            that are not frozen, weights shared between layers. Or weights are in half precision, or have no values
-            yet. The message names the layer.
+            that are not frozen, weights shared between layers. Or the model is compiled or wrapped, or weights are in
+            half precision, or have no values yet. The message names the layer.
     """
+    if not isinstance(model, nn.Module):
+        raise UserError(f"a chip takes a model, a torch.nn.Module, not {type(model).__name__}")
     layers: dict[str, WeightLayer] = {}
     owner: dict[Tensor, str] = {}
+    for name, module in model.named_modules():
+        _check_seen(_label(name, module), module)
     check_still(model)
     for name, module in model.named_modules():
         label = _label(name, module)
-        if isinstance(module, FUSED):
-            raise UserError(
-                f"{label} is fused: its inner pre-activations cannot be seen; build it from single Linear layers"
-            )
         own = dict(module.named_parameters(recurse=False))
         _check_values(label, own)
-        if not isinstance(module, PLACEABLE) or type(module) not in PLACEABLE:
-            if learning := [key for key, parameter in own.items() if parameter.requires_grad]:
-                allowed = ", ".join(kind.__name__ for kind in PLACEABLE)
-                raise UserError(
-                    f"{label} owns parameters ({', '.join(learning)}) whose update cannot be formed; use {allowed}, or "
-                    "freeze them: .requires_grad_(False)"
-                )
+        if not isinstance(module, PLACEABLE) or not _computes_as_its_base(module):
+            _check_frozen(label, module, own)
             continue
         for parameter in own.values():
             if parameter in owner:
@@ -62,8 +68,57 @@ def weight_layers(model: nn.Module) -> dict[str, WeightLayer]:
             owner[parameter] = name
         layers[name] = module
     if not layers:
-        raise UserError("the model has no Linear or Conv layer: there are no weights to place on a chip")
+        raise UserError(
+            "the model has no Linear or Conv layer: there are no weights to place on a chip; one that is quantised has "
+            "none either, place it as it was before"
+        )
     return layers
+
+
+def _check_seen(label: str, module: nn.Module) -> None:
+    """Check that what happens in a module can be seen from outside, layer by layer."""
+    if isinstance(module, FUSED):
+        raise UserError(
+            f"{label} is fused: its inner pre-activations cannot be seen; build it from single Linear layers"
+        )
+    if hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None:
+        raise UserError(
+            f"{label} is compiled: noise cannot be added layer by layer; place the model as it was before, which is "
+            "compiled._orig_mod for compiled = torch.compile(model)"
+        )
+    if isinstance(module, torch.jit.ScriptModule):
+        raise UserError(f"{label} is TorchScript: its layers cannot be seen; place the model that it was made from")
+    if isinstance(module, WRAPPERS):
+        raise UserError(
+            f"{label} spreads batches itself: place what it wraps, its .module; several processes share a run by "
+            "torchrun (docs/distributed.md)"
+        )
+    if is_parametrized(module):
+        raise UserError(
+            f"{label}: a parameter of it is computed from others; make it a plain one first, "
+            "torch.nn.utils.parametrize.remove_parametrizations(layer, 'weight')"
+        )
+
+
+def _computes_as_its_base(module: WeightLayer) -> bool:
+    """Whether a layer, maybe of a subclass, has the forward pass of the Linear or Conv layer that it derives from."""
+    base: Any = next(kind for kind in PLACEABLE if isinstance(module, kind))
+    same = (getattr(type(module), what, None) is getattr(base, what, None) for what in ("forward", "_conv_forward"))
+    return all(same) and "forward" not in vars(module)
+
+
+def _check_frozen(label: str, module: nn.Module, own: dict[str, nn.Parameter]) -> None:
+    """Check that a module that runs digitally has nothing to learn."""
+    learning = [key for key, parameter in own.items() if parameter.requires_grad]
+    if not learning:
+        return
+    use = f"use {', '.join(kind.__name__ for kind in PLACEABLE)}"
+    if isinstance(module, PLACEABLE):
+        use = "its forward pass is one of its own: let it call a plain Linear or Conv layer that it holds"
+    raise UserError(
+        f"{label} owns parameters ({', '.join(learning)}) whose update cannot be formed; {use}, or freeze them: "
+        ".requires_grad_(False)"
+    )
 
 
 def still_modules(model: nn.Module) -> dict[str, nn.Module]:
