@@ -40,7 +40,9 @@ def operations_command(
     task = tasks.load(run.config.task, data_dir, run.config.held_out, run.config.seed, run.config.seq_len)
     n_steps, layers = _counted(run, task)
     rows = table(layers, run.config.build_rule(), n_steps, run.config.batch, run.updates_per_batch)
-    energy = f"energy: estimated from {LOIHI_1.obtained}: {LOIHI_1.source}"
+    energy = f"energy: that of Loihi 1, estimated from {LOIHI_1.obtained}: {LOIHI_1.source}"
+    if run.profile.specification.cores is None:
+        energy += f"; it says nothing of the energy of {run.profile.name}, on which the network was trained"
     if json:
         print_json({"run": str(run_file), "time_steps": n_steps, "energy": energy, "operations": rows})
         return

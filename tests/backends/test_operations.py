@@ -106,7 +106,8 @@ def test_the_command_counts_a_run(changes: dict, inputs: int, tmp_path: Path, mo
     result = CliRunner().invoke(app, ["operations", str(run.path), "--json"])
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
-    assert "estimated" in found["energy"]
+    assert "that of Loihi 1, estimated" in found["energy"]
+    assert found["energy"].endswith("it says nothing of the energy of gaussian-node, on which the network was trained")
     first, *_, inference, learning = found["operations"]
     n_steps = found["time_steps"]
     assert n_steps == (5 if changes else 1)
@@ -116,5 +117,5 @@ def test_the_command_counts_a_run(changes: dict, inputs: int, tmp_path: Path, mo
     assert learning["learning_updates"] == 12 * (inputs + 1) + 10 * 13
     assert learning["synaptic_operations"] == pytest.approx(2 * 40 * inference["synaptic_operations"])
     text = CliRunner().invoke(app, ["operations", str(run.path)])
-    assert "energy, estimated (nJ)" in text.stdout
+    assert "energy on Loihi 1, estimated (nJ)" in text.stdout
     assert "Davies et al. 2018" in text.stdout

@@ -282,5 +282,5 @@ COLUMNS: Mapping[str, str] = {
     "neuron_updates": "neuron updates",
     "messages": "messages",
     "learning_updates": "learning updates",
-    "estimated_energy_nj": "energy, estimated (nJ)",
+    "estimated_energy_nj": "energy on Loihi 1, estimated (nJ)",
 }
