@@ -1,5 +1,6 @@
 """Base classes of everything read from a profile: frozen records whose numbers carry their status and source."""
 
+import re
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -95,6 +96,7 @@ class CitedRecord(Record):
 
 
 SHOWN_ERRORS, LONGEST = 3, 500  # errors, and characters of one
+_PLAIN = ((r"^(Input|String|List|Tuple) should ", "must "), (r"^Field required$", "is required"), ("a valid ", "a "))
 
 
 def one_line(error: ValidationError) -> str:
@@ -105,7 +107,7 @@ def one_line(error: ValidationError) -> str:
     """
     parts = []
     for item in error.errors()[:SHOWN_ERRORS]:
-        message = item["msg"].removeprefix("Value error, ")
+        message = _plain(item["msg"].removeprefix("Value error, "))
         if item["type"].startswith("union_tag"):
             known = item["ctx"].get("expected_tags", "").replace("'", "").split(", ")
             message = str(unknown_name("kind", item["ctx"]["tag"], known)) if any(known) else "no kind is stated"
@@ -114,3 +116,10 @@ def one_line(error: ValidationError) -> str:
         parts.append(f"{key}: {shortened(message, LONGEST)}{found}")
     left = error.error_count() - SHOWN_ERRORS
     return " ".join(("; ".join(parts) + (f"; and {left} more" if left > 0 else "")).split())
+
+
+def _plain(message: str) -> str:
+    """A message of pydantic as our own messages are worded."""
+    for pattern, ours in _PLAIN:
+        message = re.sub(pattern, ours, message)
+    return message

@@ -97,7 +97,7 @@ def test_it_is_a_setting_of_recipes(trained, run, monkeypatch):
         (["--rule", "dbp", "--its-option", "1"], "--its-option has no effect on rule dbp"),
         (["--rule", "toy", "--scale", "layer"], "--scale has no effect on rule toy"),
         (["--rule", "toy", "--its-option", "0"], "rule toy: its_option = 0; give at least 1"),
-        (["--rule", "toy", "--its-manner", "loud"], "its_manner: Input should be 'plain' or 'flipped' (found 'loud')"),
+        (["--rule", "toy", "--its-manner", "loud"], "its_manner: must be 'plain' or 'flipped' (found 'loud')"),
         (["--rule", "toy", "--draws", "0"], "draws = 0"),
         (["--rule", "tyo"], "did you mean toy"),
     ],

@@ -60,7 +60,7 @@ def test_other_settings_that_were_chosen_are_in_the_table(run, small, tmp_path):
         (("digits", "digit"), "did you mean digits"),
         (("anp", "anq"), "did you mean anp"),
         (("epochs = 1", "epohcs = 1"), "did you mean epochs"),
-        (("lr = [1e-3", "lr = [-1e-3"), "lr: Input should be greater than 0"),
+        (("lr = [1e-3", "lr = [-1e-3"), "lr: must be greater than 0"),
         (("[8]", '["a"]'), "hidden"),
         (('"wp"', '"anp"'), "--rules names something twice"),
     ],

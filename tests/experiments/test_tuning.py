@@ -170,7 +170,7 @@ def test_results_do_not_depend_on_the_number_of_workers(tmp_path):
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("task = 'digits'", "rules: Field required"),
+        ("task = 'digits'", "rules: is required"),
         (FILE.replace("rules", "ruels"), "did you mean rules"),
         (FILE.replace('"random"', '"rondom"'), "search.method"),
         (FILE.replace("log = true", "lag = true"), "unknown key 'lag'"),
