@@ -4,14 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
-from noisylearn.chips.interface import Seen
+from noisylearn.chips.converted import ConvertedNetwork
 from noisylearn.ground.errors import UserError
 
 
-class AihwkitTiles:
+class AihwkitTiles(ConvertedNetwork):
     """A network on the tiles of aihwkit: `OwnChip(model, AihwkitTiles(model, rpu_config))` trains it.
 
     Every pass is a forward of the kit in evaluation mode, with its input and output converters and noise; every
@@ -26,36 +25,17 @@ class AihwkitTiles:
             no drift.
 
     Raises:
-        UserError: the kit is not installed.
+        UserError: the kit is not installed, or its compiled part does not go with this torch.
 
     Source:
         Rasch et al., IEEE AICAS 2021, arXiv:2104.02184.
     """
 
     def __init__(self, model: nn.Module, rpu_config: Any, drift_s: float | None = None) -> None:
+        network = _converted(model, rpu_config)
+        super().__init__(network, {n: layer for n, layer in network.named_modules() if hasattr(layer, "analog_module")})
         self._drift_s = drift_s
-        self._readings: dict[str, tuple[Tensor, Tensor]] = {}
-        self.network = _kit().convert_to_analog(model, rpu_config).eval()
-        self._tiled = {name: layer for name, layer in self.network.named_modules() if hasattr(layer, "analog_module")}
-        self._digital = {
-            **dict(self.network.named_buffers()),
-            **{name: value for name, value in self.network.named_parameters() if value.numel()},
-        }
         self._is_inference = hasattr(rpu_config, "noise_model")
-        for name, layer in self._tiled.items():
-            layer.register_forward_hook(lambda _, args, output, name=name: self._read(name, args[0], output))
-
-    @torch.no_grad()
-    def forward(self, x: Float[Tensor, "batch ..."]) -> tuple[Float[Tensor, "batch ..."], Seen]:
-        """One noisy pass.
-
-        Args:
-            x: samples (batch, ...).
-
-        Returns:
-            The output, and by layer its input and its pre-activation.
-        """
-        return self.network(x), dict(self._readings)
 
     @torch.no_grad()
     def program(self, state: Mapping[str, Tensor]) -> None:
@@ -64,26 +44,28 @@ class AihwkitTiles:
         Args:
             state: parameters and buffers of the model, by name.
         """
-        for name, layer in self._tiled.items():
+        for name, layer in self.layers.items():
             layer.set_weights(state[f"{name}.weight"], state.get(f"{name}.bias"))
             if self._is_inference:
                 layer.program_analog_weights()
                 if self._drift_s is not None:
                     layer.drift_analog_weights(self._drift_s)
-        for name, value in self._digital.items():
-            if name in state:
-                value.copy_(state[name])
-
-    def _read(self, name: str, inputs: Tensor, output: Tensor) -> None:
-        self._readings[name] = inputs.detach(), output.detach()
+        self.load(state)
 
 
-def _kit() -> Any:
+def _converted(model: nn.Module, rpu_config: Any) -> nn.Module:
+    """A copy of the model on tiles."""
     try:
         from aihwkit.nn import conversion
     except ImportError as error:
         raise UserError(
-            f"aihwkit is not installed here ({error}); install it with: pip install aihwkit (it may need a C++ "
-            "compiler and a BLAS library)"
+            f"aihwkit is not installed here ({error}); install it with: pip install aihwkit (docs/other-simulators.md "
+            "says for which Pythons it comes compiled)"
         ) from None
-    return conversion
+    try:
+        return conversion.convert_to_analog(model, rpu_config)
+    except RuntimeError as error:
+        raise UserError(
+            f"aihwkit cannot place the network ({str(error).splitlines()[0]}): its compiled part may be made for "
+            f"another torch than {torch.__version__}; TorchInferenceRPUConfig does without that part"
+        ) from None

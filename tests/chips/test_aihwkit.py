@@ -30,7 +30,7 @@ def test_without_noise_the_tiles_give_the_models_readings() -> None:
     model = network()
     tiles = AihwkitTiles(model, FloatingPointRPUConfig())
     with torch.no_grad():
-        model[0][0].matrix.add_(0.01 * torch.randn(64, 64))
+        model.hidden1.decorrelation.matrix.add_(0.01 * torch.randn(64, 64))
         for parameter in model.parameters():
             parameter.add_(0.1)
     tiles.program(model.state_dict())
