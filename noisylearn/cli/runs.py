@@ -97,7 +97,7 @@ def export_command(
     pieces, damaged = read_pieces(folder, kind)
     document: dict[str, Any] = {"kind": kind, "runs": len(pieces), "damaged": damaged}
     if csv is not None:
-        replace_file(csv, csv_text(pieces).encode(), "table", FORCE, force)
+        replace_file(csv, csv_text(pieces).encode(errors="replace"), "table", FORCE, force)
         document["csv"] = str(csv)
     else:
         document["rows"] = [row for piece in pieces for row in piece.rows()]
@@ -109,14 +109,16 @@ def export_command(
 
 
 def _sorted(rows: list[dict[str, Any]], column: str) -> list[dict[str, Any]]:
-    """Rows by a column; those without a value come first. Raises UserError where no row has the column."""
+    """Rows by a column, those without a number or text in it first. Raises UserError where no row has the column."""
     known = dict.fromkeys(name for row in rows for name in row)
     if rows and column not in known:
         raise unknown_name("column", column, known)
 
     def place(row: Mapping[str, Any]) -> tuple[bool, bool, Any]:
         value = row.get(column)
-        return value is not None, isinstance(value, str), value if isinstance(value, str | int | float) else ""
+        if value is None or value != value:  # not a number
+            return False, False, ""
+        return True, isinstance(value, str), value if isinstance(value, str | int | float) else ""
 
     return sorted(rows, key=place)
 

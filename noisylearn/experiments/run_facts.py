@@ -125,14 +125,27 @@ class RunFacts(Shown):
 
     def tables(self) -> list[Table]:
         """What the run is and how far it is, its scores with the trivial baselines, settings, versions, citations."""
-        facts = {key: self.record[key] for key in ("file", "status", "started", "ended", "epochs_done", "wall_s")}
-        facts |= {"reason": self.tree["reason"]} if "reason" in self.tree else {}
-        facts |= self.versions | {"machine": self.tree["machine"]}
         return [
-            Table(f"run {self.tree['id']}: {self.place}", ["", ""], [[_words(k), _cell(v)] for k, v in facts.items()]),
+            Table(f"run {self.tree['id']}: {self.place}", ["", ""], self._course()),
             Table("measured", ["measured", "value"], self._figures(), numbers=1),
             Table("settings", ["setting", "value"], [[key, _cell(_plain(v))] for key, v in self._own_settings()]),
             Table("cite", ["for", "publication"], [[key, text] for key, text in self.citations.items()]),
+        ]
+
+    def _course(self) -> list[list[str]]:
+        """Rows of how the run went."""
+        record, tree = self.record, self.tree
+        why = [["reason", tree["reason"]]] if "reason" in tree else []
+        return [
+            ["file", str(self.path)],
+            ["status", tree["status"]],
+            *why,
+            ["started (UTC)", _moment(record["started"])],
+            ["ended (UTC)", _moment(record["ended"])],
+            ["epochs done", f"{record['epochs_done']} of {record.get('epochs', '?')}"],
+            ["wall time (s)", f"{tree['wall_s']:.1f}"],
+            ["versions", ", ".join(f"{name} {version}" for name, version in self.versions.items())],
+            ["machine", tree["machine"]],
         ]
 
     def _figures(self) -> list[list[str]]:
@@ -158,6 +171,11 @@ class RunFacts(Shown):
 def _plain(value: Any) -> Any:
     """A setting in one cell: lists as on the command line, "300,100"."""
     return ",".join(map(str, value)) if isinstance(value, list) else value
+
+
+def _moment(date: str | None) -> str:
+    """Date and time without the zone, which is UTC."""
+    return "-" if date is None else date.replace("T", " ").removesuffix("+00:00")
 
 
 def _words(key: str) -> str:

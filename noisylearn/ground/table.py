@@ -71,14 +71,14 @@ class Table:
 
         def line(kind: str, cells: Sequence[str]) -> str:
             shown = [
-                f'<{kind} style="text-align: {side}; white-space: pre-wrap">{html.escape(cell)}</{kind}>'
+                f'<{kind} style="text-align: {side}; white-space: pre-wrap">{html.escape(_printable(cell))}</{kind}>'
                 for cell, side in zip(cells, sides, strict=True)
             ]
             return f"<tr>{''.join(shown)}</tr>"
 
         caption = (
             '<caption style="caption-side: top; text-align: left; color: inherit; font-weight: bold">'
-            f"{html.escape(self.title)}</caption>"
+            f"{html.escape(_printable(self.title))}</caption>"
         )
         head = f"<thead>{line('th', self.columns)}</thead>" if any(self.columns) else ""
         body = "".join(line("td", row) for row in self.rows)

@@ -13,7 +13,7 @@ from support.small_runs import FULL, GAUSSIAN, PCM, profile_text, small_task, sm
 
 import noisylearn as nl
 from noisylearn import tasks
-from noisylearn.cli import repeat
+from noisylearn.cli import repeat, runs
 from noisylearn.experiments.config import TrainConfig, resolve
 from noisylearn.experiments.run_facts import RunFacts
 from noisylearn.experiments.run_file import RunFile
@@ -294,3 +294,23 @@ def test_no_warning_where_nothing_is_damaged(folder):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         nl.runs.load(_path(folder, "bp"))
+
+
+def test_texts_of_anyone_reach_no_terminal_and_no_page(copies, run, tmp_path):
+    hostile = "\x1b[2J<script>\ud800"  # which JSON can say and UTF-8 cannot
+    (copies / DAMAGED).unlink()
+    config = json.dumps({"task": hostile, "rule": "bp", "seed": 3})
+    assert _refused(copies, lambda file: file.attrs.__setitem__("config", config)) is None
+    facts = nl.runs.find(_path(copies, "bp"))
+    assert facts.settings["task"] == hostile
+    assert "?[2J&lt;script&gt;?" in facts._repr_html_()
+    for options in (("show", _path(copies, "bp")), ("list", copies), ("export", copies, "--json")):
+        status, out, _ = run("runs", *options)
+        assert (status, "\x1b" in out) == (0, False)
+    assert run("runs", "export", copies, "--csv", tmp_path / "runs.csv")[0] == 0
+    assert b"[2J<script>?" in (tmp_path / "runs.csv").read_bytes()
+
+
+def test_rows_without_a_number_come_first():
+    rows = [{"a": 2.0}, {"a": float("nan")}, {"a": -1.0}, {"a": None}, {}]
+    assert [row.get("a") for row in runs._sorted(rows, "a")[-2:]] == [-1.0, 2.0]
