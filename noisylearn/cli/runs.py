@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from noisylearn.cli.options import Force, Json
-from noisylearn.cli.output import print_json, print_table, print_text, split_list
+from noisylearn.cli.output import print_json, print_table, print_text, split_list, waiting
 from noisylearn.cli.repeat import command_of
 from noisylearn.ground.errors import UserError, unknown_name
 from noisylearn.ground.replace import FORCE, check_replaceable, replace_file
@@ -38,7 +38,8 @@ def list_command(
 
     Example: noisylearn runs list --rule lf,bp --status finished --sort score
     """
-    found, damaged = read_facts(folder)
+    with waiting(f"reading {folder}"):
+        found, damaged = read_facts(folder)
     given = {"task": task, "rule": rule, "profile": profile, "status": status}
     wanted = {key: split_list(text, f"--{key}") for key, text in given.items() if text is not None}
     for name in set(wanted.get("status", ())) - set(STATUS):
@@ -94,7 +95,8 @@ def export_command(
     if csv is not None:
         check_replaceable(csv, FIRST_COLUMNS, "table", FORCE, force)
     kind: Kind = "epochs" if epochs else "steps" if steps else "runs"
-    pieces, damaged = read_pieces(folder, kind)
+    with waiting(f"reading {folder}"):
+        pieces, damaged = read_pieces(folder, kind)
     document: dict[str, Any] = {"kind": kind, "runs": len(pieces), "damaged": damaged}
     if csv is not None:
         replace_file(csv, csv_text(pieces).encode(errors="replace"), "table", FORCE, force)

@@ -29,26 +29,28 @@ class Page:
 
     def __init__(self, handle: Any, clock: Clock = time.monotonic) -> None:
         self._handle, self._clock = handle, clock
-        self._items: dict[str, tuple[Item, Pace]] = {}
+        self._items: dict[str, tuple[Item, str]] = {}  # with the time left
+        self._paces: dict[str, Pace] = {}
         self._drawn_at = -EVERY_S
 
     def show(self, key: str, item: Item) -> None:
         """Show a piece of work, in the place of what was shown under this key."""
-        pace = self._items[key][1] if key in self._items else Pace(self._clock)
-        self._items[key] = item, pace
+        pace = self._paces.setdefault(key, Pace(self._clock))
+        self._items[key] = item, pace.left(item.share) if item.total else ""
         if self._clock() - self._drawn_at >= EVERY_S:
             self.draw()
 
     def drop(self, key: str) -> None:
         """Show a piece of work no longer."""
         self._items.pop(key, None)
+        self._paces.pop(key, None)
 
     def draw(self) -> None:
         """Replace the table by one of the present state."""
         self._drawn_at = self._clock()
         rows = [
-            [item.label, _bar(item.share), f"{item.share:.0%}", item.count, pace.left(item.share), item.note]
-            for item, pace in self._items.values()
+            [item.label, _bar(item.share), f"{item.share:.0%}", item.count, left, item.note]
+            for item, left in self._items.values()
         ]
         self._handle.update(content(Table("", [""] * 6, rows)), raw=True)
 

@@ -42,7 +42,7 @@ class Lines:
         """Note how far a piece of work is, and say so if it is time."""
         self._items[key] = item
         share = self._share()
-        left = self._pace.left(share)
+        left = self._pace.left(share) if item.total else ""
         late = self._clock() - self._said_at >= EVERY_S
         if late and abs(share - self._said_share) >= EVERY_SHARE and share < 1:
             self._said_at, self._said_share = self._clock(), share

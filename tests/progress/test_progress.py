@@ -86,6 +86,15 @@ def test_of_many_runs_one_line_says_how_many_are_done(line, clock, said):
     )
 
 
+def test_what_was_done_before_a_resume_does_not_count_for_the_time_left(line, clock, said):
+    """Half was done before; ten steps a second, 170 s for the rest."""
+    on_step = line.run("np on pcm")
+    for step in range(2001, 2302):
+        clock.now = 1.0 + (step - 2001) / 10
+        on_step(step, 4000, 1.0)
+    assert [text.split(", ")[-1] for text in said] == ["3 min left"]
+
+
 def test_work_in_parts(line, clock, said):
     on_progress = line.shares()
     for i in range(5):
