@@ -90,6 +90,7 @@ def kinds(folder: Path) -> list[Kind]:
                 "train": lambda path: _command("train", *trained, "--out", path.parent),
                 "compare": lambda path: _command("compare", *compared, "--out", path.parent),
                 "operations": lambda path: _command("operations", path),
+                "runs show": lambda path: _command("runs", "show", path),
                 "export nir": lambda path: _command("export", path, "--to", "nir", "-o", path.with_suffix(".nir")),
             },
         ),
@@ -100,6 +101,7 @@ def kinds(folder: Path) -> list[Kind]:
                     "export", path, "--to", "lava", "-o", path.with_suffix(".net"), "--steps", 2, "--lr", 1e-3
                 ),
                 "operations": lambda path: _command("operations", path, "--json"),
+                "runs list": lambda path: _command("runs", "list", path.parent),
             },
         ),
         Kind(
@@ -109,6 +111,7 @@ def kinds(folder: Path) -> list[Kind]:
                     "export", path, "--to", "lava", "-o", path.with_suffix(".net"), "--steps", 2, "--lr", 1e-3,
                     "--initial", "--profile", "gaussian-node",
                 ),
+                "runs export": lambda path: _command("runs", "export", path, "--epochs", "--json"),
                 "train --resume": lambda path: _command("train", *trained, "--out", path.parent, "--resume"),
             },
         ),

@@ -165,6 +165,9 @@ def test_quiet_holds_for_one_command(run, monkeypatch):
     assert set(seen[: len(seen) // 2]) == {"off"}
     assert set(seen[len(seen) // 2 :]) == {"lines"}
     assert os.environ["NOISYLEARN_PROGRESS"] == "lines"
+    monkeypatch.delenv("NOISYLEARN_PROGRESS")
+    assert run("--quiet", "rules", "list", "--json")[0] == 0
+    assert "NOISYLEARN_PROGRESS" not in os.environ
 
 
 class _Handle:
