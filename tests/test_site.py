@@ -31,7 +31,7 @@ def text_of(notebook: Path) -> str:
     return "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
 
 
-@pytest.mark.parametrize("module", [nl, nl.rules, nl.tasks, nl.networks], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [nl, nl.rules, nl.runs, nl.tasks, nl.networks], ids=lambda module: module.__name__)
 def test_every_public_name_has_an_entry_in_the_reference(module: object) -> None:
     """Under its own name, or under that of `noisylearn` where it is public there as well."""
     for name in module.__all__:  # type: ignore[attr-defined]
