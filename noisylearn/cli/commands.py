@@ -14,6 +14,7 @@ COMMANDS = (
     "compare",
     "sweep",
     "reproduce",
+    "report",
     "export",
     "conformance",
     "lava",

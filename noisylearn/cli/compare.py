@@ -9,7 +9,7 @@ import typer
 
 from noisylearn import tasks
 from noisylearn.cli import options as o
-from noisylearn.cli.comparison import show_comparison
+from noisylearn.cli.comparison import comparison_name, show_comparison
 from noisylearn.cli.output import progress, split_integers, split_list, split_numbers
 from noisylearn.engines import Engine
 from noisylearn.experiments.compare import check_request, compare
@@ -37,7 +37,7 @@ def compare_command(
     out: o.Out = Path("runs"),
     json: o.Json = False,
 ) -> None:
-    """Compare rules on profiles over seeds: one table with trivial baselines, and a plot.
+    """Compare rules on profiles over seeds: one table with trivial baselines, a plot and a page.
 
     Every rule takes the settings of its recipe; a setting given here holds for all rules. Finished runs are read,
     unfinished ones are continued; a rule that a profile refuses is a row with the reason.
@@ -51,7 +51,8 @@ def compare_command(
     tuning = _tuning(tune_lr, tune_epochs, settings)
     with progress() as bar:
         rows = compare(task, labels, chosen, numbers, settings, out, data_dir, bar, tuning, engine)
-    show_comparison(task, rows, out / f"compare-{tasks.describe(task).name}.png", json)
+    asked = [task, labels, [one.full_text for one in chosen], numbers, settings, tune_lr, tune_epochs]
+    show_comparison(task, rows, out / comparison_name(f"compare-{tasks.describe(task).name}", asked), json)
 
 
 def _tuning(lrs: str | None, epochs: int | None, given: Mapping[str, Any]) -> Tuning | None:

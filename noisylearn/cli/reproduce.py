@@ -1,5 +1,6 @@
 """`noisylearn reproduce`: measure published tables and figures again, and compare."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +17,8 @@ from noisylearn.papers.harness.pages import figures_table, write_pages
 from noisylearn.papers.harness.reproduction import measure, reproduce
 from noisylearn.papers.harness.results import Result
 from noisylearn.papers.harness.study import Study
+from noisylearn.papers.harness.study_page import study_page
+from noisylearn.report.page import write_page
 
 SCALES = "smoke (seconds), small (minutes on two cores), large (hours on them; few studies have it) or paper."
 AGAIN = "the same command resumes with the parts that are not done"
@@ -103,14 +106,16 @@ def _reproduce(
 ) -> None:
     with progress(AGAIN) as bar:
         result, file = reproduce(chosen, scale, seeds, out, device, data_dir, bar.shares(), engine)
-    plot, table = file.with_suffix(".png"), file.with_suffix(".json")
+    plot, page, table = (file.with_suffix(suffix) for suffix in (".png", ".html", ".json"))
     result.plot(plot)
-    document = _document(result) | {"file": str(file), "plot": str(plot)}
+    write_page(page, study_page(result, PAPERS[chosen.paper], plot.read_bytes()))
+    files = {"result": str(file), "plot": str(plot), "page": str(page)}
+    document = _document(result) | {"file": files["result"], "plot": files["plot"], "page": files["page"]}
     replace_file(table, (json_text(document) + "\n").encode(), "table")
     if json:
         print_json(document)
     else:
-        _print(result, file, plot)
+        _print(result, files)
 
 
 def _document(result: Result) -> dict[str, Any]:
@@ -127,7 +132,7 @@ def _document(result: Result) -> dict[str, Any]:
     }
 
 
-def _print(result: Result, file: Path, plot: Path) -> None:
+def _print(result: Result, files: Mapping[str, str]) -> None:
     judged = result.judgement
     title = f"{result.study.name}: {result.study.title}, scale {result.scale}"
     print_table(figures_table(title, judged.figures))
@@ -135,4 +140,4 @@ def _print(result: Result, file: Path, plot: Path) -> None:
     print_table(Table("criteria", ("criterion", "measured", "verdict"), rows))
     caution = " (smoke: a test of the package, not a result)" if result.scale == "smoke" else ""
     print_text(f"{result.study.name}: {judged.verdict}{caution}\nsetting: {result.study.setting[result.scale]}")
-    print_text(f"result: {file}\nplot: {plot}")
+    print_text("\n".join(f"{what}: {file}" for what, file in files.items()))

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from noisylearn.cli import options as o
-from noisylearn.cli.comparison import show_comparison
+from noisylearn.cli.comparison import comparison_name, show_comparison
 from noisylearn.cli.output import progress
 from noisylearn.engines import Engine
 from noisylearn.experiments.compare import check_request, compare
@@ -39,4 +39,5 @@ def sweep_command(
         rows = compare(
             asked.task, asked.rules, profiles, asked.seeds, asked.settings, out, data_dir, bar, tuning, engine
         )
-    show_comparison(asked.task, rows, out / f"sweep-{file.stem}.png", json)
+    name = comparison_name(f"sweep-{file.stem}", [asked.model_dump(mode="json"), [one.full_text for one in profiles]])
+    show_comparison(asked.task, rows, out / name, json)

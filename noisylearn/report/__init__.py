@@ -1,1 +1,1 @@
-"""Pictures of runs and devices."""
+"""Pictures, tables and pages of runs and devices."""

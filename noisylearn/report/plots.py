@@ -12,12 +12,12 @@ from torch import Tensor
 from noisylearn.experiments.row import Row
 from noisylearn.ground.errors import UserError
 from noisylearn.ground.replace import replace_file
+from noisylearn.report.limits import LOWER_IS_BETTER, limits
 
 LONG_LABEL = 40  # characters; three such labels do not fit side by side
 LINE_STYLES = ("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)), (0, (8, 3)), (0, (2, 4)))
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -54,11 +54,8 @@ def accuracy_curves(
         epochs, median = range(1, curves.shape[1] + 1), curves.quantile(0.5, dim=0)
         (line,) = ax.plot(epochs, median, marker=".", label=f"{name} ({median[-1]:{form}})", **style)
         ax.fill_between(epochs, curves.amin(0), curves.amax(0), alpha=0.2, color=line.get_color(), linewidth=0)
-    if metric == "mse":
-        _scale_errors(ax)
-    else:
-        _scale_accuracies(ax, baselines)
-    low, high = ax.get_ylim()
+    low, high = limits(metric, [list(line.get_ydata()) for line in ax.get_lines()], baselines)
+    ax.set_yscale("log" if metric in LOWER_IS_BETTER else "linear")
     for (name, value), dashes in zip(baselines.items(), (":", "-.", "--", (0, (1, 5)), (0, (5, 5))), strict=False):
         off_axis = "" if low <= value <= high else ", off the axis"
         ax.axhline(value, color="grey", linestyle=dashes, linewidth=1, label=f"{name} ({value:{form}}{off_axis})")
@@ -101,22 +98,6 @@ def _of_seeds(rows: Sequence[Row]) -> str:
     if not counts or counts[-1] == 1:
         return ""
     return f"\nmedian and range of {' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} seeds"
-
-
-def _scale_accuracies(ax: "Axes", baselines: dict[str, float]) -> None:
-    """Set an axis from just below the lowest final median, or the best baseline, to just above the highest median."""
-    medians = [torch.as_tensor(line.get_ydata(), dtype=torch.float64) for line in ax.get_lines()]
-    reached = [float(median[-1]) for median in medians] + sorted(baselines.values())[-1:]
-    low, high = min(reached), max(reached + [float(median.max()) for median in medians])
-    margin = max(0.08 * (high - low), 0.005)
-    ax.set_ylim(max(low - margin, 0.0), min(high + margin, 1.0))
-
-
-def _scale_errors(ax: "Axes") -> None:
-    """Set a logarithmic axis around the medians, so that neither a diverged run nor a far baseline sets its range."""
-    medians = torch.cat([torch.as_tensor(line.get_ydata(), dtype=torch.float64) for line in ax.get_lines()])
-    ax.set_yscale("log")
-    ax.set_ylim(float(medians.min()) / 2, float(medians.max()) * 2)
 
 
 def new_figure(

@@ -30,7 +30,7 @@ def comparison_table(title: str, rows: Sequence[Row]) -> Table:
     metric = next((row.metric.replace("_", " ") for row in rows if row.runs), "")
     columns = [f"{metric} {name}".strip() if name == AT_ONCE else name for name in COLUMNS]
     baselines = [
-        [name, "(trivial baseline)", "", _number(value), "", "", "", ""]
+        [name, "(trivial baseline)", "", number(value), "", "", "", ""]
         for name, value in trivial_baselines(rows).items()
     ]
     return Table(title, columns, [*map(_cells, rows), *baselines], numbers=5)
@@ -61,15 +61,23 @@ def _cells(row: Row) -> list[str]:
 def _settings(row: Row) -> str:
     """Options of the rule and settings of the training, in one line."""
     s = row.settings
-    tried = f" (best of {len(row.trials)}{_edge(row)})" if row.trials else ""
-    of_rule = rule_from(s).terms(in_time=s["network"] in NETWORKS_IN_TIME)
-    settings = [*of_rule, f"lr {s['lr']:.3g}{tried}", f"{s['epochs']} epochs", f"batch {s['batch']}"]
+    tried = f" (best of {len(row.trials)}{edge(row)})" if row.trials else ""
+    settings = [*terms(row), f"lr {s['lr']:.3g}{tried}", f"{s['epochs']} epochs", f"batch {s['batch']}"]
     chosen = [name for name in (row.trials[0] if row.trials else ()) if name not in ("lr", "epochs", "batch", "score")]
     return ", ".join(settings + [f"{name.replace('_', '-')} {_value(s[name])}" for name in chosen])
 
 
-def _edge(row: Row) -> str:
-    """Whether the learning rate is the smallest or the largest of several that were tried: others may be better."""
+def terms(row: Row) -> list[str]:
+    """What a table says of the rule of a row, beside its label: baseline, credit and the like."""
+    return rule_from(row.settings).terms(in_time=row.settings["network"] in NETWORKS_IN_TIME)
+
+
+def edge(row: Row) -> str:
+    """Which end of several learning rates that were tried the best is, if any: beyond it others may be better.
+
+    Returns:
+        ", the largest tried", ", the smallest tried" or nothing.
+    """
     rates = {trial["lr"] for trial in row.trials if "lr" in trial}
     if len(rates) < 2 or min(rates) < row.settings["lr"] < max(rates):
         return ""
@@ -85,10 +93,10 @@ def _value(setting: Any) -> str:
 
 def _figure(spread: dict[str, float]) -> str:
     """Median, with the standard deviation where there is more than one seed."""
-    sd = f" ± {_number(spread['sd'])}" if spread["n"] > 1 else ""
-    return _number(spread["median"]) + sd
+    sd = f" ± {number(spread['sd'])}" if spread["n"] > 1 else ""
+    return number(spread["median"]) + sd
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     """Four decimals, or three significant digits for numbers below 0.1."""
     return f"{value:.4f}" if value == 0 or abs(value) >= 0.1 else f"{value:.3g}"

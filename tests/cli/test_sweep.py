@@ -42,7 +42,8 @@ def test_sweep_is_a_comparison_with_trials(run, small, tmp_path):
     assert anp["settings"]["lr"] == min(anp["trials"], key=lambda trial: trial["score"])["lr"]
     assert wp["refused"].startswith("refused: needs the injected weight noise")
     assert wp["trials"] == []
-    assert (tmp_path / "runs" / "sweep-small.png").is_file()
+    kinds = (".png", ".html", ".csv", ".json")
+    assert sorted(kinds) == sorted(path.suffix for path in (tmp_path / "runs").glob("sweep-small-*"))
     text = run("sweep", small, "--out", tmp_path / "runs")[1]
     assert "(best of 2, the" in text
 

@@ -93,14 +93,14 @@ def _section(result: Result) -> list[str]:
     lines.append(Table("criteria", ("criterion", "measured", ""), rows).to_markdown())
     lines += ["", f"Revised after a run: {one.revised}"] if one.revised else []
     lines += ["", one.remarks] if one.remarks else []
-    lines += [line for caution in _cautions(result) for line in ("", caution)]
+    lines += [line for caution in cautions(result) for line in ("", caution)]
     lines += ["", figures_table("figures", judged.figures).to_markdown()]
     wall = f"{facts['wall_s'] / 60:.1f} min" if facts["wall_s"] >= 60 else f"{facts['wall_s']:.0f} s"
     seeds = int(facts["seeds"])
     return [*lines, "", f"    {result.command}", "", f"{seeds} seed{'s' * (seeds > 1)}, {wall}, {facts['machine']}."]
 
 
-def _cautions(result: Result) -> list[str]:
+def cautions(result: Result) -> list[str]:
     """Reservations about the numbers that the result itself shows, a paragraph each."""
     notes = []
     if not result.is_current:

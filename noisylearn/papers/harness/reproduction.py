@@ -16,8 +16,9 @@ from noisylearn.experiments.build import check_device, machine
 from noisylearn.experiments.config import chosen_device
 from noisylearn.experiments.run_file import prepare_folder
 from noisylearn.ground.errors import UserError, unknown_name
+from noisylearn.ground.identity import identity_of
 from noisylearn.ground.tree_file import Tree
-from noisylearn.papers.harness.results import PieceFile, Result, ResultFile, identity_of
+from noisylearn.papers.harness.results import PieceFile, Result, ResultFile
 from noisylearn.papers.harness.study import Bench, Piece, Report, Scale, Study
 from noisylearn.version import __version__
 

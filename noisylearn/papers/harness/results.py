@@ -1,7 +1,5 @@
 """Files of what a study found: one for every piece, one for the whole."""
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +9,7 @@ from typing import Annotated, Any, final
 from pydantic import Field
 
 from noisylearn.ground.errors import UserError
+from noisylearn.ground.identity import identity_of
 from noisylearn.ground.stored import Name, Seconds, Stored, Text
 from noisylearn.ground.tree_file import Tree, TreeFile
 from noisylearn.papers.harness.study import Found, Judgement, Scale, Study
@@ -105,8 +104,3 @@ def read_result(path: Path, studies: Sequence[Study]) -> Result:
             f"result file {path}: of study {facts['study']}, scale {facts['scale']}, which there is none of"
         )
     return Result(study, facts["scale"], facts)
-
-
-def identity_of(settings: Any) -> str:
-    """Twelve digits that change with settings: the start of the SHA-256 of their JSON text."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]

@@ -1,0 +1,129 @@
+"""Rows of comparisons from run files: runs that differ in the seed alone are one row."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from noisylearn.experiments.config import TrainConfig
+from noisylearn.experiments.row import Row
+from noisylearn.experiments.run_file import AT_ONCE
+from noisylearn.ground.errors import UserError, shortened
+from noisylearn.ground.tree_file import Tree
+
+OF_TRIALS = ("lr", "epochs", "held_out", "device")  # in which a trial may differ from the runs it chose for
+
+MOST_OF_REASON = 1000  # characters
+
+
+@dataclass
+class Found:
+    """What run files hold, as rows.
+
+    Args:
+        comparisons: task -> its rows.
+        unread: file -> why it is not among them.
+        notes: what else was left out, in words.
+    """
+
+    comparisons: dict[str, list[Row]] = field(default_factory=dict)
+    unread: dict[Path, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One run file."""
+
+    path: Path
+    tree: Tree
+    config: TrainConfig
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All settings but the seed."""
+        return {name: value for name, value in self.config.uniform().items() if name != "seed"}
+
+    @property
+    def is_trial(self) -> bool:
+        return self.config.held_out == "validation"
+
+
+def rows_of(trees: Mapping[Path, Tree]) -> Found:
+    """Gather runs into rows, those of a task into one comparison.
+
+    Runs on the validation part are trials of the rows that differ from them in learning rate, epochs and part alone;
+    where all runs are on the validation part, they are rows themselves. A run that was stopped or is not finished is
+    the reason why its row has fewer runs.
+
+    Args:
+        trees: run file -> its content.
+
+    Returns:
+        The rows, by profile, and what was left out.
+    """
+    found, runs = Found(), dict[str, _Run]()
+    for path, tree in trees.items():
+        try:
+            run = _Run(path, tree, TrainConfig.of_run(tree, path))
+            run.config.build_rule()
+            runs.setdefault(tree["id"], run)
+        except UserError as error:
+            found.unread[path] = str(error)
+    trials = [run for run in runs.values() if run.is_trial]
+    rows: dict[str, Row] = {}
+    for run in runs.values():
+        if not run.is_trial or len(trials) == len(runs):
+            _add(run, rows, found)
+    if len(trials) < len(runs):
+        _add_trials(trials, rows, found)
+    for of_task in found.comparisons.values():
+        of_task.sort(key=lambda row: row.profile)
+    return found
+
+
+def _add(run: _Run, rows: dict[str, Row], found: Found) -> None:
+    """Put a run into the row of its settings, profile and versions."""
+    versions = json.loads(run.tree["versions"])
+    key = json.dumps([run.settings, run.tree["profile"], versions["noisylearn"], versions["torch"]])
+    others = found.comparisons.setdefault(run.config.task, [])
+    scores = {f"{row.metric}{AT_ONCE}" for row in others if row.runs}
+    if not scores <= {*run.tree.get("final", scores)}:
+        found.unread[run.path] = f"run file {run.path}: its score is not that of the other runs of {run.config.task}"
+        return
+    if key not in rows:
+        rows[key] = Row(run.config.label, run.config.profile, run.settings)
+        others.append(rows[key])
+    row = rows[key]
+    if run.tree["status"] == "finished":
+        row.runs.append(run.tree)
+        row.files.append(str(run.path))
+    else:
+        found.unread[run.path] = f"run file {run.path}: {_ended(run)}"
+        row.refused = "; ".join(part for part in (row.refused, f"seed {run.config.seed}, {_ended(run)}") if part)
+
+
+def _ended(run: _Run) -> str:
+    """Why a run is not finished."""
+    if run.tree["status"] == "stopped":
+        return f"stopped: {shortened(run.tree['reason'], MOST_OF_REASON)}"
+    return f"not finished: it is at step {run.tree['step']}"
+
+
+def _add_trials(trials: list[_Run], rows: Mapping[str, Row], found: Found) -> None:
+    """Give trials to the rows that they may have been made for."""
+    left = 0
+    for trial in trials:
+        score = trial.tree["selection"] if trial.tree["status"] == "finished" else math.nan
+        mine = [row for row in rows.values() if _alike(row.settings, trial.settings)]
+        left += not mine
+        for row in mine:
+            row.trials.append({"lr": trial.config.lr, "score": score})
+    if left:
+        found.notes.append(f"{left} runs on the validation part, trials of other settings, are left out.")
+
+
+def _alike(settings: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return all(settings[name] == other[name] for name in settings if name not in OF_TRIALS)
