@@ -11,6 +11,8 @@ from noisylearn.ground.errors import UserError
 from noisylearn.profiles import HardwareProfile, load_profile, profile_files
 
 APART = ("task", "rule", "profile", "seed")
+OF_ALL_WRITES = ("mode", "device", "status", "source", "exceptions")
+MOST_NUMBERS = 3  # of a way of writing that are looked for
 
 
 def train_command(config: TrainConfig, profile: HardwareProfile) -> str:
@@ -76,25 +78,27 @@ def _resolved(config: TrainConfig, profile: HardwareProfile, stated: Mapping[str
 
 def _variants(packaged: HardwareProfile, wanted: HardwareProfile) -> Iterator[tuple[list[str], HardwareProfile]]:
     """Profiles that options make of a packaged one, and the options, as far as one of them may be what is wanted."""
-    yield [], packaged
-    written, words = packaged, list[str]()
-    if packaged.in_place is not None and wanted.in_place is not None and wanted.write != packaged.write:
-        changed = {
-            key: value
-            for key in type(wanted.in_place).model_fields
-            if key not in ("mode", "device", "status", "source", "exceptions")
-            and (value := getattr(wanted.in_place, key)) != getattr(packaged.in_place, key, None)
-        }
-        for numbers in itertools.permutations(changed) if len(changed) < 5 else ():
-            try:
-                written = packaged.written_by(wanted.in_place.mode, **{key: changed[key] for key in numbers})
-            except UserError:
-                break
-            words = ["--write", ",".join([wanted.in_place.mode, *(f"{key}={changed[key]!r}" for key in numbers)])]
-            if wanted.name.startswith(written.name):
-                break
+    for words, written in _written(packaged, wanted):
         yield words, written
-    yield from _with_effects(written, words, wanted)
+        yield from _with_effects(written, words, wanted)
+
+
+def _written(packaged: HardwareProfile, wanted: HardwareProfile) -> Iterator[tuple[list[str], HardwareProfile]]:
+    """The packaged profile, written as the one wanted is."""
+    own, other = packaged.in_place, wanted.in_place
+    if own is None or other is None or own == other:
+        yield [], packaged
+        return
+    keys = [key for key in type(other).model_fields if key not in OF_ALL_WRITES]
+    changed = {key: value for key in keys if (value := getattr(other, key)) != getattr(own, key, None)}
+    for count in range(min(len(changed), MOST_NUMBERS) + 1):
+        for numbers in itertools.permutations(changed, count):
+            try:
+                written = packaged.written_by(other.mode, **{key: changed[key] for key in numbers})
+            except UserError:  # the mode needs more of them
+                continue
+            if wanted.name.startswith(written.name) and written.in_place == other:
+                yield ["--write", ",".join([other.mode, *(f"{key}={changed[key]!r}" for key in numbers)])], written
 
 
 def _with_effects(

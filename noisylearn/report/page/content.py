@@ -9,12 +9,14 @@ from noisylearn.experiments.row import Row
 from noisylearn.ground.errors import UserError
 from noisylearn.profiles import profile_from_text
 from noisylearn.report.page.cautions import cautions
-from noisylearn.report.page.charts import Chart, drift_chart, layer_charts, learning_chart, passes_chart
+from noisylearn.report.page.charts import layer_charts, learning_chart, passes_chart
 from noisylearn.report.page.commands import train_command
+from noisylearn.report.page.drift_chart import drift_chart
 from noisylearn.report.page.html import filled
 from noisylearn.report.page.profile import ProfilePart, profile_part
 from noisylearn.report.page.series import Series, series_of
 from noisylearn.report.page.tables import SortTable, results_table, runs_table, settings_tables
+from noisylearn.report.page.vega import Chart
 from noisylearn.report.tables import trivial_baselines
 from noisylearn.version import __version__
 

@@ -7,6 +7,7 @@ Content-Security-Policy in the page), so that no text can become one, and nothin
 import base64
 import hashlib
 from datetime import UTC, datetime
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,7 @@ def check_page(file: Path, force: bool = False) -> None:
     check_replaceable(file, MARK, "report", FORCE, force)
 
 
+@cache
 def _vega() -> str:
     """Vega, Vega-Lite and Vega-Embed as one script."""
     import vl_convert

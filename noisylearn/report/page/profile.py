@@ -7,9 +7,10 @@ from noisylearn.ground.errors import UserError
 from noisylearn.profiles import HardwareProfile, profile_from_text
 from noisylearn.profiles.shown import numbers_table
 from noisylearn.report.curves import device_panels
-from noisylearn.report.page.charts import Chart, device_chart
 from noisylearn.report.page.commands import profile_words
+from noisylearn.report.page.device_chart import device_chart
 from noisylearn.report.page.tables import SortTable, sortable
+from noisylearn.report.page.vega import Chart
 
 
 @dataclass(frozen=True)

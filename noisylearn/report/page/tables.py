@@ -71,19 +71,19 @@ def _leading(text: str) -> float | None:
 
 
 def results_table(series: Sequence[Series], metric: str, baselines: Mapping[str, float]) -> SortTable:
-    """Every row with its figures, failed ones with their reason, and trivial baselines as rows of their own.
+    """Every row with its figures or the reason of its failure, and trivial baselines as rows of their own.
 
     Columns in which nothing stands are left out.
     """
     score = f"{metric.replace('_', ' ')} on the chip, at once"
     columns = [
         "rule", "profile", score, "after 1 day", "seeds", "passes over the data", "updates", "training (s)",
-        "learning rate", "remarks",
+        "learning rate",
     ]  # fmt: skip
     rows = [_result(one.row) for one in series]
     kinds = ["" if one.row.runs else "failed" for one in series]
     for name, value in baselines.items():
-        rows.append([Cell(name), Cell("trivial baseline"), Cell(number(value), value), *[Cell("")] * 7])
+        rows.append([Cell(name), Cell("trivial baseline"), Cell(number(value), value), *[Cell("")] * 6])
         kinds.append("baseline")
     kept = [i for i in range(len(columns)) if any(row[i].text for row in rows)]
     numbers = frozenset(place for place, i in enumerate(kept) if 2 <= i <= 8)
@@ -91,10 +91,10 @@ def results_table(series: Sequence[Series], metric: str, baselines: Mapping[str,
 
 
 def _result(row: Row) -> list[Cell]:
-    name = Cell(row.label, note=", ".join(terms(row)))
-    profile, rate, why = Cell(row.profile), _rate(row), Cell(row.refused)
+    name = Cell(row.label, note="; ".join(part for part in (", ".join(terms(row)), row.refused) if part))
+    profile, rate = Cell(row.profile), _rate(row)
     if not row.runs:
-        return [name, profile, *[Cell("")] * 6, rate, why]
+        return [name, profile, *[Cell("")] * 6, rate]
     passes = statistics.median(row.finals("forward_passes_over_data"))
     back = statistics.median(row.finals("backward_passes_over_data"))
     updates = statistics.median(row.finals("weight_updates"))
@@ -103,7 +103,7 @@ def _result(row: Row) -> list[Cell]:
         name, profile, _spread(row.finals(f"{row.metric}_at_once")), _spread(row.finals(f"{row.metric}_after_1_day")),
         Cell(str(len(row.runs)), len(row.runs)),
         Cell(f"{passes:g} forward", passes + back, f"{back:g} backward" if back else ""),
-        Cell(f"{updates:g}", updates), Cell(f"{wall_s:.3g}", wall_s), rate, why,
+        Cell(f"{updates:g}", updates), Cell(f"{wall_s:.3g}", wall_s), rate,
     ]  # fmt: skip
 
 
