@@ -16,7 +16,7 @@ from noisylearn.report.page import check_page, rows_of, runs_page, write_page
 def report_command(
     runs: Annotated[list[Path], typer.Argument(help="Run files, or folders of them.", show_default=False)],
     out: Annotated[Path, typer.Option("-o", "--out", help="Write the page to this file.")] = Path("report.html"),
-    title: Annotated[str, typer.Option(help="Of the page. Default: the names of the tasks.")] = "",
+    title: Annotated[str, typer.Option(help="Of the page. Default: what was compared.")] = "",
     force: o.Force = False,
     json: o.Json = False,
 ) -> None:

@@ -18,6 +18,7 @@ from noisylearn.papers.harness.reproduction import measure, reproduce
 from noisylearn.papers.harness.results import read_result
 from noisylearn.papers.harness.rule_pieces import Search, injected, rule_piece
 from noisylearn.papers.harness.study import Bench, Criterion, Figure, Found, Judgement, Piece, Report
+from noisylearn.papers.harness.study_page import study_page
 
 
 def counting(calls: list[str], fails: str = "") -> Study:
@@ -125,6 +126,15 @@ def test_the_page_names_what_did_not_reproduce(tmp_path):
     assert "noisylearn reproduce anp-fig5 --scale smoke --seeds 1" in page
 
 
+def test_the_page_of_a_result_has_verdict_criteria_figures_and_picture(tmp_path):
+    result, _ = reproduce(counting([]), "smoke", 1, tmp_path)
+    page = study_page(result, PAPERS["anp"], b"picture")
+    for part in ("reproduced in part (1 of 2)", "they shrink", "does not hold", "the last", "a test of the package"):
+        assert part in page
+    assert "data:image/png;base64,cGljdHVyZQ==" in page
+    assert "noisylearn reproduce anp-fig5 --scale smoke --seeds 1" in page
+
+
 @pytest.mark.parametrize(
     ("figure", "cells"),
     [
@@ -170,6 +180,7 @@ def test_the_command(run, tmp_path):
     assert document["criteria"][0]["statement"]
     assert Path(document["plot"]).stat().st_size > 10_000
     assert json.loads((tmp_path / "anp-fig2-smoke.json").read_text()) == document
+    assert len(Path(document["page"]).read_text()) < 1_000_000  # it has no charts, and no scripts for them
     assert "criterion" in run(*arguments)[1]
     pages = run("reproduce", "pages", "--out", tmp_path, "--docs", tmp_path / "docs")[1]
     assert str(tmp_path / "docs" / "anp.md") in pages

@@ -49,7 +49,7 @@ def runs_page(
         comparisons: task -> its rows.
         unread: file -> why it is not among them.
         notes: what else a reader has to know.
-        title: of the page; None for the names of the tasks.
+        title: of the page; nothing for what was compared.
 
     Returns:
         A document of HTML that needs no other file and no network.
@@ -58,13 +58,23 @@ def runs_page(
     return filled(
         "runs.html.j2",
         has_charts=True,
-        title=title or f"Runs on {', '.join(comparisons)}",
+        title=title or _title(comparisons),
         comparisons=parts,
         profiles=_profiles(comparisons),
         unread={str(path): reason for path, reason in (unread or {}).items()},
         notes=notes,
         version=__version__,
     )
+
+
+def _title(comparisons: Mapping[str, Sequence[Row]]) -> str:
+    """What was compared: rules and profiles of one task, or the names of several."""
+    if len(comparisons) != 1:
+        return f"Runs on {', '.join(comparisons)}"
+    (task, rows), *_ = comparisons.items()
+    rules = ", ".join(dict.fromkeys(row.rule for row in rows))
+    profiles = ", ".join(dict.fromkeys(row.profile for row in rows))
+    return f"{task}: {rules} on {profiles}"
 
 
 def _comparison(task: str, rows: Sequence[Row]) -> Comparison:
