@@ -39,17 +39,20 @@ def test_chip():
 
 
 def test_tiles_and_devices_of_other_machines():
-    """Tiles of 256 x 64 with pulsed single devices, by hand; weights that are held exactly take none."""
-    model = nl.networks.mlp(600, [100], 10)
+    """A layer a row and a column too large for its tiles; groups have tiles of their own, exact weights none."""
     tiled = next(p for p in map(nl.load_profile, profile_files()) if p.specification.tile and not p.in_place)
     rows, columns = tiled.specification.tile.rows, tiled.specification.tile.columns
+    model = nl.networks.mlp(rows + 1, [2 * columns + 1], 10)
     cells = _cells(nl.Chip(model, tiled))
-    assert cells["hidden1"][2] == f"{-(-600 // rows) * -(-100 // columns)}"
-    assert _cells(nl.Chip(model, "gaussian-node"))["hidden1"] == ["Linear", "100 x 600", "0", "0"]
-    assert _cells(nl.Chip(model, "gaussian-node"))["gaussian-node"] == ["node", "read", "off"]
+    assert cells["hidden1"][2:] == ["6", f"{2 * (rows + 1) * (2 * columns + 1)}"]  # 2 x 3 tiles
+    grouped = torch.nn.Sequential(torch.nn.Conv2d(4, 6, 3, groups=2))
+    assert _cells(nl.Chip(grouped, tiled))["0"] == ["Conv2d", "6 x 2 x 3 x 3", "2", f"{2 * 6 * 2 * 9}"]
+    exact = _cells(nl.Chip(nl.networks.mlp(600, [100], 10), "gaussian-node"))
+    assert exact["hidden1"] == ["Linear", "100 x 600", "0", "0"]
+    assert exact["gaussian-node"] == ["node", "read", "off"]
     pulsed = nl.load_profile("reram-hfo2-gong-2022")
     per_weight = 2 if pulsed.in_place.device.one_sided else 1
-    assert _cells(nl.Chip(model, pulsed))["readout"][3] == f"{1000 * per_weight}"
+    assert _cells(nl.Chip(nl.networks.mlp(60, [100], 10), pulsed))["readout"][3] == f"{1000 * per_weight}"
 
 
 def test_own_chip():

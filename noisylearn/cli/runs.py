@@ -12,9 +12,9 @@ from noisylearn.cli.repeat import command_of
 from noisylearn.ground.errors import UserError, unknown_name
 from noisylearn.ground.replace import FORCE, check_replaceable, replace_file
 from noisylearn.ground.table import Table
-from noisylearn.runs import Kind, find
+from noisylearn.runs import find
 from noisylearn.runs.csv_text import csv_text
-from noisylearn.runs.records import read_facts, read_pieces
+from noisylearn.runs.records import Kind, read_facts, read_pieces
 
 app = typer.Typer(no_args_is_help=True, help="Run files: list, show and export what they hold.")
 

@@ -8,6 +8,6 @@ knows a library that nothing else of the package needs. `import noisylearn` load
 
 from noisylearn.runs.find import find
 from noisylearn.runs.frame import load
-from noisylearn.runs.records import Kind, Records, records
+from noisylearn.runs.records import Records, records
 
-__all__ = ["Kind", "Records", "find", "load", "records"]
+__all__ = ["Records", "find", "load", "records"]
