@@ -19,6 +19,8 @@ def command_of(run: RunFacts) -> tuple[str, str]:
         A remark, or an empty text.
     """
     config = run.config
+    if "own" in run.settings:
+        return "", "trained by nl.fit: the same call in Python, with the same weights and data, is the same run"
     if config is None:
         return "", "this version of noisylearn does not know the configuration: repeat it with the version that ran it"
     place = ["--task", config.task, "--rule", config.label, "--profile", config.profile]

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisylearn.experiments.config import PLACE, TrainConfig
-from noisylearn.ground.errors import UserError
+from noisylearn.ground.errors import UserError, shortened
 from noisylearn.ground.table import Shown, Table
 from noisylearn.ground.tree_file import Tree
 
 AT_ONCE, HELD_OUT = "_at_once", "held_out_"
+LONGEST = 200  # characters of a setting inside a table, such as the source of one's own loss
 Curves = dict[str, NDArray[Any]]
 
 
@@ -91,6 +92,7 @@ class RunFacts(Shown):
             "status": self.tree["status"],
             "started": self.tree.get("started"),
             "ended": self.tree.get("ended"),
+            "stopped_early": self.tree.get("stopped_early"),
             "epochs_done": max(map(len, self.epochs.values()), default=0),
             "steps_done": self.tree["step"],
             "metric": metric,
@@ -100,8 +102,7 @@ class RunFacts(Shown):
         baselines = {f"baseline_{name.replace(' ', '_')}": value for name, value in self._baselines.items()}
         versions = {f"version_{name}": version for name, version in self.versions.items()}
         more = self._final | baselines | versions | {"machine": self.tree["machine"]}
-        settings = {key: _plain(value) for key, value in self.settings.items()}
-        return own | {key: value for key, value in (settings | more).items() if key not in own}
+        return own | {key: value for key, value in (_flat(self.settings) | more).items() if key not in own}
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -128,14 +129,14 @@ class RunFacts(Shown):
         return [
             Table(f"run {self.tree['id']}: {self.place}", ["", ""], self._course()),
             Table("measured", ["measured", "value"], self._figures(), numbers=1),
-            Table("settings", ["setting", "value"], [[key, _cell(_plain(v))] for key, v in self._own_settings()]),
+            Table("settings", ["setting", "value"], [[key, _cell(value)] for key, value in self._stated().items()]),
             Table("cite", ["for", "publication"], [[key, text] for key, text in self.citations.items()]),
         ]
 
     def _course(self) -> list[list[str]]:
         """Rows of how the run went."""
         record, tree = self.record, self.tree
-        why = [["reason", tree["reason"]]] if "reason" in tree else []
+        why = [[_words(key), tree[key]] for key in ("reason", "stopped_early") if key in tree]
         return [
             ["file", str(self.path)],
             ["status", tree["status"]],
@@ -154,8 +155,8 @@ class RunFacts(Shown):
         rows = [[_words(key), f"{value:.4g}"] for key, value in figures.items()]
         return rows + [[f"trivial baseline: {name}", f"{value:.4g}"] for name, value in self._baselines.items()]
 
-    def _own_settings(self) -> list[tuple[str, Any]]:
-        return [(key, value) for key, value in self.settings.items() if key not in PLACE]
+    def _stated(self) -> dict[str, Any]:
+        return {key: value for key, value in _flat(self.settings).items() if key not in PLACE}
 
     @property
     def _final(self) -> dict[str, float]:
@@ -168,9 +169,15 @@ class RunFacts(Shown):
         return baselines
 
 
-def _plain(value: Any) -> Any:
-    """A setting in one cell: lists as on the command line, "300,100"."""
-    return ",".join(map(str, value)) if isinstance(value, list) else value
+def _flat(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of one cell each: lists as on the command line, "300,100"; what is in tables by its path, shortened."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            found |= {f"{key}.{below}": shortened(str(one), LONGEST) for below, one in _flat(value).items()}
+        else:
+            found[key] = ",".join(map(str, value)) if isinstance(value, list) else value
+    return found
 
 
 def _moment(date: str | None) -> str:

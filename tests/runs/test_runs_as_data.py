@@ -9,6 +9,7 @@ import warnings
 import h5py
 import numpy as np
 import pytest
+import torch
 from support.small_runs import FULL, GAUSSIAN, PCM, profile_text, small_task, small_train
 
 import noisylearn as nl
@@ -104,7 +105,7 @@ def test_a_damaged_file_is_named_and_hides_no_other(folder):
 @pytest.mark.filterwarnings("ignore:left out")
 def test_a_row_for_every_epoch_and_for_every_step(folder):
     epochs, steps = (nl.runs.load(folder, kind) for kind in ("epochs", "steps"))
-    for rule, n_steps in (("anp", 6), ("bp", 10), ("danp", 10)):
+    for rule, n_steps in (("anp", 7), ("bp", 10), ("danp", 10)):
         with h5py.File(_path(folder, rule)) as file:
             of_steps = steps[steps["rule"] == rule]
             assert of_steps["step"].tolist() == list(range(1, n_steps + 1))
@@ -267,6 +268,23 @@ def test_show_says_where_the_profile_is_not_packaged(tmp_path, monkeypatch, run)
     assert "not packaged" in run("runs", "show", file.path)[1]
 
 
+def test_a_run_of_ones_own_network_and_data(tmp_path, run):
+    inputs = torch.randn(60, 6, generator=torch.Generator().manual_seed(0))
+    data = inputs, (inputs[:, 0] > 0).long()
+    loss = torch.nn.CrossEntropyLoss()
+    callbacks = [nl.callbacks.EarlyStopping(1, min_delta=2.0)]  # which no accuracy gains
+    fitted = nl.fit(nl.networks.mlp(6, [4], 2), data, loss, "gaussian-node", "anp", held_out=data, epochs=5, batch=30,
+                    out=tmp_path, callbacks=callbacks)  # fmt: skip
+    (row,) = nl.runs.load(tmp_path).to_dict("records")
+    assert (row["task"], row["rule"], row["epochs"], row["epochs_done"]) == ("own", "anp", 5, 2)
+    assert row["stopped_early"] == fitted.stopped_early != ""
+    assert row["accuracy_at_once"] == fitted.scores["accuracy_at_once"]
+    assert "CrossEntropyLoss" in row["own.loss"]
+    assert not any(isinstance(value, dict | list) or len(str(value)) > 400 for value in row.values())
+    status, out, _ = run("runs", "show", fitted.file)
+    assert (status, "trained by nl.fit" in out, fitted.stopped_early in out) == (0, True, True)
+
+
 def test_export_writes_a_table_and_replaces_nothing_else(folder, tmp_path, run):
     file = tmp_path / "runs.csv"
     status, _, err = run("runs", "export", folder, "--csv", file)
@@ -276,7 +294,7 @@ def test_export_writes_a_table_and_replaces_nothing_else(folder, tmp_path, run):
         for column, value in row.items():
             assert rows[row["rule"]][column] == ("" if value is None else str(value))
     assert rows["bp"]["draws"] == ""
-    for option, length in (("--epochs", 5), ("--steps", 26)):
+    for option, length in (("--epochs", 5), ("--steps", 27)):
         assert run("runs", "export", folder, "--csv", file, option, "--json")[0] == 1
         assert len(list(csv.DictReader(io.StringIO(file.read_text())))) == length
         printed = json.loads(run("runs", "export", folder, option, "--json")[1])
