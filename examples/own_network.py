@@ -5,9 +5,10 @@ the data a Dataset that shifts the images of the packaged sample of MNIST at ran
 one on the other with learned feedback, from two noisy passes, and then with backprop. Stopped by Ctrl-C, the same
 command goes on where it was. A part of the training images is held out to stop early by; the test images are read once.
 
-It prints the accuracy on the test images, read on the chip, and what trivial predictors reach.
+It prints the accuracy on the test images, read on the chip (learned feedback 93.8 %, backprop 93.6 %), and what trivial
+predictors reach (ridge readout 81.0 %).
 
-Run:  python examples/own_network.py [--epochs 5] [--samples 3000] [--out runs]
+Run:  python examples/own_network.py [--epochs 15] [--samples 3000] [--out runs]
 """
 
 import argparse
@@ -76,7 +77,7 @@ def run(epochs: int, samples: int, out: Path | None) -> Iterator[tuple[str, floa
 def main() -> None:
     """Print the accuracies."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=5, help="passes over the training images")
+    parser.add_argument("--epochs", type=int, default=15, help="passes over the training images")
     parser.add_argument("--samples", type=int, default=3000, help="images to train on, of which 500 are held out")
     parser.add_argument("--out", type=Path, default=Path("runs"), help="folder for the run files")
     options = parser.parse_args()

@@ -19,14 +19,16 @@ from noisylearn.experiments.build import check_device, machine
 from noisylearn.experiments.earlier import to_continue, versions
 from noisylearn.experiments.identity import digest_of, identified, settings_of, structure_of, text_of
 from noisylearn.experiments.own_setup import Given, begun, optimizer_of
-from noisylearn.experiments.run import CHECKPOINT_EVERY_S, Live, Order
+from noisylearn.experiments.run import CHECKPOINT_EVERY_S, Live, Order, Told
 from noisylearn.experiments.run_file import RunFile, now, prepare_folder
 from noisylearn.experiments.schedules import Schedule, SchedulerOf
 from noisylearn.experiments.setup import OptimizerOf, Setup
 from noisylearn.experiments.trainer import Trainer
 from noisylearn.ground.errors import UserError
+from noisylearn.ground.table import Shown, Table
 from noisylearn.ground.tree_file import SUFFIX, Tree, tensors
 from noisylearn.profiles import HardwareProfile, load_profile
+from noisylearn.progress import shown
 from noisylearn.rules import Rule, rule_class
 from noisylearn.rules.options import options_of
 from noisylearn.tasks.own import OwnData, PerSample
@@ -35,7 +37,7 @@ RESUME = "resume=True"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Fitted:
+class Fitted(Shown):
     """A run that `noisylearn.fit` has finished.
 
     Args:
@@ -66,6 +68,13 @@ class Fitted:
         lines += [f"run file: {self.file}"] if self.file else []
         return "\n".join(lines)
 
+    def tables(self) -> list[Table]:
+        """The scores and what the run took, with trivial baselines."""
+        rows = [[name.replace("_", " "), f"{value:.4g}"] for name, value in self.scores.items()]
+        rows += [[f"trivial baseline: {name}", f"{value:.4g}"] for name, value in self.baselines.items()]
+        rows += [["ended early", self.stopped_early]] if self.stopped_early else []
+        return [Table(str(self.file or "run without a file"), ["measured", "value"], rows, numbers=1)]
+
 
 def fit(
     model: nn.Module,
@@ -93,7 +102,7 @@ def fit(
 ) -> Fitted:
     """Train a network of your own on data of your own, on a simulated chip.
 
-    The run goes the way of `noisylearn train`: the same guards, measurements, trivial baselines, run file and
+    The run goes the way of `noisylearn train`: the same guards, measurements, trivial baselines, progress, run file and
     checkpoints. The same call gives the same numbers; a finished run is read from its file.
 
     Args:
@@ -175,7 +184,9 @@ def _carried_out(
         if earlier is not None:
             training.load(earlier)
         order = replace(order, facts=order.facts | {"started": (earlier or {}).get("started", now())})
-        tree = Live(order, training, run_file, callbacks, checkpoint_every_s).go()
+        with shown() as line:
+            told = Told(line.run(order.name, setup.epochs))
+            tree = Live(order, training, run_file, [*callbacks, told], checkpoint_every_s).go()
     return _fitted(tree, run_file, training.model, training.chip)
 
 

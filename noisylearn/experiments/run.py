@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from noisylearn.callbacks import Callback, End
+from noisylearn.callbacks import Callback, End, Run
 from noisylearn.experiments.run_facts import HELD_OUT
 from noisylearn.experiments.run_file import RunFile, now
 from noisylearn.experiments.trainer import Trainer
@@ -21,6 +21,24 @@ from noisylearn.rules.guard import LossWatch
 
 CHECKPOINT_EVERY_S = 10.0
 WATCHED_SAMPLES = 50  # at least, for a mean loss that says whether it grows
+
+
+OnStep = Callable[[int, int, float], None]
+
+
+@dataclass(frozen=True)
+class Told(Callback):
+    """Passes every step on to a function.
+
+    Args:
+        on_step: (steps done, steps in all, loss).
+    """
+
+    on_step: OnStep
+
+    def step(self, run: Run) -> None:
+        """Pass the step on."""
+        self.on_step(run.step, run.total_steps, run.losses[-1])
 
 
 @dataclass(frozen=True)

@@ -5,18 +5,17 @@ import json
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from noisylearn import tasks
-from noisylearn.callbacks import Callback, EarlyStopping, Run
+from noisylearn.callbacks import Callback, EarlyStopping
 from noisylearn.distributed import Ranks
 from noisylearn.experiments.build import build_setup, check_device, load_data, machine, optimizer_class
 from noisylearn.experiments.config import TrainConfig
 from noisylearn.experiments.earlier import named, to_continue, versions
-from noisylearn.experiments.run import CHECKPOINT_EVERY_S, Live, Order
+from noisylearn.experiments.run import CHECKPOINT_EVERY_S, Live, OnStep, Order, Told
 from noisylearn.experiments.run_file import RunFile, now, prepare_folder
 from noisylearn.experiments.trainer import Trainer
 from noisylearn.ground.errors import UserError
@@ -27,7 +26,6 @@ from noisylearn.tasks.own_file import errors_of
 from noisylearn.version import __version__
 
 FEW_DRAWS = 8  # of a process: with fewer, at least a seventh of its passes and products are done elsewhere too
-OnStep = Callable[[int, int, float], None]
 
 
 def train(
@@ -96,18 +94,8 @@ def train(
             training = Trainer(build_setup(config, profile, data), ranks, send)
             if earlier is not None:
                 training.load(earlier)
-            Live(order, training, file, [*deciding, *callbacks, _Told(on_step)], checkpoint_every_s).go()
+            Live(order, training, file, [*deciding, *callbacks, Told(on_step)], checkpoint_every_s).go()
     return file
-
-
-@dataclass(frozen=True)
-class _Told(Callback):
-    """Passes every step on to a function (steps done, steps in all, loss)."""
-
-    on_step: OnStep
-
-    def step(self, run: Run) -> None:
-        self.on_step(run.step, run.total_steps, run.losses[-1])
 
 
 def _warn_of_few_draws(share: Share, ranks: Ranks) -> None:
