@@ -27,6 +27,7 @@ from noisylearn.version import __version__
 if TYPE_CHECKING:
     from noisylearn import runs
     from noisylearn.experiments.fit import fit
+    from noisylearn.experiments.shortcuts import compare, train
 
 __all__ = [
     "Chip",
@@ -37,6 +38,7 @@ __all__ = [
     "UserError",
     "__version__",
     "callbacks",
+    "compare",
     "decorrelate",
     "distributed",
     "fit",
@@ -46,6 +48,7 @@ __all__ = [
     "rules",
     "runs",
     "tasks",
+    "train",
 ]
 
 
@@ -55,4 +58,6 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module("noisylearn.runs")
     if name == "fit":
         return importlib.import_module("noisylearn.experiments.fit").fit
+    if name in ("compare", "train"):
+        return getattr(importlib.import_module("noisylearn.experiments.shortcuts"), name)
     raise AttributeError(f"module 'noisylearn' has no attribute {name!r}")
