@@ -125,7 +125,7 @@ def _reads_of(effect: Any, g: Tensor, setting: Setting) -> Iterator[Curve]:
 def _drift(profile: HardwareProfile) -> Panel:
     """Mean and standard deviation of three conductances against the time after programming."""
     _, setting = _conductances(profile)
-    times = torch.logspace(0, 6, 61, dtype=torch.float64)
+    times = torch.logspace(0, 6, 61, dtype=torch.float64)  # since the first read, t0_s after programming
     curves = []
     for effect in (e for e in profile.effects("weight") if _lasts(e)):
         for share in (0.1, 0.5, 1.0):
@@ -133,7 +133,7 @@ def _drift(profile: HardwareProfile) -> Panel:
             at = [effect.moments(g, replace(setting, since_write_s=float(t))) for t in times]
             mean, sigma = (torch.stack(v) for v in ([m.mean for m in at], [m.variance.sqrt() for m in at]))
             label = f"{effect.kind.replace('-', ' ')}, from {float(g):.3g} uS"
-            curves.append(Curve(label, times, mean, mean - sigma, mean + sigma))
+            curves.append(Curve(label, setting.t0_s + times, mean, mean - sigma, mean + sigma))
     y_label = "conductance (uS), mean and spread"
     return Panel("drift", "time after programming (s)", y_label, tuple(curves), x_is_log=True)
 

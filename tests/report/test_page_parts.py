@@ -210,6 +210,13 @@ def test_device_curves_are_those_of_the_publication():
     assert device_panels(load_profile("gaussian-node")) == []
 
 
+def test_drift_is_drawn_against_the_time_after_programming():
+    """Whose first read, of what the formulas start from, comes t0 = 20 s after it."""
+    (drift,) = (panel for panel in device_panels(load_profile(PCM)) if panel.title == "drift")
+    for curve in drift.curves:
+        assert (float(curve.x[0]), float(curve.x[-1])) == (20 + 1, 20 + 1e6)
+
+
 def test_csv_has_a_line_for_every_row_and_baseline():
     lines = comparison_csv(rows(*TWO_RULES)).splitlines()
     columns = lines[0].split(",")
