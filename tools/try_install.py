@@ -11,6 +11,7 @@ PIP_EXTRA_INDEX_URL for builds of torch for CPUs alone. Needs the package `build
 
 import argparse
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -104,7 +105,7 @@ class Environment:
             run([self._bin / "noisylearn", *words], self._folder)
 
     def seconds(self, *command: str) -> float:
-        """Least of three times that a command of this environment takes, after one that writes the bytecode."""
+        """Least of three times a command takes, of the processor, after one run that writes the bytecode."""
         return min([_timed([self._bin / command[0], *command[1:]], self._folder) for _ in range(4)][1:])
 
 
@@ -162,14 +163,14 @@ def try_one(python: str, wheel: Path, extras: list[str], options: list[str], fol
             failed.append(failure)
             if not extra:
                 return failed
-    print("\n| | s | of import torch |\n| --- | ---: | ---: |")
+    print("\n| | processor (s) | of import torch |\n| --- | ---: | ---: |")
     for name, taken_s in times.items():
         print(f"| `{name}` | {taken_s:.2f} | {taken_s / times['import torch']:.2f} |", flush=True)
     return failed
 
 
 def imports(environment: Environment) -> dict[str, float]:
-    """Seconds that imports and the smallest commands take, by name."""
+    """Seconds of processor time that imports and the smallest commands take, by name."""
     codes = ("import torch", "import noisylearn")
     return {code: environment.seconds("python", "-c", code) for code in codes} | {
         f"noisylearn {words}": environment.seconds("noisylearn", *words.split())
@@ -190,9 +191,11 @@ def run(command: list[str | Path], folder: Path) -> None:
 
 
 def _timed(command: list[str | Path], folder: Path) -> float:
-    start = time.monotonic()
+    """Seconds of processor time, which other work on the machine changes little."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     run(command, folder)
-    return time.monotonic() - start
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def _size_mb(folder: Path) -> float:
