@@ -89,6 +89,7 @@ def kinds(folder: Path) -> list[Kind]:
             {
                 "train": lambda path: _command("train", *trained, "--out", path.parent),
                 "compare": lambda path: _command("compare", *compared, "--out", path.parent),
+                "report": lambda path: _command("report", path, "-o", path.with_suffix(".html")),
                 "operations": lambda path: _command("operations", path),
                 "runs show": lambda path: _command("runs", "show", path),
                 "export nir": lambda path: _command("export", path, "--to", "nir", "-o", path.with_suffix(".nir")),

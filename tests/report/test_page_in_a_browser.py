@@ -18,6 +18,8 @@ EVIL = "<img src=https://example.org/x onerror=alert(1)>"
 DRAWN = "html.drawn"
 LINES = "document.querySelectorAll('figure')[0].querySelectorAll('.mark-line path').length"
 
+DOTS = "document.querySelectorAll('figure')[2].querySelectorAll('.mark-symbol.role-mark path').length"
+
 
 @pytest.fixture(scope="module")
 def browser():
@@ -117,8 +119,9 @@ def test_legend_switches_lines_off_and_on(opened):
     page = opened()
     boxes = page.locator(".legend input")
     assert boxes.count() == page.evaluate(LINES) == 3
+    assert page.evaluate(DOTS) == 5  # two rows with a day of drift, one without
     boxes.first.uncheck()
-    page.wait_for_function(f"{LINES} === 2")
+    page.wait_for_function(f"{LINES} === 2 && {DOTS} === 4")
     boxes.first.check()
     page.wait_for_function(f"{LINES} === 3")
 

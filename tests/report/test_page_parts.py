@@ -143,6 +143,12 @@ def test_runs_are_listed_with_versions_and_machine():
     assert texts[0][5:7] == ["noisylearn 0.2, torch 2.6, python 3.11", "x86_64"]
 
 
+def test_runs_say_when_they_ended():
+    """In UTC, whatever the zone in the file: 00:30 two hours east of it is 22:30 the day before."""
+    run = run_tree() | {"started": "2026-02-28T23:00:00+00:00", "ended": "2026-03-01T00:30:00+02:00"}
+    assert runs_table(series_of(rows(run))).rows[0][7].text == "2026-02-28 22:30 UTC"
+
+
 def test_unequal_updates_and_single_seeds_are_said():
     more = run_tree("bp")
     more["final"]["weight_updates"] = 40

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Sequence
 
 from noisylearn.report.page.series import Series
-from noisylearn.report.page.vega import Chart, Values, color_of, interactive, rounded, tip, words
+from noisylearn.report.page.vega import SHOWN, Chart, Values, color_of, interactive, rounded, tip, words
 
 
 def drift_chart(series: Sequence[Series], metric: str) -> Chart | None:
@@ -39,5 +39,5 @@ def drift_chart(series: Sequence[Series], metric: str) -> Chart | None:
          "encoding": {"x": x, "y": y, "color": color_of(drawn), "shape": shape,
                       "tooltip": [tip("series", "row"), tip("when", "read"), tip("score", words(metric))]}},
     ]  # fmt: skip
-    spec = {"data": {"values": values}, "height": 38 * len(drawn), "layer": layers}
+    spec = {"data": {"values": values}, "transform": [SHOWN], "height": 38 * len(drawn), "layer": layers}
     return Chart(f"{words(metric)} at once, and after a day of drift", interactive(spec), "Medians over the seeds.")

@@ -141,8 +141,8 @@ def settings_tables(series: Sequence[Series]) -> tuple[dict[str, str], SortTable
 
 
 def runs_table(series: Sequence[Series]) -> SortTable:
-    """Every run: seed, score, versions, machine, file and when it was written."""
-    columns = ["row", "seed", "id", "score", "training (s)", "versions", "machine", "written", "file"]
+    """Every run: seed, score, versions, machine, file and when it ended."""
+    columns = ["row", "seed", "id", "score", "training (s)", "versions", "machine", "ended", "file"]
     rows = []
     for one in series:
         for run, file in zip(one.row.runs, map(Path, one.row.files), strict=True):
@@ -154,14 +154,16 @@ def _run(run: Mapping[str, Any], metric: str, file: Path) -> list[Cell]:
     config, versions = (json.loads(run[key]) for key in ("config", "versions"))
     score, seed = run["final"][f"{metric}_at_once"], config["seed"]
     named = ", ".join(f"{name} {version}" for name, version in versions.items())
-    texts = [shortened(text, 200) for text in (named, run["machine"], _date(file), file.name)]
+    texts = [shortened(text, 200) for text in (named, run["machine"], _date(run, file), file.name)]
     numbers = [Cell(number(score), score), Cell(f"{run['wall_s']:.3g}", run["wall_s"])]
     return [Cell(str(seed), seed), Cell(run["id"]), *numbers, *map(Cell, texts)]
 
 
-def _date(file: Path) -> str:
-    """When a file was written last, in UTC; nothing where that is not known."""
+def _date(run: Mapping[str, Any], file: Path) -> str:
+    """When a run has ended, in UTC; of files that do not say it, when they were written; nothing where none knows."""
     try:
-        return f"{datetime.fromtimestamp(file.stat().st_mtime, UTC):%Y-%m-%d %H:%M} UTC"
-    except OSError:
+        ended = run.get("ended")
+        when = datetime.fromisoformat(ended) if ended else datetime.fromtimestamp(file.stat().st_mtime, UTC)
+        return f"{when.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    except (OSError, OverflowError):  # OverflowError: of a date at the end of all years
         return ""
