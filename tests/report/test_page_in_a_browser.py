@@ -98,6 +98,9 @@ def test_the_other_theme_is_a_click_away(opened):
     assert all(one != other for one, other in zip(before, after, strict=True))
     page.click("#theme")
     assert page.evaluate(f"[{background}, {label}]") == before
+    page.click("#theme")
+    page.emulate_media(media="print")  # on paper all is dark on white
+    assert page.evaluate(f"[{background}, {label}]") == before
 
 
 def test_tables_are_sorted_by_click_and_key(opened):

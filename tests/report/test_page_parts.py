@@ -156,6 +156,8 @@ def test_unequal_updates_and_single_seeds_are_said():
     assert said[0].startswith("Unequal numbers of weight updates: 20 (anp, 8 draws); 40 (bp, then programmed)")
     assert said[1].startswith("One seed alone")
     assert cautions(series_of(rows(*TWO_RULES[:2]))) == []
+    early = [run_tree(seed=seed) | {"stopped_early": "no better score"} for seed in (0, 1)]
+    assert cautions(series_of(rows(*early))) == ["anp, 8 draws ended early: no better score."]
 
 
 def test_curves_have_medians_ranges_and_passes():

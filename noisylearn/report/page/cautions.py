@@ -5,19 +5,27 @@ import statistics
 from collections.abc import Iterable, Sequence
 
 from noisylearn.experiments.row import Row
+from noisylearn.ground.errors import shortened
 from noisylearn.report.page.series import Series
 from noisylearn.report.tables import edge
 
 
 def cautions(series: Sequence[Series]) -> list[str]:
     """Reservations about a comparison, a sentence each; none where there is nothing to say."""
-    return [*_failed(series), *_uneven(series), *_at_edge(series), *_one_seed(series), *_versions(series)]
+    kinds = (_failed, _early, _uneven, _at_edge, _one_seed, _versions)
+    return [text for kind in kinds for text in kind(series)]
 
 
 def _failed(series: Sequence[Series]) -> Iterable[str]:
     for one in series:
         if one.row.refused:
             yield f"{one.label}: {one.row.refused}"
+
+
+def _early(series: Sequence[Series]) -> Iterable[str]:
+    for one in series:
+        if reasons := dict.fromkeys(run["stopped_early"] for run in one.row.runs if run.get("stopped_early")):
+            yield f"{one.label} ended early: {shortened('; '.join(reasons), 500)}."
 
 
 def _uneven(series: Sequence[Series]) -> Iterable[str]:

@@ -13,7 +13,7 @@ from noisylearn.experiments.run_file import AT_ONCE
 from noisylearn.ground.errors import UserError, shortened
 from noisylearn.ground.tree_file import Tree
 
-OF_TRIALS = ("lr", "epochs", "held_out", "device")  # in which a trial may differ from the runs it chose for
+OF_TRIALS = ("lr", "epochs", "held_out", "patience", "device")  # in which a trial may differ from the runs it chose for
 
 MOST_OF_REASON = 1000  # characters
 
