@@ -66,7 +66,8 @@ def faults_of(browser: Browser, address: str, page: str, width: int, scheme: str
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
     tab = context.new_page()
     tab.on("pageerror", lambda error: faults.append(f"script: {error}"))
-    tab.on("request", lambda asked: None if asked.url.startswith(address) else faults.append(f"asks for {asked.url}"))
+    own = (address, "data:")
+    tab.on("request", lambda asked: None if asked.url.startswith(own) else faults.append(f"asks for {asked.url}"))
     tab.on("response", lambda got: faults.append(f"{got.status}: {got.url}") if got.status >= 400 else None)
     tab.goto(f"{address}{page}.html", wait_until="load")
     wider = tab.evaluate(TOO_WIDE)
