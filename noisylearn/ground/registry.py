@@ -133,9 +133,11 @@ def _why(error: BaseException) -> str:
     """What an import raised, with the line where that is no message for users."""
     if isinstance(error, UserError):
         return str(error)
+    what = f"{type(error).__name__}: {shortened(str(error), 300)}"
+    if isinstance(error, SyntaxError):  # which says where itself
+        return what
     *_, place = traceback.extract_tb(error.__traceback__)
-    line = error.lineno if isinstance(error, SyntaxError) else place.lineno
-    return f"{type(error).__name__}: {shortened(str(error), 300)} ({Path(place.filename).name}, line {line})"
+    return f"{what} ({Path(place.filename).name}, line {place.lineno})"
 
 
 def _origin(thing: Any) -> str:

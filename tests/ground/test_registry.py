@@ -71,7 +71,7 @@ def test_what_is_defined_anew_in_the_same_place_replaces_the_old():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("x = 1 +", r"a_plugin.py: SyntaxError: invalid syntax .*line 1\)"),
+        ("x = 1 +", r"a_plugin.py: SyntaxError: invalid syntax \(a_plugin.py, line 1\)$"),
         ("\nx = y", r"a_plugin.py: NameError: name 'y' is not defined \(a_plugin.py, line 2\)"),
         ("raise SystemExit(3)", r"a_plugin.py: SystemExit: 3 \(a_plugin.py, line 1\)"),
         ("import noisylearn\nnoisylearn.tasks.register(3)", "a_plugin.py: task 3: give a module or an object"),
