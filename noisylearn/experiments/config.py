@@ -5,7 +5,6 @@ they stand on one level with the settings of network and training.
 """
 
 import fnmatch
-import hashlib
 import json
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
@@ -27,6 +26,7 @@ from pydantic import (
 
 from noisylearn.experiments.schedules import Schedule
 from noisylearn.ground.errors import UserError, unknown_name
+from noisylearn.ground.identity import identity_of
 from noisylearn.ground.records import Record, one_line
 from noisylearn.networks.feedforward import CONVNETS, Activation, ConvnetName, Initialisation
 from noisylearn.networks.spiking import Neuron, Reset
@@ -184,8 +184,7 @@ class TrainConfig(Record):
             12 hexadecimal digits.
         """
         facts = [self.model_dump(mode="json"), profile.full_text, version, torch.__version__]
-        text = json.dumps([*facts, source(self.task)] if is_own(self.task) else facts, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return identity_of([*facts, source(self.task)] if is_own(self.task) else facts)
 
 
 def _is_own(config: str) -> bool:

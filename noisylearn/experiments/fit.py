@@ -17,7 +17,7 @@ from noisylearn.callbacks import Callback
 from noisylearn.chips.simulated import Chip
 from noisylearn.experiments.build import check_device, machine
 from noisylearn.experiments.earlier import to_continue, versions
-from noisylearn.experiments.identity import digest_of, identified, settings_of, structure_of, text_of
+from noisylearn.experiments.identity import digest_of, settings_of, structure_of, text_of
 from noisylearn.experiments.own_setup import Given, begun, optimizer_of
 from noisylearn.experiments.run import CHECKPOINT_EVERY_S, Live, Order, Told
 from noisylearn.experiments.run_file import RunFile, now, prepare_folder
@@ -25,6 +25,7 @@ from noisylearn.experiments.schedules import Schedule, SchedulerOf
 from noisylearn.experiments.setup import OptimizerOf, Setup
 from noisylearn.experiments.trainer import Trainer
 from noisylearn.ground.errors import UserError
+from noisylearn.ground.identity import identity_of
 from noisylearn.ground.table import Shown, Table
 from noisylearn.ground.tree_file import SUFFIX, Tree, tensors
 from noisylearn.profiles import HardwareProfile, load_profile
@@ -247,7 +248,7 @@ def _order(setup: Setup, facts: dict[str, str], callbacks: Sequence[Callback]) -
         },
     }  # fmt: skip
     found = versions()
-    run_id = identified([settings, setup.profile.full_text, found["noisylearn"], found["torch"]])
+    run_id = identity_of([settings, setup.profile.full_text, found["noisylearn"], found["torch"]])
     citations = {"rule": setup.rule.source} | {key: one.citation for key, one in setup.profile.sources.items()}
     return Order(
         f"{facts['task']}-{setup.rule.label}-{setup.profile.name}-seed{setup.seed}",

@@ -10,14 +10,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-
-def identified(facts: Any) -> str:
-    """Hash of everything that affects the result of a run, 12 hexadecimal digits.
-
-    Args:
-        facts: plain values.
-    """
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+VERSIONED = ("torch", "noisylearn")  # packages whose versions identify a run as well
+PLAIN = (bool, int, float, complex, str, tuple)
 
 
 def digest_of(tensors: Mapping[str, Tensor]) -> str:
@@ -33,28 +27,36 @@ def digest_of(tensors: Mapping[str, Tensor]) -> str:
 
 
 def structure_of(model: nn.Module) -> str:
-    """Hash of a network's structure: its modules, the source of their classes, what is frozen and in evaluation mode.
+    """Hash of a network's structure: its modules with their numbers, the source of their classes, what is frozen.
 
     Args:
         model: the network.
     """
-    kinds = dict.fromkeys(type(module) for module in model.modules())
-    own = [source_of(kind) for kind in kinds if not kind.__module__.startswith("torch.")]
+    sources = [source_of(kind) for kind in dict.fromkeys(type(module) for module in model.modules())]
     learns = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-    trains = [name for name, module in model.named_modules() if module.training]
-    return hashlib.sha256(json.dumps([repr(model), own, learns, trains]).encode()).hexdigest()
+    numbers = {name: _numbers_of(module) for name, module in model.named_modules()}
+    return hashlib.sha256(json.dumps([repr(model), sources, learns, numbers]).encode()).hexdigest()
+
+
+def _numbers_of(module: nn.Module) -> dict[str, str]:
+    """The plain values that a module holds, which its printout need not show; whether it trains is among them."""
+    return {name: repr(value) for name, value in vars(module).items() if isinstance(value, PLAIN)}
 
 
 def source_of(kind: Any) -> str:
-    """The source of a class or function; its name, where there is none to be had.
+    """The source of a class or function; its name, where there is none to be had or a version says as much.
 
     Args:
         kind: a class or function.
     """
+    module = str(getattr(kind, "__module__", ""))
+    name = f"{module}.{getattr(kind, '__qualname__', type(kind).__qualname__)}"
+    if module.partition(".")[0] in VERSIONED:
+        return name
     try:
         return inspect.getsource(kind)
     except (OSError, TypeError):
-        return f"{getattr(kind, '__module__', '')}.{getattr(kind, '__qualname__', type(kind).__qualname__)}"
+        return name
 
 
 def text_of(function: Callable[..., Any] | str | None) -> str:
@@ -68,7 +70,8 @@ def text_of(function: Callable[..., Any] | str | None) -> str:
     if isinstance(function, partial):
         return f"{text_of(function.func)} {function.args} {function.keywords}"
     if isinstance(function, nn.Module):
-        return f"{function!r} {digest_of(function.state_dict())} {source_of(type(function))}"
+        held = {key: value for key, value in function.state_dict().items() if isinstance(value, Tensor)}
+        return f"{source_of(type(function))} {_numbers_of(function)} {digest_of(held) if held else ''}".strip()
     return source_of(function)
 
 

@@ -20,7 +20,6 @@ from noisylearn.tasks.base import RegressionTask
 from noisylearn.tasks.own import OwnData, PerSample, from_data
 
 OPTIMIZER = "give a name, or a function such as lambda parameters: torch.optim.SGD(parameters, lr=0.1)"
-PARTS = ("train_inputs", "train_targets", "test_inputs", "test_targets")
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +64,8 @@ class Given:
         facts = {
             "task": task.name,
             "task_class": text_of(type(task)),
-            "data": digest_of({part: getattr(task, part) for part in PARTS}),
+            "data": digest_of({part: getattr(task, part) for part in ("train_inputs", "train_targets")}),
+            "held_out": digest_of({part: getattr(task, part) for part in ("test_inputs", "test_targets")}),
             "loss": text_of(self.loss),
             "metric": text_of(self.metric),
         }

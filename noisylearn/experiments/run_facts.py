@@ -40,6 +40,16 @@ class RunFacts(Shown):
         settings: dict[str, Any] = json.loads(self.tree["config"])
         return settings
 
+    @property
+    def flat(self) -> dict[str, Any]:
+        """All settings in one table: lists as on the command line, tables by path, such as `own.loss`."""
+        return _flat(self.settings)
+
+    @property
+    def is_of_fit(self) -> bool:
+        """Whether `noisylearn.fit` made the run, whose network and data are in no configuration."""
+        return isinstance(self.settings.get("own"), dict)
+
     @cached_property
     def config(self) -> TrainConfig | None:
         """The configuration; None where this version does not know it."""
@@ -102,7 +112,7 @@ class RunFacts(Shown):
         baselines = {f"baseline_{name.replace(' ', '_')}": value for name, value in self._baselines.items()}
         versions = {f"version_{name}": version for name, version in self.versions.items()}
         more = self._final | baselines | versions | {"machine": self.tree["machine"]}
-        return own | {key: value for key, value in (_flat(self.settings) | more).items() if key not in own}
+        return own | {key: value for key, value in (self.flat | more).items() if key not in own}
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -156,7 +166,7 @@ class RunFacts(Shown):
         return rows + [[f"trivial baseline: {name}", f"{value:.4g}"] for name, value in self._baselines.items()]
 
     def _stated(self) -> dict[str, Any]:
-        return {key: value for key, value in _flat(self.settings).items() if key not in PLACE}
+        return {key: value for key, value in self.flat.items() if key not in PLACE}
 
     @property
     def _final(self) -> dict[str, float]:

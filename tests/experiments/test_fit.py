@@ -17,8 +17,10 @@ from noisylearn import tasks
 from noisylearn.experiments.config import TrainConfig
 from noisylearn.experiments.loader import LoaderBatches
 from noisylearn.experiments.run_file import RunFile
+from noisylearn.experiments.run_files import scan
 from noisylearn.experiments.run_model import trained_run
 from noisylearn.ground.errors import RunawayError, UserError
+from noisylearn.report.page import rows_of, runs_page
 
 WHOLE = tasks.load("mnist-sample")
 
@@ -304,10 +306,25 @@ def test_a_finished_run_is_read_from_its_file(tmp_path):
 # what identifies a run
 
 
+def seeded(seed):
+    """A network with other weights for every seed."""
+    model = made(LeNet)
+    torch.manual_seed(seed)
+    model.readout.reset_parameters()
+    return model
+
+
 def warmer():
     model = made(LeNet)
     with torch.no_grad():
         model.readout.bias += 1e-6
+    return model
+
+
+def scaled():
+    """A network with a number of its own, which its printout does not show."""
+    model = made(LeNet)
+    model.scale = 2.0
     return model
 
 
@@ -318,7 +335,8 @@ def warmer():
         {"profile": "gaussian-node"}, {"held_out": Images("test", 50)}, {"kind": warmer}, {"schedule": "constant"},
         {"data": DataLoader(Images("train", 120, shifts=True), 25)}, {"callbacks": [nl.callbacks.EarlyStopping(9)]},
         {"optimizer": lambda parameters: torch.optim.Adam(parameters, 1e-2, weight_decay=0.1)},
-        {"kind": lambda: made(ResNet).train(False).requires_grad_(True)},
+        {"kind": lambda: made(ResNet).train(False).requires_grad_(True)}, {"kind": scaled},
+        {"loss": nn.CrossEntropyLoss(label_smoothing=0.1)},
     ],
     ids=lambda changes: ", ".join(changes),
 )  # fmt: skip
@@ -494,6 +512,19 @@ def test_refused_in_one_line(changes, message, tmp_path):
         fit(tmp_path, **changes)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_runs_are_rows_of_a_report(tmp_path):
+    for seed, rule in ((0, "lf"), (1, "lf"), (0, "bp")):
+        fit(tmp_path, rule=rule, seed=seed, epochs=1, kind=lambda seed=seed: seeded(seed))
+    found = rows_of(scan([tmp_path])[0])
+    rows = found.comparisons["own"]
+    assert {row.rule: len(row.runs) for row in rows} == {"bp": 1, "lf": 2}
+    page = runs_page(found.comparisons)
+    assert "a run of nl.fit in Python, with seed 1" in page
+    tree = dict(next(iter(scan([tmp_path])[0].values())))
+    tree["config"] = tree["config"].replace('"network"', '"other"')
+    assert "lack network" in rows_of({tmp_path: tree}).unread[tmp_path]
 
 
 def test_other_commands_say_what_such_a_run_is(tmp_path):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from noisylearn.experiments.config import TrainConfig
 from noisylearn.experiments.row import Row
+from noisylearn.experiments.run_facts import RunFacts
 from noisylearn.ground.errors import UserError
 from noisylearn.profiles import profile_from_text
 from noisylearn.report.page.cautions import cautions
@@ -109,13 +110,19 @@ def _charts(drawn: Sequence[Series], metric: str, baselines: Mapping[str, float]
 def _commands(row: Row) -> list[str]:
     """The commands that repeat the runs of a row."""
     found = []
-    for run in row.runs:
-        config = TrainConfig.model_validate_json(run["config"])
+    for run, file in zip(row.runs, row.files, strict=True):
         try:
-            found.append(train_command(config, profile_from_text(run["profile"])))
+            found.append(_command(RunFacts(Path(file), run)))
         except UserError as error:
             found.append(f"# {error}")
     return found
+
+
+def _command(run: RunFacts) -> str:
+    """The command that repeats a run. Raises UserError where its profile cannot be read."""
+    if run.is_of_fit:
+        return f"# a run of nl.fit in Python, with seed {run.settings.get('seed')}: call it again as it was called"
+    return train_command(TrainConfig.of_run(run.tree, run.path), profile_from_text(run.tree["profile"]))
 
 
 def _profiles(comparisons: Mapping[str, Sequence[Row]]) -> list[ProfilePart]:

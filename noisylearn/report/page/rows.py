@@ -7,13 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from noisylearn.experiments.config import TrainConfig
+from noisylearn.experiments.config import TrainConfig, rule_from, split_label
 from noisylearn.experiments.row import Row
-from noisylearn.experiments.run_file import AT_ONCE
+from noisylearn.experiments.run_facts import AT_ONCE, RunFacts
 from noisylearn.ground.errors import UserError, shortened
 from noisylearn.ground.tree_file import Tree
 
 OF_TRIALS = ("lr", "epochs", "held_out", "patience", "device")  # in which a trial may differ from the runs it chose for
+OF_SEED = ("seed", "own.weights")  # settings in which the runs of a row may differ
+OF_ORDER = ("own.batches", "own.data")  # hashes of what a DataLoader gave first, which follows from the seed
+OF_FIT = {"readout": "same", "held_out": "test"}  # what nl.fit does not ask for
+NEEDED = {"task": str, "rule": str, "profile": str, "network": str, "seed": int, "lr": float}
 
 MOST_OF_REASON = 1000  # characters
 
@@ -35,20 +39,40 @@ class Found:
 
 @dataclass(frozen=True)
 class _Run:
-    """One run file."""
+    """One run file.
 
-    path: Path
-    tree: Tree
-    config: TrainConfig
+    Args:
+        facts: what it says of the run.
+        stated: all settings.
+    """
+
+    facts: RunFacts
+    stated: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, path: Path, tree: Tree) -> "_Run":
+        """The run of a file. Raises UserError where this version does not know its configuration."""
+        facts = RunFacts(path, tree)
+        if not facts.is_of_fit:
+            return cls(facts, TrainConfig.of_run(tree, path).uniform())
+        stated = OF_FIT | facts.flat
+        if wrong := [name for name, kind in NEEDED.items() if not isinstance(stated.get(name), kind)]:
+            raise UserError(f"run file {path}: the settings of its run lack {', '.join(wrong)}")
+        return cls(facts, stated | {"rule": split_label(stated["rule"])[0]})
+
+    @property
+    def tree(self) -> Tree:
+        return self.facts.tree
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All settings but the seed."""
-        return {name: value for name, value in self.config.uniform().items() if name != "seed"}
+        """All settings but the seed and what follows from it."""
+        left_out = (*OF_SEED, *OF_ORDER) if "own.batches" in self.stated else OF_SEED
+        return {name: value for name, value in self.stated.items() if name not in left_out}
 
     @property
     def is_trial(self) -> bool:
-        return self.config.held_out == "validation"
+        return bool(self.stated["held_out"] == "validation")
 
 
 def rows_of(trees: Mapping[Path, Tree]) -> Found:
@@ -67,8 +91,8 @@ def rows_of(trees: Mapping[Path, Tree]) -> Found:
     found, runs = Found(), dict[str, _Run]()
     for path, tree in trees.items():
         try:
-            run = _Run(path, tree, TrainConfig.of_run(tree, path))
-            run.config.build_rule()
+            run = _Run.of(path, tree)
+            rule_from(run.stated)
             runs.setdefault(tree["id"], run)
         except UserError as error:
             found.unread[path] = str(error)
@@ -88,21 +112,22 @@ def _add(run: _Run, rows: dict[str, Row], found: Found) -> None:
     """Put a run into the row of its settings, profile and versions."""
     versions = json.loads(run.tree["versions"])
     key = json.dumps([run.settings, run.tree["profile"], versions["noisylearn"], versions["torch"]])
-    others = found.comparisons.setdefault(run.config.task, [])
+    others = found.comparisons.setdefault(run.stated["task"], [])
     scores = {f"{row.metric}{AT_ONCE}" for row in others if row.runs}
     if not scores <= {*run.tree.get("final", scores)}:
-        found.unread[run.path] = f"run file {run.path}: its score is not that of the other runs of {run.config.task}"
+        path, task = run.facts.path, run.stated["task"]
+        found.unread[path] = f"run file {path}: its score is not that of the other runs of {task}"
         return
     if key not in rows:
-        rows[key] = Row(run.config.label, run.config.profile, run.settings)
+        rows[key] = Row(run.facts.rule, run.stated["profile"], run.settings)
         others.append(rows[key])
     row = rows[key]
     if run.tree["status"] == "finished":
         row.runs.append(run.tree)
-        row.files.append(str(run.path))
+        row.files.append(str(run.facts.path))
     else:
-        found.unread[run.path] = f"run file {run.path}: {_ended(run)}"
-        row.refused = "; ".join(part for part in (row.refused, f"seed {run.config.seed}, {_ended(run)}") if part)
+        found.unread[run.facts.path] = f"run file {run.facts.path}: {_ended(run)}"
+        row.refused = "; ".join(part for part in (row.refused, f"seed {run.stated['seed']}, {_ended(run)}") if part)
 
 
 def _ended(run: _Run) -> str:
@@ -120,7 +145,7 @@ def _add_trials(trials: list[_Run], rows: Mapping[str, Row], found: Found) -> No
         mine = [row for row in rows.values() if _alike(row.settings, trial.settings)]
         left += not mine
         for row in mine:
-            row.trials.append({"lr": trial.config.lr, "score": score})
+            row.trials.append({"lr": trial.stated["lr"], "score": score})
     if left:
         found.notes.append(f"{left} runs on the validation part, trials of other settings, are left out.")
 
