@@ -234,7 +234,7 @@ def test_compare_with_nothing_to_run(document):
         (["--baseline", "quiet"], "'clean', 'noisy' or 'mean'"),
         (["--scale", "huge"], "'network', 'layer' or 'rnn-paper'"),
         (["--rule", "np", "--scale", "layer"], "--scale has no effect on rule np"),
-        (["--schedule", "line"], "'constant' or 'cosine'"),
+        (["--schedule", "line"], "unknown schedule 'line'; did you mean cosine"),
         (["--network", "rnn"], "choose mlp or convnet or convnet-64"),
         (["--held-out", "train"], "held_out"),
         (["--draws", "0"], "draws"),
