@@ -82,6 +82,8 @@ def test_links_to_other_hosts_are_whole() -> None:
         ("index.md", "benchmarks/README.md", "benchmarks.md"),
         ("contributing.md", "docs/own-chip.md", "own-chip.md"),
         ("own-chip.md", "../examples/chip_in_the_loop.py", "examples/chip_in_the_loop.md"),
+        ("sweeps.md", "../examples/sweep.toml", "examples/sweep.toml"),
+        ("index.md", "CITATION.cff", "CITATION.cff"),
         ("tutorials/first-chip.md", "recurrent.ipynb", "recurrent.md"),
         ("tutorials/first-chip.md", "../idea.md", "../idea.md"),
         ("results/anp.md", "images/anp-fig2-small.png", "images/anp-fig2-small.png"),

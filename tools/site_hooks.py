@@ -20,17 +20,18 @@ PAGES = {
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
     "benchmarks/README.md": "benchmarks.md",
+    "CITATION.cff": "CITATION.cff",
 }
-PLAIN = ("CITATION.cff", "examples/sweep.toml")
 
 
 def shown_at() -> dict[str, str]:
     """File in the repository -> the file of the site that shows it, where this is not its place below docs/."""
-    examples = {f"examples/{file.name}": f"examples/{file.stem}.md" for file in (ROOT / "examples").glob("*.py")}
+    files = [file.name for file in (ROOT / "examples").glob("*.*")]
+    examples = {f"examples/{name}": f"examples/{re.sub(r'[.]py$', '.md', name)}" for name in files}
     tutorials = {
         f"docs/tutorials/{file.name}": f"tutorials/{file.stem}.md" for file in (ROOT / "docs/tutorials").glob("*.ipynb")
     }
-    return PAGES | {name: name for name in PLAIN} | examples | tutorials
+    return PAGES | examples | tutorials
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
