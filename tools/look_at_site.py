@@ -24,6 +24,8 @@ SITE = Path(__file__).parents[1] / "site"
 PAGES = (
     "index",
     "tutorials/first-chip",
+    "tutorials/results-as-data",
+    "tutorials/reading-a-report",
     "rules",
     "profiles",
     "results",
@@ -49,10 +51,17 @@ class Quiet(SimpleHTTPRequestHandler):
         """Nothing."""
 
 
+class Server(ThreadingHTTPServer):
+    """A page may be closed before all of it is sent."""
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """What is missing the browser reports."""
+
+
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
     """The address at which a folder is served on this machine."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
+    server = Server(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}/"
