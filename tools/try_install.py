@@ -52,7 +52,7 @@ rule, profile = nl.rules.ANP(baseline="noisy"), nl.load_profile("gaussian-node")
 found = read_nir(write_nir(pathlib.Path("net.nir"), model, rule, profile))
 assert found.rule == rule
 """
-LOGS = "from torch.utils.tensorboard import SummaryWriter; SummaryWriter('logs').add_scalar('loss', 1.0, 0)"
+RUNS = "import noisylearn as nl; assert len(nl.runs.load('runs')) >= 1"
 # Of each extra: the jobs that have to work with it, each a command of noisylearn, or the code of a Python program.
 JOBS = {
     "": ["profiles list", TRAIN],
@@ -66,9 +66,9 @@ JOBS = {
         "export {run} --to lava -o net.h5 --lr 0.001 --force",
         "lava run net.h5 --steps 20 --learn",
     ],
-    "pandas": ["import pandas; pandas.DataFrame({'loss': [1.0]})"],
-    "tensorboard": [LOGS],
-    "mlflow": ["import mlflow"],
+    "pandas": [RUNS],
+    "tensorboard": [f"{TRAIN} --seed 1 --log tensorboard"],
+    "mlflow": [f"{TRAIN} --seed 2 --log mlflow"],
     "notebook": ["import ipywidgets"],
     "docs": ["import mkdocs, material, mkdocstrings, mkdocs_jupyter, nbclient, nbformat, ipykernel"],
 }
