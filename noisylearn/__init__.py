@@ -17,6 +17,7 @@ from noisylearn import callbacks, distributed, networks, rules, tasks
 from noisylearn.chips.interface import Hardware
 from noisylearn.chips.own import OwnChip
 from noisylearn.chips.simulated import Chip
+from noisylearn.fitting import fit_profile
 from noisylearn.ground.allocator import keep_freed_memory
 from noisylearn.ground.errors import UserError
 from noisylearn.networks.decorrelation import decorrelate
@@ -42,6 +43,7 @@ __all__ = [
     "decorrelate",
     "distributed",
     "fit",
+    "fit_profile",
     "keep_freed_memory",
     "load_profile",
     "networks",

@@ -20,7 +20,7 @@ import house  # noqa: E402
 # From the ground up; a module imports only from earlier rooms, or from its own.
 ROOMS = (
     "ground", "callbacks", "distributed", "effects", "engines", "progress", "profiles", "networks", "chips", "rules",
-    "tasks", "experiments", "backends", "report", "runs", "papers", "cli",
+    "tasks", "experiments", "backends", "report", "runs", "fitting", "papers", "cli",
 )  # fmt: skip
 LEVEL = {name: level for level, name in enumerate(("version", *ROOMS, "__main__"))}
 

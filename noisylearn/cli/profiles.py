@@ -1,4 +1,4 @@
-"""`noisylearn profiles`: list and show hardware profiles, list their keys, check a file."""
+"""`noisylearn profiles`: list and show hardware profiles, list their keys, check a file, fit one to measurements."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -6,9 +6,14 @@ from typing import Annotated, Any
 
 import typer
 
-from noisylearn.cli.options import Json, Only, Without, chosen_profile
-from noisylearn.cli.output import print_json, print_table, print_text
+from noisylearn.cli.options import Force, Json, Only, Without, chosen_profile
+from noisylearn.cli.output import print_json, print_table, print_text, split_list, waiting
+from noisylearn.fitting import FittedProfile, Plan, fit_profile, measure
+from noisylearn.fitting.files import check_new, write_measurements
+from noisylearn.fitting.measurements import EXPERIMENTS
+from noisylearn.fitting.simulate import FULL_SCALE_US, ZERO_US
 from noisylearn.ground.errors import UserError, unknown_name
+from noisylearn.ground.replace import FORCE, replace_file
 from noisylearn.ground.table import Table
 from noisylearn.profiles import HardwareProfile, load_profile, profile_files
 from noisylearn.profiles import keys as profile_keys
@@ -111,6 +116,108 @@ def check_command(
         print_json({"file": str(file), "name": profile.name, "valid": True, "rules": rules_for(profile)})
     else:
         print_text(f"{file}: valid; rules that can learn on it: {', '.join(rules_for(profile))}")
+
+
+@app.command("fit")
+def fit_command(
+    data: Annotated[Path, typer.Argument(help="Measurements, a CSV file.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Profile to write, a TOML file.")],
+    name: Annotated[str | None, typer.Option(help="Name of the profile. Default: that of its file.")] = None,
+    experiments: Annotated[
+        str | None, typer.Option(help=f"Which to use, separated by commas: {', '.join(EXPERIMENTS)}. Default: all.")
+    ] = None,
+    g_max_us: Annotated[
+        float | None,
+        typer.Option("--g-max-us", help="Largest conductance in microsiemens. Default: the largest target."),
+    ] = None,
+    t_read_ns: Annotated[
+        float | None, typer.Option("--t-read-ns", help="Duration of a read in nanoseconds. Default: fitted.")
+    ] = None,
+    zero_us: Annotated[
+        float | None, typer.Option("--zero-us", help="Conductance of a pulsed device at w = 0. Default: the middle.")
+    ] = None,
+    full_scale_us: Annotated[
+        float | None, typer.Option("--full-scale-us", help="What w = 1 adds to it. Default: half the range.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Also draw data, fits and residuals into this file.")] = None,
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Fit a hardware profile to measurements of devices, with intervals, goodness of fit and plots.
+
+    Example: noisylearn profiles fit measurements.csv -o my-device.toml --plot my-device.png
+    """
+    if out.suffix != ".toml":
+        raise UserError(f"-o {out}: a profile's file ends in .toml")
+    if out.resolve() == data.resolve():
+        raise UserError(f"-o {out} is the file of measurements itself: give another name")
+    check_new(out, "profile", force)
+    chosen = tuple(split_list(experiments, "--experiments")) if experiments is not None else tuple(EXPERIMENTS)
+    with waiting(f"fitting {data}"):
+        found = fit_profile(
+            data,
+            name=name or out.stem,
+            g_max_us=g_max_us,
+            t_read_ns=t_read_ns,
+            zero_us=zero_us,
+            full_scale_us=full_scale_us,
+            experiments=chosen,
+        )
+        if plot is not None:
+            found.plot(plot)
+        replace_file(out, found.text.encode(), "profile", FORCE, force=True)
+    if json:
+        print_json(_fit_document(found, out, plot))
+        return
+    print_table(found.parameters())
+    print_table(found.checks())
+    for line in found.warnings:
+        print_text(f"note: {line}")
+    print_text(f"profile: {out}" + (f"\nplot: {plot}" if plot is not None else ""))
+
+
+def _fit_document(found: FittedProfile, out: Path, plot: Path | None) -> dict[str, Any]:
+    effects = {
+        fit.name: {
+            "numbers": fit.numbers,
+            "parameters": [parameter._asdict() for parameter in fit.parameters],
+            "checks": [check._asdict() for check in fit.checks],
+            "warnings": fit.warnings,
+            "refused": fit.refused,
+        }
+        for fit in found.effects
+    }
+    return {"file": str(out), "name": found.profile.name, "effects": effects} | ({"plot": str(plot)} if plot else {})
+
+
+@app.command("measure")
+def measure_command(
+    name: Annotated[str, typer.Argument(help="A name, or a TOML file.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Measurements to write, a CSV file.")],
+    devices: Annotated[
+        int, typer.Option(help="Devices at each target, or pulsed devices in all.", min=1)
+    ] = Plan().devices,
+    levels: Annotated[int, typer.Option(help="Targets, evenly spaced over the conductances.", min=1)] = Plan().levels,
+    reads: Annotated[int, typer.Option(help="Reads of a device in the experiment read.", min=2)] = Plan().reads,
+    seed: Annotated[int, typer.Option(help="Of the devices and their noise.")] = 0,
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Simulate measurements of a profile's devices: a file as `profiles fit` takes it.
+
+    Example: noisylearn profiles measure pcm-nandakumar-2019 -o measurements.csv
+    """
+    profile = load_profile(name)
+    check_new(out, "measurements", force)
+    made = measure(profile, Plan(devices=devices, levels=levels, reads=reads), seed)
+    comments = [f"simulated: devices of the profile {profile.name}, seed {seed}"]
+    if profile.in_place is not None:
+        comments.append(f"w = 0 at {ZERO_US:g} uS, w = 1 adds {FULL_SCALE_US:g} uS")
+    write_measurements(out, made, comments, force)
+    if json:
+        print_json({"file": str(out), "profile": profile.name, "experiments": made.experiments, "rows": len(made)})
+    else:
+        print_text(f"{out}: {len(made)} simulated reads of {profile.name}: {', '.join(made.experiments)}")
 
 
 def _load_file(file: Path) -> HardwareProfile:

@@ -1,0 +1,212 @@
+"""Measurements of devices as columns of equal length, checked."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from noisylearn.fitting.results import Array
+from noisylearn.ground.errors import UserError, shortened, unknown_name
+
+EXPERIMENTS = {
+    "programming": ("target_us",),
+    "read": ("time_s",),
+    "drift": ("time_s",),
+    "pulse": ("pulse",),
+}
+"""Experiments, and the columns that each needs beside device and conductance."""
+
+US = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}  # microsiemens in one unit of a conductance
+SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+QUANTITIES = {"conductance": US, "target": US, "time": SECONDS}
+SIMPLE = ("experiment", "device", "write", "pulse")
+SMALLEST_US, LARGEST_US = 1e-5, 1e5  # typical conductances beyond these are of another unit
+MIXED = 1e4  # ratio of the typical conductances of two devices or experiments that are not in one unit
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """Columns of equal length, one entry for every read of a device.
+
+    Args:
+        experiment: "programming", "read", "drift" or "pulse".
+        device: name of the device.
+        write: counts the writes of a device that were read separately.
+        time_s: time since the device was programmed, in seconds; nan where it was not noted.
+        target_us: conductance that was to be written, in microsiemens; nan where it was not noted.
+        conductance_us: conductance that was read, in microsiemens.
+        pulse: signed number of pulses that were sent since the read before; nan where none are.
+    """
+
+    experiment: Array
+    device: Array
+    write: Array
+    time_s: Array
+    target_us: Array
+    conductance_us: Array
+    pulse: Array
+
+    def __len__(self) -> int:
+        return len(self.conductance_us)
+
+    @property
+    def experiments(self) -> list[str]:
+        """Which experiments there are, in the order of `EXPERIMENTS`."""
+        return [name for name in EXPERIMENTS if (self.experiment == name).any()]
+
+    def of(self, experiment: str) -> "Measurements":
+        """The reads of one experiment."""
+        return self.where(self.experiment == experiment)
+
+    def where(self, chosen: Array) -> "Measurements":
+        """Some of the reads.
+
+        Args:
+            chosen: indices, or one truth value for every read.
+        """
+        return Measurements(*(getattr(self, column.name)[chosen] for column in fields(self)))
+
+    def series(self) -> list["Measurements"]:
+        """The reads of every write of every device, in the order in which they stand."""
+        _, place = np.unique(np.stack([_codes(self.device), _codes(self.write)]), axis=1, return_inverse=True)
+        order = np.argsort(place.ravel(), kind="stable")
+        ends = np.flatnonzero(np.diff(place.ravel()[order])) + 1
+        return [self.where(part) for part in np.split(order, ends)] if len(self) else []
+
+
+def _codes(column: Array) -> Array:
+    return np.unique(column, return_inverse=True)[1]
+
+
+def measurements(columns: Mapping[str, Any], where: str = "measurements") -> Measurements:
+    """Make measurements of columns, such as those of a data frame.
+
+    Args:
+        columns: name -> values. A quantity has its unit in the name: `conductance_us` or `conductance_s`, `_ms`, `_ns`;
+            `target_...` likewise; `time_s`, `_ms`, `_us` or `_ns`. Besides: experiment, device, write, pulse.
+        where: names them in messages.
+
+    Returns:
+        The measurements, in microsiemens and seconds.
+
+    Raises:
+        UserError: a column is missing, unknown or stated twice, a value is none, or its unit cannot be the stated one.
+    """
+    names = [str(name) for name in columns]
+    _check_names(names, where)
+    given = {str(name): np.asarray(columns[name]) for name in columns}
+    n = len(given["device"])
+    if not n:
+        raise UserError(f"{where}: there is no row of measurements; give at least one experiment")
+    found = {name: _numbers(given, name, units, n, where) for name, units in QUANTITIES.items()}
+    experiment = np.array([str(value).strip().lower() for value in given["experiment"]])
+    made = Measurements(
+        experiment,
+        np.array([str(value).strip() for value in given["device"]]),
+        _texts(given, "write", n),
+        found["time"],
+        found["target"],
+        found["conductance"],
+        _numbers(given, "pulse", {}, n, where),
+    )
+    _check_rows(made, where)
+    _check_units(made, where)
+    return made
+
+
+def _check_names(names: list[str], where: str) -> None:
+    """Check that every column is known, stated in one unit, and that the necessary ones are there."""
+    known = [*SIMPLE, *(f"{name}_{unit}" for name, units in QUANTITIES.items() for unit in units)]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"{where}: column '{shortened(twice[0])}' is there twice; keep one")
+    for name in names:
+        if name not in known:
+            raise UserError(f"{where}: {unknown_name('column', name, known)}")
+    for name in QUANTITIES:
+        stated = [one for one in names if one.rpartition("_")[0] == name]
+        if len(stated) > 1:
+            raise UserError(f"{where}: {name} is stated in two units, {' and '.join(stated)}; keep one column")
+    missing = [name for name in ("experiment", "device") if name not in names]
+    missing += [] if any(name.startswith("conductance_") for name in names) else ["conductance_us"]
+    if missing:
+        raise UserError(f"{where}: column {', '.join(missing)} is missing; the first line must name the columns")
+
+
+def _numbers(given: Mapping[str, Array], name: str, units: Mapping[str, float], n: int, where: str) -> Array:
+    """A column of numbers in the unit of this package; nan where it is empty or not there."""
+    stated = [one for one in given if one == name or (one.rpartition("_")[0] == name and units)]
+    if not stated:
+        return np.full(n, np.nan)
+    values = np.empty(n)
+    for row, value in enumerate(given[stated[0]]):
+        try:
+            values[row] = np.nan if str(value).strip() in ("", "None", "<NA>") else float(value)
+        except (TypeError, ValueError):
+            raise UserError(
+                f"{where}: {stated[0]} in row {row + 1} is {shortened(repr(str(value)))}, no number; "
+                "correct it, or leave it empty"
+            ) from None
+    if np.isinf(values).any():
+        row = int(np.isinf(values).argmax())
+        raise UserError(f"{where}: {stated[0]} in row {row + 1} is infinite; leave out reads beyond the range")
+    return values * units.get(stated[0].rpartition("_")[2], 1.0) if units else values
+
+
+def _texts(given: Mapping[str, Array], name: str, n: int) -> Array:
+    return np.array([str(value).strip() for value in given[name]]) if name in given else np.full(n, "")
+
+
+def _check_rows(made: Measurements, where: str) -> None:
+    """Check that every row has what its experiment needs."""
+    for row, name in enumerate(made.experiment):
+        if name not in EXPERIMENTS:
+            raise UserError(f"{where}: row {row + 1}: {unknown_name('experiment', str(name), EXPERIMENTS)}")
+    if (made.device == "").any():
+        raise UserError(f"{where}: device is empty in row {int((made.device == '').argmax()) + 1}; name the device")
+    for name in made.experiments:
+        for column in ("conductance_us", *EXPERIMENTS[name]):
+            empty = np.isnan(getattr(made, column)) & (made.experiment == name)
+            if empty.any():
+                raise UserError(
+                    f"{where}: {column} is empty in row {int(empty.argmax()) + 1}; experiment {name} needs it"
+                )
+    odd = np.isfinite(made.pulse) & (made.pulse != np.round(made.pulse))
+    if odd.any():
+        raise UserError(f"{where}: pulse in row {int(odd.argmax()) + 1} is no whole number of pulses, with sign")
+    drift = (made.experiment == "drift") & ~(made.time_s > 0)
+    if drift.any():
+        raise UserError(f"{where}: time_s in row {int(drift.argmax()) + 1}: drift counts from programming, above 0")
+
+
+def _check_units(made: Measurements, where: str) -> None:
+    """Check that conductances can be in the unit that the column names."""
+    typical = {name: np.median(np.abs(made.of(name).conductance_us)) for name in made.experiments}
+    for name, value in typical.items():
+        if value and not SMALLEST_US <= value <= LARGEST_US:
+            raise UserError(
+                f"{where}: conductances of experiment {name} are about {value:.3g} uS, beyond any device; name the "
+                "column by its unit: conductance_s, _ms, _us or _ns"
+            )
+    _check_alike({f"experiment {name}": value for name, value in typical.items()}, where)
+    names, place = np.unique(made.device, return_inverse=True)
+    largest = np.zeros(len(names))
+    np.maximum.at(largest, place, np.abs(made.conductance_us))
+    _check_alike({f"device {name}": value for name, value in zip(names, largest, strict=True)}, where)
+    noted = np.isfinite(made.target_us) & (made.target_us != 0)
+    if noted.any():
+        reads, targets = (np.abs(column[noted]).max() for column in (made.conductance_us, made.target_us))
+        _check_alike({"the targets": targets, "the conductances": reads}, where, 300.0)
+
+
+def _check_alike(values: Mapping[str, float], where: str, most: float = MIXED) -> None:
+    """Check that values are of one unit."""
+    present = {name: value for name, value in values.items() if value > 0}
+    if not present:
+        return
+    low, high = min(present, key=present.__getitem__), max(present, key=present.__getitem__)
+    if present[high] > most * present[low]:
+        raise UserError(
+            f"{where}: {high} has about {present[high]:.3g} uS, {low} {present[low]:.3g} uS: that looks like two units "
+            "in one column; give all in the unit of the column's name"
+        )
