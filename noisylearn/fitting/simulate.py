@@ -33,7 +33,7 @@ class Plan:
         times: at which drift is read, evenly spaced in the logarithm of the time.
         longest_s: the last of them, in units of the first.
         pulse_reads: of a pulsed device in all, with the same number of pulses before each.
-        train_reads: most of one train, after which the pulses change their sign.
+        train_reads: most of one train, after which the pulses change their sign, or one-sided devices are reset.
     """
 
     devices: int = 60
@@ -143,22 +143,28 @@ class _Bench:
 
 
 def _pulse_trains(profile: HardwareProfile, plan: Plan, draws: Draws) -> Rows:
-    """Trains of pulses, up first, from the lower bound; a read sees the device itself, before any reference."""
+    """Trains of pulses from the lower bound, up and down in turn, or up after a reset where devices go up alone.
+
+    A read sees the device itself, before any reference.
+    """
     assert profile.in_place is not None
     device = profile.in_place.device
     array = DeviceArray(device, (plan.devices, 1), StreamOf(draws, "pulse"))
-    array.set(torch.full((plan.devices, 1), device.w_min, dtype=torch.float64))
     middle = torch.full_like(array.state["w"], (device.w_min + device.w_max) / 2)
     step = float(device.mean_step(middle, torch.ones_like(middle), array.state).median())
     across = ENOUGH * (device.w_max - device.w_min) / step
     part, train = max(round(across / plan.train_reads), 1), min(max(round(across), 2), plan.train_reads)
-    n_trains = 1 if device.one_sided else max(plan.pulse_reads // train, 2)
-    sent = [0.0, *(part * (-1.0) ** number for number in range(n_trains) for _ in range(train))]
-    seen = []
-    for pulses in sent:
-        if pulses:
-            array.pulse(torch.full((plan.devices, 1), pulses, dtype=torch.float64))
-        seen.append((array.state["visible"] + array.state["reference"])[0, :, 0].numpy())
+    n_trains, turn = max(plan.pulse_reads // train, 2), 1.0 if device.one_sided else -1.0
+    sent, seen = [], []
+    for number in range(n_trains):
+        start = [0.0] if device.one_sided or number == 0 else []
+        if start:
+            array.set(torch.full((plan.devices, 1), device.w_min, dtype=torch.float64))
+        for pulses in [*start, *[part * turn**number] * train]:
+            if pulses:
+                array.pulse(torch.full((plan.devices, 1), pulses, dtype=torch.float64))
+            sent.append(pulses)
+            seen.append((array.state["visible"] + array.state["reference"])[0, :, 0].numpy())
     w = np.stack(seen, 1)
     columns = {
         "device": np.char.add("p", np.arange(plan.devices).astype(str))[:, None],
