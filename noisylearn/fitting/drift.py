@@ -17,6 +17,7 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.special import chdtrc
 
 from noisylearn.fitting.levels import UNLIKELY, CurveFit, Levels, curve_panels, fit_curve, grouped
 from noisylearn.fitting.measurements import Measurements
@@ -140,7 +141,7 @@ def _maximised(cost: Any, start: Array, n: int) -> Fit:
     from scipy.optimize import minimize
 
     found = minimize(cost, start, method="BFGS")
-    found = minimize(cost, found.x, method="Nelder-Mead", options={"maxiter": 400 * len(start), "fatol": 1e-6})
+    found = minimize(cost, found.x, method="BFGS")  # again, where the first was stopped by rounding
     return Fit(float(found.fun) + len(start) * math.log(n) / 2, found.x, np.linalg.pinv(_curvature(cost, found.x)))
 
 
@@ -242,7 +243,10 @@ def _as_power_law(paths: Paths, chosen: list[Array], fits: list[Fit], g_max_us: 
     away = [
         (np.diff(np.log(paths.g_us[g]), axis=1) + v[0] * np.diff(paths.x)) for g, v in zip(chosen, values, strict=True)
     ]
-    straight, warnings = _straightness(away, fits, paths)
+    dx = np.diff(paths.x)
+    noise = [np.exp(fit.values[1:]) ** 2 for fit in fits]
+    covariances = [s2 * np.outer(dx, dx) + e2 * _differences(len(dx)) for s2, e2 in noise]
+    straight, warnings = _straightness(away, covariances, paths)
     numbers = {key: curve.table() for key, curve in curves.items()}
     parameters = (
         *mean.parameters("exponent_mean", g_max_us, False),
@@ -268,31 +272,31 @@ def _spread_curve(spreads: Levels) -> CurveFit:
     )
 
 
-def _straightness(away: list[Array], fits: list[Fit], paths: Paths) -> tuple[Check, tuple[str, ...]]:
-    """Whether drift is straight in the logarithms of conductance and time: the mean increments against their errors."""
-    from scipy.special import chdtrc
+def _straightness(away: list[Array], covariances: list[Array], paths: Paths) -> tuple[Check, tuple[str, ...]]:
+    """Whether drift is straight in ln t: the mean increments of every level off the fit, against their errors.
 
-    dx = np.diff(paths.x)
-    chi2 = free = 0.0
-    worst = (0.0, 0)
-    for y, fit in zip(away, fits, strict=True):
-        s, e = np.exp(fit.values[1:])
-        covariance = s**2 * np.outer(dx, dx) + e**2 * _differences(len(dx))
+    Args:
+        away: increments less their fitted mean, (devices, times - 1) at every level.
+        covariances: of one device's increments, as fitted, at every level.
+        paths: conductances.
+    """
+    chi2, free, worst = 0.0, 0, (0.0, 0)
+    for y, covariance in zip(away, covariances, strict=True):
         mean = y.mean(0)
         chi2 += float(len(y) * mean @ np.linalg.solve(covariance, mean))
-        free += len(dx) - 1
+        free += len(mean) - 1
         z = np.abs(mean) / np.sqrt(np.diag(covariance) / len(y))
         worst = max(worst, (float(z.max()), int(z.argmax())))
     p = float(chdtrc(max(free, 1), chi2)) if free else math.nan
-    statistic = f"chi2 = {chi2:.3g} of {free:.0f}"
+    check = Check("drift is straight in ln t", f"chi2 = {chi2:.3g} of {free}", p)
     if not p < UNLIKELY:
-        return Check("drift is straight in ln t", statistic, p), ()
+        return check, ()
     a, b = paths.times_s[worst[1]], paths.times_s[worst[1] + 1]
     warning = (
-        f"drift is not straight in ln t ({statistic}), most of all between {a:.3g} s and {b:.3g} s: no power law holds "
-        "over the whole time; fit a shorter one"
+        f"drift is not straight in ln t ({check.statistic}), most of all between {a:.3g} s and {b:.3g} s: no effect "
+        "holds that; fit the times before or after"
     )
-    return Check("drift is straight in ln t", statistic, p), (warning,)
+    return check, (warning,)
 
 
 def _as_relaxation(paths: Paths, chosen: list[Array], fits: list[Fit], g_max_us: float, check: Check) -> EffectFit:
@@ -317,6 +321,10 @@ def _as_relaxation(paths: Paths, chosen: list[Array], fits: list[Fit], g_max_us:
     parameters.append(Parameter.normal("shift_us_per_log_time", shift, shift_error))
     chi2 = float((weights * (shifts - shift) ** 2).sum())
     alike, warnings = _one_shift(chi2, shifts, r, g_max_us)
+    dx = np.diff(paths.x)
+    away = [np.diff(paths.g_us[g], axis=1) - own * dx for g, own in zip(chosen, shifts, strict=True)]
+    noise = [np.exp(2 * np.clip(fit.values[1:], -25, 25)) for fit in fits]
+    straight, bent = _straightness(away, [np.diag(e2[:-1]) + e2[-1] * _differences(len(dx)) for e2 in noise], paths)
     numbers = {
         "reference_g_max_us": g_max_us,
         "times_s": [float(t) for t in paths.times_s],
@@ -324,8 +332,8 @@ def _as_relaxation(paths: Paths, chosen: list[Array], fits: list[Fit], g_max_us:
         "shift_us_per_log_time": shift,
     }
     panels.insert(0, _path_panel(paths, chosen, [(None, shift)] * len(chosen)))
-    checks = (check, alike, *(curve.check for curve in curves))
-    return EffectFit("relaxation", tuple(parameters), numbers, (), checks, tuple(panels), warnings)
+    checks = (check, alike, straight, *(curve.check for curve in curves))
+    return EffectFit("relaxation", tuple(parameters), numbers, (), checks, tuple(panels), warnings + bent)
 
 
 def _growth_errors(fit: Fit) -> Array:
@@ -337,8 +345,6 @@ def _growth_errors(fit: Fit) -> Array:
 
 def _one_shift(chi2: float, shifts: Array, r: Array, g_max_us: float) -> tuple[Check, tuple[str, ...]]:
     """Whether all conductances shift alike, as the effect has it."""
-    from scipy.special import chdtrc
-
     p = float(chdtrc(len(shifts) - 1, chi2)) if len(shifts) > 1 else math.nan
     check = Check("all conductances shift alike", f"chi2 = {chi2:.3g} of {len(shifts) - 1}", p)
     if not p < UNLIKELY:

@@ -168,7 +168,8 @@ def _fitted(
     scale = np.maximum(np.abs(start), 1e-3 * np.abs(start).max() + SMALLEST)
     found = least_squares(residuals, start, x_scale=scale)
     errors = np.sqrt(np.diag(np.linalg.pinv(found.jac.T @ found.jac)))
-    return float(2 * found.cost), form, found.x, errors
+    best = np.abs(found.x) if form == "saturating" and found.x[1] < 0 else found.x
+    return float(2 * found.cost), form, best, errors
 
 
 def curve_panels(

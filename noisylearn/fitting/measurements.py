@@ -22,7 +22,7 @@ SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 QUANTITIES = {"conductance": US, "target": US, "time": SECONDS}
 SIMPLE = ("experiment", "device", "write", "pulse")
 SMALLEST_US, LARGEST_US = 1e-5, 1e5  # typical conductances beyond these are of another unit
-MIXED = 1e4  # ratio of the typical conductances of two devices or experiments that are not in one unit
+MIXED = 300.0  # ratio from which conductances are not of one unit, since units differ by a thousand
 
 
 @dataclass(frozen=True)
@@ -188,25 +188,21 @@ def _check_units(made: Measurements, where: str) -> None:
                 f"{where}: conductances of experiment {name} are about {value:.3g} uS, beyond any device; name the "
                 "column by its unit: conductance_s, _ms, _us or _ns"
             )
-    _check_alike({f"experiment {name}": value for name, value in typical.items()}, where)
     names, place = np.unique(made.device, return_inverse=True)
     largest = np.zeros(len(names))
     np.maximum.at(largest, place, np.abs(made.conductance_us))
-    _check_alike({f"device {name}": value for name, value in zip(names, largest, strict=True)}, where)
-    noted = np.isfinite(made.target_us) & (made.target_us != 0)
+    if largest.max() > MIXED * np.median(largest) > 0:
+        raise _two_units(where, f"device {names[largest.argmax()]}", largest.max(), "most devices", np.median(largest))
+    noted = made.target_us > 0.1 * np.nanmax(np.append(made.target_us, 0.0))
     if noted.any():
-        reads, targets = (np.abs(column[noted]).max() for column in (made.conductance_us, made.target_us))
-        _check_alike({"the targets": targets, "the conductances": reads}, where, 300.0)
+        target, read = (float(np.median(np.abs(column[noted]))) for column in (made.target_us, made.conductance_us))
+        if not 1 / MIXED < read / target < MIXED:
+            raise _two_units(where, "conductance", read, "their targets", target)
 
 
-def _check_alike(values: Mapping[str, float], where: str, most: float = MIXED) -> None:
-    """Check that values are of one unit."""
-    present = {name: value for name, value in values.items() if value > 0}
-    if not present:
-        return
-    low, high = min(present, key=present.__getitem__), max(present, key=present.__getitem__)
-    if present[high] > most * present[low]:
-        raise UserError(
-            f"{where}: {high} has about {present[high]:.3g} uS, {low} {present[low]:.3g} uS: that looks like two units "
-            "in one column; give all in the unit of the column's name"
-        )
+def _two_units(where: str, one: str, value: float, other: str, other_value: float) -> UserError:
+    """The error for values that are not of one unit."""
+    return UserError(
+        f"{where}: {one} is about {value:.3g} uS, {other} {other_value:.3g} uS: that looks like two units; give all in "
+        "those that the names of the columns state"
+    )

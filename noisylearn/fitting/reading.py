@@ -10,7 +10,8 @@ K_d = y' P y / (n - 1), P = C^-1 - C^-1 1 1' C^-1 / (1' C^-1 1), and is then, up
 
     l_d = -((n - 1) ln K_d + ln|C| + ln(1' C^-1 1)) / 2
 
-The sum of the differences of l_d over the devices decides. K_d is distributed as chi2 of n - 1, so that a level of m
+The sum of the differences of l_d over the devices decides. With ever shorter reads 1/f noise looks ever more white, so
+that where the read time is fitted as well, the difference must be one that chance does not bring. K_d is distributed as chi2 of n - 1, so that a level of m
 devices knows K to a relative error of sqrt(2 / (m (n - 1))), or more where devices differ.
 """
 
@@ -31,6 +32,7 @@ from noisylearn.fitting.results import Array, Check, EffectFit, Panel, Parameter
 from noisylearn.fitting.telegraph import fit_telegraph
 
 LEAST_DEVICES = 5
+NESTED = 5.4  # gain in ln likelihood that 1/f noise must bring where the read time is fitted: 1 in 1,000 by chance
 UNLIKE = 3.0  # times what chance gives: devices of one level whose noise differs so much
 LAGS = 12  # points of the plot of differences
 SHORTEST, GRID = 1e-9, 25  # read times that are tried, in units of the interval between reads; how many
@@ -139,7 +141,7 @@ def fit_reading(
         f"difference of ln likelihood {gain.sum():+.1f} over {len(gain)} devices (z = {z:+.1f})",
         2 * float(ndtr(-abs(z))),
     )
-    is_coloured = gain.sum() > 0
+    is_coloured = gain.sum() > (0.0 if t_read_ns is not None else NESTED)
     fit = _amplitudes(
         of, coloured if is_coloured else white, g_max_us, is_coloured, t_read_s, spread, t_read_ns is None
     )
