@@ -359,14 +359,14 @@ def _one_shift(chi2: float, shifts: Array, r: Array, g_max_us: float) -> tuple[C
 def _path_panel(paths: Paths, chosen: list[Array], models: list[tuple[float | None, float | None]]) -> Panel:
     """Mean conductance of every level over time, with the fit."""
     series = []
-    for group, (exponent, shift) in zip(chosen, models, strict=True):
+    for number, (group, (exponent, shift)) in enumerate(zip(chosen, models, strict=True)):
         g = paths.g_us[group]
         error = 1.96 * g.std(0) / math.sqrt(len(g))
-        series.append(Series("", paths.times_s, g.mean(0), error))
         line = g[:, 0].mean() + (shift or 0.0) * paths.x
         if exponent is not None:
             line = g[:, 0].mean() * np.exp(-exponent * paths.x)
-        series.append(Series("", paths.times_s, line, style="line"))
+        series.append(Series("", paths.times_s, g.mean(0), error))
+        series.append(Series("" if number else "fit", paths.times_s, line, style="dashed"))
     return Panel(
         "drift: mean of each level, 95 %", "time since programming (s)", "conductance (uS)", tuple(series), log_x=True
     )

@@ -33,6 +33,7 @@ ORDER = (
     "read-noise",
 )  # fmt: skip (in which effects act)
 PASS_INTERVAL_US = 1.0
+ALIKE = "no noise differs between two passes: rules that perturb have nothing to learn from until some is stated"
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ class FittedProfile:
     def warnings(self) -> tuple[str, ...]:
         """What the data show that no effect holds, and which effects were refused, one line each."""
         refused = [f"{fit.name}: not fitted: {fit.refused}" for fit in self.effects if fit.refused]
-        return (*(f"{fit.name}: {line}" for fit in self.effects for line in fit.warnings), *refused)
+        alike = () if self.profile.is_noisy else (ALIKE,)
+        return (*(f"{fit.name}: {line}" for fit in self.effects for line in fit.warnings), *refused, *alike)
 
     @property
     def panels(self) -> tuple[Panel, ...]:

@@ -131,7 +131,7 @@ def fit_curve(levels: Levels, what: str, positive: bool) -> CurveFit:
     chi2, form, c, errors = min(fits, key=lambda fit: fit[0] + PRICE * len(fit[2]))
     left = len(r) - len(c)
     p = float(chdtrc(left, chi2)) if left else math.nan
-    check = Check(f"{what}: {form}, {len(c)} numbers, against the levels", f"chi2 = {chi2:.3g} of {left}", p)
+    check = Check(f"{what}: {form}, coefficients: {len(c)}, against the levels", f"chi2 = {chi2:.3g} of {left}", p)
     within = _FORMS[form](np.linspace(r.min(), r.max(), 201), c)
     low = max(float(within.min()), 0.0) if positive else float(within.min())
     return CurveFit(form, c, errors, check, (low, float(within.max())))
@@ -185,7 +185,7 @@ def curve_panels(
         others: names and curves to draw beside it.
     """
     r = np.linspace(levels.r.min(), levels.r.max(), 200)
-    lines = [Series(f"fit: {curve.form}, {len(curve.coefficients)} numbers", r * g_max_us, curve(r), style="line")]
+    lines = [Series(f"{curve.form}, coefficients: {len(curve.coefficients)}", r * g_max_us, curve(r), style="line")]
     lines += [Series(name, r * g_max_us, one(r), style="dashed") for name, one in others]
     g = levels.r * g_max_us
     points = Series("levels, 95 %", g, levels.value, 1.96 * levels.error)

@@ -10,9 +10,10 @@ K_d = y' P y / (n - 1), P = C^-1 - C^-1 1 1' C^-1 / (1' C^-1 1), and is then, up
 
     l_d = -((n - 1) ln K_d + ln|C| + ln(1' C^-1 1)) / 2
 
-The sum of the differences of l_d over the devices decides. With ever shorter reads 1/f noise looks ever more white, so
-that where the read time is fitted as well, the difference must be one that chance does not bring. K_d is distributed as chi2 of n - 1, so that a level of m
-devices knows K to a relative error of sqrt(2 / (m (n - 1))), or more where devices differ.
+The sum of the differences of l_d over the devices decides. With ever shorter reads 1/f noise looks ever more white,
+so that where the read time is fitted as well, the difference must be one that chance does not bring. K_d is
+distributed as chi2 of n - 1, so that a level of m devices knows K to a relative error of sqrt(2 / (m (n - 1))), or
+more where devices differ.
 """
 
 import math
@@ -201,8 +202,8 @@ def _amplitudes(
     numbers: dict[str, object] = {"reference_g_max_us": g_max_us, "sigma_us": curve.table()}
     assumed: tuple[str, ...] = ()
     if is_coloured:
-        low, high = (t_read_s * 1e9 * math.exp(side * 1.96 * spread) for side in (-1, 1))
-        parameters.append(Parameter("t_read_ns", t_read_s * 1e9, t_read_s * 1e9 * spread, low, high))
+        if fitted_time:
+            parameters.append(Parameter.positive("t_read_ns", t_read_s * 1e9, t_read_s * 1e9 * spread))
         numbers = {"t_read_ns": t_read_s * 1e9, "relative_amplitude": curve.table()}
         assumed = () if fitted_time else ("t_read_ns",)
     name = "one-over-f-read-noise" if is_coloured else "read-noise"
