@@ -2,7 +2,8 @@
 
 import datetime
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ ORDER = (
     "read-noise",
 )  # fmt: skip (in which effects act)
 PASS_INTERVAL_US = 1.0
+SPANS = 0.99  # of the largest target: the smallest conductance is below
 ALIKE = "no noise differs between two passes: rules that perturb have nothing to learn from until some is stated"
 
 
@@ -165,21 +167,35 @@ def _fit_written(
     """Devices that are written to a conductance."""
     low, high = _range(made.where(np.isin(made.experiment, used)))
     g_max = g_max_us or high
+    if not g_max > 0:
+        raise UserError(f"{source}: no conductance is above zero; check the column, or the signs of its numbers")
     fits: list[EffectFit] = []
     variance: Callable[[Array], Array] = np.zeros_like
     t0_s: float | None = None
     if "read" in used:
-        found, variance = fit_reading(made.of("read"), g_max, t_read_ns)
-        fits += found
+        with _refusing("read-noise", fits):
+            found, variance = fit_reading(made.of("read"), g_max, t_read_ns)
+            fits += found
     if "programming" in used:
-        fits += _programming(made.of("programming"), low, g_max, variance)
+        with _refusing("programming-noise", fits):
+            fits += _programming(made.of("programming"), low, g_max, variance)
     if "drift" in used:
-        drift, t0_s = fit_drift(made.of("drift"), g_max)
-        fits.append(drift)
+        with _refusing("power-law-drift", fits):
+            drift, t0_s = fit_drift(made.of("drift"), g_max)
+            fits.append(drift)
     fits.sort(key=lambda fit: ORDER.index(fit.name))
     timing = {"t0_s": t0_s or 1.0, "pass_interval_us": _pass_interval_us(fits)}
     mapping = {"g_max_us": g_max} | ({"g_min_us": low} if low > 0 else {})
     return _assembled(name, fits, source, mapping, timing)
+
+
+@contextmanager
+def _refusing(name: str, fits: list[EffectFit]) -> Iterator[None]:
+    """In this block, what the data are too poor for becomes a refusal of this effect; the others are fitted."""
+    try:
+        yield
+    except UserError as error:
+        fits.append(EffectFit(name, refused=str(error)))
 
 
 def _programming(made: Measurements, low: float, g_max: float, variance: Any) -> list[EffectFit]:
@@ -195,7 +211,8 @@ def _range(made: Measurements) -> tuple[float, float]:
     """Smallest and largest conductance to which devices are written."""
     target = made.target_us[np.isfinite(made.target_us)]
     if len(target):
-        return max(float(target.min()), 0.0), float(target.max())
+        low, high = max(float(target.min()), 0.0), float(target.max())
+        return (low if low < SPANS * high else 0.0), high
     return 0.0, float(np.quantile(made.conductance_us, 0.99))
 
 

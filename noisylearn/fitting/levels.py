@@ -15,8 +15,10 @@ import numpy as np
 from scipy.special import chdtrc
 
 from noisylearn.fitting.results import Array, Check, Panel, Parameter, Series
+from noisylearn.ground.errors import UserError
 
 MOST_LEVELS, BINS = 24, 8  # so many different conductances are levels; more are put into bins
+MOST_COEFFICIENTS = 5  # of a polynomial
 PRICE = 4.0  # of a coefficient, in units of chi2
 UNLIKELY = 1e-3  # below this probability a supposition is given up
 SMALLEST = 1e-12
@@ -61,6 +63,8 @@ def grouped(conductance_us: Array, least: int) -> list[Array]:
         conductance_us: of every entry.
         least: entries that a group needs; smaller groups are left out.
     """
+    if not len(conductance_us):
+        return []
     different, place = np.unique(np.round(conductance_us, 9), return_inverse=True)
     if len(different) > MOST_LEVELS:
         edges = np.quantile(conductance_us, np.linspace(0, 1, BINS + 1)[1:-1])
@@ -112,7 +116,7 @@ _FORMS: dict[str, Callable[[Array, Array], Array]] = {
     "polynomial": lambda r, c: sum(one * r**i for i, one in enumerate(c)) + 0 * r,
     "power": lambda r, c: c[0] * np.exp(np.clip(c[1] * _log(r), -700, 100)),
     "log": lambda r, c: c[0] * _log(r) + c[1],
-    "saturating": lambda r, c: -c[0] * np.expm1(-r / max(abs(c[1]), 1e-6)),
+    "saturating": lambda r, c: -c[0] * np.expm1(np.clip(-r / max(abs(c[1]), 1e-6), -700, 100)),
 }
 
 
@@ -123,8 +127,16 @@ def fit_curve(levels: Levels, what: str, positive: bool) -> CurveFit:
         levels: estimates.
         what: names the quantity in the check.
         positive: whether it cannot be negative; levels at 0 are then left out.
+
+    Raises:
+        UserError: no level has an estimate with an error.
     """
-    keep = np.isfinite(levels.error) & (levels.error > 0) & ((levels.value > 0) | (not positive))
+    keep = np.isfinite(levels.r + levels.value + levels.error) & (levels.error > 0)
+    keep &= (levels.value > 0) | (not positive)
+    if not keep.any():
+        raise UserError(
+            f"no level of the conductance gives a clear {what}: measure more devices at each, with more digits"
+        )
     r, value, error = levels.r[keep], levels.value[keep], levels.error[keep]
     tries = [(form, start) for form, start in _starts(r, value) if len(start) < max(len(r), 2)]
     fits = [_fitted(form, start, r, value, error, positive) for form, start in tries]
@@ -140,7 +152,7 @@ def fit_curve(levels: Levels, what: str, positive: bool) -> CurveFit:
 def _starts(r: Array, value: Array) -> list[tuple[str, Array]]:
     """Forms with coefficients to start from."""
     starts: list[tuple[str, Array]] = []
-    for degree in range(min(5, len(r))):
+    for degree in range(min(MOST_COEFFICIENTS, len(np.unique(r)))):
         starts.append(("polynomial", np.polynomial.polynomial.polyfit(r, value, degree)))
     if len(r) > 1 and r.min() > 1e-6:
         slope, at_one = np.polyfit(np.log(r), value, 1)

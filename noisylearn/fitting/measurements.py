@@ -96,7 +96,11 @@ def measurements(columns: Mapping[str, Any], where: str = "measurements") -> Mea
     names = [str(name) for name in columns]
     _check_names(names, where)
     given = {str(name): np.asarray(columns[name]) for name in columns}
-    n = len(given["device"])
+    n = given["device"].size
+    if odd := [name for name, values in given.items() if values.shape != (n,)]:
+        raise UserError(
+            f"{where}: column {odd[0]} has not one value for each of {n} devices; give columns of one length"
+        )
     if not n:
         raise UserError(f"{where}: there is no row of measurements; give at least one experiment")
     found = {name: _numbers(given, name, units, n, where) for name, units in QUANTITIES.items()}

@@ -38,6 +38,7 @@ UNLIKE = 3.0  # times what chance gives: devices of one level whose noise differ
 LAGS = 12  # points of the plot of differences
 SHORTEST, GRID = 1e-9, 25  # read times that are tried, in units of the interval between reads; how many
 MOST_SPREAD = 0.3  # relative, of the conductances of a level to whose mean a relative amplitude is referred
+TINY = 1e-12
 NOISELESS = 1e-6  # of the largest conductance: noise below is that of the digits of a file
 
 
@@ -196,7 +197,9 @@ def _amplitudes(
         values, errors, dispersions = (np.array(column) for column in zip(*rows, strict=True))
         levels = Levels(r, values, errors, np.array([len(g) for g in chosen]))
         curve = fit_curve(levels, key, positive=True)
-        to_level = [(curve(at) / curve(mean[g] / g_max_us)) ** 2 for at, g in zip(r, chosen, strict=True)]
+        to_level = [
+            (curve(at) / np.maximum(curve(mean[g] / g_max_us), TINY)) ** 2 for at, g in zip(r, chosen, strict=True)
+        ]
     checks, warnings = _residual_checks(model, list(dispersions))
     parameters = [*levels.parameters(key, g_max_us, True), *curve.parameters(key)]
     numbers: dict[str, object] = {"reference_g_max_us": g_max_us, "sigma_us": curve.table()}

@@ -115,6 +115,7 @@ def _regressed(y: Array, x: Array, z: Array, inside: Array, follows: Array) -> _
     centre = (keep * x).sum(1, keepdims=True) / np.maximum(n, 1)[:, None]
     xs, zs = keep * (x - centre), keep * (z - (keep * z).sum(1, keepdims=True) / np.maximum(n, 1)[:, None])
     sxz = np.where(n > 4, (xs * zs).sum(1), np.nan)
+    sxz[sxz == 0] = np.nan
     beta = (zs * y).sum(1) / sxz
     middle = (keep * y).sum(1) / np.where(n > 4, n, np.nan)
     u = keep * (y - middle[:, None] - beta[:, None] * (x - centre))

@@ -172,3 +172,44 @@ def test_pulses_and_targets_do_not_mix() -> None:
         fit_profile(both)
     assert fit_profile(both, experiments=("pulse",)).profile.in_place is not None
     assert fit_profile(both, experiments=("programming",)).profile.in_place is None
+
+
+def _with(key: str, change):
+    """A change of one column: (column, random numbers) -> column."""
+    return lambda made, rng: replace(made, **{key: change(getattr(made, key), rng)})
+
+
+SPOIL = [
+    lambda made, rng: made.where(rng.random(len(made)) < rng.random()),
+    _with("conductance_us", lambda g, rng: np.where(rng.random(len(g)) < 0.3, 0.0, g)),
+    _with("conductance_us", lambda g, rng: np.full(len(g), float(rng.choice([0.0, 1.0, 25.0, -3.0])))),
+    _with("conductance_us", lambda g, rng: -g),
+    _with("conductance_us", lambda g, rng: g * 10 ** rng.uniform(-3, 3)),
+    _with("conductance_us", lambda g, rng: np.round(g)),
+    _with("conductance_us", lambda g, rng: rng.permutation(g)),
+    _with("device", lambda names, rng: np.full(len(names), "x")),
+    _with("time_s", lambda t, rng: np.abs(t) ** rng.uniform(-2, 2)),
+    _with("target_us", lambda t, rng: np.full(len(t), float(rng.choice([0.0, 5.0, 25.0])))),
+]
+
+
+def outcome(made: Measurements) -> str:
+    """The name of the profile that is fitted, or the message."""
+    try:
+        return fit_profile(made).profile.name
+    except UserError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("name", ["pcm-nandakumar-2019", "isaac-2016", "capacitor-li-2018", "pcm-pair-nandakumar-2020"])
+def test_spoilt_data_give_a_profile_or_one_line(name: str) -> None:
+    """One to three things wrong that no check of a file finds: nothing but a UserError is raised."""
+    whole = measure(load_profile(name), Plan(devices=10, levels=3, times=4, reads=10, pulse_reads=240), seed=0)
+    found = []
+    for seed in range(16):
+        rng, made = np.random.default_rng(seed), whole
+        for _ in range(rng.integers(1, 4)):
+            made = SPOIL[rng.integers(len(SPOIL))](made, rng)
+        found.append(outcome(made))
+    assert not [text for text in found if "\n" in text]
+    assert len(set(found)) > 3
