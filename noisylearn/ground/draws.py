@@ -38,8 +38,8 @@ def _text(seed: int, name: Name) -> bytes:
     return "|".join((str(seed), *name)).encode()
 
 
-def _hashed(text: bytes) -> int:
-    return int.from_bytes(hashlib.blake2b(text, digest_size=4).digest(), "little")
+def _hashed(text: bytes, n_bytes: int = 4) -> int:
+    return int.from_bytes(hashlib.blake2b(text, digest_size=n_bytes).digest(), "little")
 
 
 def _is_whole_number(value: Tensor) -> bool:
@@ -53,10 +53,10 @@ class _Calls:
         self._stream = _text(seed, name)
         self.answered = answered
 
-    def next_seed(self) -> int:
-        """Seed of the next call, 32 bits."""
+    def next_seed(self, n_bytes: int = 4) -> int:
+        """Seed of the next call, of so many bytes."""
         call, self.answered = self.answered, self.answered + 1
-        return _hashed(self._stream + b"\0%d" % call if call else self._stream)
+        return _hashed(self._stream + b"\0%d" % call if call else self._stream, n_bytes)
 
 
 class Draws:
@@ -70,6 +70,8 @@ class Draws:
     Raises:
         UserError: the seed has more bits.
     """
+
+    seed_name = SEED  # key of a state that no other kind of draws takes
 
     def __init__(self, seed: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> None:
         if not hasattr(seed, "__index__") or not -(2**63) <= seed < 2**63:
@@ -151,7 +153,7 @@ class Draws:
     def state(self) -> dict[str, Tensor]:
         """The seed, and how many calls every stream that was used has answered, for a checkpoint."""
         calls = {"|".join((CALLS, *name)): torch.tensor(calls.answered) for name, calls in self._streams.items()}
-        return {SEED: torch.tensor(self.seed), **calls}
+        return {self.seed_name: torch.tensor(self.seed), **calls}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Take over a saved seed, and let every stream continue after the calls it had answered.
@@ -162,14 +164,14 @@ class Draws:
         Raises:
             UserError: the state has another form; nothing has changed then.
         """
-        calls = {key: value for key, value in state.items() if key != SEED}
+        calls = {key: value for key, value in state.items() if key != self.seed_name}
         is_known = all(key.startswith(f"{CALLS}|") for key in calls) and all(map(_is_whole_number, state.values()))
-        if SEED not in state or not is_known:
+        if self.seed_name not in state or not is_known:
             raise UserError(
-                "random streams in another form than this version's (0.1.0 kept positions of generators): continue "
-                "with the version that wrote them, or start anew"
+                "random streams in another form than this version's (0.1.0 kept positions of generators), or of "
+                "another kind, by counter or not: continue with the version and kind that wrote them, or start anew"
             )
-        self._seed = int(state[SEED])
+        self._seed = int(state[self.seed_name])
         names = {key: tuple(key.split("|")[1:]) for key in calls}
         self._streams = {name: _Calls(self.seed, name, int(calls[key])) for key, name in names.items()}
         self._of_passes = {}
@@ -177,18 +179,29 @@ class Draws:
     def _filled(
         self, fill: Callable[..., Tensor], name: Name, shape: tuple[int, ...], passes: Sequence[int] | None
     ) -> Tensor:
+        self._shape_of_draw(name, shape, passes)
         drawn = torch.empty(shape, device=self.device, dtype=self.dtype)
-        generator = self._generator
+        parts = (drawn,) if passes is None else drawn.unbind()
+        for part, calls in zip(parts, self._streams_of(name, passes), strict=True):
+            fill(part, generator=self._generator.manual_seed(calls.next_seed()))
+        return drawn
+
+    def _shape_of_draw(self, name: Name, shape: tuple[int, ...], passes: Sequence[int] | None) -> tuple[int, ...]:
+        """Shape of what is drawn from one stream."""
         if passes is None:
-            return fill(drawn, generator=generator.manual_seed(self._next_seed(name)))
+            return shape
         if len(passes) != shape[0]:
             raise ValueError(
                 f"stream {name}: {len(passes)} passes, but numbers of shape {shape}; the first axis is theirs"
             )
+        return shape[1:]
+
+    def _streams_of(self, name: Name, passes: Sequence[int] | None) -> list[_Calls]:
+        """The stream of a draw, or those of its passes."""
+        if passes is None:
+            return [self._calls(name)]
         numbers = passes if self._numbers is None else [self._numbers[p] for p in passes]
-        for of_pass, calls in zip(drawn.unbind(), self._calls_of(name, tuple(numbers)), strict=True):
-            fill(of_pass, generator=generator.manual_seed(calls.next_seed()))
-        return drawn
+        return self._calls_of(name, tuple(numbers))
 
     def _next_seed(self, name: Name) -> int:
         return self._calls(name).next_seed()
