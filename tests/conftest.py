@@ -6,8 +6,11 @@ import warnings
 from pathlib import Path
 
 import pytest
+import torch
 from support.shapes import check_shapes
 
+if not torch.cuda.is_available():  # Triton's kernels run in Python then; it looks at this when it is first imported
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 if os.environ.get("NOISYLEARN_CHECK_SHAPES"):
     check_shapes("noisylearn")  # before anything imports it
 

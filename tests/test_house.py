@@ -19,15 +19,15 @@ import house  # noqa: E402
 
 # From the ground up; a module imports only from earlier rooms, or from its own.
 ROOMS = (
-    "ground", "callbacks", "distributed", "effects", "engines", "progress", "profiles", "networks", "chips", "rules",
-    "tasks", "experiments", "backends", "report", "runs", "fitting", "papers", "cli",
+    "ground", "callbacks", "distributed", "effects", "engines", "progress", "profiles", "kernels", "networks", "chips",
+    "rules", "tasks", "experiments", "backends", "report", "runs", "fitting", "papers", "cli",
 )  # fmt: skip
 LEVEL = {name: level for level, name in enumerate(("version", *ROOMS, "__main__"))}
 
 
 HEAVY = {
     "lava", "matplotlib", "snntorch", "nir", "h5py", "distributed", "submitit", "optuna", "jinja2", "vl_convert",
-    "pandas", "PIL", "scipy.io", "scipy.linalg", "scipy.optimize", "scipy.special", "scipy.stats",
+    "pandas", "PIL", "triton", "scipy.io", "scipy.linalg", "scipy.optimize", "scipy.special", "scipy.stats",
 }  # fmt: skip
 
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from noisylearn.chips.tiles import Devices, Periphery, Tiling
 from noisylearn.effects import Effect, Setting, State, circuits
 from noisylearn.effects.circuits import PLACE
-from noisylearn.ground.draws import Draws, StreamOf
+from noisylearn.ground.draws import Draws, Name, StreamOf
+from noisylearn.kernels.layer import LayerKernels
 from noisylearn.networks.layers import WeightLayer, apply_weights
 from noisylearn.profiles import HardwareProfile
 from noisylearn.profiles.write import DeviceArray, InPlace
@@ -68,11 +69,20 @@ class Crossbar:
         layer: the layer whose weights are written.
         profile: of the machine.
         draws: random streams.
+        kernels: of the layer; None for plain torch.
     """
 
-    def __init__(self, name: str, layer: WeightLayer, profile: HardwareProfile, draws: Draws) -> None:
+    def __init__(
+        self,
+        name: str,
+        layer: WeightLayer,
+        profile: HardwareProfile,
+        draws: Draws,
+        kernels: LayerKernels | None = None,
+    ) -> None:
         self.name = name
         self.layer = layer
+        self.kernels = kernels
         self.mapping = profile.specification.mapping
         self.setting = profile.setting
         self.node_effects = tuple(profile.effects("node"))
@@ -129,7 +139,11 @@ class Crossbar:
         flat = weight.flatten(1)
         span = self.mapping.g_max_us - self.mapping.g_min_us
         self._scale = self._tiling.largest(flat, self.mapping.scale) / span
-        target = flat / self._tiling.spread(torch.where(self._scale > 0, self._scale, 1.0))
+        scale = self._tiling.spread(torch.where(self._scale > 0, self._scale, 1.0))
+        if self.kernels is not None and not self.kernels.not_written:
+            self._written = self.kernels.write(flat, scale, zip(self._effects, self._memory, strict=True))
+            return
+        target = flat / scale
         written = torch.stack([target, -target]).clamp_(min=0).add_(self.mapping.g_min_us)
         for effect, state in zip(self._effects, self._memory, strict=True):
             if effect.lifetime in ("device", "write"):
@@ -221,8 +235,11 @@ class Crossbar:
             (n_passes, batch, ...), or (1, batch, ...) where every pass gives the same.
         """
         if self.periphery is None:
+            variance, stream = self.read_variance(), (self.name, "read", purpose)
+            if self.kernels is not None and not self.kernels.not_read and variance is not None:
+                return self.kernels.read(x, self.weight(), self._bias, variance, stream, n_passes)
             y = _each_pass(self.layer, self.weight(), self._bias, x)
-            return self._with_read_noise(x, y, n_passes, purpose)
+            return y if variance is None else self._with_read_noise(x, y, variance, stream, n_passes)
         y = self.periphery.read(x, self._as_devices(), n_passes, self.setting, purpose)
         if self._bias is None:
             return y
@@ -248,13 +265,10 @@ class Crossbar:
         if self.periphery is not None:
             self.periphery.calibrate(x, self._as_devices(), self.setting)
 
-    def _with_read_noise(self, x: Tensor, activity: Tensor, n_passes: int, purpose: str) -> Tensor:
+    def _with_read_noise(self, x: Tensor, activity: Tensor, each: Tensor, stream: Name, n_passes: int) -> Tensor:
         """Independent Gaussian weight noise, lumped: variance sum_j var(w_ij) x_j^2 at every output, exactly."""
-        each = self.read_variance()
-        if each is None:
-            return activity
         variance = self._read_variance_of(x.square(), each)
-        z = self._draws.normal((self.name, "read", purpose), (n_passes, *activity.shape[1:]), range(n_passes))
+        z = self._draws.normal(stream, (n_passes, *activity.shape[1:]), range(n_passes))
         return torch.addcmul(activity, variance.clamp_(min=0).sqrt_(), z)
 
     def _read_variance_of(self, squares: Tensor, each: Tensor) -> Tensor:

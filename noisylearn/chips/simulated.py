@@ -16,16 +16,19 @@ from noisylearn.chips.execution.cuda_graphs import Capture, cuda_graph
 from noisylearn.chips.execution.elsewhere import merged, noise_elsewhere
 from noisylearn.chips.execution.executor import StackedExecutor
 from noisylearn.chips.execution.transfer import Transfers
+from noisylearn.chips.explain import explained
 from noisylearn.chips.interface import Executor, ExecutorFactory, Memory, Placed
 from noisylearn.chips.origin import check_origin, origin_of, signed
 from noisylearn.chips.readings import Plan, Readings
 from noisylearn.chips.segments import START, Segment, as_segment
 from noisylearn.chips.shown import chip_tables
 from noisylearn.effects import Setting
+from noisylearn.ground.counter_draws import CounterDraws
 from noisylearn.ground.draws import Draws, StreamOf
 from noisylearn.ground.errors import UserError
 from noisylearn.ground.quantities import LONGEST_S
 from noisylearn.ground.table import Shown, Table
+from noisylearn.kernels.layer import layer_kernels
 from noisylearn.networks.layers import WeightLayer, weight_layers
 from noisylearn.networks.neurons import SpreadNeurons, spiking_neurons
 from noisylearn.networks.transfer import Transfer
@@ -73,9 +76,12 @@ class Chip(Shown):
             less time; what cannot be captured, such as spiking networks and noise of reads, runs as without:
             docs/time.md, "Cost".
         executor: makes the executor that runs the passes, in place of the package's own.
+        kernels: on a GPU, read and write layers by kernels where one serves them (docs/gpu.md); `explain` says which.
+            Random numbers are then made by counter (`CounterDraws`) and are others than without.
 
     Raises:
-        UserError: a layer cannot be placed, the profile is unknown or malformed, or graphs are asked for without a GPU.
+        UserError: a layer cannot be placed, the profile is unknown or malformed, graphs or kernels are asked for
+            without a GPU, or kernels with draws that are not by counter.
     """
 
     def __init__(
@@ -86,13 +92,17 @@ class Chip(Shown):
         draws: Draws | None = None,
         cuda_graphs: bool = False,
         executor: ExecutorFactory | None = None,
+        kernels: bool = False,
     ) -> None:
         self.model = model
         self.profile = load_profile(profile)
         self.layers = weight_layers(model)
         self.device = next(model.parameters()).device
-        self.draws = draws or Draws(seed, self.device)
-        self._placed = {n: Crossbar(n, layer, self.profile, self.draws) for n, layer in self.layers.items()}
+        self.draws = draws or (CounterDraws if kernels else Draws)(seed, self.device)
+        by_layer = layer_kernels(self.layers, self.profile, self.draws) if kernels else {}
+        self._placed = {
+            n: Crossbar(n, layer, self.profile, self.draws, by_layer.get(n)) for n, layer in self.layers.items()
+        }
         self._programs = 1
         self._digital = {n: Digital(layer) for n, layer in self.layers.items()}
         self.neurons = spiking_neurons(model)
@@ -320,6 +330,10 @@ class Chip(Shown):
         for name, one in self._spread.items():
             one.factors = {key: value.to(self.device) for key, value in state.get(f"neurons/{name}", {}).items()}
         self._awaits_calibration = self._calibrates and not all(c.is_calibrated for c in self._placed.values())
+
+    def explain(self) -> str:
+        """Which effects act on every layer, and what carries out its writes and reads, as text."""
+        return explained(self.profile, self._placed, self.draws)
 
     def _capture(self, cuda_graphs: bool) -> Capture | None:
         if cuda_graphs and self.device.type != "cuda":

@@ -1,0 +1,52 @@
+"""What a chip does with every layer, in words."""
+
+from collections.abc import Iterable, Mapping
+
+from noisylearn.chips.crossbar import Crossbar
+from noisylearn.effects import Effect
+from noisylearn.ground.counter_draws import CounterDraws
+from noisylearn.ground.draws import Draws
+from noisylearn.networks.layers import WeightLayer
+from noisylearn.profiles import HardwareProfile
+
+KERNEL, PLAIN, NOT_ASKED = "kernel", "plain torch", "kernels=True was not given"
+
+
+def explained(profile: HardwareProfile, placed: Mapping[str, Crossbar], draws: Draws) -> str:
+    """Text of a line or more for every layer.
+
+    Args:
+        profile: of the chip.
+        placed: name -> layer on its devices.
+        draws: its random streams.
+    """
+    numbers = "by counter" if isinstance(draws, CounterDraws) else "of torch's generator"
+    lines = [f"{profile.name} on {draws.device.type}, random numbers {numbers}"]
+    for name, crossbar in placed.items():
+        lines.append(f"{name or 'the network'} ({_size(crossbar.layer)})")
+        lines += [f"  {line}" for line in _of_layer(crossbar, profile)]
+    return "\n".join(lines)
+
+
+def _of_layer(crossbar: Crossbar, profile: HardwareProfile) -> list[str]:
+    devices, kernels = profile.effects("weight"), crossbar.kernels
+    not_written, not_read = (NOT_ASKED, NOT_ASKED) if kernels is None else (kernels.not_written, kernels.not_read)
+    lumped = [effect for effect in devices if type(effect).read_variance is not Effect.read_variance]
+    return [
+        f"write: {_way(not_written)}; effects: {_kinds(e for e in devices if e.lifetime in ('device', 'write'))}",
+        f"read: {_way(not_read)}; lumped at the output: {_kinds(lumped)}",
+        f"along time: {_kinds(e for e in devices if e.lifetime == 'memory')}",
+        f"injected: {_kinds((*crossbar.node_effects, *crossbar.pass_effects))}",
+    ]
+
+
+def _way(not_served: str) -> str:
+    return f"{PLAIN} ({not_served})" if not_served else KERNEL
+
+
+def _kinds(effects: Iterable[Effect]) -> str:
+    return ", ".join(effect.kind for effect in effects) or "none"
+
+
+def _size(layer: WeightLayer) -> str:
+    return f"{type(layer).__name__} {' x '.join(map(str, layer.weight.shape))}"

@@ -1,0 +1,116 @@
+"""Chips with kernels beside chips in plain torch that draw the same numbers."""
+
+import pytest
+import torch
+from torch import nn
+
+import noisylearn as nl
+from noisylearn import UserError
+from noisylearn.chips.readings import Plan
+from noisylearn.ground.counter_draws import CounterDraws
+from noisylearn.ground.draws import Draws
+from noisylearn.kernels import availability
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+PCM = "pcm-nandakumar-2019"
+SERVED = (PCM, "pcm-hermes-1-device", "reram-cmo-falcone-2025", "reram-wan-2022", "sonos-agrawal-2022")
+ROUNDING = {"rtol": 1e-4, "atol": 1e-5}
+
+
+def net() -> nn.Module:
+    return nl.networks.mlp(20, (9,), 5).to(DEVICE)
+
+
+def pair(model: nn.Module, profile: str) -> tuple[nl.Chip, nl.Chip]:
+    """With kernels, and without."""
+    return nl.Chip(model, profile, seed=3, kernels=True), nl.Chip(model, profile, draws=CounterDraws(3, DEVICE))
+
+
+@pytest.mark.parametrize("profile", SERVED)
+def test_states_and_reads_agree_to_rounding_at_once_and_after_a_day(profile: str) -> None:
+    kernels, plain = pair(net(), profile)
+    x, plan = torch.rand(7, 20, device=DEVICE), Plan(((False, False),) * 3)
+    for _ in range(2):
+        for group, held in plain.state().items():
+            for key, value in kernels.state()[group].items():
+                torch.testing.assert_close(value, held[key], **ROUNDING, msg=lambda m, k=key: f"{k}: {m}")
+        found, expected = (chip.passes(x, plan) for chip in (kernels, plain))
+        torch.testing.assert_close(found.output, expected.output, **ROUNDING)
+        assert len(found.output.unique()) == found.output.numel(), "every pass has noise of its own"
+        for chip in (kernels, plain):
+            chip.advance(86400)
+
+
+def test_estimates_of_a_rule_agree_to_rounding_on_samples_and_along_sequences() -> None:
+    """Differences of losses lose three digits of seven."""
+    for model, shape in ((net(), (7, 20)), (nl.networks.RNN(20, 6, 5).to(DEVICE), (3, 7, 20))):
+        rule, gradients = nl.rules.ANP(baseline="noisy"), []
+        x = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(DEVICE)
+        target = torch.ones(*shape[:-1], 5, device=DEVICE)
+        for chip in pair(model, PCM):
+            if len(shape) == 2:
+                rule.estimate(chip, x, lambda y, t=target: (y - t).square().sum(1))
+            else:
+                rule.run(chip, x, target, lambda y, t: (y - t).square().sum(1))
+            gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
+        found, expected = gradients
+        assert float((found - expected).norm() / expected.norm()) < 1e-3
+
+
+def test_what_no_kernel_serves_runs_plainly_and_explain_says_why() -> None:
+    conv = nn.Sequential(nn.Conv1d(2, 3, 2), nn.Flatten(), nn.Linear(9, 4)).to(DEVICE)
+    kernels, plain = pair(conv, PCM)
+    x = torch.rand(5, 2, 4, device=DEVICE)
+    torch.testing.assert_close(kernels(x), plain(x), **ROUNDING)
+    told = kernels.explain()
+    assert told.splitlines()[:4] == [
+        f"{PCM} on {DEVICE.type}, random numbers by counter",
+        "0 (Conv1d 3 x 2 x 2)",
+        "  write: kernel; effects: programming-noise",
+        "  read: plain torch (a Conv1d is in no kernel, a Linear is); lumped at the output: one-over-f-read-noise",
+    ]
+    assert "  read: kernel" in told
+    assert plain.explain().count("plain torch (kernels=True was not given)") == 4
+
+
+@pytest.mark.parametrize(
+    ("profile", "words"),
+    [
+        ("gaussian-node", ("weights are held exactly", "nothing is drawn at a read", "injected: gaussian-node")),
+        ("gaussian-weight", ("injected: gaussian-weight",)),
+        ("isaac-2016", ("levels is in no kernel", "inputs and outputs pass converters")),
+        ("reram-cmo-falcone-2025", ("relaxation is in no kernel", "read: kernel")),
+        ("ecram-mo-kim-2019", ("weights change by pulses, in place",)),
+    ],
+)
+def test_explain_names_the_reason(profile: str, words: tuple[str, ...]) -> None:
+    told = nl.Chip(net(), profile, kernels=True).explain()
+    assert all(word in told for word in words), told
+
+
+def test_double_precision_runs_plainly() -> None:
+    chip = nl.Chip(net().double(), PCM, kernels=True)
+    assert "plain torch (weights are torch.float64, those of kernels torch.float32)" in chip.explain()
+    assert chip(torch.rand(2, 20, dtype=torch.float64, device=DEVICE)).dtype == torch.float64
+
+
+def test_a_state_goes_from_a_chip_with_kernels_to_one_without() -> None:
+    kernels, _ = pair(net(), PCM)
+    other = nl.Chip(kernels.model, PCM, draws=CounterDraws(9, DEVICE))
+    other.load_state(kernels.state())
+    x = torch.rand(4, 20, device=DEVICE)
+    torch.testing.assert_close(other(x), kernels(x), **ROUNDING)
+
+
+def test_draws_that_are_not_by_counter_are_refused() -> None:
+    with pytest.raises(UserError, match="not by counter"):
+        nl.Chip(net(), PCM, draws=Draws(0, DEVICE), kernels=True)
+
+
+def test_where_kernels_cannot_run_a_line_says_what_to_do(monkeypatch) -> None:
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    with pytest.raises(UserError, match="the model is on cpu; move it to a GPU"):
+        nl.Chip(net().cpu(), PCM, kernels=True)
+    monkeypatch.setattr(availability, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"noisylearn\[gpu\]"):
+        nl.Chip(net(), PCM, kernels=True)
