@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
-from gpu_checks import CHECKS, Check
+from gpu_checks import CHECKS, Check, why_not
 from gpu_times import Row, rows
 from rich.console import Console
 from rich.table import Table
@@ -25,8 +25,8 @@ def checked(device: torch.device, stop: float) -> tuple[list[Check], list[str]]:
     """All checks that a device has, and what was left out."""
     found, left_out = [], []
     for name, checks in CHECKS.items():
-        if name == "graphs" and device.type != "cuda":
-            left_out.append("CUDA graphs (no GPU)")
+        if reason := why_not(name, device):
+            left_out.append(f"checks of {name}: {reason}")
             continue
         for check in checks(device):
             print(f"{'agrees' if check.holds else 'DIFFERS'}: {check.name}", file=sys.stderr)

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 
 import noisylearn as nl
+from noisylearn.chips.readings import Plan
 from noisylearn.experiments.config import resolve
 from noisylearn.experiments.train import train
 from noisylearn.ground.counter_draws import CounterDraws
 from noisylearn.ground.tree_file import differences
+from noisylearn.kernels.availability import check_available
 from noisylearn.rules import REGISTRY, Rule
 from noisylearn.rules.variants import combinations_in_time, variants
 
@@ -22,6 +24,7 @@ PCM = "pcm-nandakumar-2019"
 PROFILES = "gaussian-node", "gaussian-weight", PCM
 CPU = torch.device("cpu")
 ROUNDING_64 = 1e-9  # of an estimate in float64; the last bit of the inputs moves one by up to 5e-12
+ROUNDING_32 = 1e-5  # of sums of 300 products in float32, and of the functions of noise and drift
 BATCH, T = 6, 5
 Gradients = dict[str, Tensor]
 
@@ -140,8 +143,48 @@ def _trained(name: str, device: torch.device, folder: Path) -> dict[str, Any]:
     return train(resolve("digits", "anp", profile, options)[0], profile, folder).read()
 
 
+def checks_of_kernels(device: torch.device) -> Iterator[Check]:
+    """Devices written and read by kernels against plain torch with the same numbers, and against themselves."""
+    for profile in (PCM, "pcm-hermes-1-device"):
+        found, again, expected = (read_by(kernels, profile, device) for kernels in (True, True, False))
+        for what in expected:
+            one, other, plain = ({what: result[what]} for result in (found, again, expected))
+            yield Check(f"kernels, {what}, {profile}: against plain", deviation(one, plain), ROUNDING_32)
+            yield Check(f"kernels, {what}, {profile}: made twice", deviation(one, other), 0.0)
+
+
+def read_by(kernels: bool, profile: str, device: torch.device) -> Gradients:
+    """Weights on the devices of a layer, right after the write and a day later, and three reads of it."""
+    layer = nn.Linear(300, 70).to(device)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.copy_(_data((*parameter.shape,), device, torch.float32))
+    chip = nl.Chip(layer, profile, draws=CounterDraws(1, device), kernels=kernels)
+    written = chip.weights()[""]
+    reads = chip.passes(_data((50, 300), device, torch.float32), Plan(((False,),) * 3)).output
+    chip.advance(86400)
+    return {"written": written.cpu(), "read": reads.cpu(), "written, after a day": chip.weights()[""].cpu()}
+
+
 CHECKS: dict[str, Callable[[torch.device], Iterator[Check]]] = {
     "rules": checks_of_rules,
+    "kernels": checks_of_kernels,
     "runs": checks_of_runs,
     "graphs": checks_of_graphs,
 }
+
+
+def why_not(name: str, device: torch.device) -> str:
+    """Why checks are left out on a device; empty where they are not."""
+    if name == "graphs":
+        return "" if device.type == "cuda" else "CUDA graphs need a GPU"
+    return why_no_kernels(device) if name == "kernels" else ""
+
+
+def why_no_kernels(device: torch.device) -> str:
+    """Why no kernel runs on a device; empty where kernels do."""
+    try:
+        check_available(device)
+    except nl.UserError as reason:
+        return str(reason)
+    return ""

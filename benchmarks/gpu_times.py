@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from gpu_checks import PCM
+from gpu_checks import PCM, why_no_kernels
 from sequences import ANP_RULE, BATCH, Fused, by_autograd, by_rule
 from timing import Step, interleaved
 from torch import nn
@@ -102,7 +102,10 @@ def settings_of_layers(device: torch.device, scale: Scale) -> Iterator[Setting]:
         plan = Plan(((False,),) * PASSES)
         reads = FLOAT * (batch * n_in + 2 * n_out * n_in + PASSES * batch * n_out)
         writes = FLOAT * 7 * n_out * n_in  # the weight is read; conductances, amplitudes and slow noise of two devices
-        chips = {"plain": nl.Chip(nn.Linear(n_in, n_out).to(device), PCM)}
+        layer = nn.Linear(n_in, n_out).to(device)
+        chips = {"plain": nl.Chip(layer, PCM)}
+        if not why_no_kernels(device):
+            chips["kernel"] = nl.Chip(layer, PCM, kernels=True)
         yield Setting(
             f"read {batch} x {n_in} x {n_out}, {PASSES} passes",
             Work(reads, 4 * batch * n_in * n_out),
