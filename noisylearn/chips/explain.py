@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from noisylearn.chips.crossbar import Crossbar
+from noisylearn.chips.execution.one_launch import OneLaunch
 from noisylearn.effects import Effect
 from noisylearn.ground.counter_draws import CounterDraws
 from noisylearn.ground.draws import Draws
@@ -12,20 +13,30 @@ from noisylearn.profiles import HardwareProfile
 KERNEL, PLAIN, NOT_ASKED = "kernel", "plain torch", "kernels=True was not given"
 
 
-def explained(profile: HardwareProfile, placed: Mapping[str, Crossbar], draws: Draws) -> str:
-    """Text of a line or more for every layer.
+def explained(
+    profile: HardwareProfile, placed: Mapping[str, Crossbar], draws: Draws, one_launch: OneLaunch | None
+) -> str:
+    """Text of a line or more for every layer, and one for the steps of sequences.
 
     Args:
         profile: of the chip.
         placed: name -> layer on its devices.
         draws: its random streams.
+        one_launch: what runs the steps of sequences by a kernel; None where none was asked for.
     """
     numbers = "by counter" if isinstance(draws, CounterDraws) else "of torch's generator"
     lines = [f"{profile.name} on {draws.device.type}, random numbers {numbers}"]
     for name, crossbar in placed.items():
         lines.append(f"{name or 'the network'} ({_size(crossbar.layer)})")
         lines += [f"  {line}" for line in _of_layer(crossbar, profile)]
-    return "\n".join(lines)
+    return "\n".join([*lines, f"steps of sequences: {_way(_why_one_by_one(placed, one_launch))}"])
+
+
+def _why_one_by_one(placed: Mapping[str, Crossbar], one_launch: OneLaunch | None) -> str:
+    if one_launch is None:
+        return NOT_ASKED
+    noisy = [name for name, crossbar in placed.items() if crossbar.pass_effects or crossbar.exact() is None]
+    return one_launch.not_served() or (f"what layer '{noisy[0]}' gives is not known before it is read" if noisy else "")
 
 
 def _of_layer(crossbar: Crossbar, profile: HardwareProfile) -> list[str]:

@@ -15,6 +15,7 @@ from noisylearn.chips.crossbar import Crossbar, Digital, StraightThrough
 from noisylearn.chips.execution.cuda_graphs import Capture, cuda_graph
 from noisylearn.chips.execution.elsewhere import merged, noise_elsewhere
 from noisylearn.chips.execution.executor import StackedExecutor
+from noisylearn.chips.execution.one_launch import OneLaunch
 from noisylearn.chips.execution.transfer import Transfers
 from noisylearn.chips.explain import explained
 from noisylearn.chips.interface import Executor, ExecutorFactory, Memory, Placed
@@ -110,7 +111,8 @@ class Chip(Shown):
         self.memories: dict[str, Memory] = {}
         self._digital_executor: Executor = StackedExecutor(model, self.draws)
         self._transfers = Transfers(model)
-        make = executor or partial(StackedExecutor, capture=self._capture(cuda_graphs))
+        self._one_launch = OneLaunch(model) if kernels else None
+        make = executor or partial(StackedExecutor, capture=self._capture(cuda_graphs), one_launch=self._one_launch)
         self._executor = make(model, self.draws, {self.neurons[name]: one for name, one in self._spread.items()})
         adc = self.profile.specification.adc
         self._calibrates = adc is not None and adc.calibration_quantile is not None
@@ -333,7 +335,7 @@ class Chip(Shown):
 
     def explain(self) -> str:
         """Which effects act on every layer, and what carries out its writes and reads, as text."""
-        return explained(self.profile, self._placed, self.draws)
+        return explained(self.profile, self._placed, self.draws, self._one_launch)
 
     def _capture(self, cuda_graphs: bool) -> Capture | None:
         if cuda_graphs and self.device.type != "cuda":

@@ -13,20 +13,44 @@ from triton.backends.compiler import GPUTarget
 from triton.backends.nvidia.compiler import get_ptxas
 from triton.compiler import ASTSource
 
-from noisylearn.kernels import noisy_product, programming
+from noisylearn.chips.execution.one_launch import MOST_UNITS
+from noisylearn.kernels import noisy_product, programming, recurrent
 
 H100 = GPUTarget("cuda", 90, 32)
-POINTERS = ("x", "weight", "bias", "variance", "out", "scale", "written", "relative", "slow", "w_numbers", "s_numbers")
+POINTERS = [
+    "x",
+    "weight",
+    "bias",
+    "variance",
+    "out",
+    "scale",
+    "drive",
+    "start",
+    "activities",
+    "states",
+    "written",
+    "relative",
+    "slow",
+    "w_numbers",
+    "s_numbers",
+]
 FLOATS = ("w_per_us", "w_largest", "w_gain", "s_per_us", "s_largest", "s_gain", "g_min_us")
 CURVES = {"write_shape": (3,), "slow_shape": (4 + 32 + 64 + 128, 32)}
 KERNELS = {
     "noisy_product": (
         noisy_product._noisy_product,
         {"has_bias": True} | dict(zip(("BLOCK_ROWS", "BLOCK_OUT", "BLOCK_IN"), noisy_product.BLOCKS, strict=True)),
+        {},
     ),
     "programming": (
         programming._program,
         CURVES | {"in_us": True} | dict(zip(("BLOCK_OUT", "BLOCK_IN"), programming.BLOCKS, strict=True)),
+        {},
+    ),
+    "recurrent": (
+        recurrent._recurrent,
+        {"BLOCK_ROWS": recurrent.ROWS, "BLOCK_UNITS": MOST_UNITS, "BLOCK_SOURCES": recurrent.SOURCES},
+        recurrent.OPTIONS,
     ),
 }
 
@@ -37,11 +61,11 @@ def kind(name: str) -> str:
     return "*i64" if name.endswith("key") or name == "keys" else "fp32" if name in FLOATS else "i32"
 
 
-def needs(kernel: triton.JITFunction, constants: dict) -> dict[str, int]:
+def needs(kernel: triton.JITFunction, constants: dict, options: dict) -> dict[str, int]:
     """Shared memory in bytes, registers of a thread, bytes that do not fit into registers."""
     names = kernel.arg_names
     signature = {name: "constexpr" if name in constants else kind(name) for name in names}
-    found = triton.compile(ASTSource(kernel, signature, constants), target=H100)
+    found = triton.compile(ASTSource(kernel, signature, constants), target=H100, options=options)
     with tempfile.NamedTemporaryFile(suffix=".ptx") as file:
         file.write(found.asm["ptx"].encode())
         file.flush()

@@ -70,7 +70,7 @@ def test_what_no_kernel_serves_runs_plainly_and_explain_says_why() -> None:
         "  read: plain torch (a Conv1d is in no kernel, a Linear is); lumped at the output: one-over-f-read-noise",
     ]
     assert "  read: kernel" in told
-    assert plain.explain().count("plain torch (kernels=True was not given)") == 4
+    assert plain.explain().count("plain torch (kernels=True was not given)") == 5
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from noisylearn.chips.crossbar import Digital
 from noisylearn.chips.execution.calls import Step, misfit, one_sample_each, step_by_step
 from noisylearn.chips.execution.cuda_graphs import Capture
+from noisylearn.chips.execution.one_launch import OneLaunch
 from noisylearn.chips.execution.purity import check_pure, two_samples
 from noisylearn.chips.execution.replay import ReplayedSteps
 from noisylearn.chips.execution.stack import StackedForward, joined
@@ -36,6 +37,7 @@ class StackedExecutor:
         others: module -> what runs in place of its forward, for modules other than weight layers.
         capture: how steps along sequences are captured, see `noisylearn.chips.execution.cuda_graphs`; None to run each
             anew.
+        one_launch: runs all steps along sequences that it serves by a kernel; None for none.
     """
 
     def __init__(
@@ -44,12 +46,14 @@ class StackedExecutor:
         draws: Draws,
         others: Mapping[nn.Module, Callable[..., Any]] | None = None,
         capture: Capture | None = None,
+        one_launch: OneLaunch | None = None,
     ) -> None:
         self._model, self._draws, self._others = model, draws, others or {}
         self._forks: bool | None = None
         self._found_pure: set[tuple[bool, torch.Size, torch.dtype]] = set()  # kinds of input
         self._still = list(still_modules(model).values())
         self._replayed = None if capture is None else ReplayedSteps(model, capture)
+        self._one_launch = one_launch
 
     def run(self, placed: Placed, segment: Segment, plan: Plan, purpose: str) -> Readings:
         """See `noisylearn.chips.interface.Executor`."""
@@ -89,7 +93,9 @@ class StackedExecutor:
         begun = partial(StackedForward, placed, segment, plan, self._draws, purpose, parted=True)
         forward, x = begun(), segment.inputs
         stacked = x.repeat_interleave(plan.n_passes, 1) if plan.n_passes > 1 else x
-        if self._replayed is None:
+        if self._one_launch is not None and self._one_launch.serves(forward, stacked):
+            output, network = self._one_launch.run(forward, stacked, segment.start.network)
+        elif self._replayed is None:
             output, network = self._steps(forward, stacked, segment.start.network)
         else:
             output, network = self._replayed.run(self._steps, forward, begun, stacked, segment.start.network)
