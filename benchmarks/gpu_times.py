@@ -12,6 +12,7 @@ from timing import Step, interleaved
 from torch import nn
 
 import noisylearn as nl
+from noisylearn.chips.execution.one_launch import MOST_UNITS
 from noisylearn.chips.readings import Plan
 
 PASSES = 8
@@ -36,7 +37,7 @@ class Scale:
 
 
 OF_GPU = Scale(((784, 300, 200), (1024, 1024, 1000), (4096, 4096, 1000)), (100, 300, 1000), 200, 8192)
-OF_CPU = Scale(((64, 32, 20),), (16,), 10, 256)  # so that the script itself is tested
+OF_CPU = Scale(((32, 16, 8),), (16,), 10, 256)  # so that the script itself is tested
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,8 @@ def settings_in_time(device: torch.device, scale: Scale) -> Iterator[Setting]:
         }
         if device.type == "cuda":
             contenders["CUDA graph"] = by_rule(ANP_RULE, units, scale.length, device, graphs=True)
+        if units <= MOST_UNITS and not why_no_kernels(device):
+            contenders["kernel"] = by_rule(ANP_RULE, units, scale.length, device, kernels=True)
         yield Setting(f"ANP along {scale.length} steps, {units} units, batch {BATCH}", work, contenders)
 
 

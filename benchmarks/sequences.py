@@ -49,11 +49,17 @@ def series(length: int, device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def by_rule(
-    rule: nl.rules.Rule, n_hidden: int, length: int, device: torch.device, rate: float = 0.0, graphs: bool = False
+    rule: nl.rules.Rule,
+    n_hidden: int,
+    length: int,
+    device: torch.device,
+    rate: float = 0.0,
+    graphs: bool = False,
+    kernels: bool = False,
 ) -> Callable:
     """A training step along one batch of sequences, on gaussian-node."""
     model = nl.networks.RNN(1, n_hidden, 1, decorrelation_rate=rate).to(device)
-    chip = nl.Chip(model, "gaussian-node", seed=0, cuda_graphs=graphs)
+    chip = nl.Chip(model, "gaussian-node", seed=0, cuda_graphs=graphs, kernels=kernels)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
     inputs, targets = series(length, device)
 

@@ -48,7 +48,7 @@ def test_on_a_cpu_every_check_holds_and_times_stand_beside_their_floors(monkeypa
     assert {name.split(",")[0] for name in names} >= {*nl.rules.REGISTRY}
     assert sum("run file" in name for name in names) == 2
     assert {row["contender"] for row in found["times"]} >= {"plain", "kernel", "torch.nn.RNN, BPTT"}
-    assert sum(name.startswith("kernels") for name in names) == 12
+    assert sum(name.startswith("kernels") for name in names) == 14
     assert all(row["ms"] > row["floor_ms"] > 0 for row in found["times"])
 
 
