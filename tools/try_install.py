@@ -60,6 +60,7 @@ JOBS = {
     "nir": [NIR],
     "dask": [f"{COMPARE} --out on-dask --engine dask --workers 1"],
     "slurm": [f"{COMPARE} --out on-slurm --engine slurm --workers 1 --slurm cluster=local"],
+    "gpu": ["import triton"],
     "optuna": ["sweep sweep.toml --out searched"],
     "lava": [
         "lava install --yes",
