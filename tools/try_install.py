@@ -70,7 +70,6 @@ JOBS = {
     "pandas": [RUNS],
     "tensorboard": [f"{TRAIN} --seed 1 --log tensorboard"],
     "mlflow": [f"{TRAIN} --seed 2 --log mlflow"],
-    "notebook": ["import ipywidgets"],
     "docs": ["import mkdocs, material, mkdocstrings, mkdocs_jupyter, nbclient, nbformat, ipykernel"],
 }
 
