@@ -39,6 +39,7 @@ def test_without_a_gpu_it_says_so_in_one_line(monkeypatch, capsys) -> None:
     assert (found.out, found.err) == ("", gpu.NO_GPU + "\n")
 
 
+@NO_GPU  # kernels are not interpreted there
 def test_on_a_cpu_every_check_holds_and_times_stand_beside_their_floors(monkeypatch, capsys) -> None:
     monkeypatch.setattr(gpu_times, "interleaved", lambda *given: interleaved(*given[:3], seconds=0))
     assert called(monkeypatch, "--device", "cpu", "--all", "--json") == 0
