@@ -70,7 +70,7 @@ JOBS = {
     "pandas": [RUNS],
     "tensorboard": [f"{TRAIN} --seed 1 --log tensorboard"],
     "mlflow": [f"{TRAIN} --seed 2 --log mlflow"],
-    "docs": ["import mkdocs, material, mkdocstrings, mkdocs_jupyter, nbclient, nbformat, ipykernel"],
+    "docs": ["import mkdocs, material, mkdocstrings, nbconvert, ipykernel"],
 }
 
 
