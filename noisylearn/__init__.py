@@ -17,7 +17,6 @@ from noisylearn import callbacks, distributed, networks, rules, tasks
 from noisylearn.chips.interface import Hardware
 from noisylearn.chips.own import OwnChip
 from noisylearn.chips.simulated import Chip
-from noisylearn.fitting import fit_profile
 from noisylearn.ground.allocator import keep_freed_memory
 from noisylearn.ground.errors import UserError
 from noisylearn.networks.decorrelation import decorrelate
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from noisylearn import runs
     from noisylearn.experiments.fit import fit
     from noisylearn.experiments.shortcuts import compare, train
+    from noisylearn.fitting import fit_profile
 
 __all__ = [
     "Chip",
@@ -55,11 +55,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """What needs HDF5 is imported at its first use."""
+    """What needs HDF5 or SciPy is imported at its first use."""
     if name == "runs":
         return importlib.import_module("noisylearn.runs")
     if name == "fit":
         return importlib.import_module("noisylearn.experiments.fit").fit
+    if name == "fit_profile":
+        return importlib.import_module("noisylearn.fitting").fit_profile
     if name in ("compare", "train"):
         return getattr(importlib.import_module("noisylearn.experiments.shortcuts"), name)
     raise AttributeError(f"module 'noisylearn' has no attribute {name!r}")

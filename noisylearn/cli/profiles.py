@@ -2,16 +2,12 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from noisylearn.cli.options import Force, Json, Only, Without, chosen_profile
 from noisylearn.cli.output import print_json, print_table, print_text, split_list, waiting
-from noisylearn.fitting import FittedProfile, Plan, fit_profile, measure
-from noisylearn.fitting.files import check_new, write_measurements
-from noisylearn.fitting.measurements import EXPERIMENTS
-from noisylearn.fitting.simulate import FULL_SCALE_US, ZERO_US
 from noisylearn.ground.errors import UserError, unknown_name
 from noisylearn.ground.replace import FORCE, replace_file
 from noisylearn.ground.table import Table
@@ -19,6 +15,9 @@ from noisylearn.profiles import HardwareProfile, load_profile, profile_files
 from noisylearn.profiles import keys as profile_keys
 from noisylearn.profiles.shown import numbers_table
 from noisylearn.rules import rules_for
+
+if TYPE_CHECKING:
+    from noisylearn.fitting import FittedProfile
 
 app = typer.Typer(no_args_is_help=True, help="Hardware profiles: what a machine does and what can be seen of it.")
 
@@ -124,7 +123,8 @@ def fit_command(
     out: Annotated[Path, typer.Option("-o", "--out", help="Profile to write, a TOML file.")],
     name: Annotated[str | None, typer.Option(help="Name of the profile. Default: that of its file.")] = None,
     experiments: Annotated[
-        str | None, typer.Option(help=f"Which to use, separated by commas: {', '.join(EXPERIMENTS)}. Default: all.")
+        str | None,
+        typer.Option(help="Which to use, separated by commas: programming,read,drift,pulse. Default: all."),
     ] = None,
     g_max_us: Annotated[
         float | None,
@@ -147,6 +147,10 @@ def fit_command(
 
     Example: noisylearn profiles fit measurements.csv -o my-device.toml --plot my-device.png
     """
+    from noisylearn.fitting import fit_profile
+    from noisylearn.fitting.files import check_new
+    from noisylearn.fitting.measurements import EXPERIMENTS
+
     if out.suffix != ".toml":
         raise UserError(f"-o {out}: a profile's file ends in .toml")
     if out.resolve() == data.resolve():
@@ -176,7 +180,7 @@ def fit_command(
     print_text(f"profile: {out}" + (f"\nplot: {plot}" if plot is not None else ""))
 
 
-def _fit_document(found: FittedProfile, out: Path, plot: Path | None) -> dict[str, Any]:
+def _fit_document(found: "FittedProfile", out: Path, plot: Path | None) -> dict[str, Any]:
     effects = {
         fit.name: {
             "numbers": fit.numbers,
@@ -194,11 +198,9 @@ def _fit_document(found: FittedProfile, out: Path, plot: Path | None) -> dict[st
 def measure_command(
     name: Annotated[str, typer.Argument(help="A name, or a TOML file.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Measurements to write, a CSV file.")],
-    devices: Annotated[
-        int, typer.Option(help="Devices at each target, or pulsed devices in all.", min=1)
-    ] = Plan().devices,
-    levels: Annotated[int, typer.Option(help="Targets, evenly spaced over the conductances.", min=1)] = Plan().levels,
-    reads: Annotated[int, typer.Option(help="Reads of a device in the experiment read.", min=2)] = Plan().reads,
+    devices: Annotated[int | None, typer.Option(help="Devices at each target, or pulsed ones in all.", min=1)] = None,
+    levels: Annotated[int | None, typer.Option(help="Targets, evenly spaced over the conductances.", min=1)] = None,
+    reads: Annotated[int | None, typer.Option(help="Reads of a device in the experiment read.", min=2)] = None,
     seed: Annotated[int, typer.Option(help="Of the devices and their noise.")] = 0,
     force: Force = False,
     json: Json = False,
@@ -207,9 +209,15 @@ def measure_command(
 
     Example: noisylearn profiles measure pcm-nandakumar-2019 -o measurements.csv
     """
+    from noisylearn.fitting import Plan, measure
+    from noisylearn.fitting.files import check_new, write_measurements
+    from noisylearn.fitting.simulate import FULL_SCALE_US, ZERO_US
+
     profile = load_profile(name)
     check_new(out, "measurements", force)
-    made = measure(profile, Plan(devices=devices, levels=levels, reads=reads), seed)
+    stated = {"devices": devices, "levels": levels, "reads": reads}
+    plan = Plan(**{key: value for key, value in stated.items() if value is not None})
+    made = measure(profile, plan, seed)
     comments = [f"simulated: devices of the profile {profile.name}, seed {seed}"]
     if profile.in_place is not None:
         comments.append(f"w = 0 at {ZERO_US:g} uS, w = 1 adds {FULL_SCALE_US:g} uS")
