@@ -54,14 +54,18 @@ __all__ = [
 ]
 
 
+# What needs HDF5 or SciPy is imported at its first use.
+_AT_FIRST_USE = {
+    "compare": "noisylearn.experiments.shortcuts",
+    "fit": "noisylearn.experiments.fit",
+    "fit_profile": "noisylearn.fitting",
+    "train": "noisylearn.experiments.shortcuts",
+}
+
+
 def __getattr__(name: str) -> Any:
-    """What needs HDF5 or SciPy is imported at its first use."""
     if name == "runs":
         return importlib.import_module("noisylearn.runs")
-    if name == "fit":
-        return importlib.import_module("noisylearn.experiments.fit").fit
-    if name == "fit_profile":
-        return importlib.import_module("noisylearn.fitting").fit_profile
-    if name in ("compare", "train"):
-        return getattr(importlib.import_module("noisylearn.experiments.shortcuts"), name)
+    if name in _AT_FIRST_USE:
+        return getattr(importlib.import_module(_AT_FIRST_USE[name]), name)
     raise AttributeError(f"module 'noisylearn' has no attribute {name!r}")
