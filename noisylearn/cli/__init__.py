@@ -110,6 +110,11 @@ def _status() -> int | str | None:
         if end.code == INTERRUPTED:  # typer has caught Ctrl-C without a message
             _say("interrupted")
         return end.code
+    except RuntimeError as error:
+        if not isinstance(error.__cause__, KeyboardInterrupt):  # which Python 3.11 wraps while a class is made
+            raise
+        _say("interrupted")
+        return INTERRUPTED
     return 0
 
 

@@ -45,6 +45,33 @@ def test_ctrl_c_while_torch_is_imported_is_one_word() -> None:
     assert "KeyboardInterrupt" in found[1].stderr  # a program of one's own keeps its own handling
 
 
+INTERRUPTED_IN_A_CLASS = """
+import os, signal, sys, time
+
+class Pressing:
+    def __set_name__(self, owner, name):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(10)
+
+class Interrupting:
+    def find_spec(self, name, *rest):
+        if name == "matplotlib":
+            type("Axes", (), {"wrapped": Pressing()})
+
+sys.meta_path.insert(0, Interrupting())
+sys.argv = ["noisylearn", *sys.argv[1:]]
+from noisylearn.cli import main
+main()
+"""
+
+
+def test_ctrl_c_while_a_class_is_made_is_one_word(tmp_path) -> None:
+    """As in the import of matplotlib: Python 3.11 makes a RuntimeError of what `__set_name__` raises."""
+    arguments = ["profiles", "show", "pcm-nandakumar-2019", "--plot", str(tmp_path / "a.png")]
+    found = subprocess.run([sys.executable, "-c", INTERRUPTED_IN_A_CLASS, *arguments], capture_output=True, text=True)
+    assert (found.returncode, found.stderr) == (130, "interrupted\n")
+
+
 def test_version() -> None:
     result = CliRunner().invoke(app, ["--version"])
     assert (result.exit_code, result.output) == (0, f"noisylearn {noisylearn.__version__}\n")
