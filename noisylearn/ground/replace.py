@@ -12,7 +12,8 @@ from pathlib import Path
 from noisylearn.ground.errors import UserError
 from noisylearn.ground.regular import kind_of
 
-FORCE = "choose another place, or say --force to replace it"
+ELSEWHERE = "choose another place"
+FORCE = f"{ELSEWHERE}, or say --force to replace it"
 SAME_KIND = 4  # first bytes by which files of a kind are known: those of HDF5, PNG or a page of ours
 
 
@@ -52,7 +53,7 @@ def replace_file(
             part.unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise UserError(f"{what} {path}: cannot be written: {error.strerror or error}; {remedy}") from None
+        raise UserError(f"{what} {path}: cannot be written: {error.strerror or error}; {_unforced(remedy)}") from None
 
 
 def check_replaceable(path: Path, begins: bytes, what: str, remedy: str, force: bool = False) -> None:
@@ -72,6 +73,7 @@ def check_replaceable(path: Path, begins: bytes, what: str, remedy: str, force: 
     if mode == 0 or (force and not stat.S_ISDIR(mode)):
         return
     if not stat.S_ISREG(mode):
+        remedy = _unforced(remedy) if stat.S_ISDIR(mode) else remedy
         raise UserError(f"{what} {path}: cannot be written: there is {kind_of(mode)}; {remedy}")
     try:
         with open(path, "rb") as file:
@@ -80,6 +82,11 @@ def check_replaceable(path: Path, begins: bytes, what: str, remedy: str, force: 
         found = b"unknown"
     if found not in (b"", begins):
         raise UserError(f"{what} {path}: there is a file of another kind, which is not replaced; {remedy}")
+
+
+def _unforced(remedy: str) -> str:
+    """What the user can do where `--force` would not help."""
+    return ELSEWHERE if remedy == FORCE else remedy
 
 
 def _mode(path: Path) -> int:

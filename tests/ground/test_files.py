@@ -18,7 +18,7 @@ from noisylearn.ground.errors import MOST_CHARACTERS, UserError, shortened
 from noisylearn.ground.hdf5 import opened
 from noisylearn.ground.lock import held
 from noisylearn.ground.regular import read_regular
-from noisylearn.ground.replace import replace_file
+from noisylearn.ground.replace import FORCE, replace_file
 from noisylearn.ground.tree_file import TreeFile
 
 
@@ -218,6 +218,14 @@ def test_nothing_of_another_kind_is_replaced(kind: str, tmp_path: Path) -> None:
     assert identity(place) == before
     AnyFile(place).write({"a": 1}, force=True)
     assert AnyFile(place).read() == {"a": 1}
+
+
+def test_force_is_advised_only_where_it_helps(tmp_path: Path) -> None:
+    for place in (tmp_path, tmp_path / "no folder" / "a.csv"):
+        message = refused(replace_file, place, b"new", "table", FORCE)
+        assert "cannot be written" in message
+        assert message.endswith("choose another place")
+        assert refused(replace_file, place, b"new", "table", FORCE, force=True) == message
 
 
 def test_hdf5_files_of_others_are_not_replaced(tmp_path: Path) -> None:
