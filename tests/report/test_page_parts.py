@@ -120,6 +120,15 @@ def test_results_have_medians_ranges_and_baselines():
     assert list(table.kinds) == ["", "", "baseline", "baseline"]
 
 
+def test_results_say_what_rows_of_one_name_differ_in():
+    trees = [run_tree(epochs=2), run_tree(seed=1, epochs=5), run_tree("bp")]
+    alike = rows(*trees)
+    table = results_table(series_of(alike), "accuracy", {})
+    notes = {row[0].note.split("; ")[0] for row in table.rows if row[0].text.startswith("anp")}
+    assert notes == {"epochs 2", "epochs 5"}
+    assert all("epochs" not in row[0].note for row in table.rows if row[0].text.startswith("bp"))
+
+
 def test_columns_in_which_nothing_stands_are_left_out():
     table = results_table(series_of(rows(run_tree(profile="gaussian-node"))), "accuracy", BASELINES)
     assert "after 1 day" not in table.columns

@@ -80,7 +80,7 @@ def results_table(series: Sequence[Series], metric: str, baselines: Mapping[str,
         "rule", "profile", score, "after 1 day", "seeds", "passes over the data", "updates", "training (s)",
         "learning rate",
     ]  # fmt: skip
-    rows = [_result(one.row) for one in series]
+    rows = [_result(one) for one in series]
     kinds = ["" if one.row.runs else "failed" for one in series]
     for name, value in baselines.items():
         rows.append([Cell(name), Cell("trivial baseline"), Cell(number(value), value), *[Cell("")] * 6])
@@ -90,8 +90,10 @@ def results_table(series: Sequence[Series], metric: str, baselines: Mapping[str,
     return SortTable("results", [columns[i] for i in kept], [[row[i] for i in kept] for row in rows], kinds, numbers)
 
 
-def _result(row: Row) -> list[Cell]:
-    name = Cell(row.label, note="; ".join(part for part in (", ".join(terms(row)), row.refused) if part))
+def _result(one: Series) -> list[Cell]:
+    row = one.row
+    apart = one.label.removeprefix(row.label).removeprefix(f" on {row.profile}").removeprefix(", ").strip()
+    name = Cell(row.label, note="; ".join(part for part in (apart, ", ".join(terms(row)), row.refused) if part))
     profile, rate = Cell(row.profile), _rate(row)
     if not row.runs:
         return [name, profile, *[Cell("")] * 6, rate]
