@@ -200,7 +200,7 @@ def _amplitudes(
         to_level = [
             (curve(at) / np.maximum(curve(mean[g] / g_max_us), TINY)) ** 2 for at, g in zip(r, chosen, strict=True)
         ]
-    checks, warnings = _residual_checks(model, list(dispersions))
+    checks, warnings = _residual_checks(model, list(dispersions), [model.free[g] for g in chosen])
     parameters = [*levels.parameters(key, g_max_us, True), *curve.parameters(key)]
     numbers: dict[str, object] = {"reference_g_max_us": g_max_us, "sigma_us": curve.table()}
     assumed: tuple[str, ...] = ()
@@ -230,7 +230,24 @@ def _slope_of_read_time(of: list[Group], t_read_s: float, spread: float) -> floa
     return abs(float(np.mean(np.log(ends[1] / ends[0])))) / 0.6 / 2 * min(spread, 3.0)
 
 
-def _residual_checks(model: Seen, dispersions: list[float]) -> tuple[tuple[Check, ...], tuple[str, ...]]:
+def _chance_of(dispersions: list[float], free: list[Array]) -> float:
+    """Probability that the largest dispersion of the levels is as large where devices of a level have one noise.
+
+    The dispersion of m devices has mean 1 and, as K_d is chi2 of n - 1, variance (2 + 12 / (n - 1)) / (m - 1): that of
+    chi2 of (m - 1) / (1 + 6 / (n - 1)), over its mean.
+
+    Args:
+        dispersions: of the levels.
+        free: n - 1 of the devices of each level.
+    """
+    freedom = [max(len(one) - 1, 1) / (1 + 6 * float(np.mean(1 / one))) for one in free]
+    least = min(float(chdtrc(m, m * one)) for m, one in zip(freedom, dispersions, strict=True))
+    return -math.expm1(len(dispersions) * math.log1p(-min(least, 1 - 1e-9)))
+
+
+def _residual_checks(
+    model: Seen, dispersions: list[float], free: list[Array]
+) -> tuple[tuple[Check, ...], tuple[str, ...]]:
     """Tests of the noise that is left when each read is predicted from those before."""
     warnings = []
     products = np.array([(w[1:] * w[:-1]).sum() + w.var() for w in model.white])
@@ -249,13 +266,12 @@ def _residual_checks(model: Seen, dispersions: list[float]) -> tuple[tuple[Check
     checks.append(Check("reads are normal", f"excess kurtosis {mean:.2f}", p))
     if p < UNLIKELY and abs(mean) > 0.3:
         warnings.append(f"reads are not normally distributed (excess kurtosis {mean:.2f}); the effect is Gaussian")
-    worst = max(dispersions)
-    if worst > UNLIKE:
+    worst, p = max(dispersions), _chance_of(dispersions, free)
+    if worst > UNLIKE and p < UNLIKELY:
         warnings.append(
             f"devices of one conductance differ in their noise, {worst:.1f} times what chance gives: no effect holds "
             "that spread; the mean variance is fitted"
         )
-    p = float(min(chdtrc(100, 100 * one) for one in dispersions)) if dispersions else math.nan
     checks.append(Check("devices of one conductance have one noise", f"largest dispersion {worst:.2f} (1 expected)", p))
     return tuple(checks), tuple(warnings)
 

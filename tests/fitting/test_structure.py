@@ -83,6 +83,27 @@ def test_gaussian_noise_is_no_telegraph_noise() -> None:
         assert "random-telegraph-noise" not in [fit.name for fit in found.effects]
 
 
+def test_devices_of_one_noise_are_found_alike_and_others_not() -> None:
+    """White noise, the same for all: over 40 data sets p is uniform. Where it differs threefold, p is next to zero."""
+    what, profile = "devices of one conductance have one noise", machine(NOISE)
+
+    def chance(made: Measurements) -> float:
+        return next(c.p for c in fit_of(fit_profile(made), "read-noise").checks if c.what == what)
+
+    plan = Plan(devices=8, levels=5, reads=40)
+    alike = [chance(measure(profile, plan, seed=seed).of("read")) for seed in range(40)]
+    assert sum(p < 0.05 for p in alike) <= 7  # binomial: more by chance in 0.3 %
+    assert min(alike) > 1e-4
+    assert sum(p < 0.5 for p in alike) in range(11, 30)  # binomial: outside by chance in 0.3 %
+    made = measure(profile, plan, seed=0).of("read")
+    loud = np.array([int(name[1:]) % 2 == 0 for name in made.device])
+    target = made.target_us
+    differ = replace(
+        made, conductance_us=np.where(loud, target + 3 * (made.conductance_us - target), made.conductance_us)
+    )
+    assert chance(differ) < 1e-6
+
+
 def written(profile: HardwareProfile, devices: int = 60) -> Measurements:
     """Programming alone, every device written to all targets."""
     made = measure(profile, Plan(devices=devices, again=2), seed=3).of("programming")
