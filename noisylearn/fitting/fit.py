@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,6 +36,20 @@ ORDER = (
 PASS_INTERVAL_US = 1.0
 SPANS = 0.99  # of the largest target: the smallest conductance is below
 ALIKE = "no noise differs between two passes: rules that perturb have nothing to learn from until some is stated"
+
+
+class Source(NamedTuple):
+    """Where measurements come from.
+
+    Args:
+        where: names them in messages.
+        text: names them in the profile, for good.
+        stem: for the name of the profile.
+    """
+
+    where: str
+    text: str
+    stem: str
 
 
 @dataclass(frozen=True)
@@ -123,18 +137,18 @@ def fit_profile(
     Raises:
         UserError: the data cannot be read, or are too few for any effect; the message names what is missing.
     """
-    made, source, stem = _read(data)
+    made, source = _read(data)
     for one in experiments:
         if one not in EXPERIMENTS:
             raise unknown_name("experiment", one, EXPERIMENTS)
-    name = re.sub(r"[^a-z0-9.]+", "-", (name or stem).lower()).strip("-.") or "my-device"
+    name = re.sub(r"[^a-z0-9.]+", "-", (name or source.stem).lower()).strip("-.") or "my-device"
     _check_positive(g_max_us=g_max_us, t_read_ns=t_read_ns, full_scale_us=full_scale_us)
     used = [one for one in made.experiments if one in experiments]
     if not used:
-        raise UserError(f"{source}: no experiment to fit; the data have {', '.join(made.experiments)}")
+        raise UserError(f"{source.where}: no experiment to fit; the data have {', '.join(made.experiments)}")
     if "pulse" in used and len(used) > 1:
         raise UserError(
-            f"{source}: pulse trains and {', '.join(one for one in used if one != 'pulse')}: a profile has "
+            f"{source.where}: pulse trains and {', '.join(one for one in used if one != 'pulse')}: a profile has "
             "pulsed devices or devices written to a conductance; choose with --experiments pulse, or the others"
         )
     if used == ["pulse"]:
@@ -142,16 +156,16 @@ def fit_profile(
     return _fit_written(made, used, name, source, g_max_us, t_read_ns)
 
 
-def _read(data: Any) -> tuple[Measurements, str, str]:
-    """Measurements, a text that names their source, and a stem for the name of the profile."""
+def _read(data: Any) -> tuple[Measurements, Source]:
+    """Measurements, and where they come from."""
     if isinstance(data, Measurements):
-        return data, "measurements", "my-device"
+        return data, Source("measurements", "measurements", "my-device")
     if isinstance(data, str | Path):
         file = Path(data)
         made, digest = read_measurements(file)
         date = datetime.date.fromtimestamp(file.stat().st_mtime)
-        return made, f"{file.name} of {date.isoformat()}, SHA-256 {digest}", file.stem
-    return measurements(data), "columns of a data frame", "my-device"
+        return made, Source(f"measurements {file}", f"{file.name} of {date.isoformat()}, SHA-256 {digest}", file.stem)
+    return measurements(data), Source("columns of a data frame", "columns of a data frame", "my-device")
 
 
 def _check_positive(**numbers: float | None) -> None:
@@ -162,13 +176,13 @@ def _check_positive(**numbers: float | None) -> None:
 
 
 def _fit_written(
-    made: Measurements, used: list[str], name: str, source: str, g_max_us: float | None, t_read_ns: float | None
+    made: Measurements, used: list[str], name: str, source: Source, g_max_us: float | None, t_read_ns: float | None
 ) -> FittedProfile:
     """Devices that are written to a conductance."""
     low, high = _range(made.where(np.isin(made.experiment, used)))
     g_max = g_max_us or high
     if not g_max > 0:
-        raise UserError(f"{source}: no conductance is above zero; check the column, or the signs of its numbers")
+        raise UserError(f"{source.where}: no conductance is above zero; check the column, or the signs of its numbers")
     fits: list[EffectFit] = []
     variance: Callable[[Array], Array] = np.zeros_like
     t0_s: float | None = None
@@ -223,22 +237,22 @@ def _pass_interval_us(fits: list[EffectFit]) -> float:
 
 
 def _fit_pulsed(
-    made: Measurements, name: str, source: str, zero_us: float | None, full_scale_us: float | None
+    made: Measurements, name: str, source: Source, zero_us: float | None, full_scale_us: float | None
 ) -> FittedProfile:
     """Devices that are written by pulses."""
     fit, scale = fit_pulsed(made.of("pulse"), zero_us, full_scale_us)
-    source = f"{source}; w = 0 at {scale[0]:.6g} uS, w = 1 at {scale[0] + scale[1]:.6g} uS"
+    source = source._replace(text=f"{source.text}; w = 0 at {scale[0]:.6g} uS, w = 1 at {scale[0] + scale[1]:.6g} uS")
     return _assembled(name, [fit], source, None, {"t0_s": 1.0, "pass_interval_us": PASS_INTERVAL_US})
 
 
 def _assembled(
-    name: str, fits: list[EffectFit], source: str, mapping: dict[str, float] | None, timing: dict[str, float]
+    name: str, fits: list[EffectFit], source: Source, mapping: dict[str, float] | None, timing: dict[str, float]
 ) -> FittedProfile:
     """The profile of all effects that were fitted."""
     done = [fit for fit in fits if not fit.refused]
     if not done:
         raise UserError(
-            f"{source}: too little for any effect: " + "; ".join(f"{fit.name}: {fit.refused}" for fit in fits)
+            f"{source.where}: too little for any effect: " + "; ".join(f"{fit.name}: {fit.refused}" for fit in fits)
         )
-    text = profile_text(name, done, source, datetime.date.today(), mapping, timing)
-    return FittedProfile(parse_profile(text, f"fitted to {source}"), text, tuple(fits))
+    text = profile_text(name, done, source.text, datetime.date.today(), mapping, timing)
+    return FittedProfile(parse_profile(text, f"fitted to {source.text}"), text, tuple(fits))

@@ -23,6 +23,9 @@ QUANTITIES = {"conductance": US, "target": US, "time": SECONDS}
 SIMPLE = ("experiment", "device", "write", "pulse")
 SMALLEST_US, LARGEST_US = 1e-5, 1e5  # typical conductances beyond these are of another unit
 MIXED = 300.0  # ratio from which conductances are not of one unit, since units differ by a thousand
+UNITS_APART = (1e-9, 1e-6, 1e-3, 1e3, 1e6, 1e9)
+FOLLOWS = 1.2  # reads so near, as a factor, to a target in another unit follow it; at least MIXED_READS of them ...
+MIXED_READS, MIXED_SHARE, TARGETS_APART = 3, 5e-3, 1.5  # ... and this share, of targets this factor apart: not stuck
 
 
 @dataclass(frozen=True)
@@ -202,6 +205,28 @@ def _check_units(made: Measurements, where: str) -> None:
         target, read = (float(np.median(np.abs(column[noted]))) for column in (made.target_us, made.conductance_us))
         if not 1 / MIXED < read / target < MIXED:
             raise _two_units(where, "conductance", read, "their targets", target)
+    if (row := _row_of_another_unit(made, noted)) is not None:
+        read, target = abs(made.conductance_us[row]), made.target_us[row]
+        raise _two_units(where, f"conductance in row {row + 1}", read, "its target", target)
+
+
+def _row_of_another_unit(made: Measurements, noted: Array) -> int | None:
+    """The first of some reads that follow their targets, but in another unit than most do; None if there are none.
+
+    A stuck device does not follow its targets, and a read of noise about zero seldom lies just there. What drifts may
+    be a thousandth of its target in the end, and is left out.
+    """
+    noted = noted & (made.experiment != "drift")
+    if not noted.any():
+        return None
+    target = np.where(noted, made.target_us, 1.0)
+    ratio = np.where(noted, np.abs(made.conductance_us) / target, 1.0)
+    for apart in UNITS_APART:
+        rows = np.flatnonzero((ratio > apart / FOLLOWS) & (ratio < apart * FOLLOWS))
+        enough = len(rows) >= max(MIXED_READS, MIXED_SHARE * noted.sum())
+        if enough and target[rows].max() > TARGETS_APART * target[rows].min():
+            return int(rows[0])
+    return None
 
 
 def _two_units(where: str, one: str, value: float, other: str, other_value: float) -> UserError:

@@ -38,6 +38,10 @@ WRONG = {
     "a device in another unit": (
         HEADER + ROW * 3 + ROW.replace("d1", "d3") + "programming,d2,1,5.0,5100\n", ["device d2", "two units"],
     ),
+    "some reads in another unit": (
+        HEADER + "".join(f"programming,d{i},1,{t},{t * (1 if i % 5 else 1e-6)}\n" for i in range(60) for t in (5, 12)),
+        ["conductance in row 1", "its target 5 uS", "two units"],
+    ),
     "too few": (HEADER + ROW, ["too little", "programming-noise", "written at least 8 times"]),
 }  # fmt: skip
 
@@ -52,6 +56,7 @@ def test_a_mistake_is_one_line(case: str, tmp_path: Path) -> None:
     message = str(error.value)
     assert "\n" not in message
     assert "my.csv" in message
+    assert "SHA-256" not in message
     for part in named:
         assert part in message
 
@@ -67,6 +72,21 @@ def test_any_bytes_are_a_table_or_one_line(tmp_path_factory: pytest.TempPathFact
     with pytest.raises(UserError) as error:
         fit_profile(file)
     assert "\n" not in str(error.value)
+
+
+def test_devices_that_are_stuck_are_not_in_another_unit() -> None:
+    """Stuck at a thousandth of the largest target, or a little above: they do not follow what is to be written."""
+    target = np.tile([5.0, 12.0, 20.0], 60)
+    device = np.repeat(np.arange(60), 3)
+    read = np.where(device < 12, 0.02, target + np.tile([0.1, -0.1], 90))
+    columns = {"experiment": ["programming"] * 180, "device": device, "target_us": target, "conductance_us": read}
+    assert len(measurements(columns)) == 180
+
+
+def test_devices_that_lose_a_thousandfold_are_not_in_another_unit() -> None:
+    time, target = (part.ravel() for part in np.meshgrid(np.geomspace(1, 1e4, 13), np.linspace(5, 20, 40)))
+    columns = {"experiment": ["drift"] * 520, "device": target, "target_us": target, "time_s": time}
+    assert len(measurements(columns | {"conductance_us": target / time})) == 520
 
 
 def test_no_such_file_and_a_folder(tmp_path: Path) -> None:
