@@ -96,6 +96,12 @@ def test_the_map_in_contributing_is_that_of_the_code() -> None:
     assert house.drawn_map() in page, "python tools/house.py map prints it anew"
 
 
+def test_files_of_tests_have_names_of_their_own() -> None:
+    """Of two files of one name in two folders pytest collects neither, nor anything else then."""
+    names = [file.name for file in sorted((ROOT / "tests").rglob("test_*.py"))]
+    assert {name for name in names if names.count(name) > 1} == set()
+
+
 def test_samples_and_sequences_go_one_way() -> None:
     """What only sequences enter is what goes along them, and a network in time."""
     estimate, run = house.journeys().values()
