@@ -30,6 +30,11 @@ LAPLACE = (
 COMPARE = ["compare", "--task", "blobs", "--rules", "gained-anp", "--hidden", "8", "--epochs", "1", "--seeds", "0"]
 
 
+def test_the_project_of_the_page_names_its_module():
+    """setuptools would find none beside a folder runs/, which training leaves there, and install an empty package."""
+    assert tomllib.loads(PROJECT)["tool"]["setuptools"]["py-modules"] == ["my_lab"]
+
+
 @pytest.fixture
 def lab(tmp_path, monkeypatch):
     """The file of the page, imported in this process as its user would; afterwards nothing is left of it."""
