@@ -48,7 +48,8 @@ class Fitted(Shown):
         history: measurement -> its value after every epoch.
         losses: of every step.
         model: the trained network, in place of which the one that was given is left as it was.
-        chip: the chip that it is on. Where the run was read from its file, it is placed anew.
+        chip: the chip that it is on, as the scores "at once" were read from it, without the day of drift. Where the run
+            was read from its file, it is programmed anew, with other errors of writing.
         stopped_early: why it ended before its last epoch; empty if it did not.
     """
 
@@ -180,7 +181,7 @@ def _carried_out(
                 _warn_of_others(run_file, order)
         if earlier is not None and earlier["status"] == "finished":
             setup.model.load_state_dict(tensors(earlier["weights"]["digital"]))
-            return _fitted(earlier, run_file, setup.model, Chip(setup.model, setup.profile, setup.seed))
+            return _fitted(earlier, run_file, setup.model, Trainer(setup).chip)  # programmed and calibrated
         training = Trainer(setup)
         if earlier is not None:
             training.load(earlier)

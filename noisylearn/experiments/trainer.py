@@ -299,19 +299,19 @@ class Trainer:
         return _of_tensors(optimizer)
 
     def finish(self) -> Tree:
-        """Results of a finished run.
+        """Results of a finished run; the chip is then as it was before the day of drift.
 
         Returns:
             Metrics, weights, baselines, and the scores immediately after programming and after a day of drift.
         """
         scores = self.scores()[-1]
         final = {f"{name}_at_once": score for name, score in scores.items()}
+        on_chip = self.chip.weights()
         if any(e.lifetime == "memory" for e in self.chip.profile.calibration.effects):
-            on_chip = self.chip.weights()
+            before = copy.deepcopy(self.chip.state())
             self.chip.advance(DAY_S)
             final |= {f"{name}_after_1_day": score for name, score in self.evaluate().items()}
-        else:
-            on_chip = self.chip.weights()
+            self.chip.load_state(before)
         epochs = self.progress.step // self.steps_per_epoch
         passes = self.rule.forward_passes(len(self.chip.layers)) * epochs
         final |= {

@@ -304,6 +304,29 @@ def test_a_finished_run_is_read_from_its_file(tmp_path):
 
 
 # what identifies a run
+def test_the_chip_is_that_of_the_scores_at_once(tmp_path):
+    """Not a day later, when what it computes has shrunk; nor is one that was read from its file."""
+    first, again = fit(tmp_path), fit(tmp_path)
+    day_later = nl.Chip(first.model, PCM, seed=1)
+    day_later.advance(86_400.0)
+    x = Images("test", 60).inputs
+    exact = first.model(x).detach()
+
+    def size(chip):
+        """Slope of what the chip gives against the digital outputs."""
+        return float((chip(x) * exact).sum() / exact.square().sum())
+
+    assert size(day_later) < 0.8
+    assert size(first.chip) == pytest.approx(1, abs=0.1)
+    assert size(again.chip) == pytest.approx(1, abs=0.1)
+
+
+def test_a_chip_of_a_run_from_its_file_is_calibrated(tmp_path, recwarn):
+    again = [fit(tmp_path, rule="bp", profile="isaac-2016") for _ in range(2)][1]
+    again.chip(Images("test", 60).inputs)
+    assert not [one for one in recwarn if "calibrate" in str(one.message)]
+
+
 
 
 def seeded(seed):
