@@ -63,7 +63,7 @@ class Given:
         batches, task = self._of_task() if isinstance(self.data, tasks.Task) else self._of_own()
         facts = {
             "task": task.name,
-            "task_class": text_of(type(task)),
+            "task_class": " ".join([text_of(type(task)), *map(text_of, getattr(task, "given", ()))]),
             "data": digest_of({part: getattr(task, part) for part in ("train_inputs", "train_targets")}),
             "held_out": digest_of({part: getattr(task, part) for part in ("test_inputs", "test_targets")}),
             "loss": text_of(self.loss),

@@ -100,6 +100,7 @@ def _kind(labels: bool, loss: Any, own_metric: PerSample | None, higher: bool) -
                 found.pop("chance", None)  # which is an accuracy
             return found
 
+        given: ClassVar[tuple[Any, Any]] = (loss, own_metric)
     return OwnTask
 
 

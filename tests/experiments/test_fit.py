@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 import noisylearn as nl
 from noisylearn import tasks
 from noisylearn.experiments.config import TrainConfig
+from noisylearn.experiments.identity import text_of
 from noisylearn.experiments.loader import LoaderBatches
 from noisylearn.experiments.run_file import RunFile
 from noisylearn.experiments.run_files import scan
@@ -367,6 +368,65 @@ def test_everything_that_affects_the_result_makes_another_run(changes, tmp_path,
     """Names of the files alone: nothing is trained."""
     monkeypatch.setattr("noisylearn.experiments.fit._carried_out", lambda setup, order, *_: order.own["id"])
     ids = [fit(tmp_path), fit(tmp_path), fit(tmp_path, **changes)]
+    assert ids[0] == ids[1] != ids[2]
+
+
+def weighted(weight):
+    """Losses that differ in a number alone, from wherever they take it."""
+    return {
+        "closure": lambda o, t: weight * F.cross_entropy(o, t, reduction="none"),
+        "default": lambda o, t, by=weight: by * F.cross_entropy(o, t, reduction="none"),
+        "tensor": _by(torch.full((10,), weight)),
+        "array": _by(np.full(10, weight)),
+        "helper": _through(_by(weight)),
+        "object": Weighted(weight),
+    }  # fmt: skip
+
+
+def _by(weight):
+    return lambda o, t: torch.as_tensor(weight).mean() * F.cross_entropy(o, t, reduction="none")
+
+
+def _through(helper):
+    return lambda o, t: helper(o, t)
+
+
+class Weighted:
+    """A loss with a number of its own."""
+
+    def __init__(self, weight):
+        self.weight = weight
+
+    def __call__(self, o, t):
+        return self.weight * F.cross_entropy(o, t, reduction="none")
+
+
+@pytest.mark.parametrize("form", weighted(1.0))
+def test_values_that_a_function_takes_from_elsewhere_make_another_run(form):
+    one, same_one, other = (text_of(weighted(weight)[form]) for weight in (1.0, 1.0, 2.0))
+    assert one == same_one != other
+
+
+def test_a_function_that_calls_itself_has_a_text():
+    def loss(o, t):
+        return loss(o, t)
+
+    assert text_of(loss) == text_of(loss)
+
+
+def test_what_else_stands_on_the_line_of_a_lambda_is_not_of_it():
+    one, other, third = (lambda o: o + 1, False), (lambda o: o + 1, True), (lambda o: o + 2, lambda o: o + 3)
+    assert text_of(one[0]) == text_of(other[0]) == "lambda o: o + 1"
+    assert [text_of(function) for function in third] == ["lambda o: o + 2", "lambda o: o + 3"]
+
+
+def test_a_loss_in_a_task_is_part_of_the_run(monkeypatch):
+    monkeypatch.setattr("noisylearn.experiments.fit._carried_out", lambda setup, order, *_: order.own["id"])
+    parts = (X, Y), (X, Y)
+    ids = [
+        fit(data=nl.tasks.from_data("own", *parts, loss=loss), loss=None, held_out=None, batch=10)
+        for loss in (nn.CrossEntropyLoss(), nn.CrossEntropyLoss(), nn.CrossEntropyLoss(label_smoothing=0.1))
+    ]
     assert ids[0] == ids[1] != ids[2]
 
 
