@@ -144,6 +144,7 @@ def fit(
         KeyboardInterrupt: Ctrl-C was pressed; the step in flight was finished and saved before.
     """
     check_device(device)
+    _check_kinds(model, callbacks)
     if epochs < 1 or batch < 1:
         raise UserError(f"epochs {epochs}, batch {batch}: give at least 1")
     machine_of = load_profile(profile)
@@ -160,6 +161,21 @@ def fit(
     order = _order(setup, facts | {"schedule": text_of(schedule)}, callbacks)
     run_file = None if out is None else RunFile(Path(out) / f"{order.name}-{order.own['id']}{SUFFIX}")
     return _carried_out(setup, order, run_file, resume, callbacks, checkpoint_every_s)
+
+
+def _check_kinds(model: Any, callbacks: Any) -> None:
+    """Raise UserError for what is no network, or no callback."""
+    if not isinstance(model, nn.Module):
+        what = f"the class {model.__name__}" if isinstance(model, type) else f"of type {type(model).__name__}"
+        raise UserError(f"the model is {what}: give a torch.nn.Module, such as nn.Sequential(nn.Linear(64, 10))")
+    if not isinstance(callbacks, Sequence):
+        raise UserError(f"callbacks is of type {type(callbacks).__name__}: give a list, [EarlyStopping(2)]")
+    for callback in callbacks:
+        if not isinstance(callback, Callback):
+            what = (
+                f"the class {callback.__name__}" if isinstance(callback, type) else f"of type {type(callback).__name__}"
+            )
+            raise UserError(f"a callback is {what}: give objects of a subclass of nl.callbacks.Callback")
 
 
 def _carried_out(

@@ -17,7 +17,7 @@ from noisylearn.experiments.loader import LoaderBatches
 from noisylearn.experiments.setup import OptimizerOf
 from noisylearn.ground.errors import UserError, shortened
 from noisylearn.tasks.base import RegressionTask
-from noisylearn.tasks.own import OwnData, PerSample, from_data
+from noisylearn.tasks.own import OwnData, PerSample, check_labels, from_data
 
 OPTIMIZER = "give a name, or a function such as lambda parameters: torch.optim.SGD(parameters, lr=0.1)"
 
@@ -104,10 +104,14 @@ class Given:
         """The task, once network and loss have taken two samples. Raises UserError where they do not go together."""
         if task.description.in_time:
             return task
+        for name, weight in model.named_parameters():
+            if weight.is_floating_point() and weight.dtype != torch.float32:
+                raise UserError(f"the network's {name} is {weight.dtype}; give it in float32: model.float()")
         inputs, targets = (part[:2].to(self.device) for part in (task.train_inputs, task.train_targets))
         try:
             with torch.no_grad():
-                outputs = copy.deepcopy(model).eval()(inputs)
+                outputs = _outputs_of(copy.deepcopy(model).eval()(inputs))
+                _check_labels(task, outputs.shape[1])
                 task.loss_fn(outputs, targets)
                 task.metric(outputs, targets)
         except (RuntimeError, IndexError, TypeError) as error:
@@ -118,15 +122,28 @@ class Given:
         return _with_outputs(task, outputs)
 
 
+def _outputs_of(found: Any) -> Tensor:
+    """What the network gave for two samples. Raises UserError where it is not one vector for each."""
+    if not isinstance(found, Tensor):
+        raise UserError(
+            f"the network's forward gives {type(found).__name__}; one tensor (batch, outputs) is needed: wrap it in a "
+            "module that gives that alone"
+        )
+    if found.dim() != 2:
+        raise UserError(f"the network gives {tuple(found.shape)} for 2 samples; (batch, outputs) is needed")
+    return found
+
+
+def _check_labels(task: tasks.Task, n_outputs: int) -> None:
+    """Raise UserError where targets are labels that go beyond the outputs."""
+    if task.train_targets.dtype == torch.int64:
+        check_labels([task.train_targets, task.test_targets], n_outputs, "the network has")
+
+
 def _with_outputs(task: tasks.Task, outputs: Tensor) -> tasks.Task:
     """The task with as many outputs as the network has. Raises UserError where it does not go with them."""
-    if outputs.dim() != 2:
-        raise UserError(f"the network gives {tuple(outputs.shape)} for 2 samples; (batch, outputs) is needed")
     n_outputs = outputs.shape[1]
     if task.train_targets.dtype == torch.int64:
-        most = int(max(task.train_targets.max(), task.test_targets.max()))
-        if most >= n_outputs:
-            raise UserError(f"class labels go up to {most}, but the network has {n_outputs} outputs; give it more")
         return replace(task, n_outputs=n_outputs)
     if isinstance(task, RegressionTask) and n_outputs != task.n_outputs:
         raise UserError(f"a target has {task.n_outputs} numbers, the network {n_outputs} outputs; give as many")

@@ -149,5 +149,7 @@ def _module(name: str) -> TaskModule:
     if is_own(name):
         return OwnModule(name)
     if name not in REGISTRY:
+        if name.endswith(".py"):
+            raise UserError(f"task {name}: say which task in the file, {name}:NAME")
         raise unknown_name("task", name, REGISTRY)
     return REGISTRY[name]

@@ -66,9 +66,26 @@ def from_data(
         raise UserError(f"task {name}: targets are class labels in one part and numbers in the other")
     if n_outputs is None:
         n_outputs = int(max(t.max() for _, t in parts)) + 1 if labels else parts[0][1][0].numel()
+    elif labels:
+        check_labels([targets for _, targets in parts], n_outputs, f"task {name} has")
     kind = _kind(labels, loss, metric, higher_is_better)
     description = Description(name, title or f"own data, {name}", notes or "data of the user's own")
     return kind(description, "test", *parts[0], *parts[1], n_outputs=n_outputs)
+
+
+def check_labels(parts: Iterable[Tensor], n_outputs: int, what_has: str) -> None:
+    """Raise UserError where class labels go beyond the outputs.
+
+    Args:
+        parts: labels of each part of the data.
+        n_outputs: how many outputs there are.
+        what_has: them, for the message.
+    """
+    labels = torch.cat(list(parts))
+    least, most = int(labels.min()), int(labels.max())
+    if most >= n_outputs:
+        remedy = "give it more" if least == 0 else f"labels count from 0: subtract {least}"
+        raise UserError(f"class labels go from {least} to {most}, but {what_has} {n_outputs} outputs; {remedy}")
 
 
 def _kind(labels: bool, loss: Any, own_metric: PerSample | None, higher: bool) -> type[Task]:
@@ -83,6 +100,7 @@ def _kind(labels: bool, loss: Any, own_metric: PerSample | None, higher: bool) -
 
         metric_name: ClassVar[str] = base.metric_name if own_metric is None else _name_of(own_metric)
         higher_is_better: ClassVar[bool] = base.higher_is_better if own_metric is None else higher
+        given: ClassVar[tuple[Any, Any]] = (loss, own_metric)
 
         def loss_fn(self, output: Tensor, target: Tensor) -> Tensor:
             if own_loss is None:
@@ -100,7 +118,6 @@ def _kind(labels: bool, loss: Any, own_metric: PerSample | None, higher: bool) -
                 found.pop("chance", None)  # which is an accuracy
             return found
 
-        given: ClassVar[tuple[Any, Any]] = (loss, own_metric)
     return OwnTask
 
 

@@ -15,7 +15,8 @@ from typing import Any, get_type_hints
 
 from noisylearn.ground.errors import UserError, shortened, unknown_name
 from noisylearn.ground.toml import read_text
-from noisylearn.tasks.base import HELD_OUT_PARTS, Description, Task
+from noisylearn.tasks.base import HELD_OUT_PARTS, ClassificationTask, Description, Task
+from noisylearn.tasks.own import check_labels
 from noisylearn.tasks.sequences import SequenceTask
 
 VALIDATION_SHARE = 5  # a fifth of the training part, where the file does not say what to validate on
@@ -94,13 +95,15 @@ class OwnModule:
             raise unknown_name("held-out part", held_out, HELD_OUT_PARTS)
         given = {"data_dir": data_dir, "held_out": held_out, "seed": seed, "seq_len": seq_len}
         with errors_of(self.name):
-            task = self.given if isinstance(self.given, Task) else _called(self.given, given)
+            task = self.given if isinstance(self.given, Task) else _called(self.name, self.given, given)
         if not isinstance(task, Task):
             raise UserError(f"{self.name} gives {type(task).__name__}, not a Task")
         if seq_len is not None and not isinstance(task, SequenceTask):
             raise UserError(f"task {self.name} has no sequences: leave seq_len out")
         if isinstance(task, SequenceTask) != self.DESCRIPTION.in_time:
             raise UserError(f"{self.name}: gives sequences: say so, def ...() -> nl.tasks.SequenceTask")
+        if isinstance(task, ClassificationTask):
+            check_labels([task.train_targets, task.test_targets], task.n_outputs, f"{self.name} has")
         task = replace(task, description=self.DESCRIPTION)
         return task if task.held_out == held_out else _validation(task)
 
@@ -162,18 +165,23 @@ def _module(name: str) -> ModuleType:
     return module
 
 
-def _called(function: Any, given: dict[str, Any]) -> Any:
+def _called(name: str, function: Any, given: dict[str, Any]) -> Any:
     """Call a function, or the `load` of an object, with those arguments that it has."""
     if hasattr(function, "DESCRIPTION"):
         function = function.load
+    if unknown := [name for name in _arguments(function, needed=True) if name not in given]:
+        raise UserError(f"{name} needs {', '.join(unknown)}, but is given any of {', '.join(given)}; say a default")
     return function(**{key: value for key, value in given.items() if key in _arguments(function)})
 
 
-def _arguments(function: Callable[..., Any]) -> set[str]:
+def _arguments(function: Callable[..., Any], needed: bool = False) -> list[str]:
+    """The names of its arguments; or of those alone that it cannot be called without."""
     try:
-        return set(inspect.signature(function).parameters)
+        found = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
-        return set()
+        return []
+    many = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [one.name for one in found if not needed or (one.default is one.empty and one.kind not in many)]
 
 
 def _gives_sequences(function: Callable[..., Any]) -> bool:

@@ -64,6 +64,8 @@ def _solve(xx: Tensor, xy: Tensor, penalty: float) -> Tensor:
     diagonal = xx.diagonal()[:-1]
     ridge = torch.full_like(xx.diagonal(), penalty * float(diagonal.mean()))
     ridge[-1] = 0.0
+    if not bool(diagonal.any()):  # inputs that are all zero: nothing but the bias is determined
+        ridge[:-1] = 1.0
     return torch.linalg.solve(xx + ridge.diag(), xy)
 
 

@@ -143,6 +143,16 @@ def test_compare_with_workers_that_load_the_file_too(run):
         ("syntax.py:x", r"task file syntax\.py, line 2: SyntaxError: "),
         ("leaves.py:x", r"task file leaves\.py, line 1: SystemExit: 3"),
         ("imports.py:x", r"task file imports\.py, line 1: ModuleNotFoundError: No module named 'not_there'"),
+        ("labels.py:x", r"class labels go from 1 to 3, but task x has 3 outputs; labels count from 0: subtract 1"),
+        (
+            "labels.py:y",
+            r"class labels go from 1 to 3, but labels\.py:y has 3 outputs; labels count from 0: subtract 1",
+        ),
+        (
+            "labels.py:z",
+            r"labels\.py:z needs path, but is given any of data_dir, held_out, seed, seq_len; say a default",
+        ),
+        ("labels.py", r"task labels\.py: say which task in the file, labels\.py:NAME"),
         ("shapes.py:x", r"training part: 3 inputs and 2 targets"),
     ],
 )
@@ -150,6 +160,12 @@ def test_a_file_that_is_wrong_is_one_line(task, message, run, tmp_path):
     (tmp_path / "syntax.py").write_text("x = 1\ny = (\n")
     (tmp_path / "leaves.py").write_text("raise SystemExit(3)\n")
     (tmp_path / "imports.py").write_text("import not_there\n")
+    (tmp_path / "labels.py").write_text(
+        "import torch, noisylearn as nl\npart = torch.zeros(3, 2), torch.tensor([1, 2, 3])\n"
+        "def x(): return nl.tasks.from_data('x', part, part, n_outputs=3)\n"
+        "def y(): return nl.tasks.ClassificationTask(nl.tasks.Description('y', '', ''), 'test', *part, *part, 3)\n"
+        "def z(path, **more): return x()\n"
+    )
     (tmp_path / "shapes.py").write_text(
         "import torch, noisylearn as nl\ndef x():\n"
         "    return nl.tasks.from_data('x', (torch.zeros(3, 2), torch.zeros(2)), (torch.zeros(3, 2), torch.zeros(3)))\n"

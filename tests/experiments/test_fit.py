@@ -304,7 +304,6 @@ def test_a_finished_run_is_read_from_its_file(tmp_path):
     assert "trivial baselines: chance 0.1" in repr(first)
 
 
-# what identifies a run
 def test_the_chip_is_that_of_the_scores_at_once(tmp_path):
     """Not a day later, when what it computes has shrunk; nor is one that was read from its file."""
     first, again = fit(tmp_path), fit(tmp_path)
@@ -328,6 +327,7 @@ def test_a_chip_of_a_run_from_its_file_is_calibrated(tmp_path, recwarn):
     assert not [one for one in recwarn if "calibrate" in str(one.message)]
 
 
+# what identifies a run
 
 
 def seeded(seed):
@@ -554,6 +554,13 @@ def test_data_without_a_length():
 X, Y = torch.randn(50, 1, 16, 16, generator=torch.Generator().manual_seed(0)), torch.arange(50) % 10
 
 
+class Pair(LeNet):
+    """A network whose forward gives its inputs as well."""
+
+    def forward(self, x):
+        return super().forward(x), x
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -568,7 +575,17 @@ X, Y = torch.randn(50, 1, 16, 16, generator=torch.Generator().manual_seed(0)), t
         ({"data": (X.byte(), Y)}, "inputs are torch.uint8; give floats"),
         ({"data": (X * np.nan, Y)}, "values are not finite"),
         ({"data": (X, Y - 1)}, "class labels are"),
-        ({"data": (X, Y + 5), "batch": 10}, "class labels go up to 14, but the network has 10 outputs"),
+        (
+            {"data": (X, Y + 5), "held_out": (X, Y + 5), "batch": 10},
+            "class labels go from 5 to 14, but the network has 10 outputs; labels count from 0: subtract 5",
+        ),
+        ({"held_out": (X, Y + 1)}, "class labels go from 0 to 10, but the network has 10 outputs; give it more"),
+        ({"kind": lambda: made(LeNet).half()}, "conv1.weight is torch.float16; give it in float32"),
+        ({"kind": lambda: made(LeNet).double()}, "conv1.weight is torch.float64; give it in float32"),
+        ({"kind": Pair}, "the network's forward gives tuple; one tensor"),
+        ({"callbacks": nl.callbacks.EarlyStopping(2)}, "callbacks is of type EarlyStopping: give a list"),
+        ({"callbacks": [print]}, "a callback is of type builtin_function_or_method: give objects"),
+        ({"callbacks": [nl.callbacks.Callback]}, "a callback is the class Callback: give objects"),
         ({"data": (X, Y.float())}, "class labels in one part and numbers in the other"),
         ({"data": (X[:, :, :9], Y), "batch": 10}, "network, loss and data do not fit: inputs"),
         ({"data": DataLoader(TensorDataset(X), 10)}, "training loader: a batch is of type list, with 1 parts"),
@@ -595,6 +612,12 @@ def test_refused_in_one_line(changes, message, tmp_path):
         fit(tmp_path, **changes)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("model", "what"), [(nn.Linear, "the class Linear"), (3, "of type int")])
+def test_what_is_no_network_is_refused(model, what):
+    with pytest.raises(UserError, match=f"the model is {what}: give a torch.nn.Module"):
+        nl.fit(model, (X, Y), None, PCM, "lf", held_out=(X, Y))
 
 
 def test_runs_are_rows_of_a_report(tmp_path):

@@ -283,6 +283,11 @@ def test_ridge_penalty_guards_against_more_features_than_samples():
     assert error < 1.7 * y.var()  # without penalty: 120 / (120 - 101), about six times
 
 
+def test_ridge_of_inputs_that_are_all_zero_is_the_mean():
+    y = torch.arange(10.0)[:, None]
+    torch.testing.assert_close(ridge_predictions(torch.zeros(10, 3), y, torch.zeros(2, 3)), torch.full((2, 1), 4.5))
+
+
 # registry and errors
 
 
