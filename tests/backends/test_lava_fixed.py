@@ -151,8 +151,8 @@ except TypeError as error:
     assert "abstract method" in run("-c", code, seconds=100)
 
 
-def test_without_lava_the_error_names_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_lava_the_error_names_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compat, "_installed_version", lambda: None)
     monkeypatch.delitem(sys.modules, compat._VAR_MODEL, raising=False)
-    with pytest.raises(UserError, match="pip install --no-deps"):
+    with pytest.raises(UserError, match="noisylearn lava install --yes"):
         compat.load_lava()
