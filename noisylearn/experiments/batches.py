@@ -33,6 +33,10 @@ class Batches(Protocol):
         """
         ...
 
+    def close(self) -> None:
+        """End whatever helps to load batches."""
+        ...
+
 
 class TaskBatches:
     """The training part of a task, in an order drawn anew for every epoch; the last samples of it may be left out.
@@ -66,6 +70,9 @@ class TaskBatches:
         if self.flips:
             inputs = mirrored(inputs, Draws(self.seed).stream("data", "flips", str(step)))
         return inputs, targets
+
+    def close(self) -> None:
+        """Nothing to do: all is in memory."""
 
     def _rows(self, step: int) -> Tensor:
         """Indices of one batch; the order of an epoch depends on the seed and the epoch alone."""

@@ -5,7 +5,7 @@ import glob
 import json
 import warnings
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -160,7 +160,8 @@ def fit(
     )  # fmt: skip
     order = _order(setup, facts | {"schedule": text_of(schedule)}, callbacks)
     run_file = None if out is None else RunFile(Path(out) / f"{order.name}-{order.own['id']}{SUFFIX}")
-    return _carried_out(setup, order, run_file, resume, callbacks, checkpoint_every_s)
+    with closing(batches):
+        return _carried_out(setup, order, run_file, resume, callbacks, checkpoint_every_s)
 
 
 def _check_kinds(model: Any, callbacks: Any) -> None:

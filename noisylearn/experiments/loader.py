@@ -1,8 +1,7 @@
 """A DataLoader as batches of a run: with its shuffling, augmentation and workers, and the same numbers when resumed."""
 
 import hashlib
-import itertools
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,7 +58,7 @@ class LoaderBatches:
             )
         self.loader, self.seed, self.device = loader, seed, device
         self._stands: tuple[int, int] | None = None  # epoch and number of the batch that comes next
-        self._batches: Iterator[Samples] = iter(())
+        self._batches: Generator[Samples, None, None] | None = None
         self.first = self._read()
         self.size = self.first.batch
 
@@ -78,8 +77,11 @@ class LoaderBatches:
             UserError: an epoch has fewer batches than the first.
         """
         epoch, index = divmod(step, self.steps_per_epoch)
-        if self._stands != (epoch, index):
-            self._batches = itertools.islice(self._epoch(epoch), index, None)
+        if self._batches is None or self._stands != (epoch, index):
+            self.close()
+            self._batches = self._epoch(epoch)
+            for _ in range(index):
+                next(self._batches, None)
         self._stands = None  # until the batch is there: an error may end the epoch
         found = next(self._batches, None)
         if found is None:
@@ -89,19 +91,28 @@ class LoaderBatches:
             self._stands = None
         return found[0].to(self.device), found[1].to(self.device)
 
-    def _epoch(self, epoch: int) -> Iterator[Samples]:
+    def close(self) -> None:
+        """End the workers of an epoch that is under way."""
+        if self._batches is not None:
+            self._batches.close()
+        self._batches = self._stands = None
+
+    def _epoch(self, epoch: int) -> Generator[Samples, None, None]:
         """All batches of an epoch."""
         seed = stream_seed(self.seed, ("data", "loader", str(epoch)))
         numbers = GlobalNumbers(seed)
         with numbers.drawn():
             self._seed_own(seed, epoch)
             batches = iter(self.loader)
-        while True:
-            with numbers.drawn():
-                batch = next(batches, None)
-            if batch is None:
-                return
-            yield checked_pair(batch, WHAT)
+        try:
+            while True:
+                with numbers.drawn():
+                    batch = next(batches, None)
+                if batch is None:
+                    return
+                yield checked_pair(batch, WHAT)
+        finally:
+            _end_workers(batches)
 
     def _seed_own(self, seed: int, epoch: int) -> None:
         """Seed the generators of the loader and its samplers, and tell samplers the epoch."""
@@ -123,3 +134,9 @@ class LoaderBatches:
                 n_kept += len(inputs)
             steps += 1
         return FirstEpoch(joined(kept, WHAT), steps, digest.hexdigest(), len(kept[0][0]))
+
+
+def _end_workers(batches: Any) -> None:
+    """End the workers of an iterator now: the garbage collector would wait for each of them for half a minute."""
+    if end := getattr(batches, "_shutdown_workers", None):
+        end()

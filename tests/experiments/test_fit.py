@@ -1,5 +1,6 @@
 """One's own network and data: the same run as that of `train`, whole or interrupted; what does not fit is refused."""
 
+import multiprocessing
 import os
 import random
 import signal
@@ -157,6 +158,14 @@ def test_interrupted_run_resumes_bit_for_bit(kind, workers, step, optimizer, tmp
     assert same(the_run(tmp_path / "whole"), the_run(tmp_path / "cut")) == []
     assert resumed.losses == whole.losses
     assert resumed.scores == whole.scores
+
+
+@pytest.mark.parametrize("act", [lambda: signal.raise_signal(signal.SIGINT), failing(8).act], ids=["signal", "error"])
+def test_workers_end_with_an_interrupted_run(act, tmp_path):
+    before = set(multiprocessing.active_children())
+    with pytest.raises((KeyboardInterrupt, LookupError)):
+        fit(tmp_path, data=shifted(2), callbacks=[At(8, act)])
+    assert set(multiprocessing.active_children()) <= before
 
 
 def test_signals_do_their_usual_work_again_afterwards(tmp_path):
