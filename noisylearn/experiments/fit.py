@@ -15,11 +15,11 @@ from torch import nn
 from noisylearn import tasks
 from noisylearn.callbacks import Callback
 from noisylearn.chips.simulated import Chip
-from noisylearn.experiments.build import check_device, machine
+from noisylearn.experiments.build import check_device
 from noisylearn.experiments.earlier import to_continue, versions
 from noisylearn.experiments.identity import digest_of, settings_of, structure_of, text_of
 from noisylearn.experiments.own_setup import Given, begun, optimizer_of
-from noisylearn.experiments.run import CHECKPOINT_EVERY_S, Live, Order, Told
+from noisylearn.experiments.run import CHECKPOINT_EVERY_S, Live, Order, Told, how_made
 from noisylearn.experiments.run_file import RunFile, now, prepare_folder
 from noisylearn.experiments.schedules import Schedule, SchedulerOf
 from noisylearn.experiments.setup import OptimizerOf, Setup
@@ -236,7 +236,7 @@ def _warn_of_others(run_file: RunFile, order: Order) -> None:
 
 def _is_unfinished(path: Path) -> bool:
     try:
-        return bool(RunFile(path).read()["status"] == "running")
+        return bool(RunFile(path).facts()["status"] == "running")
     except UserError:  # damaged, or of another kind
         return False
 
@@ -267,11 +267,10 @@ def _order(setup: Setup, facts: dict[str, str], callbacks: Sequence[Callback]) -
     }  # fmt: skip
     found = versions()
     run_id = identity_of([settings, setup.profile.full_text, found["noisylearn"], found["torch"]])
-    citations = {"rule": setup.rule.source} | {key: one.citation for key, one in setup.profile.sources.items()}
     return Order(
         f"{facts['task']}-{setup.rule.label}-{setup.profile.name}-seed{setup.seed}",
         {"id": run_id, "config": json.dumps(settings), "profile": setup.profile.full_text},
-        {"versions": json.dumps(found), "machine": machine(setup.device), "citations": json.dumps(citations)},
+        how_made(setup.rule, setup.profile, setup.device),
         settings,
         f"lower the learning rate (now {lr:g})"
         + ("" if setup.weight_normalisation else " or say weight_normalisation=True"),

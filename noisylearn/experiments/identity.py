@@ -25,8 +25,17 @@ def digest_of(tensors: Mapping[str, Tensor]) -> str:
     """
     digest = hashlib.sha256()
     for name, tensor in tensors.items():
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode() + tensor.numpy(force=True).tobytes())
+        digest.update(f"{name} ".encode() + bytes_of(tensor))
     return digest.hexdigest()
+
+
+def bytes_of(tensor: Tensor) -> bytes:
+    """All that a hash of a tensor goes over: its shape, its type and its numbers.
+
+    Args:
+        tensor: on any device.
+    """
+    return f"{tuple(tensor.shape)} {tensor.dtype}".encode() + tensor.numpy(force=True).tobytes()
 
 
 def structure_of(model: nn.Module) -> str:

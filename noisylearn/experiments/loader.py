@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from noisylearn.experiments.identity import bytes_of
 from noisylearn.ground.draws import stream_seed
 from noisylearn.ground.errors import UserError
 from noisylearn.ground.global_numbers import GlobalNumbers
@@ -128,7 +129,7 @@ class LoaderBatches:
         digest, kept, n_kept, steps = hashlib.sha256(), [], 0, 0
         for inputs, targets in self._epoch(0):
             for part in (inputs, targets):
-                digest.update(f"{tuple(part.shape)} {part.dtype}".encode() + part.numpy(force=True).tobytes())
+                digest.update(bytes_of(part))
             if n_kept < MOST_SAMPLES:
                 kept.append((inputs, targets))
                 n_kept += len(inputs)

@@ -1,5 +1,6 @@
 """A run: a training with its file, its callbacks, and whatever may end it."""
 
+import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,12 +12,16 @@ from typing import Any
 import torch
 
 from noisylearn.callbacks import Callback, End, Run
+from noisylearn.experiments.build import machine
+from noisylearn.experiments.earlier import versions
 from noisylearn.experiments.run_facts import HELD_OUT
 from noisylearn.experiments.run_file import RunFile, now
 from noisylearn.experiments.trainer import Trainer
 from noisylearn.ground.errors import RunawayError, UserError
 from noisylearn.ground.interrupt import ends_held_back
 from noisylearn.ground.tree_file import Tree
+from noisylearn.profiles import HardwareProfile
+from noisylearn.rules import Rule
 from noisylearn.rules.guard import LossWatch
 
 CHECKPOINT_EVERY_S = 10.0
@@ -60,6 +65,18 @@ class Order:
     settings: Mapping[str, Any]
     remedies: str
     resume: str
+
+
+def how_made(rule: Rule, profile: HardwareProfile, device: str) -> Tree:
+    """Attributes of a run file: versions, computer, and what to cite.
+
+    Args:
+        rule: the learning rule.
+        profile: of the machine.
+        device: of torch.
+    """
+    citations = {"rule": rule.source} | {key: source.citation for key, source in profile.sources.items()}
+    return {"versions": json.dumps(versions()), "machine": machine(device), "citations": json.dumps(citations)}
 
 
 @dataclass(eq=False)

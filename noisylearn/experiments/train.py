@@ -12,10 +12,10 @@ import torch
 from noisylearn import tasks
 from noisylearn.callbacks import Callback, EarlyStopping
 from noisylearn.distributed import Ranks
-from noisylearn.experiments.build import build_setup, check_device, load_data, machine, optimizer_class
+from noisylearn.experiments.build import build_setup, check_device, load_data, optimizer_class
 from noisylearn.experiments.config import TrainConfig
 from noisylearn.experiments.earlier import named, to_continue, versions
-from noisylearn.experiments.run import CHECKPOINT_EVERY_S, Live, OnStep, Order, Told
+from noisylearn.experiments.run import CHECKPOINT_EVERY_S, Live, OnStep, Order, Told, how_made
 from noisylearn.experiments.run_file import RunFile, now, prepare_folder
 from noisylearn.experiments.trainer import Trainer
 from noisylearn.ground.errors import UserError
@@ -157,14 +157,6 @@ def _remedies(config: TrainConfig) -> str:
 
 
 def _facts(config: TrainConfig, profile: HardwareProfile, ranks: Ranks) -> Tree:
-    """Attributes of a run file: how the run was made."""
-    shared = f", {ranks.count} processes" if ranks.count > 1 else ""
-    return {
-        "versions": json.dumps(versions()),
-        "machine": machine(config.device) + shared,
-        "citations": json.dumps({"rule": config.build_rule().source} | _cited(profile)),
-    }
-
-
-def _cited(profile: HardwareProfile) -> dict[str, str]:
-    return {key: source.citation for key, source in profile.sources.items()}
+    """Attributes of a run file: how the run was made, and by how many processes."""
+    facts = how_made(config.build_rule(), profile, config.device)
+    return facts | {"machine": f"{facts['machine']}, {ranks.count} processes"} if ranks.count > 1 else facts
