@@ -17,7 +17,7 @@ from noisylearn.experiments.run_file import OF_THE_OCCASION
 from noisylearn.experiments.train import train
 from noisylearn.ground.counter_draws import CounterDraws
 from noisylearn.ground.tree_file import differences
-from noisylearn.kernels.availability import check_available
+from noisylearn.kernels.availability import toolkit_for
 from noisylearn.rules import REGISTRY, Rule
 from noisylearn.rules.variants import combinations_in_time, variants
 
@@ -192,7 +192,7 @@ def why_not(name: str, device: torch.device) -> str:
 def why_no_kernels(device: torch.device) -> str:
     """Why no kernel runs on a device; empty where kernels do."""
     try:
-        check_available(device)
+        toolkit_for(device)
     except nl.UserError as reason:
         return str(reason)
     return ""

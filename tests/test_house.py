@@ -27,7 +27,7 @@ LEVEL = {name: level for level, name in enumerate(("version", *ROOMS, "__main__"
 
 HEAVY = {
     "lava", "matplotlib", "snntorch", "nir", "h5py", "distributed", "submitit", "optuna", "jinja2", "vl_convert",
-    "pandas", "PIL", "triton", "scipy.io", "scipy.linalg", "scipy.optimize", "scipy.special", "scipy.stats",
+    "pandas", "PIL", "triton", "numba", "scipy.io", "scipy.linalg", "scipy.optimize", "scipy.special", "scipy.stats",
 }  # fmt: skip
 
 

@@ -123,7 +123,7 @@ class Crossbar:
 
     def _write(self) -> None:
         self._forget_reads()
-        for effect, state in zip(self._effects, self._memory, strict=True):
+        for effect, state in self._with_memory():
             if effect.lifetime != "device":
                 state.clear()
         if self.setting.since_write_s:
@@ -141,17 +141,17 @@ class Crossbar:
         self._scale = self._tiling.largest(flat, self.mapping.scale) / span
         scale = self._tiling.spread(torch.where(self._scale > 0, self._scale, 1.0))
         if self.kernels is not None and not self.kernels.not_written:
-            self._written = self.kernels.write(flat, scale, zip(self._effects, self._memory, strict=True))
+            self._written = self.kernels.write(flat, scale, self._with_memory(), self.setting)
             return
         target = flat / scale
         written = torch.stack([target, -target]).clamp_(min=0).add_(self.mapping.g_min_us)
-        for effect, state in zip(self._effects, self._memory, strict=True):
+        for effect, state in self._with_memory():
             if effect.lifetime in ("device", "write"):
                 if not state:
                     effect.fabricate(written, self.setting, self._draw(effect), state)
                 written = effect.apply(written, self.setting, self._draw(effect), state)
         self._written = written
-        for effect, state in zip(self._effects, self._memory, strict=True):
+        for effect, state in self._with_memory():
             effect.start(written, self.setting, self._draw(effect), state)
 
     @torch.no_grad()
@@ -188,7 +188,7 @@ class Crossbar:
         self._forget_reads()
         before = self.setting
         self.setting = replace(before, since_write_s=before.since_write_s + seconds, clock_s=before.clock_s + seconds)
-        for effect, state in zip(self._effects, self._memory, strict=True):
+        for effect, state in self._with_memory():
             effect.elapse(self._written, self.setting, self._draw(effect), state)
         for effect, state in zip(self.node_effects, self.node_memory, strict=True):
             circuits.elapse(effect, self.layer.weight.detach(), self.setting, self._draw(effect), state)
@@ -367,8 +367,15 @@ class Crossbar:
         """Apply to the written conductances every effect since; once per programming and tick of the clock."""
         if self._cache:
             return
+        if self.kernels is not None and not self.kernels.not_looked_up:
+            scale = self._tiling.spread(self._scale)
+            found = self.kernels.looked_up(self._written, scale, self._with_memory(), self.setting)
+            if found is not None:
+                shape = self.layer.weight.shape
+                self._cache = {"weight": found[0].reshape(shape), "variance": found[1].reshape(shape)}
+                return
         g, variance = self._written, None
-        for effect, state in zip(self._effects, self._memory, strict=True):
+        for effect, state in self._with_memory():
             fresh = effect.read_variance(g, self.setting, state)
             if fresh is not None:
                 variance = fresh if variance is None else variance + fresh
@@ -386,6 +393,10 @@ class Crossbar:
             "weight": (pair * scale).reshape(shape),
             "variance": None if both is None else (both * scale**2).expand_as(pair).reshape(shape),
         }
+
+    def _with_memory(self) -> Iterator[tuple[Effect, State]]:
+        """Effects on the devices, and what they hold."""
+        return zip(self._effects, self._memory, strict=True)
 
     def _draw(self, effect: Effect) -> StreamOf:
         return StreamOf(self._draws, self.name, effect.kind)

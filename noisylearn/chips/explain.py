@@ -41,11 +41,15 @@ def _why_one_by_one(placed: Mapping[str, Crossbar], one_launch: OneLaunch | None
 
 def _of_layer(crossbar: Crossbar, profile: HardwareProfile) -> list[str]:
     devices, kernels = profile.effects("weight"), crossbar.kernels
-    not_written, not_read = (NOT_ASKED, NOT_ASKED) if kernels is None else (kernels.not_written, kernels.not_read)
+    not_served = [NOT_ASKED] * 3
+    if kernels is not None:
+        not_served = [kernels.not_written, kernels.not_looked_up, kernels.not_read]
+    write, weights, read = map(_way, not_served)
     lumped = [effect for effect in devices if type(effect).read_variance is not Effect.read_variance]
     return [
-        f"write: {_way(not_written)}; effects: {_kinds(e for e in devices if e.lifetime in ('device', 'write'))}",
-        f"read: {_way(not_read)}; lumped at the output: {_kinds(lumped)}",
+        f"write: {write}; effects: {_kinds(e for e in devices if e.lifetime in ('device', 'write'))}",
+        f"weights right after: {weights}",
+        f"read: {read}; lumped at the output: {_kinds(lumped)}",
         f"along time: {_kinds(e for e in devices if e.lifetime == 'memory')}",
         f"injected: {_kinds((*crossbar.node_effects, *crossbar.pass_effects))}",
     ]

@@ -24,12 +24,12 @@ from noisylearn.chips.readings import Plan, Readings
 from noisylearn.chips.segments import START, Segment, as_segment
 from noisylearn.chips.shown import chip_tables
 from noisylearn.effects import Setting
-from noisylearn.ground.counter_draws import CounterDraws
 from noisylearn.ground.draws import Draws, StreamOf
 from noisylearn.ground.errors import UserError
 from noisylearn.ground.quantities import LONGEST_S
 from noisylearn.ground.table import Shown, Table
-from noisylearn.kernels.layer import layer_kernels
+from noisylearn.kernels.availability import toolkit_for
+from noisylearn.kernels.layer import kernel_draws, layer_kernels
 from noisylearn.networks.layers import WeightLayer, weight_layers
 from noisylearn.networks.neurons import SpreadNeurons, spiking_neurons
 from noisylearn.networks.transfer import Transfer
@@ -77,12 +77,13 @@ class Chip(Shown):
             less time; what cannot be captured, such as spiking networks and noise of reads, runs as without:
             docs/time.md, "Cost".
         executor: makes the executor that runs the passes, in place of the package's own.
-        kernels: on a GPU, read and write layers by kernels where one serves them (docs/gpu.md); `explain` says which.
-            Random numbers are then made by counter (`CounterDraws`) and are others than without.
+        kernels: read and write layers by kernels where one serves them (docs/gpu.md), in Triton on a GPU, in Numba on a
+            CPU; `explain` says which. Random numbers are then made by counter (`CounterDraws`), the same on both, and
+            are others than without.
 
     Raises:
-        UserError: a layer cannot be placed, the profile is unknown or malformed, graphs or kernels are asked for
-            without a GPU, or kernels with draws that are not by counter.
+        UserError: a layer cannot be placed, the profile is unknown or malformed, graphs are asked for
+            without a GPU, kernels without their toolkit, or with draws that are not by counter.
     """
 
     def __init__(
@@ -99,7 +100,7 @@ class Chip(Shown):
         self.profile = load_profile(profile)
         self.layers = weight_layers(model)
         self.device = next(model.parameters()).device
-        self.draws = draws or (CounterDraws if kernels else Draws)(seed, self.device)
+        self.draws = draws or (kernel_draws if kernels else Draws)(seed, self.device)
         by_layer = layer_kernels(self.layers, self.profile, self.draws) if kernels else {}
         self._placed = {
             n: Crossbar(n, layer, self.profile, self.draws, by_layer.get(n)) for n, layer in self.layers.items()
@@ -111,7 +112,7 @@ class Chip(Shown):
         self.memories: dict[str, Memory] = {}
         self._digital_executor: Executor = StackedExecutor(model, self.draws)
         self._transfers = Transfers(model)
-        self._one_launch = OneLaunch(model) if kernels else None
+        self._one_launch = OneLaunch(model) if kernels and toolkit_for(self.device) == "triton" else None
         make = executor or partial(StackedExecutor, capture=self._capture(cuda_graphs), one_launch=self._one_launch)
         self._executor = make(model, self.draws, {self.neurons[name]: one for name, one in self._spread.items()})
         adc = self.profile.specification.adc

@@ -10,10 +10,13 @@ from torch import Tensor
 from noisylearn.effects.base import Effect, Lifetime, Moments, Setting, Site, State
 from noisylearn.effects.curves import Curve
 from noisylearn.ground.draws import StreamOf
+from noisylearn.ground.philox import normals
 from noisylearn.ground.quantities import Nanoseconds
 
 FIRST_ZERO = 0.6165  # of the cosine integral
 MEMORY = 12  # values of the slow part that are remembered
+SLOW = "slow"  # stream of its draws
+KEY = "key"  # of a state that holds the key of its draw by counter in place of numbers
 
 
 class OneOverFReadNoise(Effect):
@@ -109,11 +112,13 @@ class OneOverFReadNoise(Effect):
 
     def apply(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> Tensor:
         """Conductances with the slow part of their noise."""
+        self._complete(value, setting, state)
         slow = math.sqrt(self.covariance(setting.pass_interval_s, setting))
         return value.addcmul(value * state["relative"], state["slow"][-1], value=slow)
 
     def read_variance(self, value: Tensor, setting: Setting, state: State) -> Tensor:
         """Variance of the part that is fresh at every read: (G Q)^2 (ln(f1 / f0) - R(D) / K)."""
+        self._complete(value, setting, state)
         fresh = self.log_bandwidth(setting) - self.covariance(setting.pass_interval_s, setting)
         return (value * state["relative"]).square_().mul_(fresh)
 
@@ -125,11 +130,23 @@ class OneOverFReadNoise(Effect):
     def start(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> None:
         """Draw the slow part anew."""
         state["relative"] = self.relative(value, setting)
-        state["slow"] = draw.normal("slow", (1, *value.shape)).to(value.dtype)
+        state["slow"] = draw.normal(SLOW, (1, *value.shape)).to(value.dtype)
         state["seen_s"] = torch.zeros(1, dtype=torch.float64)
+
+    def start_by_key(self, key: Tensor, state: State) -> None:
+        """Keep the key of the slow part's draw, (1,), in place of numbers, which are made when time passes."""
+        state[KEY], state["seen_s"] = key, torch.zeros(1, dtype=torch.float64)
+
+    def _complete(self, written: Tensor, setting: Setting, state: State) -> None:
+        """Make the numbers of a key."""
+        if KEY not in state:
+            return
+        numbers = normals(state.pop(KEY), written[..., 0].numel(), written.shape[-1], written.dtype)
+        state["relative"], state["slow"] = self.relative(written, setting), numbers.reshape(1, *written.shape)
 
     def elapse(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> None:
         """Draw the slow part now, given all its remembered values: exact for a Gaussian process of this covariance."""
+        self._complete(value, setting, state)
         seen_s = state["seen_s"].tolist()
         if setting.since_write_s - seen_s[-1] < setting.pass_interval_s:  # too near for the slow part to move
             return
@@ -139,7 +156,7 @@ class OneOverFReadNoise(Effect):
         known, cross = correlation[:-1, :-1], correlation[:-1, -1]
         weights = torch.linalg.solve(known, cross)
         fresh = math.sqrt(max(1 - float(weights @ cross), 0.0))
-        now = fresh * draw.normal("slow", (1, *value.shape)).to(value.dtype)
+        now = fresh * draw.normal(SLOW, (1, *value.shape)).to(value.dtype)
         now += torch.einsum("n,n...->...", weights.to(now), state["slow"])
         keep = _spread_in_age(times_s, MEMORY)
         state["slow"] = torch.cat([state["slow"], now])[keep]

@@ -11,6 +11,8 @@ from noisylearn.effects.rectified import rectified_normal
 from noisylearn.ground.draws import StreamOf
 from noisylearn.ground.quantities import Conductance
 
+WRITE = "write"  # stream of its draws
+
 
 class ProgrammingNoise(Effect):
     """Gaussian error of the written conductance.
@@ -56,7 +58,7 @@ class ProgrammingNoise(Effect):
 
     def apply(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> Tensor:
         """Conductances as they were written."""
-        z = draw.normal("write", tuple(value.shape)).to(value.dtype)
+        z = draw.normal(WRITE, tuple(value.shape)).to(value.dtype)
         return self.deviation_us(value, setting.g_max_us).mul_(z).add_(value).clamp_(min=0)
 
     def moments(self, value: Tensor, setting: Setting) -> Moments:

@@ -1,1 +1,1 @@
-"""Kernels for GPUs, in Triton: noisy reads and writes in one pass over memory; plain torch is the reference."""
+"""Kernels for noisy reads and writes, in Triton on GPUs and in Numba on CPUs; plain torch is the reference."""

@@ -1,27 +1,33 @@
-"""Whether kernels can run here."""
+"""Whether kernels can run here, and in which toolkit."""
 
+import os
 from importlib.util import find_spec
+from typing import Literal
 
 import torch
 
 from noisylearn.ground.errors import UserError
 
+Toolkit = Literal["triton", "numba"]
 
-def check_available(device: torch.device) -> None:
-    """Check that kernels can run for a model.
+
+def toolkit_for(device: torch.device) -> Toolkit:
+    """What kernels for a model are written in: Numba on a CPU, unless Triton interprets its own there, for tests.
 
     Args:
         device: of the model.
 
     Raises:
-        UserError: Triton is missing, or the model is on no GPU and Triton does not interpret.
+        UserError: there are no kernels for this device, or the toolkit is missing.
     """
-    if find_spec("triton") is None:
-        raise UserError("kernels: they need Triton, which is for Linux alone: pip install 'noisylearn[gpu]'")
-    from triton import knobs  # it takes long to import
-
-    if device.type != "cuda" and not knobs.runtime.interpret:
+    if device.type not in ("cuda", "cpu"):
         raise UserError(
-            f"kernels: the model is on {device.type}; move it to a GPU, leave the option out, or let Triton interpret "
-            "kernels (slow, for tests): TRITON_INTERPRET=1 in the environment"
+            f"kernels: the model is on {device.type}; there are some for cuda and cpu, leave the option out"
         )
+    if device.type == "cuda" or os.environ.get("TRITON_INTERPRET") == "1":
+        if find_spec("triton") is None:
+            raise UserError("kernels: on a GPU they need Triton (on Linux): pip install 'noisylearn[gpu]'")
+        return "triton"
+    if find_spec("numba") is None:
+        raise UserError("kernels: on a CPU they need Numba: pip install 'noisylearn[numba]'")
+    return "numba"

@@ -1,22 +1,22 @@
-"""Curves of an effect as numbers that one kernel takes, whatever terms they have."""
+"""Curves of an effect as numbers, so that one kernel takes any of them."""
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
-import triton
-import triton.language as tl
-from jaxtyping import Float32
+from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from noisylearn.effects.curves import FARTHEST, LARGEST, Curve
 
 # Where the numbers of a piece stand: its limit, then its terms, the polynomial last, with its highest power first.
-LOG, POWER, SATURATING, CLIP, POLYNOMIAL = (tl.constexpr(place) for place in (1, 3, 5, 7, 9))
-WIDTH = tl.constexpr(POLYNOMIAL.value + 16)
-SMALLEST = tl.constexpr(1e-30)  # argument of a logarithm
-HAS_LOG, HAS_POWER, HAS_SATURATING = (tl.constexpr(bit) for bit in (32, 64, 128))
+LOG, POWER, SATURATING, CLIP, POLYNOMIAL = 1, 3, 5, 7, 9
+WIDTH = POLYNOMIAL + 16
+SMALLEST = 1e-30  # argument of a logarithm
+HAS_LOG, HAS_POWER, HAS_SATURATING = 32, 64, 128
+LEAST_US = 1e-6  # conductance that an amplitude in microsiemens is divided by
 Shape = tuple[int, ...]
 
 
@@ -26,8 +26,7 @@ class CurveNumbers:
 
     Args:
         numbers: of every piece, on the device of the weights.
-        shape: of every piece, the number of coefficients of its polynomial, plus HAS_LOG, HAS_POWER, HAS_SATURATING: a
-            kernel is compiled for these terms, not for their coefficients.
+        shape: of every piece, the number of coefficients of its polynomial, plus HAS_LOG, HAS_POWER, HAS_SATURATING.
         per_us: argument of the curve per microsiemens.
         largest: argument from which on the curve stays what it is there.
         gain: what the value is multiplied with.
@@ -38,6 +37,18 @@ class CurveNumbers:
     per_us: float
     largest: float
     gain: float
+
+
+class Noise(NamedTuple):
+    """Gaussian noise of every device, made in the kernel.
+
+    Args:
+        curve: its size, as a curve of the conductance.
+        key: of the draw, (1,).
+    """
+
+    curve: CurveNumbers
+    key: Int64[Tensor, " 1"]
 
 
 def curve_numbers(
@@ -75,7 +86,7 @@ def _pieces(curve: Curve) -> Iterator[tuple[Curve, float]]:
 
 def _shape(piece: Curve) -> int:
     terms = (piece.log, HAS_LOG), (piece.power, HAS_POWER), (piece.saturating, HAS_SATURATING)
-    return len(piece.polynomial) + sum(bit.value for term, bit in terms if term is not None)
+    return len(piece.polynomial) + sum(bit for term, bit in terms if term is not None)
 
 
 def _numbers(piece: Curve, limit: float) -> list[float]:
@@ -84,38 +95,4 @@ def _numbers(piece: Curve, limit: float) -> list[float]:
     )
     terms = (*(piece.log or (0.0, 0.0)), *(piece.power or (0.0, 0.0)), *(piece.saturating or (0.0, 1.0)), low, high)
     highest_first = [*reversed(piece.polynomial)]
-    return [limit, *terms, *highest_first, *[0.0] * (WIDTH.value - POLYNOMIAL.value - len(highest_first))]
-
-
-@triton.jit
-def value_at(
-    conductance: tl.tensor,
-    numbers: tl.tensor,
-    per_us: tl.tensor,
-    largest: tl.tensor,
-    gain: tl.tensor,
-    shape: tl.constexpr,
-) -> tl.tensor:
-    """The curve at conductances, in microsiemens, elementwise; the other arguments are those of `CurveNumbers`."""
-    argument = tl.minimum(conductance * per_us, largest)
-    total = _piece(argument, numbers, shape[0])
-    for i in tl.static_range(1, len(shape)):
-        below = argument < tl.load(numbers + i * WIDTH)
-        total = tl.where(below, _piece(argument, numbers + i * WIDTH, shape[i]), total)
-    return total * gain
-
-
-@triton.jit
-def _piece(argument: tl.tensor, numbers: tl.tensor, shape: tl.constexpr) -> tl.tensor:
-    total = tl.zeros_like(argument)
-    for i in tl.static_range(shape % 32):
-        total = total * argument + tl.load(numbers + POLYNOMIAL + i)
-    if (HAS_LOG | HAS_POWER) & shape:
-        logarithm = tl.log(tl.maximum(argument, SMALLEST))
-        if HAS_LOG & shape:
-            total += tl.load(numbers + LOG) * logarithm + tl.load(numbers + LOG + 1)
-        if HAS_POWER & shape:
-            total += tl.load(numbers + POWER) * tl.exp(logarithm * tl.load(numbers + POWER + 1))
-    if HAS_SATURATING & shape:
-        total += tl.load(numbers + SATURATING) * (1.0 - tl.exp(-argument / tl.load(numbers + SATURATING + 1)))
-    return tl.minimum(tl.maximum(total, tl.load(numbers + CLIP)), tl.load(numbers + CLIP + 1))
+    return [limit, *terms, *highest_first, *[0.0] * (WIDTH - POLYNOMIAL - len(highest_first))]

@@ -1,25 +1,25 @@
 """Which reads and writes of a layer kernels carry out, and why plain torch has the others."""
 
+import math
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from importlib import import_module
+from types import ModuleType
 
 import torch
 from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
-from noisylearn.effects import Effect, State
-from noisylearn.effects.one_over_f import OneOverFReadNoise
-from noisylearn.effects.programming_noise import ProgrammingNoise
-from noisylearn.ground.counter_draws import CounterDraws
-from noisylearn.ground.draws import Draws, Name
+from noisylearn.effects import Effect, Setting, State
+from noisylearn.effects.one_over_f import KEY, SLOW, OneOverFReadNoise
+from noisylearn.effects.power_law_drift import PowerLawDrift
+from noisylearn.effects.programming_noise import WRITE, ProgrammingNoise
+from noisylearn.ground.counter_draws import CounterDraws, Made
+from noisylearn.ground.draws import Draws, Name, StreamOf
 from noisylearn.ground.errors import UserError
-from noisylearn.kernels.availability import check_available
+from noisylearn.kernels.availability import Toolkit, toolkit_for
+from noisylearn.kernels.curves import CurveNumbers, Noise, curve_numbers
 from noisylearn.profiles import HardwareProfile
 
-if TYPE_CHECKING:
-    from noisylearn.kernels.curves import CurveNumbers
-
-WRITE, SLOW = "write", "slow"  # what is drawn, as the effects name it
 Memories = Iterable[tuple[Effect, State]]  # of the devices, in the order in which the effects act
 
 
@@ -31,15 +31,19 @@ class LayerKernels:
         layer: the layer.
         profile: of the machine.
         draws: random streams by counter.
+        toolkit: what the kernels are written in.
     """
 
-    def __init__(self, name: str, layer: nn.Module, profile: HardwareProfile, draws: CounterDraws) -> None:
-        self._name, self._draws = name, draws
+    def __init__(
+        self, name: str, layer: nn.Module, profile: HardwareProfile, draws: CounterDraws, toolkit: Toolkit
+    ) -> None:
+        self._name, self._draws, self._toolkit = name, draws, toolkit
         self.not_read = _why_not_read(layer, profile)
         self.not_written = _why_not_written(layer, profile)
+        self.not_looked_up = _why_not_looked_up(profile) or self.not_written
         mapping = profile.specification.mapping
         self._g_min_us = 0.0 if mapping is None else mapping.g_min_us
-        self._drawn = {} if self.not_written else _drawn(profile, draws.device)
+        self._curves = {} if self.not_written else _curves(profile, draws.device)
 
     def read(
         self,
@@ -51,14 +55,16 @@ class LayerKernels:
         n_passes: int,
     ) -> Float[Tensor, "passes batch ..."]:
         """Pre-activations of all passes, with noise of every weight at every read; see `noisy_product`."""
-        from noisylearn.kernels.noisy_product import noisy_product  # with Triton, which few installations have
-
         keys = self._draws.keys(stream, range(n_passes))
-        y = noisy_product(x.flatten(1, -2), weight, bias, variance, keys)
+        y = self._kernels("noisy_product").noisy_product(x.flatten(1, -2), weight, bias, variance, keys)
         return y.unflatten(1, x.shape[1:-1])
 
     def write(
-        self, weight: Float32[Tensor, "n_out n_in"], scale: Float32[Tensor, "n_out _"], memories: Memories
+        self,
+        weight: Float32[Tensor, "n_out n_in"],
+        scale: Float32[Tensor, "n_out _"],
+        memories: Memories,
+        setting: Setting,
     ) -> Float32[Tensor, "2 n_out n_in"]:
         """Conductances as they are written; see `program`.
 
@@ -66,20 +72,63 @@ class LayerKernels:
             weight: to be written.
             scale: weight per microsiemens.
             memories: effects on the devices, and what they hold; what starts with a write is put there.
+            setting: what is known of the chip.
         """
-        from noisylearn.kernels.programming import Noise, program
+        held = {type(effect): (effect, state) for effect, state in memories}
+        effect, _ = held[ProgrammingNoise]
+        noise = Noise(self._curves[effect.kind], self._draws.keys((self._name, effect.kind, WRITE)))
+        written: Tensor = self._kernels("programming").program(weight, scale, self._g_min_us, noise)
+        for effect, state in held.values():
+            if isinstance(effect, OneOverFReadNoise) and not self.not_looked_up:
+                effect.start_by_key(self._draws.keys((self._name, effect.kind, SLOW)), state)
+            else:
+                effect.start(written, setting, StreamOf(self._draws, self._name, effect.kind), state)
+        return written
 
-        noise, held, in_us = {}, {}, False
-        for effect, state in memories:
-            if effect.kind in self._drawn:
-                purpose, curve = self._drawn[effect.kind]
-                noise[purpose] = Noise(curve, self._draws.keys((self._name, effect.kind, purpose)))
-            if isinstance(effect, OneOverFReadNoise):
-                held, in_us = state, effect.amplitude_us is not None
-        found = program(weight, scale, self._g_min_us, noise.get(WRITE), noise.get(SLOW), in_us)
-        if found.relative is not None and found.slow is not None:
-            held.update(relative=found.relative, slow=found.slow, seen_s=torch.zeros(1, dtype=torch.float64))
-        return found.conductance_us
+    def looked_up(
+        self,
+        written: Float32[Tensor, "2 n_out n_in"],
+        scale: Float32[Tensor, "n_out _"],
+        memories: Memories,
+        setting: Setting,
+    ) -> tuple[Float32[Tensor, "n_out n_in"], Float32[Tensor, "n_out n_in"]] | None:
+        """Weights, and the variance that they have at every read, right after a write by `write`; None else.
+
+        Args:
+            written: conductances.
+            scale: weight per microsiemens.
+            memories: effects on the devices, and what they hold.
+            setting: what is known of the chip.
+        """
+        effect, state = next((e, s) for e, s in memories if isinstance(e, OneOverFReadNoise))
+        if KEY not in state or setting.since_write_s:
+            return None
+        shared = effect.covariance(setting.pass_interval_s, setting)
+        noise, in_us = Noise(self._curves[effect.kind], state[KEY]), effect.amplitude_us is not None
+        fresh = effect.log_bandwidth(setting) - shared
+        weight, variance = self._kernels("programming").as_read(written, scale, noise, in_us, math.sqrt(shared), fresh)
+        return weight, variance
+
+    def _kernels(self, name: str) -> ModuleType:
+        """A module of the toolkit, which takes long to import."""
+        return import_module(f"noisylearn.kernels.{'on_gpu' if self._toolkit == 'triton' else 'on_cpu'}.{name}")
+
+
+def kernel_draws(seed: int, device: torch.device) -> CounterDraws:
+    """Random streams for a chip with kernels.
+
+    Args:
+        seed: of the run.
+        device: of the model.
+
+    Raises:
+        UserError: kernels cannot run here.
+    """
+    if toolkit_for(device) == "triton":
+        return CounterDraws(seed, device)
+    from noisylearn.kernels.on_cpu.normals import normals, uniforms  # with Numba, which few installations have
+
+    return CounterDraws(seed, device, made=Made(normals, uniforms))
 
 
 def layer_kernels(layers: Mapping[str, nn.Module], profile: HardwareProfile, draws: Draws) -> dict[str, LayerKernels]:
@@ -93,27 +142,24 @@ def layer_kernels(layers: Mapping[str, nn.Module], profile: HardwareProfile, dra
     Raises:
         UserError: kernels cannot run here, or the streams are not by counter.
     """
-    check_available(draws.device)
+    toolkit = toolkit_for(draws.device)
     if not isinstance(draws, CounterDraws):
         raise UserError("kernels: the draws that were given are not by counter; give CounterDraws, or a seed alone")
-    return {name: LayerKernels(name, layer, profile, draws) for name, layer in layers.items()}
+    return {name: LayerKernels(name, layer, profile, draws, toolkit) for name, layer in layers.items()}
 
 
-def _drawn(profile: HardwareProfile, device: torch.device) -> "dict[str, tuple[str, CurveNumbers]]":
-    """Kind of an effect -> what its numbers are drawn for, and their size."""
-    from noisylearn.kernels.curves import curve_numbers
-
-    found: dict[str, tuple[str, CurveNumbers]] = {}
+def _curves(profile: HardwareProfile, device: torch.device) -> dict[str, CurveNumbers]:
+    """Kind of an effect -> size of its noise."""
+    found: dict[str, CurveNumbers] = {}
     g_max_us = profile.setting.g_max_us
     for effect in profile.effects("weight"):
         if isinstance(effect, ProgrammingNoise):
             reference = effect.reference_g_max_us
-            curve = curve_numbers(effect.sigma_us, g_max_us, reference, g_max_us / reference, device)
-            found[effect.kind] = WRITE, curve
+            found[effect.kind] = curve_numbers(effect.sigma_us, g_max_us, reference, g_max_us / reference, device)
         elif isinstance(effect, OneOverFReadNoise):
             amplitude = effect.relative_amplitude or effect.amplitude_us
             assert amplitude is not None
-            found[effect.kind] = SLOW, curve_numbers(amplitude, g_max_us, g_max_us, 1.0, device)
+            found[effect.kind] = curve_numbers(amplitude, g_max_us, g_max_us, 1.0, device)
     return found
 
 
@@ -129,8 +175,8 @@ def _why_not_written(layer: nn.Module, profile: HardwareProfile) -> str:
         draws_at_write = effect.lifetime in ("device", "write") or type(effect).start is not Effect.start
         if draws_at_write and effect not in served:
             return f"{effect.kind} is in no kernel"
-    if not served:
-        return "nothing is drawn at a write"
+    if not any(isinstance(effect, ProgrammingNoise) for effect in served):
+        return "no noise is drawn at a write"
     if len({effect.kind for effect in served}) < len(served):
         return "an effect stands twice in the profile"
     return _why_not_float32(layer)
@@ -145,6 +191,16 @@ def _why_not_read(layer: nn.Module, profile: HardwareProfile) -> str:
     if not isinstance(layer, nn.Linear):
         return f"a {type(layer).__name__} is in no kernel, a Linear is"
     return _why_not_float32(layer)
+
+
+def _why_not_looked_up(profile: HardwareProfile) -> str:
+    """Empty where the kernel gives the weights right after a write, if it serves the write."""
+    if profile.specification.inputs is not None:
+        return "inputs and outputs pass converters"
+    along = [effect for effect in profile.effects("weight") if effect.lifetime in ("memory", "read")]
+    slow = [effect for effect in along if isinstance(effect, OneOverFReadNoise)]
+    others = [effect for effect in along if not isinstance(effect, OneOverFReadNoise | PowerLawDrift)]
+    return "" if len(slow) == 1 and not others else "it is for 1/f noise and drift alone"
 
 
 def _why_not_float32(layer: nn.Module) -> str:

@@ -14,39 +14,22 @@ from triton.backends.nvidia.compiler import get_ptxas
 from triton.compiler import ASTSource
 
 from noisylearn.chips.execution.one_launch import MOST_UNITS
-from noisylearn.kernels import noisy_product, programming, recurrent
+from noisylearn.kernels.on_gpu import noisy_product, programming, recurrent
 
 H100 = GPUTarget("cuda", 90, 32)
 POINTERS = [
-    "x",
-    "weight",
-    "bias",
-    "variance",
-    "out",
-    "scale",
-    "drive",
-    "start",
-    "activities",
-    "states",
-    "written",
-    "relative",
-    "slow",
-    "w_numbers",
-    "s_numbers",
-]
-FLOATS = ("w_per_us", "w_largest", "w_gain", "s_per_us", "s_largest", "s_gain", "g_min_us")
-CURVES = {"write_shape": (3,), "slow_shape": (4 + 32 + 64 + 128, 32)}
+    "x", "weight", "bias", "variance", "out", "scale", "drive", "start", "activities", "states", "written", "numbers",
+]  # fmt: skip
+FLOATS = "per_us", "largest", "gain", "g_min_us", "slow_size", "fresh"
+TILE = dict(zip(("BLOCK_OUT", "BLOCK_IN"), programming.BLOCKS, strict=True))
 KERNELS = {
     "noisy_product": (
         noisy_product._noisy_product,
         {"has_bias": True} | dict(zip(("BLOCK_ROWS", "BLOCK_OUT", "BLOCK_IN"), noisy_product.BLOCKS, strict=True)),
         {},
     ),
-    "programming": (
-        programming._program,
-        CURVES | {"in_us": True} | dict(zip(("BLOCK_OUT", "BLOCK_IN"), programming.BLOCKS, strict=True)),
-        {},
-    ),
+    "programming": (programming._program, {"shape": (3,)} | TILE, {}),
+    "as_read": (programming._as_read, {"shape": (4 + 32 + 64 + 128, 32), "in_us": True} | TILE, {}),
     "recurrent": (
         recurrent._recurrent,
         {"BLOCK_ROWS": recurrent.ROWS, "BLOCK_UNITS": MOST_UNITS, "BLOCK_SOURCES": recurrent.SOURCES},

@@ -11,8 +11,8 @@ from noisylearn.chips.execution.one_launch import MOST_UNITS
 from noisylearn.chips.readings import Plan
 from noisylearn.chips.segments import Segment
 from noisylearn.ground.counter_draws import CounterDraws
-from noisylearn.kernels import recurrent as module
-from noisylearn.kernels.recurrent import recurrent
+from noisylearn.kernels.on_gpu import recurrent as module
+from noisylearn.kernels.on_gpu.recurrent import recurrent
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 T, BATCH, UNITS = 5, 9, 37

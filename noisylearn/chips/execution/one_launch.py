@@ -78,7 +78,7 @@ def _rows(
     hidden: Mapping[str, Tensor | None], readout: Mapping[str, Tensor | None], x: Tensor, start: Tensor
 ) -> tuple[Rows, Tensor]:
     """Inputs and pre-activations of both layers in all steps, and the last state."""
-    from noisylearn.kernels.recurrent import recurrent  # with Triton, which few installations have
+    from noisylearn.kernels.on_gpu.recurrent import recurrent  # with Triton, which few installations have
 
     weight, n_in = hidden["weight"], x.shape[2]
     assert weight is not None

@@ -5,7 +5,7 @@ import triton.language as tl
 from jaxtyping import Float32, Int64
 from torch import Tensor
 
-from noisylearn.kernels.normals import normals
+from noisylearn.kernels.on_gpu.normals import normals
 
 Blocks = tuple[int, int, int]  # rows, outputs, inputs; 16 or more each, powers of two
 BLOCKS: Blocks = (32, 32, 32)
