@@ -80,6 +80,7 @@ def build_setup(config: TrainConfig, profile: HardwareProfile, task: tasks.Task)
         config.weight_normalisation,
         config.seed,
         config.device,
+        config.kernels,
     )
 
 

@@ -108,6 +108,9 @@ class TrainConfig(Record):
     held_out: Literal["test", "validation"] = _setting("test", "Part to measure on: test, or validation (for tuning).")
     seed: int = _setting(0, "Seed of every random number of the run.", ge=0, lt=2**63)
     device: str = _setting("cpu", "Device of torch: auto, cpu or cuda.")
+    kernels: bool = _setting(
+        False, "Read and write devices by kernels (Numba on a CPU, Triton on a GPU): faster, with other random numbers."
+    )
 
     @field_validator("schedule")
     @classmethod

@@ -96,6 +96,7 @@ def fit(
     weight_normalisation: bool = False,
     seed: int = 0,
     device: str = "cpu",
+    kernels: bool = False,
     name: str = "own",
     out: Path | str | None = None,
     resume: bool = False,
@@ -129,6 +130,7 @@ def fit(
         weight_normalisation: whether every neuron keeps the norm of its incoming weights.
         seed: of all random numbers: devices, order of the data, and what a DataLoader draws.
         device: of torch, such as "cuda".
+        kernels: whether kernels read and write the devices, see `noisylearn.Chip`: faster, with other random numbers.
         name: of the task, in the name of the run file.
         out: folder for the run file; None to keep none.
         resume: whether to continue an unfinished run, bit for bit.
@@ -157,6 +159,7 @@ def fit(
         model, machine_of, task, batches, chosen, optimizer_of(optimizer, lr),
         Schedule.from_text(schedule) if isinstance(schedule, str) else Schedule.every_epoch(schedule),
         epochs, batches.size, weight_normalisation=weight_normalisation, seed=seed, device=device,
+        kernels=kernels,
     )  # fmt: skip
     order = _order(setup, facts | {"schedule": text_of(schedule)}, callbacks)
     run_file = None if out is None else RunFile(Path(out) / f"{order.name}-{order.own['id']}{SUFFIX}")
@@ -258,7 +261,8 @@ def _order(setup: Setup, facts: dict[str, str], callbacks: Sequence[Callback]) -
         "network": type(setup.model).__name__,
         "optimizer": settings_of(optimizer),
         "lr": lr,
-        **{key: getattr(setup, key) for key in ("epochs", "batch", "weight_normalisation", "seed", "device")},
+        **{key: getattr(setup, key) for key in ("epochs", "batch", "weight_normalisation", "seed")},
+        **{key: getattr(setup, key) for key in ("device", "kernels")},
         "own": {
             **facts, "rule": setup.rule.describe(), "structure": structure_of(setup.model),
             "weights": digest_of(setup.model.state_dict()),

@@ -33,6 +33,7 @@ class Setup:
         weight_normalisation: whether every neuron keeps the norm of its incoming weights.
         seed: of all random numbers.
         device: of torch.
+        kernels: whether kernels read and write the devices.
     """
 
     model: nn.Module
@@ -48,3 +49,4 @@ class Setup:
     weight_normalisation: bool = False
     seed: int = 0
     device: str = "cpu"
+    kernels: bool = False

@@ -75,7 +75,7 @@ class Trainer:
     def __init__(self, setup: Setup, ranks: Ranks | None = None, send: Send = "gradients") -> None:
         self.setup, self.task, self.ranks, self.rule = setup, setup.task, ranks or Ranks(), setup.rule
         self.model = setup.model
-        self.chip = Chip(self.model, setup.profile, setup.seed)
+        self.chip = Chip(self.model, setup.profile, setup.seed, kernels=setup.kernels)
         self.learner = Learner(
             self.rule, self.chip, weight_norms(self.chip.layers), "", self.ranks, setup.batch_parts, send
         )

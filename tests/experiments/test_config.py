@@ -50,6 +50,7 @@ OTHER = {
     "fluctuation": 2e-2, "reversion": 0.3, "directions": "gaussian", "epsilon": 1e-4, "perturb": "weight",
     "control_variate": "error", "route": "direct", "regression": "lms", "forgetting": 0.9, "ridge": 0.2,
     "horizon": 3, "excitation": "noise", "follow_updates": False, "warm_up": 5, "flips": True,
+    "kernels": True,
 }  # fmt: skip
 OF_RULES = {  # options of one rule or two
     "exploration": "nrl", "reward_rate": "nrl", "fluctuation": "oua", "reversion": "oua", "directions": "spsa",
