@@ -483,6 +483,28 @@ def test_state_continues_bit_for_bit(mode: str) -> None:
     assert torch.equal(one.model[0].weight, other.model[0].weight)
 
 
+@pytest.mark.parametrize("share", [0.02, 1.0])
+@pytest.mark.parametrize("mode", MORE)
+def test_a_state_once_taken_stays_when_the_devices_change(mode: str, share: float) -> None:
+    """Also where few devices are pulsed, which are computed apart."""
+    layer = nn.Linear(40, 40, bias=False)
+    chip = Chip(layer, written(mode, NODE_NOISE, more=MORE[mode], write_noise=1.0), seed=0)
+    pulsed = torch.rand(40, 40, generator=torch.Generator().manual_seed(0)) < share
+
+    def update() -> None:
+        with torch.no_grad():
+            layer.weight += 0.2 * pulsed
+        chip.program()
+
+    update()
+    taken = chip.state()["layer/"]
+    copied = {key: value.clone() for key, value in taken.items()}
+    update()
+    assert not torch.equal(chip.state()["layer/"]["written"], copied["written"])
+    for key, value in taken.items():
+        assert torch.equal(value, copied[key]), key
+
+
 # ---- what is refused ----
 
 

@@ -241,10 +241,11 @@ class Auxiliary(InPlace):
         column = transfers % delta.shape[1]
         read = fast.visible()[:, column] - memory["zero"][:, column]
         read = read + self.read_noise * draw.normal("read", tuple(read.shape))
-        memory["hidden"][:, column] += self.transfer_rate * read
+        hidden = memory["hidden"].clone()  # what was there may be part of a checkpoint
+        hidden[:, column] += self.transfer_rate * read
         pulses = torch.zeros_like(delta)
-        pulses[:, column] = self.whole_pulses(memory["hidden"][:, column], self.threshold)
-        memory["hidden"] = memory["hidden"] - pulses * self.device.per_pulse
+        pulses[:, column] = self.whole_pulses(hidden[:, column], self.threshold)
+        memory["hidden"] = hidden - pulses * self.device.per_pulse
         arrays["core"].pulse(pulses)
 
 
