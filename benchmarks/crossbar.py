@@ -78,7 +78,11 @@ def forward_calls(size: int) -> dict[str, timing.Step]:
 
 
 def update_calls(size: int, pulses: float) -> dict[str, timing.Step]:
-    """A rank-64 update of size x size, exact and by pulses; `pulses` is the mean number for a device."""
+    """A rank-64 update of size x size, exact and by pulses; `pulses` is the mean number for a device.
+
+    The last two are what no pulsed update can do without: the product, and for every device one uniform number, one
+    normal number for the noise of its pulses and, where a profile states write noise, a second one.
+    """
     signal, inputs = torch.randn(BATCH, size), torch.randn(BATCH, size)
     weight = torch.zeros(size, size)
 
@@ -97,8 +101,24 @@ def update_calls(size: int, pulses: float) -> dict[str, timing.Step]:
 
         return update
 
+    def least(normals: int) -> timing.Step:
+        draws = Draws(0)
+
+        def update() -> None:
+            _ = signal.T @ inputs
+            draws.uniform(("bench",), (size, size))
+            for _ in range(normals):
+                draws.normal(("bench",), (size, size))
+
+        return update
+
     names = ("idealised-device", "ecram-mo-kim-2019", "reram-soft-bounds-gong-2018", "reram-exponential-gong-2018")
-    return {"exact rank-64 update": exact} | {name: pulsed(name) for name in names}
+    return {
+        "exact rank-64 update": exact,
+        **{name: pulsed(name) for name in names},
+        "product, uniform and one normal alone": least(1),
+        "product, uniform and two normals alone": least(2),
+    }
 
 
 @torch.no_grad()
@@ -118,6 +138,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    nl.keep_freed_memory()
     settings = {f"{BATCH} x {n} x {n}": forward_calls(n) for n in (512, 1000)}
     settings |= {f"update of 512 x 512, {p:g} pulses": update_calls(512, p) for p in (0.1, 1.0, 10.0)}
     rows = [row for setting, calls in settings.items() for row in measure(setting, calls, options.seconds)]

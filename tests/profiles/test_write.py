@@ -267,6 +267,20 @@ def test_few_and_many_pulsed_devices_are_computed_alike(share: float) -> None:
     assert torch.allclose(array.visible(), torch.where(pulses > 0, torch.tensor(4 * step[1]), 0.0), atol=1e-7)
 
 
+@pytest.mark.parametrize("rows", [30, 300])
+def test_devices_that_are_not_pulsed_stay_whatever_is_computed_together(rows: int) -> None:
+    """Of 600 rows of 300, more devices than are computed together, the first few are pulsed, or half."""
+    array = DeviceArray(device(cycle_spread=0.0, write_noise=1.0), (600, 300), StreamOf(Draws(0), "test"))
+    array.set(torch.linspace(-0.5, 0.5, 600).unsqueeze(1).expand(600, 300))
+    before = array.state["w"][0].clone(), array.visible().clone()
+    pulses = torch.zeros(600, 300)
+    pulses[:rows] = 3.0
+    array.pulse(pulses)
+    assert torch.equal(array.state["w"][0][rows:], before[0][rows:])
+    assert torch.equal(array.visible()[rows:], before[1][rows:])
+    torch.testing.assert_close(array.state["w"][0][:rows], before[0][:rows] + 0.03)
+
+
 def test_a_capacitor_leaks() -> None:
     array = DeviceArray(device(lifetime_updates=10.0), (3, 2), StreamOf(Draws(0), "test"))
     array.set(torch.full((3, 2), 0.5))

@@ -68,28 +68,36 @@ class DeviceArray:
             self.state["visible"] = self.state["visible"] - self.state["w"] * (1 - left)
             self.state["w"] = self.state["w"] * left
         pulses = pulses.flatten()
-        hit = _where(pulses.bool())
-        if not len(hit):
+        is_hit = pulses.bool()
+        n_hit = int(is_hit.count_nonzero())
+        if not n_hit:
             return
-        devices = {key: value.flatten() for key, value in self.state.items()}
-        if len(hit) >= SPARSE * pulses.numel():
+        devices = {key: value.flatten() for key, value in self.state.items() if key != "sent"}
+        if n_hit >= SPARSE * pulses.numel():
             changed = self._after(pulses, devices)
         else:
-            own = {key: value.index_select(0, hit) for key, value in devices.items()}
-            own = self._after(pulses.index_select(0, hit), own)
-            changed = {key: devices[key].index_copy(0, hit, value) for key, value in own.items()}
+            hit = _where(is_hit)
+            own = {key: value.index_select(0, hit) for key, value in devices.items() if key != "visible"}
+            new = self._moved(pulses.index_select(0, hit), own)
+            changed = {key: devices[key].scatter(0, hit, value) for key, value in new.items()}
         self.state.update({key: value.reshape(self.shape) for key, value in changed.items()})
 
     def _after(self, pulses: Tensor, devices: State) -> State:
-        """States, and states as a read sees them, after these pulses; some thousands of devices at a time."""
+        """States, and states as a read sees them, of devices of which some are pulsed."""
+        new = self._moved(pulses, devices)
+        if self.device.write_noise:  # drawn anew for those alone
+            new["visible"] = torch.lerp(devices["visible"], new["visible"], pulses.abs().clamp_(max=1))
+        return new
+
+    def _moved(self, pulses: Tensor, devices: State) -> State:
+        """States after these pulses, and as a read sees them once written; some thousands of devices at a time."""
         together = CACHED if pulses.device.type == "cpu" else pulses.numel()
         w, visible = torch.empty_like(pulses), torch.empty_like(pulses)
         for first in range(0, pulses.numel(), together):
             part = slice(first, first + together)
-            n, own = pulses[part], {key: value[part] for key, value in devices.items()}
-            w[part] = moved = self.device.pulse(own["w"], n, own, self._draw)
-            seen = self._seen(moved, own)
-            visible[part] = torch.lerp(own["visible"], seen, n.abs().clamp_(max=1)) if self.device.write_noise else seen
+            own = {key: value[part] for key, value in devices.items() if key != "visible"}
+            moved = self.device.pulse(own["w"], pulses[part], own, self._draw, out=w[part])
+            self._seen(moved, own, out=visible[part])
         return {"w": w, "visible": visible}
 
     def symmetry_point(self) -> Tensor:
@@ -140,9 +148,9 @@ class DeviceArray:
             self.state[key] = self.state[key].clone()
             self.state[key][:, worn] = pair[key].view(2, -1)
 
-    def _seen(self, w: Tensor, devices: State) -> Tensor:
+    def _seen(self, w: Tensor, devices: State, out: Tensor | None = None) -> Tensor:
         """States as a read sees them: less the reference, with write noise."""
-        seen = w - devices["reference"]
+        seen = torch.sub(w, devices["reference"], out=out)
         if not self.device.write_noise:
             return seen
         z = self._draw.normal("write", tuple(w.shape))

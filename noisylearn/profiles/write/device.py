@@ -188,7 +188,7 @@ class PulsedDevice(CitedRecord):
         """
         return self._step_at(w, self._one_way(direction, device))
 
-    def pulse(self, w: Tensor, pulses: Tensor, device: State, draw: StreamOf) -> Tensor:
+    def pulse(self, w: Tensor, pulses: Tensor, device: State, draw: StreamOf, out: Tensor) -> Tensor:
         """State after a signed number of pulses, elementwise.
 
         n pulses move the state by n mean steps, taken at the middle state w + (n - 1) / 2 steps, and add the noise of n
@@ -200,30 +200,41 @@ class PulsedDevice(CitedRecord):
             pulses: whole numbers.
             device: as `fabricate` drew it.
             draw: random streams of the array.
+            out: takes the new states.
 
         Returns:
             New states.
         """
-        direction, left = pulses.sign(), pulses.abs()
+        left, direction, size = pulses, pulses.sign(), pulses.abs()
         one_way = self._one_way(direction, device)
-        most = int(left.max()) if left.numel() else 0
+        most = int(size.max())
+        if not most:
+            return out.copy_(w)
         while most:
             step = self._step_at(w, one_way)
-            longest = float(torch.where(left > 0, step, 0.0).max()) if self.step == "exponential" else self.dw_min
-            piece = min(max(int(LARGEST_CHANGE / max(longest, self.dw_min)), 1), most)
-            n = left.clamp(max=piece) if most > piece else left
+            piece = self._piece(step, size, most)
+            n = left.clamp(-piece, piece) if most > piece else left
             if piece > 1 and self.step != "constant":
-                middle = (n - 1).clamp_(min=0).mul_(direction).mul_(step).mul_(0.5).add_(w)
-                step = self._step_at(middle, one_way)
-            moved = torch.addcmul(w, n * direction, step)
+                middle = (n - direction).mul_(step).mul_(0.5).add_(w)
+                step = self._step_at(middle, one_way, out=middle)
+            moved = torch.addcmul(w, n, step)
             if self.cycle_spread:
                 noise = self._noise_at(w, step) if self.cycle_noise == "of-step" else one_way["dw"]
                 z = draw.normal("cycle", tuple(w.shape)).mul_(noise)
-                root = n * n.clamp(min=1).rsqrt_()  # the square root of 0 is slow
-                moved.addcmul_(z, root, value=self.cycle_spread)
-            w = torch.clamp(moved, device["w_min"], device["w_max"])
-            left, most = left - n, most - piece
+                moved.addcmul_(z, _root(size.clamp(max=piece) if most > piece else size), value=self.cycle_spread)
+            w = torch.clamp(moved, device["w_min"], device["w_max"], out=out)
+            most -= piece
+            if most:
+                left = left - n
+                direction, size = left.sign(), left.abs()
         return w
+
+    def _piece(self, step: Tensor, size: Tensor, most: int) -> int:
+        """Most pulses to make at once; of exponential steps the longest one counts, of others dw_min."""
+        longest = self.dw_min
+        if self.step == "exponential" and most > 1:
+            longest = max(float(size.clamp(max=1).mul_(step).max()), longest)
+        return min(max(int(LARGEST_CHANGE / longest), 1), most)
 
     def _one_way(self, direction: Tensor, device: State) -> State:
         """Parameters of a step in one direction."""
@@ -231,30 +242,32 @@ class PulsedDevice(CitedRecord):
         def of(name: str) -> Tensor:
             return torch.addcmul(device[name], direction, device[f"{name}_bias"])
 
+        dw = of("dw") if self.up_down or self.up_down_spread else device["dw"]
         if self.step == "constant":
-            return {"dw": of("dw")}
+            return {"dw": dw}
         if self.step != "exponential":
-            return {"dw": of("dw"), "slope": of("slope")}
+            return {"dw": dw, "slope": of("slope")}
         assert self.a is not None
         assert self.A_up is not None
         assert self.A_down is not None
+        span = (device["w_max"] - device["w_min"]).clamp_(min=1e-9)  # none has less but dead ones
         return {
-            "dw": of("dw"),
+            "dw": dw,
             "gamma": of("gamma"),
-            "A": direction * ((self.A_up - self.A_down) / 2) + (self.A_up + self.A_down) / 2,
-            "to_z": 2 * self.a / (device["w_max"] - device["w_min"]).clamp_(min=1e-9),  # none has less but dead ones
+            "A": direction.mul((self.A_up - self.A_down) / 2).add_((self.A_up + self.A_down) / 2),
+            "to_z": span.reciprocal_().mul_(2 * self.a),
         }
 
-    def _step_at(self, w: Tensor, one_way: State) -> Tensor:
+    def _step_at(self, w: Tensor, one_way: State, out: Tensor | None = None) -> Tensor:
         """Step size dw f(w), at least 0."""
         if self.step == "constant":
             return one_way["dw"]
         if self.step == "exponential":
-            z = (w * one_way["to_z"]).add_(self.b_shift or 0.0)
-            f = z.mul_(one_way["gamma"]).exp_().mul_(one_way["A"]).neg_().add_(1)
+            z = torch.mul(w, one_way["to_z"], out=out).add_(self.b_shift or 0.0)
+            less = z.mul_(one_way["gamma"]).exp_().mul_(one_way["A"])
         else:
-            f = (w * one_way["slope"]).neg_().add_(1)
-        return f.clamp_(min=0).mul_(one_way["dw"])
+            less = torch.mul(w, one_way["slope"], out=out)
+        return less.neg_().add_(1).clamp_(min=0).mul_(one_way["dw"])
 
     def _noise_at(self, w: Tensor, step: Tensor) -> Tensor:
         """Standard deviation of one pulse's noise, divided by cycle_spread."""
@@ -268,3 +281,8 @@ def _symmetry_point(device: State) -> Tensor:
     dw, dw_bias, slope, slope_bias = (device[key] for key in ("dw", "dw_bias", "slope", "slope_bias"))
     point = (dw_bias / (dw * slope_bias + dw_bias * slope)).nan_to_num_(nan=0.0)  # 0 where steps are alike everywhere
     return torch.clamp(point, device["w_min"], device["w_max"])
+
+
+def _root(n: Tensor) -> Tensor:
+    """Square root of whole numbers from 0 on; torch's own is slow at 0."""
+    return n.clamp(min=1).rsqrt_().mul_(n)

@@ -114,13 +114,9 @@ class InPlace(CitedRecord, ABC):
         Returns:
             Signed whole numbers of pulses, at most `most_pulses`.
         """
-        wanted = delta / self.device.per_pulse
-        return (
-            (wanted.abs() + draw.uniform("round", tuple(delta.shape)))
-            .floor_()
-            .clamp_(max=self.most_pulses)
-            .copysign_(wanted)
-        )
+        wanted = delta.abs().div_(self.device.per_pulse)
+        up_or_down = draw.uniform("round", tuple(delta.shape))
+        return wanted.add_(up_or_down).floor_().clamp_(max=self.most_pulses).copysign_(delta)
 
     def whole_pulses(self, amount: Tensor, threshold: float) -> Tensor:
         """Whole pulses in amounts that have reached a threshold.
