@@ -143,8 +143,11 @@ class Crossbar:
         if self.kernels is not None and not self.kernels.not_written:
             self._written = self.kernels.write(flat, scale, self._with_memory(), self.setting)
             return
-        target = flat / scale
-        written = torch.stack([target, -target]).clamp_(min=0).add_(self.mapping.g_min_us)
+        written = flat.new_empty(2, *flat.shape)
+        torch.neg(torch.div(flat, scale, out=written[0]), out=written[1])
+        written.clamp_(min=0)
+        if self.mapping.g_min_us:
+            written.add_(self.mapping.g_min_us)
         for effect, state in self._with_memory():
             if effect.lifetime in ("device", "write"):
                 if not state:

@@ -34,7 +34,7 @@ def explained(
 
 def _why_one_by_one(placed: Mapping[str, Crossbar], one_launch: OneLaunch | None) -> str:
     if one_launch is None:
-        return NOT_ASKED
+        return NOT_ASKED if all(crossbar.kernels is None for crossbar in placed.values()) else "the kernel is for GPUs"
     noisy = [name for name, crossbar in placed.items() if crossbar.pass_effects or crossbar.exact() is None]
     return one_launch.not_served() or (f"what layer '{noisy[0]}' gives is not known before it is read" if noisy else "")
 

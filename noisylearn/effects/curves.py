@@ -62,8 +62,11 @@ class Curve(Record):
             f(r), of the same shape.
         """
         total: Tensor | None = None
-        for c in reversed(self.polynomial):
-            total = torch.full_like(r, c) if total is None else total.mul_(r).add_(c)
+        if self.polynomial:
+            *lower, highest = self.polynomial
+            total = torch.full_like(r, highest) if not lower else torch.mul(r, highest).add_(lower.pop())
+            for c in reversed(lower):
+                total.mul_(r).add_(c)
         if self.log is not None:
             term = _finite_log(r).mul_(self.log[0]).add_(self.log[1])
             total = term if total is None else total.add_(term)

@@ -54,7 +54,8 @@ class ProgrammingNoise(Effect):
         Returns:
             Standard deviation in microsiemens, of the shape of `target`.
         """
-        return self.sigma_us.at(target / g_max_us, self.reference_g_max_us).mul_(g_max_us / self.reference_g_max_us)
+        deviation = self.sigma_us.at(target / g_max_us, self.reference_g_max_us)
+        return deviation if g_max_us == self.reference_g_max_us else deviation.mul_(g_max_us / self.reference_g_max_us)
 
     def apply(self, value: Tensor, setting: Setting, draw: StreamOf, state: State) -> Tensor:
         """Conductances as they were written."""
