@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 import noisylearn as nl
 from noisylearn.ground.draws import Draws, StreamOf
+from noisylearn.kernels.layer import kernel_draws
+from noisylearn.kernels.on_cpu.pulses import pulse
 from noisylearn.profiles import HardwareProfile, parse_profile
-from noisylearn.profiles.write import DeviceArray
+from noisylearn.profiles.write import DeviceArray, PulsedDevice
 
 BATCH = 64
 CITED = 'status = "assumed"\nsource = "bench"\n'
@@ -60,15 +62,16 @@ def forward_calls(size: int) -> dict[str, timing.Step]:
     """64 samples through one layer of size x size."""
     x = torch.rand(BATCH, size)
 
-    def chip(*parts: str) -> timing.Step:
+    def chip(*parts: str, kernels: bool = False) -> timing.Step:
         layer = nn.Linear(size, size, bias=False)
-        return partial(nl.Chip(layer, profile(*parts), seed=0), x)
+        return partial(nl.Chip(layer, profile(*parts), seed=0, kernels=kernels), x)
 
     layer = nn.Linear(size, size, bias=False)
     return {
         "plain product": partial(nn.functional.linear, x, layer.weight.detach()),
         "read noise, equal devices": chip(CALIBRATION, CONSTANT),
         "read noise by conductance": chip(CALIBRATION, BY_CONDUCTANCE),
+        "read noise by conductance, kernels": chip(CALIBRATION, BY_CONDUCTANCE, kernels=True),
         "DAC, ADC, output noise": chip(CONVERTERS, CALIBRATION, OUTPUT_NOISE),
         "DAC, ADC, output noise, read noise, equal devices": chip(CONVERTERS, CALIBRATION, OUTPUT_NOISE, CONSTANT),
         "DAC, ADC, output noise, read noise by conductance": chip(
@@ -89,11 +92,14 @@ def update_calls(size: int, pulses: float) -> dict[str, timing.Step]:
     def exact() -> Tensor:
         return weight.add_(signal.T @ inputs, alpha=1e-9)
 
-    def pulsed(name: str) -> timing.Step:
+    def pulsed(name: str, kernels: bool) -> timing.Step:
         mode = nl.load_profile(name).in_place
         assert mode is not None
-        array = DeviceArray(mode.device, (size, size), StreamOf(Draws(0), "bench"))
-        draw = StreamOf(Draws(0), "round")
+        draws = kernel_draws(0, torch.device("cpu")) if kernels else Draws(0)
+        array = DeviceArray(
+            mode.device, (size, size), StreamOf(draws, "bench"), pulse if kernels else PulsedDevice.pulse
+        )
+        draw = StreamOf(draws, "round")
         step = pulses * mode.device.dw_min / (BATCH**0.5 * 0.8)
 
         def update() -> None:
@@ -115,7 +121,7 @@ def update_calls(size: int, pulses: float) -> dict[str, timing.Step]:
     names = ("idealised-device", "ecram-mo-kim-2019", "reram-soft-bounds-gong-2018", "reram-exponential-gong-2018")
     return {
         "exact rank-64 update": exact,
-        **{name: pulsed(name) for name in names},
+        **{f"{name}{kernels}": pulsed(name, bool(kernels)) for kernels in ("", ", kernels") for name in names},
         "product, uniform and one normal alone": least(1),
         "product, uniform and two normals alone": least(2),
     }

@@ -37,12 +37,14 @@ class Contender:
         profile: hardware profile.
         decorrelated: whether the inputs of every layer are decorrelated.
         programs: whether a step programs the chip.
+        kernels: whether kernels read and write the devices.
     """
 
     rule: Rule | None = None
     profile: str = "ideal"
     decorrelated: bool = False
     programs: bool = True
+    kernels: bool = False
 
 
 NETS = {
@@ -62,6 +64,9 @@ CONTENDERS = {
     "DANP noisy, gaussian-node": Contender(NOISY, NODE, decorrelated=True),
     "ANP noisy, pcm, not programmed": Contender(NOISY, PCM, programs=False),
     "ANP noisy, pcm": Contender(NOISY, PCM),
+    "ANP noisy, pcm, not programmed, kernels": Contender(NOISY, PCM, programs=False, kernels=True),
+    "ANP noisy, pcm, kernels": Contender(NOISY, PCM, kernels=True),
+    "ANP clean, gaussian-node, kernels": Contender(CLEAN, NODE, kernels=True),
     "DANP noisy, pcm": Contender(NOISY, PCM, decorrelated=True),
     "LF direct, gaussian-node": Contender(DIRECT, NODE),
     "LF layerwise, gaussian-node": Contender(LAYERWISE, NODE),
@@ -84,7 +89,7 @@ def make_step(net: str, contender: str, device: torch.device) -> timing.Step:
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-6)
     if chosen.rule is None:
         return partial(_plain_step, model, optimizer, x, y)
-    return partial(_chip_step, chosen, nl.Chip(model, chosen.profile, seed=0), optimizer, x, y)
+    return partial(_chip_step, chosen, nl.Chip(model, chosen.profile, seed=0, kernels=chosen.kernels), optimizer, x, y)
 
 
 def _plain_step(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor) -> None:

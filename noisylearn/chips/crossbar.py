@@ -14,7 +14,7 @@ from noisylearn.ground.draws import Draws, Name, StreamOf
 from noisylearn.kernels.layer import LayerKernels
 from noisylearn.networks.layers import WeightLayer, apply_weights
 from noisylearn.profiles import HardwareProfile
-from noisylearn.profiles.write import DeviceArray, InPlace
+from noisylearn.profiles.write import DeviceArray, InPlace, PulsedDevice
 
 ON_CPU = ("since_write_s", "clock_s", "seen_s", PLACE)  # keys of what the CPU computes with
 
@@ -99,7 +99,8 @@ class Crossbar:
         self._write_memory: State = {}
         self._arrays: dict[str, DeviceArray] = {}
         if self._in_place is not None:
-            self._arrays = self._in_place.arrays(layer.weight.flatten(1).shape, draws, name)
+            pulse = PulsedDevice.pulse if kernels is None else kernels.pulse
+            self._arrays = self._in_place.arrays(layer.weight.flatten(1).shape, draws, name, pulse)
         self._cache: dict[str, Tensor | None] = {}
         self._devices: Devices | None = None
         self._versions: list[tuple[int, int]] | None = None

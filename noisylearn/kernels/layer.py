@@ -19,6 +19,8 @@ from noisylearn.ground.errors import UserError
 from noisylearn.kernels.availability import Toolkit, toolkit_for
 from noisylearn.kernels.curves import CurveNumbers, Noise, curve_numbers
 from noisylearn.profiles import HardwareProfile
+from noisylearn.profiles.write import PulsedDevice
+from noisylearn.profiles.write.array import Pulse
 
 Memories = Iterable[tuple[Effect, State]]  # of the devices, in the order in which the effects act
 
@@ -39,7 +41,7 @@ class LayerKernels:
     ) -> None:
         self._name, self._draws, self._toolkit = name, draws, toolkit
         self.not_read = _why_not_read(layer, profile)
-        self.not_written = _why_not_written(layer, profile)
+        self.not_written = _why_not_written(layer, profile, toolkit)
         self.not_looked_up = _why_not_looked_up(profile) or self.not_written
         mapping = profile.specification.mapping
         self._g_min_us = 0.0 if mapping is None else mapping.g_min_us
@@ -109,6 +111,11 @@ class LayerKernels:
         weight, variance = self._kernels("programming").as_read(written, scale, noise, in_us, math.sqrt(shared), fresh)
         return weight, variance
 
+    @property
+    def pulse(self) -> Pulse:
+        """Carries out pulses to an array of devices."""
+        return self._kernels("pulses").pulse if self._toolkit == "numba" else PulsedDevice.pulse
+
     def _kernels(self, name: str) -> ModuleType:
         """A module of the toolkit, which takes long to import."""
         return import_module(f"noisylearn.kernels.{'on_gpu' if self._toolkit == 'triton' else 'on_cpu'}.{name}")
@@ -163,10 +170,10 @@ def _curves(profile: HardwareProfile, device: torch.device) -> dict[str, CurveNu
     return found
 
 
-def _why_not_written(layer: nn.Module, profile: HardwareProfile) -> str:
+def _why_not_written(layer: nn.Module, profile: HardwareProfile, toolkit: Toolkit) -> str:
     """Empty where the kernel serves every write."""
     if profile.in_place is not None:
-        return "weights change by pulses, in place"
+        return _why_not_float32(layer) if toolkit == "numba" else "weights change by pulses, in place"
     if profile.specification.mapping is None:
         return "weights are held exactly"
     effects = [effect for effect in profile.effects("weight") if effect.lifetime != "pass"]

@@ -1,5 +1,7 @@
 """An array of pulsed devices, one or a pair of them for every weight of a layer."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -10,6 +12,7 @@ from noisylearn.profiles.write.device import PulsedDevice
 
 SPARSE = 0.3  # below this share of pulsed devices only those are computed
 CACHED = 65536  # devices that are computed together, so that what they need fits the cache of a CPU core
+Pulse = Callable[[PulsedDevice, Tensor, Tensor, State, StreamOf, Tensor], Tensor]
 
 
 class DeviceArray:
@@ -19,10 +22,13 @@ class DeviceArray:
         device: what one pulse does.
         shape: of the weights; the states have the shape (1 or 2 per weight, *shape).
         draw: random streams of the array.
+        pulse: carries out the pulses, as `PulsedDevice.pulse` does.
     """
 
-    def __init__(self, device: PulsedDevice, shape: tuple[int, ...], draw: StreamOf) -> None:
-        self.device = device
+    def __init__(
+        self, device: PulsedDevice, shape: tuple[int, ...], draw: StreamOf, pulse: Pulse = PulsedDevice.pulse
+    ) -> None:
+        self.device, self._pulse = device, pulse
         self._draw = draw
         self.shape = (2 if device.one_sided else 1, *shape)
         self.state: State = {**device.fabricate(self.shape, draw)}
@@ -96,7 +102,7 @@ class DeviceArray:
         for first in range(0, pulses.numel(), together):
             part = slice(first, first + together)
             own = {key: value[part] for key, value in devices.items() if key != "visible"}
-            moved = self.device.pulse(own["w"], pulses[part], own, self._draw, out=w[part])
+            moved = self._pulse(self.device, own["w"], pulses[part], own, self._draw, w[part])
             self._seen(moved, own, out=visible[part])
         return {"w": w, "visible": visible}
 

@@ -1,6 +1,7 @@
 """Devices that are written by identical pulses: what one pulse does, as a record that a profile states."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Literal
 
 import torch
@@ -212,7 +213,7 @@ class PulsedDevice(CitedRecord):
             return out.copy_(w)
         while most:
             step = self._step_at(w, one_way)
-            piece = self._piece(step, size, most)
+            piece = self.piece(partial(_longest, step, size), most)
             n = left.clamp(-piece, piece) if most > piece else left
             if piece > 1 and self.step != "constant":
                 middle = (n - direction).mul_(step).mul_(0.5).add_(w)
@@ -229,12 +230,15 @@ class PulsedDevice(CitedRecord):
                 direction, size = left.sign(), left.abs()
         return w
 
-    def _piece(self, step: Tensor, size: Tensor, most: int) -> int:
-        """Most pulses to make at once; of exponential steps the longest one counts, of others dw_min."""
-        longest = self.dw_min
-        if self.step == "exponential" and most > 1:
-            longest = max(float(size.clamp(max=1).mul_(step).max()), longest)
-        return min(max(int(LARGEST_CHANGE / longest), 1), most)
+    def piece(self, longest: Callable[[], float], most: int) -> int:
+        """Most pulses to make at once, at the middle state.
+
+        Args:
+            longest: gives the longest step of the pulsed devices, which counts where steps are exponential.
+            most: the largest number of pulses.
+        """
+        length = max(longest(), self.dw_min) if self.step == "exponential" and most > 1 else self.dw_min
+        return min(max(int(LARGEST_CHANGE / length), 1), most)
 
     def _one_way(self, direction: Tensor, device: State) -> State:
         """Parameters of a step in one direction."""
@@ -281,6 +285,11 @@ def _symmetry_point(device: State) -> Tensor:
     dw, dw_bias, slope, slope_bias = (device[key] for key in ("dw", "dw_bias", "slope", "slope_bias"))
     point = (dw_bias / (dw * slope_bias + dw_bias * slope)).nan_to_num_(nan=0.0)  # 0 where steps are alike everywhere
     return torch.clamp(point, device["w_min"], device["w_max"])
+
+
+def _longest(step: Tensor, size: Tensor) -> float:
+    """The longest step of devices with pulses."""
+    return float(size.clamp(max=1).mul_(step).max())
 
 
 def _root(n: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from noisylearn.effects import State
 from noisylearn.ground.draws import Draws, StreamOf
 from noisylearn.ground.quantities import Amplitude, Count, Spread
 from noisylearn.ground.records import CitedRecord
-from noisylearn.profiles.write.array import DeviceArray
+from noisylearn.profiles.write.array import DeviceArray, Pulse
 from noisylearn.profiles.write.device import PulsedDevice
 
 Arrays = dict[str, DeviceArray]
@@ -62,18 +62,19 @@ class InPlace(CitedRecord, ABC):
             )
         return self
 
-    def arrays(self, shape: tuple[int, ...], draws: Draws, name: str) -> Arrays:
+    def arrays(self, shape: tuple[int, ...], draws: Draws, name: str, pulse: Pulse = PulsedDevice.pulse) -> Arrays:
         """Make the arrays of devices of one layer.
 
         Args:
             shape: of the layer's weights.
             draws: random numbers of the run.
             name: of the layer.
+            pulse: carries out the pulses, as `PulsedDevice.pulse` does.
 
         Returns:
             Name -> array; "core" holds the weights.
         """
-        return {"core": DeviceArray(self.device, shape, StreamOf(draws, name, "core"))}
+        return {"core": DeviceArray(self.device, shape, StreamOf(draws, name, "core"), pulse)}
 
     def deploy(self, weight: Tensor, arrays: Arrays, memory: State) -> None:
         """Set the devices to the initial weights, within their bounds, and start the digital memory.
@@ -216,10 +217,10 @@ class Auxiliary(InPlace):
             )
         return self
 
-    def arrays(self, shape: tuple[int, ...], draws: Draws, name: str) -> Arrays:
+    def arrays(self, shape: tuple[int, ...], draws: Draws, name: str, pulse: Pulse = PulsedDevice.pulse) -> Arrays:
         """Make the arrays of one layer, "core" and "fast"; arguments as those of `InPlace.arrays`."""
-        fast = DeviceArray(self.device, shape, StreamOf(draws, name, "fast"))
-        return super().arrays(shape, draws, name) | {"fast": fast}
+        fast = DeviceArray(self.device, shape, StreamOf(draws, name, "fast"), pulse)
+        return super().arrays(shape, draws, name, pulse) | {"fast": fast}
 
     def update(self, delta: Tensor, arrays: Arrays, memory: State, draw: StreamOf) -> None:
         """Pulse the fast array, and transfer its next column if it is time; arguments as those of `write`."""
