@@ -213,7 +213,7 @@ def test_every_optimizer_resumes_bit_for_bit(optimizer, tmp_path):
         {"rule": "bp", "profile": FULL["profile"], "decorrelation_rate": 1e-3},
         {"rule": "bp", "forward": "chip", "profile": FULL["profile"]},
         {"profile": FULL["profile"], "baseline": "mean", "draws": 3, "readout": "delta"},
-        {"profile": FULL["profile"], "kernels": True},
+        {"profile": FULL["profile"], "baseline": "noisy", "kernels": True},
         {"hidden": ()},
         {"task": "linear-teacher", "hidden": (5, 4), "schedule": "constant"},
     ],
