@@ -1,12 +1,13 @@
-"""Time and peak memory of a training step, against backprop written in plain torch on the same net and batch.
+"""Time and peak memory of a training step, against a reference on the same net and batch: backprop in plain torch.
 
-A step is the estimate, `optimizer.step()` and, for rules that run on the chip, `chip.program()`.
+A step is the estimate, `optimizer.step()` and, for rules that run on the chip, `chip.program()`. Figures are means over
+as many steps as learned feedback takes to learn once.
 """
 
 import argparse
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import timing
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 import noisylearn as nl
 from noisylearn.rules import Rule
+from noisylearn.rules.feedback import layerwise
 
 PCM = "pcm-nandakumar-2019"
 NODE = "gaussian-node"
@@ -38,6 +40,7 @@ class Contender:
         decorrelated: whether the inputs of every layer are decorrelated.
         programs: whether a step programs the chip.
         kernels: whether kernels read and write the devices.
+        first: steps before the timed ones, in which the rule does more than later.
     """
 
     rule: Rule | None = None
@@ -45,6 +48,7 @@ class Contender:
     decorrelated: bool = False
     programs: bool = True
     kernels: bool = False
+    first: int = 0
 
 
 NETS = {
@@ -52,6 +56,7 @@ NETS = {
     "784-1024x3-10": Net(partial(nl.networks.mlp, 784, [1024] * 3, 10), (784,), 1000),
     "convnet": Net(partial(nl.networks.convnet, (3, 32, 32), 10), (3, 32, 32), 100),
 }
+FIRST, TOGETHER = layerwise.LEARNED_AT_FIRST, layerwise.LEARNED_EVERY
 CLEAN, NOISY = nl.rules.ANP(baseline="clean"), nl.rules.ANP(baseline="noisy")
 DIRECT, LAYERWISE = (nl.rules.LearnedFeedback(baseline="noisy", route=route) for route in ("direct", "layerwise"))
 CONTENDERS = {
@@ -68,10 +73,10 @@ CONTENDERS = {
     "ANP noisy, pcm, kernels": Contender(NOISY, PCM, kernels=True),
     "ANP clean, gaussian-node, kernels": Contender(CLEAN, NODE, kernels=True),
     "DANP noisy, pcm": Contender(NOISY, PCM, decorrelated=True),
-    "LF direct, gaussian-node": Contender(DIRECT, NODE),
-    "LF layerwise, gaussian-node": Contender(LAYERWISE, NODE),
-    "LF direct, pcm": Contender(DIRECT, PCM),
-    "LF layerwise, pcm": Contender(LAYERWISE, PCM),
+    "LF direct, gaussian-node": Contender(DIRECT, NODE, first=FIRST),
+    "LF layerwise, gaussian-node": Contender(LAYERWISE, NODE, first=FIRST),
+    "LF direct, pcm": Contender(DIRECT, PCM, first=FIRST),
+    "LF layerwise, pcm": Contender(LAYERWISE, PCM, first=FIRST),
 }
 
 
@@ -89,7 +94,15 @@ def make_step(net: str, contender: str, device: torch.device) -> timing.Step:
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-6)
     if chosen.rule is None:
         return partial(_plain_step, model, optimizer, x, y)
-    return partial(_chip_step, chosen, nl.Chip(model, chosen.profile, seed=0, kernels=chosen.kernels), optimizer, x, y)
+    step = partial(_chip_step, chosen, nl.Chip(model, chosen.profile, seed=0, kernels=chosen.kernels), optimizer, x, y)
+    for _ in range(chosen.first):
+        step()
+    return step
+
+
+def _several(step: timing.Step) -> None:
+    for _ in range(TOGETHER):
+        step()
 
 
 def _plain_step(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor) -> None:
@@ -106,20 +119,22 @@ def _chip_step(contender: Contender, chip: nl.Chip, optimizer: torch.optim.Optim
         chip.program()
 
 
-def measure(net: str, device: torch.device, seconds: float) -> list[timing.Row]:
-    """All contenders on one net. Peak memory counts the gradients, and not what else is held between steps."""
-    steps = {name: make_step(net, name, device) for name in CONTENDERS}
-    flops = {name: timing.matrix_flops(step) for name, step in steps.items()}
-    times = timing.interleaved(steps, REFERENCE, device, seconds)
+def measure(
+    net: str, contenders: Sequence[str], reference: str, device: torch.device, seconds: float
+) -> list[timing.Row]:
+    """Some contenders on one net. Peak memory counts the gradients, and not what else is held between steps."""
+    steps = {name: make_step(net, name, device) for name in dict.fromkeys([reference, *contenders])}
+    flops = {name: timing.matrix_flops(partial(_several, step)) for name, step in steps.items()}
+    times = timing.interleaved({n: partial(_several, step) for n, step in steps.items()}, reference, device, seconds)
     gradients = sum(p.nbytes for p in NETS[net].make().parameters())
     peaks = {name: timing.peak_bytes(step, device) + gradients for name, step in steps.items()}
-    least = peaks[REFERENCE]
+    least = peaks[reference]
     return [
         timing.Row(
             f"{net}, batch {NETS[net].batch}",
             name,
-            flops[name] / flops[REFERENCE],
-            times[name],
+            flops[name] / flops[reference],
+            replace(times[name], seconds=times[name].seconds / TOGETHER),
             peak / 2**20,
             peak / least,
         )
@@ -130,18 +145,21 @@ def measure(net: str, device: torch.device, seconds: float) -> list[timing.Row]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--net", choices=NETS, action="append", help="one net; may be repeated (default: all)")
+    parser.add_argument("--contender", choices=CONTENDERS, action="append", help="one; may be repeated (default: all)")
+    parser.add_argument("--reference", choices=CONTENDERS, default=REFERENCE, help="what ratios are formed with")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--seconds", type=float, default=60.0, help="time for each net")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    nl.keep_freed_memory()
     device = torch.device(options.device)
     rows: list[timing.Row] = []
     for net in options.net or NETS:
         print(f"measuring {net} ...", file=sys.stderr)
-        rows += measure(net, device, options.seconds)
-    timing.report(f"Training step, relative to {REFERENCE}", rows, device, options.json)
+        rows += measure(net, options.contender or list(CONTENDERS), options.reference, device, options.seconds)
+    timing.report(f"Training step, relative to {options.reference}", rows, device, options.json)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from torch import Tensor
 from noisylearn.chips.interface import Memory
 from noisylearn.ground.errors import UserError
 from noisylearn.networks.layers import parameter_gradients
+from noisylearn.profiles import Machine
 from noisylearn.rules.base import OF_SEQUENCES, NoisyPasses
 from noisylearn.rules.checks import check_choice, check_count
 from noisylearn.rules.estimate import Baseline, Estimate, reference
@@ -118,7 +119,7 @@ class LearnedFeedback(NoisyPasses):
     def measures(self, state: Memory) -> dict[str, float]:
         """Norm of the feedback of every layer."""
         learned = state.get("feedback", {})
-        return {f"feedback_norm_{name}": float(layerwise.learned_of(of).norm()) for name, of in learned.items()}
+        return {f"feedback_norm_{name}": float(of["coefficients"].norm()) for name, of in learned.items()}
 
     def step(self, state: Memory, seen: Observation, layers: Collection[str]) -> tuple[Estimate, Memory]:
         plan = self.plan(len(seen.chip.layers))
@@ -130,8 +131,9 @@ class LearnedFeedback(NoisyPasses):
         if state.get("steps", 0) < self.warm_up:
             signals = {n: g if n == readings.last else torch.zeros_like(g) for n, g in signals.items()}
         inputs = {n: reference(r.input, self.baseline) for n, r in readings.layers.items()}
-        share = window.n_rows / window.n_rows_now  # gradients are means over the rows of the segment
-        gradients = {n: parameter_gradients(readings.layers[n].layer, inputs[n], signals[n] * share) for n in layers}
+        if n_before:  # gradients are means over the rows of the segment
+            signals = {n: g * (window.n_rows / window.n_rows_now) for n, g in signals.items()}
+        gradients = {n: parameter_gradients(readings.layers[n].layer, inputs[n], signals[n]) for n in layers}
         now = {n: x[n_before:] for n, x in inputs.items()}
         memory: Memory = {"feedback": feedback} | ({"past": past} if past else {})
         if self.warm_up:
@@ -150,7 +152,9 @@ class LearnedFeedback(NoisyPasses):
         if self.route == "direct":
             return self._direct(feedback, window, seen, error, regression)
         sent = seen.chip.sent() if self.follow_updates else None
-        feedback = layerwise.learned(feedback, window, regression, self.baseline, self.excitation, sent)
+        seldom = sent is not None and self.excitation == "activity" and is_programmed(seen.chip.profile)
+        every = layerwise.LEARNED_EVERY if seldom else 1
+        feedback = layerwise.learned(feedback, window, regression, self.baseline, self.excitation, sent, every)
         return layerwise.signals(feedback, window, seen.chip, error, self.baseline), feedback
 
     def _direct(
@@ -171,3 +175,12 @@ class LearnedFeedback(NoisyPasses):
             before = error.new_zeros(window.n_rows - window.n_rows_now, *error.shape[1:])
             signals[readout] = torch.cat([before, error]) if len(before) else error
         return signals, feedback
+
+
+def is_programmed(profile: Machine) -> bool:
+    """Whether simulated devices are programmed with weights that are kept digitally; of other chips nothing is known.
+
+    Args:
+        profile: of the chip.
+    """
+    return getattr(profile, "in_place", profile) is None

@@ -98,7 +98,7 @@ def test_a_memory_that_is_missing_is_refused() -> None:
         ("coefficients", lambda of: of[:-1]),
         ("coefficients", lambda of: of.astype(np.float64)),
         ("covariance", lambda of: of[0]),
-        ("moved", lambda of: of[None]),
+        ("left", lambda of: of[None]),
         ("step", lambda of: of.astype(np.float32)),
         ("n_rows", lambda of: None),
         ("other", lambda of: np.zeros(3)),

@@ -21,9 +21,8 @@ from noisylearn.chips.segments import Segment
 from noisylearn.networks import RNN, Spiking, mlp
 from noisylearn.profiles import load_profile, parse_profile
 from noisylearn.rules import BP, BPTT, INP, NP, LearnedFeedback, Learner
-from noisylearn.rules.feedback import direct
-from noisylearn.rules.feedback.layerwise import learned_of
-from noisylearn.rules.feedback.regression import Regression, solved
+from noisylearn.rules.feedback import direct, layerwise
+from noisylearn.rules.feedback.regression import Regression, followed, solved
 from noisylearn.rules.feedback.window import observed
 from noisylearn.rules.observation import Observation
 
@@ -105,6 +104,32 @@ def test_lms_step_and_limit() -> None:
         expected = before + rate * (x @ true.T - x @ before.T).T @ x / x.square().sum()
         torch.testing.assert_close(state["coefficients"], expected)
     torch.testing.assert_close(state["coefficients"], true, rtol=1e-6, atol=1e-6)
+
+
+def test_least_squares_of_what_known_changes_leave() -> None:
+    """B moves by known steps while it is learned from few rows a time: all rows together tell the B of the end."""
+    true, regression, state = normals(3, 5, seed=1), Regression("least-squares", forgetting=1.0, ridge=1e-12), {}
+    sent = normals(3, 5, seed=2)
+    rows = []
+    for s in range(6):
+        x = normals(2, 5, seed=10 + s)
+        y = x @ true.T + 0.1 * normals(2, 3, seed=20 + s)
+        rows.append((x, y - x @ true.T))
+        state = regression.updated(state, x, y, sent)
+        step = normals(3, 5, seed=30 + s)
+        true, sent = true + step, sent + step
+    noise = np.linalg.lstsq(torch.cat([x for x, _ in rows]), torch.cat([e for _, e in rows]), rcond=None)[0].T
+    np.testing.assert_allclose(followed(state, sent)["coefficients"], true + noise, rtol=1e-6)
+
+
+def test_lms_goes_on_from_what_known_changes_made() -> None:
+    true, regression, state, sent = normals(3, 5, seed=1), Regression("lms"), {}, torch.zeros(3, 5).double()
+    for s in range(300):
+        x = normals(50, 5, seed=s)
+        state = regression.updated(state, x, x @ true.T, sent)
+        step = normals(3, 5, seed=1000 + s)
+        true, sent = true + step, sent + step
+    torch.testing.assert_close(followed(state, sent)["coefficients"], true, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("method", ["least-squares", "lms"])
@@ -190,7 +215,7 @@ def test_updates_that_are_followed_leave_nothing_stale(
         loss = squared(torch.zeros_like(model(x)))
         for _ in range(60):
             rule.estimate(chip, x, loss)
-        before = {n: learned_of(s).clone() for n, s in Learner(rule, chip).state["feedback"].items()}
+        before = {n: s["coefficients"].clone() for n, s in Learner(rule, chip).state["feedback"].items()}
         jumps = {n: normals(*chip.layers[n].weight.shape, seed=i) for i, n in enumerate(before)}
         with torch.no_grad():
             for name, jump in jumps.items():
@@ -199,7 +224,9 @@ def test_updates_that_are_followed_leave_nothing_stale(
         rule.estimate(chip, x, loss)
         state = Learner(rule, chip).state["feedback"]
         errors[follows] = {
-            n: float((learned_of(state[n]).flatten() - (before[n].flatten() + jumps[n].flatten())).norm() / jump.norm())
+            n: float(
+                (state[n]["coefficients"].flatten() - (before[n].flatten() + jumps[n].flatten())).norm() / jump.norm()
+            )
             for n, jump in jumps.items()
         }
     assert max(errors[True].values()) < 0.05
@@ -220,11 +247,45 @@ def test_updates_are_followed_as_they_were_sent_not_as_they_came_out(name: str) 
             model.readout.weight += 0.05 * normals(3, 6).float()
         chip.program()
     rule.estimate(chip, x, loss)
-    moved = Learner(rule, chip).state["feedback"]["readout"]["moved"]
-    torch.testing.assert_close(moved, chip.sent()["readout"] - sent)
+    learned = Learner(rule, chip).state["feedback"]["readout"]
+    moved = chip.sent()["readout"] - sent
+    torch.testing.assert_close(learned["start"], sent)
+    torch.testing.assert_close(learned["left"] + chip.sent()["readout"], learned["coefficients"])
     came_out = model.readout.weight - start
     assert nn.functional.cosine_similarity(moved.flatten(), came_out.flatten(), dim=0) > 0.5
     assert (moved - came_out).norm() > 0.01 * came_out.norm()
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "n_learned"),
+    [
+        ("gaussian-node", {}, 5),
+        ("pcm-nandakumar-2019", {}, 5),
+        ("pcm-nandakumar-2019", {"follow_updates": False}, 11),
+        ("pcm-nandakumar-2019", {"excitation": "noise"}, 11),
+        ("reram-soft-bounds-gong-2018", {}, 11),  # pulses: what the devices make of them adds up
+    ],
+)
+def test_steps_that_are_learned_from(name: str, options: Any, n_learned: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 11 the first 3, and every fourth after them where followed updates leave little to learn."""
+    monkeypatch.setattr(layerwise, "LEARNED_AT_FIRST", 3)
+    torch.manual_seed(0)
+    model = mlp(8, 6, 3)
+    chip, rule = Chip(model, name, seed=1), LearnedFeedback(baseline="noisy", **options)
+    x, loss = normals(50, 8).float(), squared(torch.zeros(50, 3))
+    learned, sent = [], []
+    for step in range(11):
+        rule.estimate(chip, x, loss)
+        state = Learner(rule, chip).state["feedback"]["readout"]
+        learned.append(state["coefficients"])
+        sent.append(chip.sent()["readout"].clone())
+        with torch.no_grad():
+            model.readout.weight += 0.05 * normals(3, 6, seed=step).float()
+        chip.program()
+    assert int(state["step"]) == n_learned
+    if n_learned < 11:
+        for step in (3, 4, 5):
+            torch.testing.assert_close(learned[step] - learned[step - 1], sent[step] - sent[step - 1])
 
 
 class Skipping(nn.Module):
@@ -285,7 +346,7 @@ def test_noise_that_lasts_or_is_shared_does_not_bias_what_activities_teach(kind:
         rule.estimate(chip, x, squared(t))
     for name, state in Learner(rule, chip).state["feedback"].items():
         weight = chip.layers[name].weight
-        assert (learned_of(state) - weight).norm() < 0.1 * weight.norm(), name
+        assert (state["coefficients"] - weight).norm() < 0.1 * weight.norm(), name
     assert min(cosines(chip, rule, x, squared(t)).values()) > 0.98
 
 

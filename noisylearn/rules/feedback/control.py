@@ -106,5 +106,5 @@ def _noise_of(reading: LayerReading, weight: Memory | None, baseline: Baseline, 
     if weight is None:
         return moved
     dx, layer = reading.input - reference(reading.input, baseline), reading.layer
-    learned = layerwise.learned_of(weight).reshape(layer.weight.shape)
+    learned = weight["coefficients"].reshape(layer.weight.shape)
     return moved - apply_weights(layer, learned, None, dx.flatten(0, 1)).reshape(moved.shape)

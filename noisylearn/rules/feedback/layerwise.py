@@ -16,7 +16,10 @@ regression is of what they leave to find: W_l = V_l + M_l with M_l the sum of al
 
     V_l = argmin_V E || da_l - M_l dx_l - V dx_l ||^2
 
-so that nothing learned grows stale. V_l starts from nothing, and takes in what the devices made of the updates.
+so that nothing learned grows stale. V_l starts from nothing, and takes in what the devices made of the updates. Where
+devices are programmed with the weights, errors of one update do not add to those of the next, V_l hardly changes, and
+after the first steps every fourth is learned from. Pulsed devices add up what they make of every update: there, and
+where the noise alone teaches, all steps are.
 """
 
 from collections.abc import Mapping
@@ -28,17 +31,17 @@ from torch import Tensor, nn
 
 from noisylearn.chips.crossbar import Digital
 from noisylearn.chips.interface import AnyChip, Memory, Placed
-from noisylearn.chips.readings import LayerReading
 from noisylearn.networks.decorrelation import Patches
 from noisylearn.networks.layers import WeightLayer, apply_weights, input_vjp, weight_vjp
 from noisylearn.rules.estimate import Baseline, reference
 from noisylearn.rules.feedback.direct import differences
-from noisylearn.rules.feedback.regression import Regression, lms_rate, power
+from noisylearn.rules.feedback.regression import Regression, followed, left, lms_rate, power
 from noisylearn.rules.feedback.window import Window
 
 Excitation = Literal["noise", "activity"]
-Pairs = list[tuple[Tensor, Tensor]]  # changes of inputs, with those of the pre-activations
 INPUTS_PER_ROW, LEAST_ROWS = 4, 100  # of what a step learns from, where activities move the inputs
+LEARNED_AT_FIRST = 100  # steps, each of which is learned from
+LEARNED_EVERY = 4  # steps after that, where devices are programmed with weights that are known
 
 
 def learned(
@@ -48,8 +51,9 @@ def learned(
     baseline: Baseline,
     excitation: Excitation = "noise",
     sent: Mapping[str, Tensor] | None = None,
+    every: int = 1,
 ) -> Memory:
-    """Weights of all layers after a window.
+    """Weights of all layers after a window, as "coefficients" of each, in the shape of the weight or as a matrix.
 
     Args:
         memory: those before, by layer. It is not changed.
@@ -58,83 +62,84 @@ def learned(
         baseline: of the rule.
         excitation: what moves the inputs.
         sent: sum of all updates so far by layer, to follow them; None to do without.
+        every: which step is learned from after the first; the others follow what was sent alone.
     """
     kept, now = {}, slice(window.n_rows - window.n_rows_now, None)
     for name, reading in window.readings.layers.items():
-        state = memory.get(name, {})
-        if len(reading.input) == 1 and not state:
+        state, moved = memory.get(name, {}), None if sent is None else _as_learned(reading.layer, sent[name])
+        if not state and not _differs(reading.input[:, now], baseline):
             continue
-        pairs = _pairs(reading, now, baseline, excitation)
-        if state or bool(pairs[0][0].any()):
-            followed = {} if sent is None else _followed(state, sent[name])
-            moved = followed.get("moved")
-            kept[name] = _of_layer(state, moved, pairs, reading.layer, regression, excitation) | followed
+        if state and not _is_due(state, every):
+            kept[name] = followed(state, moved) | {"waited": state["waited"] + 1}
+            continue
+        passes = reading.input[:, now], reading.activity[:, now]
+        kept[name] = _of_layer(state, *passes, reading.layer, regression, baseline, excitation, moved)
+        kept[name] |= {"waited": torch.tensor(0)}
     return kept
 
 
-def learned_of(state: Memory) -> Tensor:
-    """What is learned of a layer's weight, in the shape of the weight or as a matrix.
-
-    Args:
-        state: of the layer, of either route.
-    """
-    coefficients: Tensor = state["coefficients"]
-    return coefficients.reshape(state["moved"].shape) + state["moved"] if "moved" in state else coefficients
+def _differs(passes: Tensor, baseline: Baseline) -> bool:
+    return len(passes) > 1 and bool(differences(passes, baseline).any())
 
 
-def _followed(state: Memory, sent: Tensor) -> Memory:
-    """Where the updates of a layer were at the first step, and how far they have moved its weight since."""
-    start = state["start"] if state else sent.clone()
-    return {"start": start, "moved": sent - start}
+def _is_due(state: Memory, every: int) -> bool:
+    return int(state["step"]) < LEARNED_AT_FIRST or int(state["waited"]) + 1 >= every
 
 
 def _of_layer(
     state: Memory,
-    moved: Tensor | None,
-    pairs: Pairs,
+    inputs: Tensor,
+    activity: Tensor,
     layer: WeightLayer,
     regression: Regression,
+    baseline: Baseline,
     excitation: Excitation,
+    sent: Tensor | None,
 ) -> Memory:
-    """What is learned of one layer, of its weight less the part that is followed."""
+    """What is learned of one layer.
+
+    LMS takes noise and activities in turn, lest the larger ones drown the noise.
+    """
     if not _is_by_rows(layer):
-        x, a = pairs[0]
-        return _shared(state, x, a if moved is None else a - apply_weights(layer, moved, None, x), layer, regression)
-    if excitation == "activity":
-        pairs = [_worth_their_time(layer, *pair) for pair in pairs]
-    rows = [_rows(layer, *pair) for pair in pairs]
-    if moved is not None:
-        rows = [(x, torch.addmm(a, x, moved.flatten(1).T, alpha=-1)) for x, a in rows]
-    return _by_rows(state, rows, regression)
+        return _shared(state, differences(inputs, baseline), differences(activity, baseline), layer, regression, sent)
+    kinds: list[Excitation] = ["noise", "activity"] if excitation == "activity" else ["noise"]
+    if regression.is_lms(layer.weight[0].numel()):
+        kinds = [kinds[int(state.get("step", 0)) % len(kinds)]]
+    spacing = _spacing(layer, activity) if excitation == "activity" else 1
+    pairs = [_rows(layer, *(_changes(v, baseline, kind, spacing) for v in (inputs, activity))) for kind in kinds]
+    x, a = (torch.cat(rows) for rows in zip(*pairs, strict=True))
+    return regression.updated(state, x, a, sent)
 
 
-def _pairs(reading: LayerReading, now: slice, baseline: Baseline, excitation: Excitation) -> Pairs:
-    """Changes of the inputs of a layer with those of its pre-activations."""
-    inputs, activity = reading.input[:, now], reading.activity[:, now]
-    pairs = [(differences(inputs, baseline), differences(activity, baseline))]
-    if excitation == "activity":
-        pairs.append((_deviations(reference(inputs, baseline)), _deviations(reference(activity, baseline))))
-    return pairs
+def _spacing(layer: WeightLayer, activity: Tensor) -> int:
+    """Every which sample to learn from: activities tell the weights from far fewer rows than a batch has."""
+    n_rows = activity[0].numel() // layer.weight.shape[0]
+    enough = max(layer.weight[0].numel() // INPUTS_PER_ROW, LEAST_ROWS)
+    return min(max(1, n_rows // enough), activity.shape[1])
 
 
-def _deviations(values: Tensor) -> Tensor:
-    """Deviations from the mean over the batch; 0 where they are rounding alone, as of samples that are all the same."""
-    deviations = values - values.mean(0)
-    share = deviations.square().sum() > torch.finfo(values.dtype).eps * values.square().sum()
-    return deviations * share
+def _changes(passes: Tensor, baseline: Baseline, kind: Excitation, spacing: int) -> Tensor:
+    """Differences of the passes, or deviations of the samples from their mean, of every so many samples.
 
-
-def _by_rows(state: Memory, pairs: Pairs, regression: Regression) -> Memory:
-    """Least squares of all rows together; LMS in turn, lest the larger ones drown the noise."""
-    if regression.is_lms(pairs[0][0].shape[1]):
-        return regression.updated(state, *pairs[int(state.get("step", 0)) % len(pairs)])
-    return regression.updated(state, torch.cat([x for x, _ in pairs]), torch.cat([a for _, a in pairs]))
+    Deviations are 0 where they are rounding alone, as of samples that are all the same.
+    """
+    if kind == "noise":
+        return differences(passes[:, ::spacing], baseline)
+    values = reference(passes, baseline)
+    some = values[::spacing]
+    deviations = some - values.mean(0)
+    return deviations * (deviations.square().sum() > torch.finfo(values.dtype).eps * some.square().sum())
 
 
 def _is_by_rows(layer: WeightLayer) -> bool:
     """Whether a layer is a matrix product of rows: a Linear layer, or a convolution of patches."""
     plain = isinstance(layer, nn.Conv2d) and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
     return isinstance(layer, nn.Linear) or (plain and layer.groups == 1)
+
+
+def _as_learned(layer: WeightLayer, weight: Tensor) -> Tensor:
+    """A weight in the shape in which it is learned: a matrix, where a layer is a product of rows."""
+    return weight.flatten(1) if _is_by_rows(layer) else weight
 
 
 def _rows(layer: WeightLayer, x: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
@@ -144,14 +149,6 @@ def _rows(layer: WeightLayer, x: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
     assert isinstance(layer, nn.Conv2d)
     patches = Patches(layer)(x)
     return patches.movedim(1, -1).flatten(0, -2), a.movedim(1, -1).flatten(0, -2)
-
-
-def _worth_their_time(layer: WeightLayer, x: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
-    """Some of the samples, evenly spread: activities tell the weights from far fewer rows than a batch has."""
-    n_rows = a.numel() // a.shape[1 if isinstance(layer, nn.Conv2d) else -1]
-    enough = max(layer.weight[0].numel() // INPUTS_PER_ROW, LEAST_ROWS)
-    step = min(max(1, n_rows // enough), len(x))
-    return x[::step], a[::step]
 
 
 def signals(
@@ -178,18 +175,21 @@ def signals(
 
 def _weight(memory: Memory, name: str, layer: WeightLayer) -> Tensor:
     if name not in memory:
-        return torch.zeros_like(layer.weight)
-    return learned_of(memory[name]).reshape(layer.weight.shape)
+        return layer.weight.new_zeros(()).expand(layer.weight.shape)
+    return memory[name]["coefficients"].reshape(layer.weight.shape)
 
 
-def _shared(state: Memory, dx: Tensor, da: Tensor, layer: WeightLayer, regression: Regression) -> Memory:
+def _shared(
+    state: Memory, dx: Tensor, da: Tensor, layer: WeightLayer, regression: Regression, sent: Tensor | None
+) -> Memory:
     """LMS of a kernel that all positions share."""
-    step = int(state["step"]) if state else 0
+    state, step = followed(state, sent), int(state["step"]) if state else 0
     before = state["coefficients"] if state else torch.zeros_like(layer.weight)
     missed = da - apply_weights(layer, before, None, dx)
     n_seen = layer.weight[0].numel() * missed[:, :1].numel() / dx.numel()  # times that an input enters a product
     rate = lms_rate(regression.rate, step) / (power(dx) * n_seen)
-    return {"coefficients": before + rate * weight_vjp(layer, dx, missed), "step": torch.tensor(step + 1)}
+    found = before + rate * weight_vjp(layer, dx, missed)
+    return {"coefficients": found, "step": torch.tensor(step + 1)} | left(found, sent)
 
 
 class _Replayed(Digital):

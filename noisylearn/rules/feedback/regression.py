@@ -33,6 +33,11 @@ class Regression:
 
         B <- B + mu (y - x B^T)^T x / sum x^2
 
+    Where B is moved meanwhile by changes that are known, their sum S is followed, and the rest is found: LMS goes on
+    from the moved B, and least squares are of V = B - (S - S_0) with S_0 the sum at the start,
+
+        y - x (S - S_0)^T = x V^T
+
     Args:
         method: "least-squares", "lms", or "auto": least squares up to `largest` inputs.
         forgetting: lambda, per step.
@@ -47,31 +52,45 @@ class Regression:
     rate: float = 1.0
     largest: int = 1024
 
-    def updated(self, state: Memory, x: Float[Tensor, "rows n_in"], y: Float[Tensor, "rows n_out"]) -> Memory:
+    def updated(
+        self,
+        state: Memory,
+        x: Float[Tensor, "rows n_in"],
+        y: Float[Tensor, "rows n_out"],
+        sent: Float[Tensor, "n_out n_in"] | None = None,
+    ) -> Memory:
         """Learn from some rows.
 
         Args:
             state: "coefficients" B and what they are found from; empty at the start. It is not changed.
             x: differences of the inputs.
             y: differences of the outputs.
+            sent: S, to follow it; None to do without.
 
         Returns:
             The new state.
         """
-        return self._lms(state, x, y) if self.is_lms(x.shape[1]) else self._least_squares(state, x, y)
+        state = followed(state, sent)
+        found = self._lms(state, x, y) if self.is_lms(x.shape[1]) else self._least_squares(state, x, y, sent)
+        return found | left(found["coefficients"], sent)
 
     def is_lms(self, n_in: int) -> bool:
         """Whether coefficients of this many inputs are found by LMS."""
         return self.method == "lms" or (self.method == "auto" and n_in > self.largest)
 
-    def _least_squares(self, state: Memory, x: Tensor, y: Tensor) -> Memory:
-        step = int(state["step"]) if state else 0
+    def _least_squares(self, state: Memory, x: Tensor, y: Tensor, sent: Tensor | None) -> Memory:
+        step, kept, moved = int(state["step"]) if state else 0, {}, y.new_zeros(())
+        if sent is not None:
+            kept["start"] = state["start"] if state else sent.clone()
+            moved = sent - kept["start"]
+            y = torch.addmm(y, x, moved.T, alpha=-1)
         now = {"covariance": x.T @ x, "cross": y.T @ x, "power": y.square().sum(), "n_rows": y.new_tensor(len(y))}
         sums = {key: torch.add(part, state[key], alpha=self.forgetting) if state else part for key, part in now.items()}
         found = state.get("coefficients")
         if found is None or step < SOLVED_AT_FIRST or step % SOLVED_EVERY == 0:
-            found = solved(sums["covariance"], sums["cross"], self.ridge * best_ridge(sums, found))
-        return {"coefficients": found, **sums, "step": torch.tensor(step + 1)}
+            ridge = self.ridge * best_ridge(sums, None if found is None else found - moved)
+            found = solved(sums["covariance"], sums["cross"], ridge) + moved
+        return {"coefficients": found, **kept, **sums, "step": torch.tensor(step + 1)}
 
     def _lms(self, state: Memory, x: Tensor, y: Tensor) -> Memory:
         step = int(state["step"]) if state else 0
@@ -79,6 +98,26 @@ class Regression:
         rate = lms_rate(self.rate, step) / power(x)
         found = torch.addmm(before, torch.addmm(y, x, before.T, alpha=-1).T * rate, x)
         return {"coefficients": found, "step": torch.tensor(step + 1)}
+
+
+def followed(state: Memory, sent: Float[Tensor, "n_out ..."] | None) -> Memory:
+    """What was learned, moved by the changes that were sent since.
+
+    Args:
+        state: of a regression, empty at the start. It is not changed.
+        sent: S, or None where it is not followed.
+    """
+    return state if sent is None or not state else {**state, "coefficients": state["left"] + sent}
+
+
+def left(coefficients: Float[Tensor, "n_out ..."], sent: Float[Tensor, "n_out ..."] | None) -> Memory:
+    """B - S, what stays as it is while S is followed.
+
+    Args:
+        coefficients: B.
+        sent: S, or None where it is not followed.
+    """
+    return {} if sent is None else {"left": coefficients - sent}
 
 
 def lms_rate(rate: float, step: int) -> float:
