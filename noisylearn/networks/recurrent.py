@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from noisylearn.networks.decorrelation import Decorrelation
 from noisylearn.networks.feedforward import Activation, activation_type, hidden_sizes, seeded
-from noisylearn.networks.read_afterwards import ReadAfterwards
+from noisylearn.networks.read_afterwards import ReadAfterwards, has_hooks
 
 State = tuple[Float[Tensor, "batch _"], ...]
+HIDDEN = "hidden1"  # the first hidden layer
 
 
 class RNN(ReadAfterwards):
@@ -95,3 +96,15 @@ class RNN(ReadAfterwards):
         """
         outputs: Tensor = self.readout(hidden)
         return outputs
+
+
+def is_one_tanh_layer(model: nn.Module) -> bool:
+    """Whether a network is an `RNN` with one hidden layer, of tanh units, and nothing but the readout beside it.
+
+    Args:
+        model: any network. With a decorrelation, with hooks or with a forward of its own it is none.
+    """
+    if type(model) is not RNN or len(model.sizes) > 1 or model._decorrelates:
+        return False
+    is_tanh = type(model.activation) is nn.Tanh
+    return is_tanh and not any(has_hooks(module) or "forward" in vars(module) for module in model.modules())

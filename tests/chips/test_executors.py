@@ -19,6 +19,7 @@ from noisylearn.chips.segments import Segment
 from noisylearn.ground.draws import Draws
 from noisylearn.networks import RNN
 from noisylearn.rules import ANP, NP
+from noisylearn.rules.traces import TRACED
 
 X, T = sample_batch(6, 3, 2)
 ALARM = 1e-5
@@ -202,3 +203,47 @@ def test_hardware_without_steps_says_what_it_lacks() -> None:
         ANP(baseline="noisy").run(chip, torch.ones(2, 1, 3), torch.ones(2, 1, 2), lambda y, t: (y - t).sum(1))
     with pytest.raises(UserError, match="a clean pass"):
         NP().run(chip, torch.ones(2, 1, 3), torch.ones(2, 1, 2), lambda y, t: (y - t).sum(1))
+
+
+CLEAN_FIRST, BOTH_NOISY, SILENT = (((False, False), (True, True)), ((True, True),) * 2, ((False, False),))
+
+
+@pytest.mark.parametrize("perturbed", [CLEAN_FIRST, BOTH_NOISY, SILENT])
+@pytest.mark.parametrize(("units", "bias"), [(16, False), (16, True), (7, False)])
+def test_a_layer_that_takes_all_steps_gives_the_bits_of_calls_of_the_network(
+    perturbed: tuple[tuple[bool, ...], ...], units: int, bias: bool
+) -> None:
+    """A hook makes the network be called for every step. Seven units are not aligned in memory."""
+    called: list[int] = []
+    chips = [Chip(RNN(3, units, 2, bias=bias), node_profile(0.03), seed=1) for _ in range(2)]
+    chips[1].model.activation.register_forward_hook(lambda *_: called.append(1))  # type: ignore[union-attr]
+    x = torch.randn(10, 4, 3, generator=torch.Generator().manual_seed(1))
+    starts = [Segment(x[:6], in_time=True)] * 2
+    for _ in range(2):
+        found, expected = (chip.passes(start, Plan(perturbed)) for chip, start in zip(chips, starts, strict=True))
+        assert torch.equal(found.output, expected.output)
+        for name, layer in expected.layers.items():
+            for one, other in ((getattr(found.layers[name], key), getattr(layer, key)) for key in TRACED):
+                assert one is other is None or torch.equal(one, other)
+        starts = [Segment(x[6:], True, readings.end) for readings in (found, expected)]
+    assert len(called) == 10, "the hook did not run at every step"
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: RNN(3, 16, 2), lambda: RNN(3, (16, 16), 2), lambda: tanh_net(3, 16, 2).float()]
+)
+def test_readings_are_apart_from_each_other_and_from_those_of_the_next_passes(make: Callable[[], nn.Module]) -> None:
+    model, x = make(), torch.randn(6, 4, 3, generator=torch.Generator().manual_seed(1))
+    chip, given = Chip(model, node_profile(0.03), seed=1), Segment(x, True) if isinstance(model, RNN) else x[0]
+    plan = Plan(((True,) * len(chip.layers),) * 2)
+    kept = chip.passes(given, plan)
+    tensors = [kept.output, *(getattr(layer, key) for layer in kept.layers.values() for key in TRACED)]
+    before = [tensor.clone() for tensor in tensors]
+    for layer in kept.layers.values():
+        torch.testing.assert_close(layer.activity - layer.noise, _product(layer), rtol=1e-4, atol=1e-6)
+    chip.passes(given, plan)
+    assert all(torch.equal(one, other) for one, other in zip(before, tensors, strict=True))
+
+
+def _product(layer: LayerReading) -> Tensor:
+    return nn.functional.linear(layer.input, layer.layer.weight, layer.layer.bias).expand_as(layer.activity).detach()

@@ -22,6 +22,7 @@ from noisylearn.ground.draws import Draws
 from noisylearn.ground.errors import UserError
 from noisylearn.networks.layers import check_still, exact_convolutions, is_still, still_modules
 from noisylearn.networks.read_afterwards import parts_of
+from noisylearn.networks.recurrent import HIDDEN, is_one_tanh_layer
 
 
 class StackedExecutor:
@@ -104,13 +105,12 @@ class StackedExecutor:
     def _steps(self, forward: StackedForward, stacked: Tensor, state: Any) -> tuple[Tensor, Any]:
         """Outputs of all steps, (steps x batch x passes, ...), and the network's state after the last."""
         step, read = self._asked(forward)
-        outputs: list[Tensor] = []
+        by_layer = read is not None and self._runs_by_layer(forward, stacked)
         with substituted({**self._others, **forward.executions()}), exact_convolutions(stacked):
-            for x in stacked.unbind():
-                output, state = step(x, state)
-                outputs.append(output)
-                forward.stack.step += 1
-            output = joined(outputs)
+            if by_layer:
+                output, state = forward.tanh_units(HIDDEN, stacked, state)
+            else:
+                output, state = _one_by_one(step, forward, stacked, state)
             if read is not None:
                 forward.stack.step, forward.stack.covered = 0, len(stacked)
                 output = read(output)
@@ -124,6 +124,12 @@ class StackedExecutor:
         run, read = parts or (None, None)
         return step_by_step(self._model, run), read
 
+    def _runs_by_layer(self, forward: StackedForward, stacked: Tensor) -> bool:
+        """Whether the hidden layer takes all steps without a call of the network for each: for the same numbers."""
+        if len(stacked) == 1 or stacked.dim() != 3 or torch.is_grad_enabled() or not forward.is_known_ahead:
+            return False
+        return is_one_tanh_layer(self._model) and stacked.dtype == next(self._model.parameters()).dtype
+
     def _probe_fork(self, placed: Placed, segment: Segment) -> bool:
         """Whether passes may separate at the first weight layer: both ways must give the same without noise."""
         digital = {name: Digital(layer.layer) for name, layer in placed.items()}
@@ -136,3 +142,13 @@ class StackedExecutor:
             except Exception:  # whatever the model says of rows that do not match: stacked, it ran
                 return False
         return forked.shape == stacked.shape and torch.allclose(forked, stacked, rtol=1e-3, atol=1e-5)
+
+
+def _one_by_one(step: Step, forward: StackedForward, stacked: Tensor, state: Any) -> tuple[Tensor, Any]:
+    """Outputs of all steps, and the network's state after the last, by a call of the network for each step."""
+    outputs: list[Tensor] = []
+    for x in stacked.unbind():
+        output, state = step(x, state)
+        outputs.append(output)
+        forward.stack.step += 1
+    return joined(outputs), state

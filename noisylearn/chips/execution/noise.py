@@ -67,6 +67,7 @@ def node_noise(
         noise = effect.evolve(noise, placed.setting, draw, state, left)
     if len(perturbed) == zeros.shape[0]:
         return noise
-    noise_or_zero = zeros.new_zeros(zeros.shape)
-    noise_or_zero[list(perturbed)] = noise
+    noise_or_zero, of_pass = zeros.new_empty(zeros.shape), dict(zip(perturbed, noise, strict=True))
+    for p, there in enumerate(noise_or_zero):
+        there.copy_(of_pass[p]) if p in of_pass else there.zero_()
     return noise_or_zero

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from noisylearn.chips.execution.stack import Rows, StackedForward
 from noisylearn.networks.read_afterwards import has_hooks
-from noisylearn.networks.recurrent import RNN, State
+from noisylearn.networks.recurrent import HIDDEN, RNN, State
 
 MOST_UNITS = 128  # whose weights stay in the cache of one block of an H100, and whose sums in its registers
-HIDDEN, READOUT = "hidden1", "readout"  # layers of the network
+READOUT = "readout"  # layer of the network
 
 
 class OneLaunch:

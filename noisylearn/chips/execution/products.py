@@ -14,6 +14,8 @@ from noisylearn.effects import State
 from noisylearn.ground.draws import Draws
 from noisylearn.networks.layers import WeightLayer, apply_weights, columns_in_a_row
 
+ALIGNMENT_BYTES = 64  # of memory from torch: the last bits of a product depend on where it is written
+
 
 @dataclass
 class Stack:
@@ -68,6 +70,19 @@ def as_rows(values: Float[Tensor, "passes samples ..."]) -> Float[Tensor, "_ ...
     return values.transpose(0, 1).flatten(0, 1)
 
 
+def in_rows(values: Float[Tensor, "passes samples ..."]) -> Float[Tensor, "_ ..."]:
+    """A copy of values as rows of a stack, with memory of its own.
+
+    Args:
+        values: (passes, samples, ...).
+
+    Returns:
+        (samples x passes, ...).
+    """
+    rows = values.new_empty(values.shape[1], values.shape[0], *values.shape[2:])
+    return rows.copy_(values.transpose(0, 1)).flatten(0, 1)
+
+
 class NodeNoise:
     """Noise on the pre-activations of one layer, in the passes that have it: drawn for all steps, used step by step.
 
@@ -94,10 +109,12 @@ class NodeNoise:
         self.trail = trail
         self.is_silent = not (placed.node_effects and perturbed)
         self.by_pass: Tensor | None = None
-        self._rows: Tensor | None = None
+        self.sums: Tensor | None = None  # rows of all steps in which a product was added to the noise
+        self._held: Tensor | None = None
         self._of_step: tuple[Tensor, ...] = ()
+        self._is_aligned = True
 
-    def draw(self, like: Float[Tensor, "..."], units: torch.Size) -> Float[Tensor, "rows ..."]:
+    def draw(self, like: Float[Tensor, "..."], units: torch.Size) -> Float[Tensor, "passes rows ..."]:
         """Noise of all steps; zero in passes that are not perturbed.
 
         Args:
@@ -105,53 +122,60 @@ class NodeNoise:
             units: shape of a sample's pre-activations.
 
         Returns:
-            Rows (steps x batch x passes, *units).
+            (passes, steps x batch, *units), which is kept as `by_pass`.
         """
         stack, (draws, purpose) = self._stack, self._streams
         zeros = like.new_zeros(()).expand(stack.n_passes, stack.n_steps, stack.batch, *units)
         drawn = node_noise(self._placed, self._name, zeros, self._perturbed, draws, purpose, self.trail)
         self.by_pass = drawn.flatten(1, 2)
-        return as_rows(self.by_pass)
+        return self.by_pass
 
     def hold(self, rows: Float[Tensor, "rows ..."]) -> None:
-        """Use these rows in place of a draw.
+        """Use these rows in place of a draw; they may be overwritten.
 
         Args:
             rows: (steps x batch x passes, *units).
         """
-        self._rows = rows
+        self._held, self.by_pass = rows, by_pass(rows, self._stack.n_passes)
 
-    def now(self, like: Float[Tensor, "..."], units: torch.Size) -> Float[Tensor, "rows ..."]:
-        """Noise of the steps that run now.
+    def plus_product(
+        self, rows: Float[Tensor, "rows n_in"], transposed: Float[Tensor, "n_in n_out"]
+    ) -> Float[Tensor, "rows n_out"]:
+        """Noise of the steps that run now plus a product, in one call of torch and in the memory of `sums`.
 
         Args:
-            like: gives type and device of the numbers.
-            units: shape of a sample's pre-activations.
+            rows: inputs of those steps.
+            transposed: weight.
 
         Returns:
-            Rows of those steps.
+            Pre-activations with noise, as rows.
         """
-        stack = self._stack
         if not self._of_step:
-            rows = self.draw(like, units) if self._rows is None else self._rows
-            n_rows = stack.covered * stack.batch * stack.n_passes
-            self._of_step = rows.split(n_rows) if rows.shape[0] > n_rows else (rows,)
-        return self._of_step[stack.step]
+            self.sums = in_rows(self.draw(rows, transposed.shape[1:])) if self._held is None else self._held
+            self._of_step = self.sums.split(len(rows))
+            self._is_aligned = self._of_step[0].nbytes % ALIGNMENT_BYTES == 0
+        now = self._of_step[self._stack.step]
+        return now.addmm_(rows, transposed) if self._is_aligned else now.copy_(torch.addmm(now, rows, transposed))
 
-    def added_to(self, activity: Float[Tensor, " rows *units"]) -> Float[Tensor, " rows *units"]:
+    def added_to(self, activity: Float[Tensor, " rows *units"], parted: bool = True) -> Float[Tensor, " rows *units"]:
         """Add the noise of the steps that run now.
 
         Args:
             activity: pre-activations of those steps, as rows.
+            parted: whether they are of all passes; otherwise of what the passes have in common, (samples, *units).
 
         Returns:
-            Pre-activations with noise.
+            Pre-activations with noise, (samples x passes, *units).
         """
-        return activity if self.is_silent else activity + self.now(activity, activity.shape[1:])
-
-    def release(self) -> None:
-        """Free the rows: readings have the noise as `by_pass`."""
-        self._rows, self._of_step = None, ()
+        n_passes, batch, start = self._stack.n_passes, self._stack.batch, self._stack.step * self._stack.batch
+        if self.is_silent:
+            return activity if parted else activity.repeat_interleave(n_passes, 0)
+        noise = self.draw(activity, activity.shape[1:]) if self.by_pass is None else self.by_pass
+        now = noise[:, start : start + self._stack.covered * batch].transpose(0, 1)
+        if parted:
+            return (activity.unflatten(0, (-1, n_passes)) + now).flatten(0, 1)
+        rows = activity.new_empty(now.shape)
+        return torch.add(activity.unsqueeze(1), now, out=rows).flatten(0, 1)
 
 
 class Product(Protocol):
@@ -176,7 +200,6 @@ class KnownWeights:
         self._layer, self._stack = layer, stack
         self._weight = columns_in_a_row(weight) if stack.n_steps > 1 else weight
         self._bias = bias
-        self._units = weight.shape[:1]
         is_one_call = stack.in_time and bias is None and weight.dim() == 2  # of torch: product and noise of a step
         self._transposed = self._weight.T if is_one_call else None
 
@@ -191,11 +214,8 @@ class KnownWeights:
             (samples x passes, ...).
         """
         if self._transposed is not None and not noise.is_silent and rows.dim() == 2:
-            return torch.addmm(noise.now(rows, self._units), rows, self._transposed)
-        activity = apply_weights(self._layer, self._weight, self._bias, rows)
-        if not self._stack.parted:
-            activity = activity.repeat_interleave(self._stack.n_passes, 0)
-        return noise.added_to(activity)
+            return noise.plus_product(rows, self._transposed)
+        return noise.added_to(apply_weights(self._layer, self._weight, self._bias, rows), self._stack.parted)
 
 
 class DeviceReads:

@@ -15,6 +15,7 @@ from noisylearn.chips.execution.products import (
     Product,
     Stack,
     by_pass,
+    in_rows,
 )
 from noisylearn.chips.interface import Placed, PlacedLayer
 from noisylearn.chips.readings import LayerReading, Plan, Readings
@@ -101,6 +102,23 @@ class StackedForward:
         for name, steps in self._layers.items():
             steps.ran(*rows[name])
 
+    def tanh_units(self, name: str, x: Float[Tensor, "time rows n_in"], state: Any) -> tuple[Tensor, tuple[Tensor]]:
+        """Run a layer of recurrent tanh units through all steps.
+
+            a_t = W (u_t, x_{t-1}) + noise,   x_t = tanh(a_t)
+
+        Args:
+            name: of the layer.
+            x: stacked inputs u_t.
+            state: x of the step before the first, alone in a tuple; None for zeros.
+
+        Returns:
+            x of all steps, (steps x rows, units), and the state after the last.
+        """
+        self.stack.last = name
+        states, end = self._layers[name].tanh_units(x, None if state is None else state[0])
+        return states, (end,)
+
     def read(self, output: Float[Tensor, "_ ..."], network: Any) -> Readings:
         """All readings, after the model gave its outputs.
 
@@ -154,6 +172,22 @@ class _LayerSteps:
         self._activities.append(activity)
         return activity
 
+    def tanh_units(self, x: Tensor, start: Tensor | None) -> tuple[Tensor, Tensor]:
+        """See `StackedForward.tanh_units`. Each state is written to where the next step reads it."""
+        n_steps, n_rows, n_in = x.shape
+        product, n_units = self._product or self._chosen_product(), len(self.placed.layer.weight)
+        inputs = x.new_empty(n_steps + 1, n_rows, n_in + n_units)
+        inputs[:-1, :, :n_in], states = x, inputs[..., n_in:]
+        states[0].zero_() if start is None else states[0].copy_(start)
+        for seen, state in zip(inputs[:-1].unbind(), states[1:].unbind(), strict=True):
+            activity = product(seen, self.noise)
+            torch.tanh(activity, out=state)
+            self._activities.append(activity)
+            self._stack.step += 1
+        self._product, self._inputs, self._done = product, [inputs[:-1].flatten(0, 1)], n_steps
+        self._seen = self._stack.n_passes
+        return states[1:].flatten(0, 1), states[-1].clone()
+
     def reading(self) -> LayerReading:
         """What was observed in all steps, merged along the batch.
 
@@ -162,11 +196,11 @@ class _LayerSteps:
         """
         if not self.is_done:
             raise UserError(f"layer '{self._name}' was not used in the forward pass; remove it from the model")
-        self.noise.release()
+        inputs, activities = self.rows()
         return LayerReading(
             self.placed.layer,
-            by_pass(joined(self._inputs), self._seen),
-            by_pass(joined(self._activities), self._stack.n_passes),
+            by_pass(inputs, self._seen),
+            by_pass(activities, self._stack.n_passes),
             self.noise.by_pass,
             self._product.drawn if isinstance(self._product, NoisyWeights) and self._stack.n_steps == 1 else [],
             self.placed.node_variance,
@@ -187,7 +221,7 @@ class _LayerSteps:
         """Weight, bias and noise of all steps, each None where it is not known or not there."""
         weight, bias = self.placed.exact() or (None, None)
         drawn = weight is not None and not self.noise.is_silent
-        noise = self.noise.draw(weight, units) if weight is not None and drawn else None
+        noise = in_rows(self.noise.draw(weight, units)) if weight is not None and drawn else None
         return {"weight": weight, "bias": bias, "noise": noise}
 
     def hold(self, weight: Tensor | None, bias: Tensor | None, noise: Tensor | None) -> None:
@@ -199,6 +233,8 @@ class _LayerSteps:
 
     def rows(self) -> tuple[Tensor, Tensor]:
         """Inputs and pre-activations of all steps."""
+        if self.noise.sums is not None:
+            return joined(self._inputs), self.noise.sums
         return joined(self._inputs), joined(self._activities)
 
     def ran(self, inputs: Tensor, activities: Tensor) -> None:
