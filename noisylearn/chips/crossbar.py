@@ -119,8 +119,8 @@ class Crossbar:
 
     def _present_versions(self) -> list[tuple[int, int]]:
         """Which tensors weight and bias are, and how often torch has changed them."""
-        tensors = [t for t in (self.layer.weight, self.layer.bias) if t is not None and not t.is_inference()]
-        return [(id(tensor), tensor._version) for tensor in tensors]
+        tensors = self.layer._parameters.values()
+        return [(id(t), t._version) for t in tensors if t is not None and not t.is_inference()]
 
     def _write(self) -> None:
         self._forget_reads()

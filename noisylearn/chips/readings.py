@@ -1,6 +1,6 @@
 """Which passes to run, and the record of what was observed in them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from jaxtyping import Float
@@ -93,6 +93,26 @@ class LayerReading:
     weight_noise: list[dict[str, Float[Tensor, "..."]]] = field(default_factory=list)
     node_variance: float = 0.0
     weight_variance: float = 0.0
+
+
+class LateNoise(LayerReading):
+    """A reading whose noise, given as a function, is put together when it is first looked at.
+
+    Most rules do not look, and zeros for the passes without noise take time.
+    """
+
+    _noise: Tensor | Callable[[], Tensor | None] | None
+
+    @property
+    def noise(self) -> Float[Tensor, "passes batch ..."] | None:
+        """Noise injected into the pre-activations; None where it cannot be read out."""
+        if callable(self._noise):
+            self._noise = self._noise()
+        return self._noise
+
+    @noise.setter
+    def noise(self, given: Tensor | Callable[[], Tensor | None] | None) -> None:
+        self._noise = given
 
 
 @dataclass

@@ -527,7 +527,7 @@ class NodePerturbation(Perturbation):
         Args:
             activity: pre-activations of the passes, in units of the model.
             reference: pre-activations of the reference.
-            noise: noise injected into the passes; None where it cannot be read out.
+            noise: noise injected into the passes; None where it cannot be read out, or the rule does not observe it.
 
         Returns:
             One factor for every pass, sample and unit.

@@ -25,6 +25,8 @@ class NodeRule(Protocol):
     def baseline(self) -> Baseline: ...
     @property
     def draws(self) -> int: ...
+    @property
+    def observes(self) -> frozenset[str]: ...
     def post(self, activity: NodePasses, reference: NodeValues, noise: NodePasses | None) -> NodePasses: ...
     def scales(self, norms: list[Values], sizes: list[int], variances: list[float]) -> list[Values]: ...
 
@@ -109,7 +111,7 @@ def node_signals(
     perturbed = {name: index for name, index in zip(readings.layers, rows, strict=True) if index is not None}
     posts = [_post(rule, readings.layers[name], index) for name, index in perturbed.items()]
     norms = [torch.linalg.vector_norm(post.flatten(2), dim=2).square() for post in posts]
-    sizes = [post[0, 0].numel() for post in posts]
+    sizes = [post.shape[2:].numel() for post in posts]
     variances = [readings.layers[name].node_variance for name in perturbed]
     factors = node_factors(rule, list(perturbed.values()), losses, norms, sizes, variances)
     return {name: _summed(factor, post) for name, factor, post in zip(perturbed, factors, posts, strict=True)}
@@ -152,7 +154,8 @@ def node_factors(
     if rule.baseline == "mean":
         norms = [norm.sum(0)[None] / rule.draws for norm in norms]
     scales = rule.scales(norms, sizes, variances)
-    return [modulator[index] * scale / rule.draws for index, scale in zip(rows, scales, strict=True)]
+    factors = [modulator[index] * scale for index, scale in zip(rows, scales, strict=True)]
+    return factors if rule.draws == 1 else [factor / rule.draws for factor in factors]
 
 
 def _summed(factor: Tensor, post: Tensor) -> Tensor:
@@ -163,7 +166,8 @@ def _summed(factor: Tensor, post: Tensor) -> Tensor:
 
 
 def _post(rule: NodeRule, reading: LayerReading, passes: Passes) -> NodePasses:
-    noise = None if reading.noise is None else reading.noise[passes]
+    noise = reading.noise if "injected_noise" in rule.observes else None
+    noise = None if noise is None else noise[passes]
     return rule.post(reading.activity[passes], reference(reading.activity, rule.baseline), noise)
 
 

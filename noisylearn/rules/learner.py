@@ -77,7 +77,8 @@ class Learner:
             if self._share.away is None:
                 self._here = self.rule.of_draws(len(self._share.draws))
         self._adds = self.ranks.count > 1 and self._share.away is None  # estimates of several processes
-        if not any(p.requires_grad for layer in self.chip.layers.values() for p in layer.parameters()):
+        parameters = (layer._parameters.values() for layer in self.chip.layers.values())  # .parameters() walks modules
+        if not any(p is not None and p.requires_grad for of_layer in parameters for p in of_layer):
             raise UserError("all weights of the chip are frozen: unfreeze those to learn, layer.requires_grad_(True)")
         if torch.is_inference_mode_enabled():
             raise UserError("torch.inference_mode is on, which keeps no gradients: learn outside of it")

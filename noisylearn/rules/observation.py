@@ -184,7 +184,7 @@ def sample_losses(loss_fn: LossFn, outputs: Float[Tensor, "passes rows ..."]) ->
     Raises:
         UserError: `loss_fn` does not give one loss per sample.
     """
-    losses = torch.stack([loss_fn(output) for output in outputs])
+    losses = torch.stack([loss_fn(output) for output in outputs.unbind()])
     if losses.shape != outputs.shape[:2]:
         raise UserError(
             f"loss_fn gave shape {tuple(losses.shape[1:])} for a batch of {outputs.shape[1]}: a perturbation rule "

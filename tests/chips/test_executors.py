@@ -245,5 +245,25 @@ def test_readings_are_apart_from_each_other_and_from_those_of_the_next_passes(ma
     assert all(torch.equal(one, other) for one, other in zip(before, tensors, strict=True))
 
 
+def test_noise_that_fits_no_rows_of_a_layer_is_refused() -> None:
+    """With a batch of one it would broadcast."""
+    layer = nn.Linear(4, 5)
+    model = nn.Sequential(nn.Unflatten(1, (2, 4)), nn.Flatten(0, 1), layer, nn.Unflatten(0, (-1, 2)), nn.Flatten(1))
+    with pytest.raises(UserError, match="does not take an input of shape"):
+        Chip(model, node_profile(0.03)).passes(torch.randn(1, 8), Plan(((True,),) * 2))
+
+
+def test_noise_is_zero_in_a_pass_without_and_read_when_it_is_asked_for() -> None:
+    chip, x = Chip(tanh_net(3, 16, 2), node_profile(0.03), seed=1), torch.randn(4, 3, dtype=torch.float64)
+    layers = chip.passes(x, Plan(CLEAN_FIRST)).layers
+    for layer in layers.values():
+        assert layer.noise is not None
+        assert layer.noise is layer.noise
+        assert not layer.noise[0].any()
+        torch.testing.assert_close(layer.activity - layer.noise, _product(layer))
+    chip = Chip(tanh_net(3, 16, 2), "pcm-nandakumar-2019")
+    assert all(layer.noise is None for layer in chip.passes(x, Plan(BOTH_NOISY)).layers.values())
+
+
 def _product(layer: LayerReading) -> Tensor:
     return nn.functional.linear(layer.input, layer.layer.weight, layer.layer.bias).expand_as(layer.activity).detach()

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from noisylearn.chips.interface import PlacedLayer
 from noisylearn.effects import Setting, State
-from noisylearn.effects.circuits import begin
+from noisylearn.effects.circuits import PLACE, begin
 from noisylearn.ground.draws import Draws, StreamOf
 
 
@@ -46,7 +46,7 @@ def node_noise(
     purpose: str,
     trail: Sequence[State],
 ) -> Float[Tensor, " passes steps batch *units"]:
-    """Noise on the pre-activations of the perturbed passes.
+    """Noise on the pre-activations of all passes.
 
     Args:
         placed: the layer, with its noise on the pre-activations.
@@ -60,14 +60,42 @@ def node_noise(
     Returns:
         Noise in the shape of `zeros`; zero in the other passes.
     """
-    noise = zeros[: len(perturbed)]
+    noise = perturbed_noise(placed, name, zeros[: len(perturbed)], perturbed, draws, purpose, trail)
+    return among_all(noise, perturbed, zeros.shape[0])
+
+
+def perturbed_noise(
+    placed: PlacedLayer,
+    name: str,
+    zeros: Float[Tensor, " noisy steps batch *units"],
+    perturbed: Sequence[int],
+    draws: Draws,
+    purpose: str,
+    trail: Sequence[State],
+) -> Float[Tensor, " noisy steps batch *units"]:
+    """Noise on the pre-activations of the perturbed passes alone; arguments as for `node_noise`."""
+    noise = zeros
     for effect, state, left in zip(placed.node_effects, placed.node_memory, trail, strict=True):
-        begin(effect, noise[0, 0, 0], placed.setting, StreamOf(draws, name, effect.kind), state)
+        if PLACE not in state:
+            begin(effect, noise[0, 0, 0], placed.setting, StreamOf(draws, name, effect.kind), state)
         draw = StreamOf(draws, name, effect.kind, purpose, passes=perturbed)
         noise = effect.evolve(noise, placed.setting, draw, state, left)
-    if len(perturbed) == zeros.shape[0]:
+    return noise
+
+
+def among_all(
+    noise: Float[Tensor, "noisy ..."], perturbed: Sequence[int], n_passes: int
+) -> Float[Tensor, "passes ..."]:
+    """Noise of all passes, zero in those that have none.
+
+    Args:
+        noise: of the perturbed passes.
+        perturbed: their indices.
+        n_passes: number of all passes.
+    """
+    if len(perturbed) == n_passes:
         return noise
-    noise_or_zero, of_pass = zeros.new_empty(zeros.shape), dict(zip(perturbed, noise, strict=True))
-    for p, there in enumerate(noise_or_zero):
-        there.copy_(of_pass[p]) if p in of_pass else there.zero_()
+    noise_or_zero = noise.new_zeros(n_passes, *noise.shape[1:])
+    for p, of_pass in zip(perturbed, noise.unbind(), strict=True):
+        noise_or_zero[p] = of_pass
     return noise_or_zero

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from noisylearn.chips.execution.noise import node_noise, weight_noise
+from noisylearn.chips.execution.noise import among_all, perturbed_noise, weight_noise
 from noisylearn.chips.interface import PlacedLayer
 from noisylearn.effects import State
 from noisylearn.ground.draws import Draws
@@ -70,19 +70,6 @@ def as_rows(values: Float[Tensor, "passes samples ..."]) -> Float[Tensor, "_ ...
     return values.transpose(0, 1).flatten(0, 1)
 
 
-def in_rows(values: Float[Tensor, "passes samples ..."]) -> Float[Tensor, "_ ..."]:
-    """A copy of values as rows of a stack, with memory of its own.
-
-    Args:
-        values: (passes, samples, ...).
-
-    Returns:
-        (samples x passes, ...).
-    """
-    rows = values.new_empty(values.shape[1], values.shape[0], *values.shape[2:])
-    return rows.copy_(values.transpose(0, 1)).flatten(0, 1)
-
-
 class NodeNoise:
     """Noise on the pre-activations of one layer, in the passes that have it: drawn for all steps, used step by step.
 
@@ -108,27 +95,47 @@ class NodeNoise:
         self._perturbed, self._streams = list(perturbed), streams
         self.trail = trail
         self.is_silent = not (placed.node_effects and perturbed)
-        self.by_pass: Tensor | None = None
         self.sums: Tensor | None = None  # rows of all steps in which a product was added to the noise
+        self._drawn: Tensor | None = None  # (perturbed passes, steps x batch, *units)
         self._held: Tensor | None = None
         self._of_step: tuple[Tensor, ...] = ()
         self._is_aligned = True
 
-    def draw(self, like: Float[Tensor, "..."], units: torch.Size) -> Float[Tensor, "passes rows ..."]:
-        """Noise of all steps; zero in passes that are not perturbed.
+    def draw(self, like: Float[Tensor, "..."], units: torch.Size) -> Float[Tensor, "noisy samples ..."]:
+        """Draw the noise of all steps.
 
         Args:
             like: gives type and device of the numbers.
             units: shape of a sample's pre-activations.
 
         Returns:
-            (passes, steps x batch, *units), which is kept as `by_pass`.
+            Noise of the perturbed passes, (passes, steps x batch, *units).
         """
         stack, (draws, purpose) = self._stack, self._streams
-        zeros = like.new_zeros(()).expand(stack.n_passes, stack.n_steps, stack.batch, *units)
-        drawn = node_noise(self._placed, self._name, zeros, self._perturbed, draws, purpose, self.trail)
-        self.by_pass = drawn.flatten(1, 2)
-        return self.by_pass
+        zeros = like.new_zeros(()).expand(len(self._perturbed), stack.n_steps, stack.batch, *units)
+        drawn = perturbed_noise(self._placed, self._name, zeros, self._perturbed, draws, purpose, self.trail)
+        self._drawn = drawn.flatten(1, 2)
+        return self._drawn
+
+    @property
+    def by_pass(self) -> Float[Tensor, "passes samples ..."] | None:
+        """Noise of all passes, zero in those that are not perturbed; None where none was drawn."""
+        return None if self._drawn is None else among_all(self._drawn, self._perturbed, self._stack.n_passes)
+
+    def rows(self, like: Float[Tensor, "..."], units: torch.Size) -> Float[Tensor, "_ ..."]:
+        """Draw the noise of all steps, as rows with memory of their own; arguments as for `draw`.
+
+        Returns:
+            (steps x batch x passes, *units), zero in passes that are not perturbed.
+        """
+        drawn, n_passes = self.draw(like, units), self._stack.n_passes
+        rows = drawn.new_empty(drawn.shape[1], n_passes, *units)
+        for p in range(n_passes):
+            if p not in self._perturbed:
+                rows[:, p].zero_()
+        for p, noise in zip(self._perturbed, drawn.unbind(), strict=True):
+            rows[:, p].copy_(noise)
+        return rows.flatten(0, 1)
 
     def hold(self, rows: Float[Tensor, "rows ..."]) -> None:
         """Use these rows in place of a draw; they may be overwritten.
@@ -136,7 +143,8 @@ class NodeNoise:
         Args:
             rows: (steps x batch x passes, *units).
         """
-        self._held, self.by_pass = rows, by_pass(rows, self._stack.n_passes)
+        self._held, self._drawn = rows, by_pass(rows, self._stack.n_passes)
+        self._perturbed = list(range(self._stack.n_passes))
 
     def plus_product(
         self, rows: Float[Tensor, "rows n_in"], transposed: Float[Tensor, "n_in n_out"]
@@ -151,31 +159,57 @@ class NodeNoise:
             Pre-activations with noise, as rows.
         """
         if not self._of_step:
-            self.sums = in_rows(self.draw(rows, transposed.shape[1:])) if self._held is None else self._held
+            self.sums = self.rows(rows, transposed.shape[1:]) if self._held is None else self._held
             self._of_step = self.sums.split(len(rows))
             self._is_aligned = self._of_step[0].nbytes % ALIGNMENT_BYTES == 0
         now = self._of_step[self._stack.step]
         return now.addmm_(rows, transposed) if self._is_aligned else now.copy_(torch.addmm(now, rows, transposed))
 
-    def added_to(self, activity: Float[Tensor, " rows *units"], parted: bool = True) -> Float[Tensor, " rows *units"]:
-        """Add the noise of the steps that run now.
+    def add_to(self, activity: Float[Tensor, " rows *units"]) -> Float[Tensor, " rows *units"]:
+        """Add the noise of the steps that run now, in place.
 
         Args:
-            activity: pre-activations of those steps, as rows.
-            parted: whether they are of all passes; otherwise of what the passes have in common, (samples, *units).
+            activity: pre-activations of those steps as rows, which nobody else has.
+
+        Returns:
+            The same, with noise.
+        """
+        if not self.is_silent:
+            of_sample = activity.view(self._n_samples, self._stack.n_passes, *activity.shape[1:])
+            for p, noise in zip(self._perturbed, self._now(activity), strict=True):
+                of_sample[:, p].add_(noise)
+        return activity
+
+    def parting(self, activity: Float[Tensor, " samples *units"]) -> Float[Tensor, " rows *units"]:
+        """Add the noise of every pass to what the passes have in common.
+
+        Args:
+            activity: pre-activations of every sample.
 
         Returns:
             Pre-activations with noise, (samples x passes, *units).
         """
-        n_passes, batch, start = self._stack.n_passes, self._stack.batch, self._stack.step * self._stack.batch
         if self.is_silent:
-            return activity if parted else activity.repeat_interleave(n_passes, 0)
-        noise = self.draw(activity, activity.shape[1:]) if self.by_pass is None else self.by_pass
-        now = noise[:, start : start + self._stack.covered * batch].transpose(0, 1)
-        if parted:
-            return (activity.unflatten(0, (-1, n_passes)) + now).flatten(0, 1)
-        rows = activity.new_empty(now.shape)
-        return torch.add(activity.unsqueeze(1), now, out=rows).flatten(0, 1)
+            return activity.repeat_interleave(self._stack.n_passes, 0)
+        activity = activity.view(self._n_samples, *activity.shape[1:])
+        rows = activity.new_empty(len(activity), self._stack.n_passes, *activity.shape[1:])
+        noise = dict(zip(self._perturbed, self._now(activity), strict=True))
+        for p, of_pass in enumerate(rows.unbind(1)):
+            torch.add(activity, noise[p], out=of_pass) if p in noise else of_pass.copy_(activity)
+        return rows.flatten(0, 1)
+
+    def _now(self, activity: Tensor) -> tuple[Float[Tensor, " samples *units"], ...]:
+        """Noise of the steps that run now, of every perturbed pass, for pre-activations of these units."""
+        noise = self.draw(activity, activity.shape[1:]) if self._drawn is None else self._drawn
+        if self._stack.covered < self._stack.n_steps:
+            start = self._stack.step * self._stack.batch
+            noise = noise[:, start : start + self._n_samples]
+        return noise.unbind()
+
+    @property
+    def _n_samples(self) -> int:
+        """Samples of the steps that run now: a layer that sees other rows does not fit its noise."""
+        return self._stack.covered * self._stack.batch
 
 
 class Product(Protocol):
@@ -215,7 +249,8 @@ class KnownWeights:
         """
         if self._transposed is not None and not noise.is_silent and rows.dim() == 2:
             return noise.plus_product(rows, self._transposed)
-        return noise.added_to(apply_weights(self._layer, self._weight, self._bias, rows), self._stack.parted)
+        activity = apply_weights(self._layer, self._weight, self._bias, rows)
+        return noise.add_to(activity) if self._stack.parted else noise.parting(activity)
 
 
 class DeviceReads:
@@ -245,7 +280,8 @@ class DeviceReads:
         activity = self._placed.read(inputs, n_passes, self._purpose)
         if activity.shape[0] != n_passes:
             activity = activity.expand(n_passes, *activity.shape[1:])
-        return noise.added_to(as_rows(self._disturbed(activity, inputs)))
+        disturbed = as_rows(self._disturbed(activity, inputs))
+        return disturbed if noise.is_silent else noise.add_to(disturbed.clone())  # which the devices may have as well
 
     def _disturbed(self, activity: Tensor, inputs: Tensor) -> Tensor:
         return activity

@@ -15,10 +15,9 @@ from noisylearn.chips.execution.products import (
     Product,
     Stack,
     by_pass,
-    in_rows,
 )
 from noisylearn.chips.interface import Placed, PlacedLayer
-from noisylearn.chips.readings import LayerReading, Plan, Readings
+from noisylearn.chips.readings import LateNoise, LayerReading, Plan, Readings
 from noisylearn.chips.segments import Segment, Trajectory
 from noisylearn.ground.draws import Draws
 from noisylearn.ground.errors import UserError
@@ -197,15 +196,18 @@ class _LayerSteps:
         if not self.is_done:
             raise UserError(f"layer '{self._name}' was not used in the forward pass; remove it from the model")
         inputs, activities = self.rows()
-        return LayerReading(
+        of_weights = self._product.drawn if isinstance(self._product, NoisyWeights) and self._stack.n_steps == 1 else []
+        reading = LateNoise(
             self.placed.layer,
             by_pass(inputs, self._seen),
             by_pass(activities, self._stack.n_passes),
-            self.noise.by_pass,
-            self._product.drawn if isinstance(self._product, NoisyWeights) and self._stack.n_steps == 1 else [],
-            self.placed.node_variance,
-            self.placed.weight_variance,
+            weight_noise=of_weights,
+            node_variance=self.placed.node_variance,
+            weight_variance=self.placed.weight_variance,
         )
+        noise = self.noise
+        reading.noise = lambda: noise.by_pass
+        return reading
 
     @property
     def is_done(self) -> bool:
@@ -221,7 +223,7 @@ class _LayerSteps:
         """Weight, bias and noise of all steps, each None where it is not known or not there."""
         weight, bias = self.placed.exact() or (None, None)
         drawn = weight is not None and not self.noise.is_silent
-        noise = in_rows(self.noise.draw(weight, units)) if weight is not None and drawn else None
+        noise = self.noise.rows(weight, units) if weight is not None and drawn else None
         return {"weight": weight, "bias": bias, "noise": noise}
 
     def hold(self, weight: Tensor | None, bias: Tensor | None, noise: Tensor | None) -> None:
