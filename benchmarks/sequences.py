@@ -155,12 +155,12 @@ def contenders(n_hidden: int, device: torch.device) -> dict[str, Callable]:
     return found
 
 
-def steps(seconds: float, device: torch.device, as_json: bool) -> None:
+def steps(seconds: float, device: torch.device, as_json: bool, clock: Callable[[], float]) -> None:
     rows = []
     for n_hidden in SIZES:
         found = contenders(n_hidden, device)
         reference = next(iter(found))
-        times = interleaved(found, reference, device, seconds / len(SIZES))
+        times = interleaved(found, reference, device, seconds / len(SIZES), clock=clock)
         flops = {name: matrix_flops(call) for name, call in found.items()}
         setting = f"{n_hidden} units, T = {LENGTH}, batch {BATCH}"
         rows += [Row(setting, name, flops[name] / flops[reference], times[name]) for name in found]
@@ -224,6 +224,9 @@ def main() -> None:
     parser.add_argument("--part", choices=["steps", "epoch", "memory"], default="steps")
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="of steps, count CPU time: on a machine with other jobs"
+    )
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--alone", help=argparse.SUPPRESS)
     parser.add_argument("--length", type=int, help=argparse.SUPPRESS)
@@ -233,7 +236,8 @@ def main() -> None:
     if arguments.alone:
         alone(arguments.alone, arguments.length)
     elif arguments.part == "steps":
-        steps(arguments.seconds, arguments.device, arguments.json)
+        clock = time.thread_time if arguments.cpu_time else time.perf_counter
+        steps(arguments.seconds, arguments.device, arguments.json, clock)
     elif arguments.part == "epoch":
         epoch(arguments.device, arguments.json)
     else:

@@ -5,7 +5,9 @@ as many steps as learned feedback takes to learn once.
 """
 
 import argparse
+import copy
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,12 +17,13 @@ import torch
 from torch import Tensor, nn
 
 import noisylearn as nl
+from noisylearn.networks.layers import PLACEABLE, parameter_gradients
 from noisylearn.rules import Rule
 from noisylearn.rules.feedback import layerwise
 
 PCM = "pcm-nandakumar-2019"
 NODE = "gaussian-node"
-REFERENCE = "BP, plain torch"
+REFERENCE, BARE = "BP, plain torch", "ANP clean, its arithmetic alone"
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ CLEAN, NOISY = nl.rules.ANP(baseline="clean"), nl.rules.ANP(baseline="noisy")
 DIRECT, LAYERWISE = (nl.rules.LearnedFeedback(baseline="noisy", route=route) for route in ("direct", "layerwise"))
 CONTENDERS = {
     REFERENCE: Contender(),
+    BARE: Contender(),
     "BP": Contender(nl.rules.BP(), programs=False),
     "DBP": Contender(nl.rules.BP(), decorrelated=True, programs=False),
     "ANP clean, gaussian-node": Contender(CLEAN, NODE),
@@ -92,6 +96,8 @@ def make_step(net: str, contender: str, device: torch.device) -> timing.Step:
         model = nl.decorrelate(model, rate=1e-6)
     model = model.to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-6)
+    if contender == BARE:
+        return partial(_bare_step, model, copy.deepcopy(model), optimizer, x, y)
     if chosen.rule is None:
         return partial(_plain_step, model, optimizer, x, y)
     step = partial(_chip_step, chosen, nl.Chip(model, chosen.profile, seed=0, kernels=chosen.kernels), optimizer, x, y)
@@ -111,6 +117,38 @@ def _plain_step(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y
     optimizer.step()
 
 
+@torch.no_grad()
+def _bare_step(model: nn.Module, written: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor) -> None:
+    """The arithmetic that any ANP with a clean baseline needs, written by hand: a lower bound of its time.
+
+    Args:
+        model: layers one after the other.
+        written: a copy of it, whose weights are those of the last programming.
+        optimizer: of the model.
+        x: samples.
+        y: classes.
+    """
+    batch, inputs, activities = len(x), [], []
+    for module in written.children():
+        inputs.append(x[:batch])
+        x = module(x)
+        if isinstance(module, PLACEABLE):
+            x = x if len(x) > batch else x.repeat(2, *[1] * (x.dim() - 1))
+            x[batch:] += torch.randn_like(x[batch:]).mul_(1e-3)
+        activities.append(x)
+    losses = nn.functional.cross_entropy(x, y.repeat(2), reduction="none")
+    steps = zip(model.children(), inputs, activities, strict=True)
+    found = [(layer, seen, a[batch:] - a[:batch]) for layer, seen, a in steps if isinstance(layer, PLACEABLE)]
+    squares = [torch.linalg.vector_norm(d.flatten(1), dim=1).square() for _, _, d in found]
+    factor = (losses[batch:] - losses[:batch]) * sum(d[0].numel() for _, _, d in found) / sum(squares)
+    for layer, seen, d in found:
+        gradients = parameter_gradients(layer, seen, d.mul_(factor.view(-1, *[1] * (d.dim() - 1))))
+        layer.weight.grad, layer.bias.grad = gradients["weight"], gradients["bias"]
+    optimizer.step()
+    for there, parameter in zip(written.parameters(), model.parameters(), strict=True):
+        there.copy_(parameter)
+
+
 def _chip_step(contender: Contender, chip: nl.Chip, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor) -> None:
     assert contender.rule is not None
     contender.rule.estimate(chip, x, lambda output: nn.functional.cross_entropy(output, y, reduction="none"))
@@ -120,12 +158,18 @@ def _chip_step(contender: Contender, chip: nl.Chip, optimizer: torch.optim.Optim
 
 
 def measure(
-    net: str, contenders: Sequence[str], reference: str, device: torch.device, seconds: float
+    net: str,
+    contenders: Sequence[str],
+    reference: str,
+    device: torch.device,
+    seconds: float,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> list[timing.Row]:
     """Some contenders on one net. Peak memory counts the gradients, and not what else is held between steps."""
     steps = {name: make_step(net, name, device) for name in dict.fromkeys([reference, *contenders])}
     flops = {name: timing.matrix_flops(partial(_several, step)) for name, step in steps.items()}
-    times = timing.interleaved({n: partial(_several, step) for n, step in steps.items()}, reference, device, seconds)
+    several = {name: partial(_several, step) for name, step in steps.items()}
+    times = timing.interleaved(several, reference, device, seconds, clock=clock)
     gradients = sum(p.nbytes for p in NETS[net].make().parameters())
     peaks = {name: timing.peak_bytes(step, device) + gradients for name, step in steps.items()}
     least = peaks[reference]
@@ -150,15 +194,17 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--seconds", type=float, default=60.0, help="time for each net")
+    parser.add_argument("--cpu-time", action="store_true", help="count CPU time, on a machine with other jobs")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     nl.keep_freed_memory()
-    device = torch.device(options.device)
+    device, clock = torch.device(options.device), time.thread_time if options.cpu_time else time.perf_counter
     rows: list[timing.Row] = []
     for net in options.net or NETS:
         print(f"measuring {net} ...", file=sys.stderr)
-        rows += measure(net, options.contender or list(CONTENDERS), options.reference, device, options.seconds)
+        contenders = options.contender or list(CONTENDERS)
+        rows += measure(net, contenders, options.reference, device, options.seconds, clock)
     timing.report(f"Training step, relative to {options.reference}", rows, device, options.json)
 
 

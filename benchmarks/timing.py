@@ -38,33 +38,35 @@ def interleaved(
     seconds: float,
     min_rounds: int = 7,
     block_s: float = 0.02,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Ratio]:
     """Time the contenders round robin for about `seconds`; ratios are formed within a round.
 
     Every round starts with another contender, so that no one always follows the same one. A call much shorter than
-    `block_s` is repeated within its turn, so that the clock and cold caches weigh little.
+    `block_s` is repeated within its turn, so that the clock and cold caches weigh little. Where more jobs run than the
+    machine has cores, `time.thread_time` as the clock leaves out what they take.
     """
     for call in contenders.values():
-        _timed(call, 2, device)
-    repeats = {name: max(1, round(block_s / _timed(call, 1, device))) for name, call in contenders.items()}
+        _timed(call, 2, device, clock)
+    repeats = {name: max(1, round(block_s / _timed(call, 1, device, clock))) for name, call in contenders.items()}
     taken: dict[str, list[float]] = {name: [] for name in contenders}
     names, stop, rounds = list(contenders), time.perf_counter() + seconds, 0
     while rounds < min_rounds or time.perf_counter() < stop:
         first = rounds % len(names)
         for name in names[first:] + names[:first]:
-            taken[name].append(_timed(contenders[name], repeats[name], device))
+            taken[name].append(_timed(contenders[name], repeats[name], device, clock))
         rounds += 1
     return {name: _ratio(times, taken[reference]) for name, times in taken.items()}
 
 
-def _timed(call: Step, repeats: int, device: torch.device) -> float:
+def _timed(call: Step, repeats: int, device: torch.device, clock: Callable[[], float]) -> float:
     """Seconds of one call, over `repeats` of them, with the device idle before and after."""
     _synchronize(device)
-    start = time.perf_counter()
+    start = clock()
     for _ in range(repeats):
         call()
     _synchronize(device)
-    return (time.perf_counter() - start) / repeats
+    return (clock() - start) / repeats
 
 
 def _synchronize(device: torch.device) -> None:
