@@ -8,6 +8,7 @@ from functools import partial
 import torch
 from gpu_checks import PCM, why_no_kernels
 from sequences import ANP_RULE, BATCH, Fused, by_autograd, by_rule
+from step_time import NETS, REFERENCE, make_step
 from timing import Step, interleaved
 from torch import nn
 
@@ -28,16 +29,18 @@ class Scale:
         units: hidden units of a recurrent network.
         length: steps of a sequence.
         probe: rows of the square matrices that measure the machine.
+        nets: networks of step_time.py.
     """
 
     layers: tuple[tuple[int, int, int], ...]
     units: tuple[int, ...]
     length: int
     probe: int
+    nets: tuple[str, ...]
 
 
-OF_GPU = Scale(((784, 300, 200), (1024, 1024, 1000), (4096, 4096, 1000)), (100, 300, 1000), 200, 8192)
-OF_CPU = Scale(((32, 16, 8),), (16,), 10, 256)  # so that the script itself is tested
+OF_GPU = Scale(((784, 300, 200), (1024, 1024, 1000), (4096, 4096, 1000)), (100, 300, 1000), 200, 8192, tuple(NETS)[1:])
+OF_CPU = Scale(((32, 16, 8),), (16,), 10, 256, ("20-12-10",))  # so that the script itself is tested
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,8 @@ def settings_of_layers(device: torch.device, scale: Scale) -> Iterator[Setting]:
         x = torch.rand(batch, n_in, device=device)
         plan = Plan(((False,),) * PASSES)
         reads = FLOAT * (batch * n_in + 2 * n_out * n_in + PASSES * batch * n_out)
-        writes = FLOAT * 7 * n_out * n_in  # the weight is read; conductances, amplitudes and slow noise of two devices
+        # Weights read; conductances of two devices written and read; weights and their variance written, both copied.
+        writes = FLOAT * 9 * n_out * n_in
         layer = nn.Linear(n_in, n_out).to(device)
         chips = {"plain": nl.Chip(layer, PCM)}
         if not why_no_kernels(device):
@@ -113,7 +117,27 @@ def settings_of_layers(device: torch.device, scale: Scale) -> Iterator[Setting]:
             {name: partial(chip.passes, x, plan) for name, chip in chips.items()},
         )
         yield Setting(
-            f"write {n_in} x {n_out}", Work(writes, 0.0), {name: chip.program for name, chip in chips.items()}
+            f"write {n_in} x {n_out}",
+            Work(writes, 0.0),
+            {name: partial(_written, chip) for name, chip in chips.items()},
+        )
+
+
+def _written(chip: nl.Chip) -> None:
+    chip.program()
+    chip.weights()
+
+
+def settings_of_steps(device: torch.device, scale: Scale) -> Iterator[Setting]:
+    """A whole training step on phase-change memory, by ANP and by learned feedback, beside backprop in plain torch."""
+    for name in scale.nets:
+        net = NETS[name]
+        weights = sum(parameter.numel() for parameter in net.make().parameters())
+        work = Work(FLOAT * 9 * weights, 6 * net.batch * weights)  # a write; the products of backprop
+        contenders = [REFERENCE, "ANP noisy, pcm", "LF layerwise, pcm"]
+        contenders += [] if why_no_kernels(device) else ["ANP noisy, pcm, kernels"]
+        yield Setting(
+            f"step of {name}, batch {net.batch}", work, {one: make_step(name, one, device) for one in contenders}
         )
 
 
@@ -146,8 +170,8 @@ def rows(device: torch.device, seconds: float) -> Iterator[Row]:
     """
     stop, scale = time.monotonic() + seconds, OF_GPU if device.type == "cuda" else OF_CPU
     rates = measured_rates(device, scale.probe)
-    n_settings = 2 * len(scale.layers) + len(scale.units)
-    makers = (settings_of_layers, settings_in_time)
+    n_settings = 2 * len(scale.layers) + len(scale.units) + len(scale.nets)
+    makers = (settings_of_layers, settings_of_steps, settings_in_time)
     for number, setting in enumerate(one for make in makers for one in make(device, scale)):
         left = stop - time.monotonic()
         if left <= 0:

@@ -251,7 +251,8 @@ def parameter_gradients(
     gradients: dict[str, Tensor] = {}
     if isinstance(layer, nn.Linear):
         inputs, signal = inputs.reshape(-1, inputs.shape[-1]), signal.reshape(-1, signal.shape[-1])
-        gradients["weight"] = torch.addmm(signal.new_empty(()), signal.T, inputs, beta=0, alpha=1 / n_samples)
+        sum_of = signal.new_empty(signal.shape[1], inputs.shape[1])  # given as the sum itself, so that it is not copied
+        gradients["weight"] = torch.addmm(sum_of, signal.T, inputs, beta=0, alpha=1 / n_samples, out=sum_of)
         if layer.bias is not None:
             gradients["bias"] = signal.sum(0) / n_samples
     else:
