@@ -64,7 +64,7 @@ def predicted(
     layers, outputs = window.readings.layers, window.readings.output
     weights = memory.get("weights", {})
     if not knows_noise:
-        after["weights"] = layerwise.learned(weights, window, Regression(), baseline, sent=seen.chip.sent())
+        after["weights"] = layerwise.learned(weights, window, Regression(), baseline)
     if kind == "error":
         error = seen.error(reference(outputs, baseline))
     else:
