@@ -91,12 +91,17 @@ def test_what_no_kernel_serves_runs_plainly_and_explain_says_why(kit: Kit) -> No
         ("gaussian-weight", ("injected: gaussian-weight",)),
         ("isaac-2016", ("levels is in no kernel", "inputs and outputs pass converters")),
         ("reram-cmo-falcone-2025", ("relaxation is in no kernel", "read: kernel")),
-        ("ecram-mo-kim-2019", ("weights change by pulses, in place",)),
+        ("ecram-mo-kim-2019", ("weights right after: plain torch (it is for 1/f noise and drift alone)",)),
     ],
 )
 def test_explain_names_the_reason(kit: Kit, profile: str, words: tuple[str, ...]) -> None:
     told = nl.Chip(net(kit), profile, kernels=True).explain()
     assert all(word in told for word in words), told
+
+
+def test_pulses_are_in_no_kernel_for_gpus(kit: Kit) -> None:
+    told = nl.Chip(net(kit), "ecram-mo-kim-2019", kernels=True).explain()
+    assert ("plain torch (weights change by pulses, in place)" in told) == (kit.name == "triton")
 
 
 def test_double_precision_runs_plainly(kit: Kit) -> None:
