@@ -91,7 +91,7 @@ def test_what_no_kernel_serves_runs_plainly_and_explain_says_why(kit: Kit) -> No
         ("gaussian-weight", ("injected: gaussian-weight",)),
         ("isaac-2016", ("levels is in no kernel", "inputs and outputs pass converters")),
         ("reram-cmo-falcone-2025", ("relaxation is in no kernel", "read: kernel")),
-        ("ecram-mo-kim-2019", ("weights right after: plain torch (it is for 1/f noise and drift alone)",)),
+        ("ecram-mo-kim-2019", ("weights right after: plain torch (inputs and outputs pass converters)",)),
     ],
 )
 def test_explain_names_the_reason(kit: Kit, profile: str, words: tuple[str, ...]) -> None:
@@ -150,7 +150,7 @@ def test_draws_that_are_not_by_counter_are_refused(kit: Kit) -> None:
 
 
 def test_where_kernels_cannot_run_a_line_says_what_to_do(monkeypatch) -> None:
-    with pytest.raises(UserError, match="the model is on mps; there are some for cuda and cpu alone"):
+    with pytest.raises(UserError, match="the model is on mps; there are some for cuda and cpu, leave the option out"):
         availability.toolkit_for(torch.device("mps"))
     monkeypatch.setattr(availability, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"noisylearn\[gpu\]"):
