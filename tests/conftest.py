@@ -3,6 +3,7 @@
 import os
 import sys
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from support.shapes import check_shapes
 
 if not torch.cuda.is_available():  # Triton's kernels run in Python then; it looks at this when it is first imported
     os.environ.setdefault("TRITON_INTERPRET", "1")
+    if find_spec("triton"):
+        import triton  # noqa: F401  # before a test takes the variable away
 if os.environ.get("NOISYLEARN_CHECK_SHAPES"):
     check_shapes("noisylearn")  # before anything imports it
 
