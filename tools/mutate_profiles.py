@@ -28,7 +28,7 @@ from noisylearn.backends.netlist.rate import from_model
 from noisylearn.ground.errors import UserError
 from noisylearn.networks import mlp
 from noisylearn.profiles import HardwareProfile, parse_profile, profile_files
-from noisylearn.rules import REGISTRY, fitted
+from noisylearn.rules import REGISTRY
 
 SLOW_S, LARGE_MB = 2.0, 500
 FINE = ("valid", "refused")
@@ -234,7 +234,7 @@ def _on_a_chip(profile: HardwareProfile) -> str:
     chip.advance(1.0)
     chip.advance(86400.0)
     seen.append(chip(x))
-    rule = next(found for name in ("np", "anp", "wp", "bp") if (found := fitted(REGISTRY[name], profile)) is not None)
+    rule = next(found for name in ("np", "anp", "wp", "bp") if (found := REGISTRY[name].on(profile)) is not None)
     seen.append(rule.estimate(chip, x, lambda y: (y - 1).square().mean(1)))
     seen += [parameter.grad for parameter in net.parameters() if parameter.grad is not None]
     for _ in range(3):

@@ -11,7 +11,7 @@ from noisylearn.cli.output import print_json, print_table, print_text
 from noisylearn.experiments.config import label_options, split_label
 from noisylearn.ground.table import Table
 from noisylearn.profiles import load_profile, profile_files
-from noisylearn.rules import REGISTRY, Rule, fitted, rule_class
+from noisylearn.rules import REGISTRY, Rule, rule_class
 from noisylearn.rules.options import Option, options_of
 
 app = typer.Typer(no_args_is_help=True, help="Learning rules: what they compute and what they must observe.")
@@ -80,4 +80,4 @@ def _document(rule: type[Rule]) -> dict[str, Any]:
 
 
 def _profiles(rule: type[Rule]) -> list[str]:
-    return [name for name in profile_files() if fitted(rule, load_profile(name)) is not None]
+    return [name for name in profile_files() if rule.on(load_profile(name)) is not None]

@@ -7,7 +7,7 @@ from noisylearn.ground.errors import unknown_name
 from noisylearn.ground.registry import Registry
 from noisylearn.rules.anp import ANP
 from noisylearn.rules.backprop import BP, BPTT
-from noisylearn.rules.base import NodePerturbation, NoisyPasses, Perturbation, Rule, fitted, rules_for
+from noisylearn.rules.base import Rule, rules_for
 from noisylearn.rules.delta import Delta
 from noisylearn.rules.forward_gradient import ForwardGradient
 from noisylearn.rules.guard import LossWatch
@@ -18,6 +18,7 @@ from noisylearn.rules.np import NP
 from noisylearn.rules.nrl import NRL
 from noisylearn.rules.oua import OUA
 from noisylearn.rules.per_layer import PerLayer
+from noisylearn.rules.perturbation import NodePerturbation, NoisyPasses, Perturbation
 from noisylearn.rules.registering import name_of
 from noisylearn.rules.reinforce import REINFORCE
 from noisylearn.rules.spsa import SPSA
@@ -81,7 +82,6 @@ __all__ = [
     "PerLayer",
     "Perturbation",
     "Rule",
-    "fitted",
     "register",
     "rule_class",
     "rules_for",

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from noisylearn.rules.base import NodePerturbation, guarded, network_scale
 from noisylearn.rules.checks import check_choice
 from noisylearn.rules.estimate import Baseline, NodePasses, NodeValues, Values
+from noisylearn.rules.perturbation import NodePerturbation, guarded, network_scale
 
 Scale = Literal["network", "layer", "rnn-paper"]
 

@@ -13,10 +13,10 @@ from noisylearn.chips.interface import AnyChip, Memory
 from noisylearn.chips.readings import Readings
 from noisylearn.ground.errors import UserError
 from noisylearn.profiles import HardwareProfile
-from noisylearn.rules.base import Rule, updates_in_words
+from noisylearn.rules.base import Rule
 from noisylearn.rules.checks import check_choice, check_depends
 from noisylearn.rules.estimate import Estimate
-from noisylearn.rules.in_time import UPDATE_HELP, InTime, Update
+from noisylearn.rules.in_time import UPDATE_HELP, InTime, Update, updates_in_words
 from noisylearn.rules.observation import Observation
 from noisylearn.rules.sharing import Way
 

@@ -19,7 +19,7 @@ NodeValues = Num[Values, "batch *units"]
 
 
 class NodeRule(Protocol):
-    """What an estimate needs of a rule that perturbs nodes; see `noisylearn.rules.base.NodePerturbation`."""
+    """What an estimate needs of a rule that perturbs nodes; see `noisylearn.rules.perturbation.NodePerturbation`."""
 
     @property
     def baseline(self) -> Baseline: ...

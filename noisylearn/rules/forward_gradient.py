@@ -13,11 +13,21 @@ from noisylearn.chips.interface import AnyChip, Memory
 from noisylearn.chips.readings import Readings
 from noisylearn.ground.errors import UserError
 from noisylearn.networks.layers import WeightLayer, apply_weights, parameter_gradients
-from noisylearn.rules.base import DRAWS_HELP, OF_SEQUENCES, Rule, draws_in_words, updates_in_words
+from noisylearn.rules.base import DRAWS_HELP, Rule, draws_in_words
 from noisylearn.rules.checks import check_choice, check_count
 from noisylearn.rules.directions import STEPS, StepDraws, start
 from noisylearn.rules.estimate import Estimate
-from noisylearn.rules.in_time import CREDIT_HELP, DECAY_HELP, OF_LATER_LOSSES, UPDATE_HELP, Credit, InTime, Update
+from noisylearn.rules.in_time import (
+    CREDIT_HELP,
+    DECAY_HELP,
+    OF_LATER_LOSSES,
+    OF_SEQUENCES,
+    UPDATE_HELP,
+    Credit,
+    InTime,
+    Update,
+    updates_in_words,
+)
 from noisylearn.rules.observation import Observation
 
 Perturb = Literal["activity", "weight"]

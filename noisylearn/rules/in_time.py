@@ -16,6 +16,7 @@ OF_LATER_LOSSES: tuple[Credit, ...] = ("sequence", "reward-to-go")
 CREDIT_HELP = "For sequences, losses credited to a perturbation: local, sequence, reward-to-go or trace."
 DECAY_HELP = "Decay of the eligibility per step, with --credit trace."
 UPDATE_HELP = "For sequences, when weights change: online (after every step) or sequence (at its end)."
+OF_SEQUENCES = "goes with tasks that have sequences"  # said of options that have no effect elsewhere
 FORGOTTEN = 1e-3  # an eligibility that has decayed below this share is dropped
 
 
@@ -86,3 +87,8 @@ class InTime:
             later = losses[:, t] + decay * later
             found[:, t] = later
         return found
+
+
+def updates_in_words(update: Update) -> str:
+    """When weights change along sequences, in words for a table."""
+    return f"updates {'every step' if update == 'online' else 'by sequence'}"

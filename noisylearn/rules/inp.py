@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from noisylearn.ground.errors import UserError
-from noisylearn.rules.base import NodePerturbation, guarded
 from noisylearn.rules.estimate import NodePasses, NodeValues, Values
+from noisylearn.rules.perturbation import NodePerturbation, guarded
 
 
 @dataclass(frozen=True, kw_only=True)

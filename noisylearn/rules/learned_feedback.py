@@ -12,14 +12,15 @@ from noisylearn.chips.interface import Memory
 from noisylearn.ground.errors import UserError
 from noisylearn.networks.layers import parameter_gradients
 from noisylearn.profiles import Machine
-from noisylearn.rules.base import OF_SEQUENCES, NoisyPasses
 from noisylearn.rules.checks import check_choice, check_count
 from noisylearn.rules.estimate import Baseline, Estimate, reference
 from noisylearn.rules.feedback import direct, layerwise
 from noisylearn.rules.feedback.layerwise import Excitation
 from noisylearn.rules.feedback.regression import Method, Regression
 from noisylearn.rules.feedback.window import Window, observed
+from noisylearn.rules.in_time import OF_SEQUENCES
 from noisylearn.rules.observation import Observation
+from noisylearn.rules.perturbation import NoisyPasses
 
 Route = Literal["direct", "layerwise"]
 

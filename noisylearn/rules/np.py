@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from noisylearn.rules.base import NodePerturbation
 from noisylearn.rules.estimate import NodePasses, NodeValues, Values
+from noisylearn.rules.perturbation import NodePerturbation
 
 
 @dataclass(frozen=True, kw_only=True)

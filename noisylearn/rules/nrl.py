@@ -9,11 +9,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from noisylearn.chips.interface import AnyChip, Memory
-from noisylearn.rules.base import NoisyPasses, network_scale
 from noisylearn.rules.checks import check_positive, check_share
 from noisylearn.rules.directions import STEPS, StepDraws, start
 from noisylearn.rules.estimate import Estimate, NodePasses, NodeValues, Values, estimate_nodes, reference
 from noisylearn.rules.observation import Observation
+from noisylearn.rules.perturbation import NoisyPasses, network_scale
 
 MEAN, COUNT = "mean_loss", "counted"  # keys of the state
 

@@ -9,11 +9,12 @@ from noisylearn.ground.errors import UserError
 from noisylearn.ground.table import Table
 from noisylearn.profiles import Machine
 from noisylearn.rules.anp import ANP
-from noisylearn.rules.base import NoisyPasses, Rule
+from noisylearn.rules.base import Rule
 from noisylearn.rules.delta import Delta
 from noisylearn.rules.estimate import Estimate
 from noisylearn.rules.in_time import InTime
 from noisylearn.rules.observation import Observation
+from noisylearn.rules.perturbation import NoisyPasses
 from noisylearn.rules.sharing import Way
 
 

@@ -8,10 +8,10 @@ import torch
 from noisylearn.chips.interface import Memory
 from noisylearn.ground.errors import UserError
 from noisylearn.rules.backprop import autograd_estimate
-from noisylearn.rules.base import Perturbation
 from noisylearn.rules.estimate import Estimate, NodePasses, NodeValues, Values, node_signals, reference
 from noisylearn.rules.in_time import InTime
 from noisylearn.rules.observation import Observation
+from noisylearn.rules.perturbation import Perturbation
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,10 +7,10 @@ from typing import Protocol
 from torch import Tensor
 
 from noisylearn.chips.interface import Memory
-from noisylearn.rules.base import Perturbation
 from noisylearn.rules.estimate import Estimate, Values, reference
 from noisylearn.rules.in_time import InTime
 from noisylearn.rules.observation import Observation
+from noisylearn.rules.perturbation import Perturbation
 
 
 class NoisyWeights(Protocol):

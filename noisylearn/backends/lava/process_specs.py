@@ -36,8 +36,8 @@ from noisylearn.ground.draws import Draws, ReplayedDraws, stream_seed
 from noisylearn.ground.errors import UserError
 from noisylearn.profiles import HardwareProfile
 from noisylearn.rules import WP, LearnedFeedback, Rule
-from noisylearn.rules.base import NodePerturbation, NoisyPasses
 from noisylearn.rules.estimate import compared_passes, node_factors, reference
+from noisylearn.rules.perturbation import NodePerturbation, NoisyPasses
 
 EXECUTED = (NodePerturbation.step, WP.step, LearnedFeedback.step)  # what a rule does in a step
 PASS = "pass"  # purpose of the random streams, as a rule's passes have it

@@ -18,7 +18,8 @@ from noisylearn.backends.loihi.network import FixedConnection, FixedNetwork
 from noisylearn.backends.loihi.rounding import FRACTION_BITS
 from noisylearn.backends.loihi.schedule import Schedule, scheduled
 from noisylearn.ground.errors import UserError
-from noisylearn.rules.base import NodePerturbation, Rule
+from noisylearn.rules.base import Rule
+from noisylearn.rules.perturbation import NodePerturbation
 
 
 @dataclass(frozen=True)
