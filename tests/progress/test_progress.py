@@ -95,6 +95,17 @@ def test_what_was_done_before_a_resume_does_not_count_for_the_time_left(line, cl
     assert [text.split(", ")[-1] for text in said] == ["3 min left"]
 
 
+def test_runs_that_were_done_before_do_not_count_for_the_time_left(line, clock, said):
+    """Two of four were done, the third in half: a run and a half is left, of which 31 of 150 steps take 31 s."""
+    line.expect(4)
+    for run in ("run 0", "run 1"):
+        line.ended(run, "")
+    for step in range(50, 82):
+        clock.now = step - 50.0
+        line.running("run 2", step, 100, "")
+    assert said == ["2 of 4 done; run 2: step 80 of 100, 2 min left"]  # 120 s
+
+
 def test_work_in_parts(line, clock, said):
     on_progress = line.shares()
     for i in range(5):
