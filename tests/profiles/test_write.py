@@ -468,7 +468,7 @@ def test_every_mode_works_with_every_rule(rule: Any, mode: str) -> None:
     chip = Chip(model, profile, seed=0)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     losses = []
-    for _ in range(150):
+    for _ in range(75):
         losses.append(float(rule.estimate(chip, x, lambda out: (out - t).square().sum(1))))
         optimizer.step()
         chip.program()

@@ -1,6 +1,7 @@
 """Every task: shapes, splits, loss, metric, baselines; and what a user reads when the data is not right."""
 
 import dataclasses
+import functools
 import hashlib
 import io
 import lzma
@@ -57,6 +58,14 @@ PARTS = ("train_inputs", "train_targets", "test_inputs", "test_targets")
 def load(name, request, held_out="test"):
     folder = request.getfixturevalue("data_dir") if name in NEEDS_FILES else None
     return tasks.load(name, folder, held_out=held_out)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def unpacked_once():
+    """The files of CIFAR-10 take ten seconds to unpack: once for all tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cifar10, "_read_records", functools.cache(cifar10._read_records))
+        yield
 
 
 @pytest.fixture(scope="module", params=SIZES, ids="-".join)
