@@ -16,7 +16,7 @@ from noisylearn.networks.layers import WeightLayer, apply_weights
 from noisylearn.profiles import HardwareProfile
 from noisylearn.profiles.write import DeviceArray, InPlace, PulsedDevice
 
-ON_CPU = ("since_write_s", "clock_s", "seen_s", PLACE)  # keys of what the CPU computes with
+ON_CPU = ("since_write_s", "clock_s", "gain", "seen_s", PLACE)  # keys of what the CPU computes with
 
 
 class Digital:
@@ -57,12 +57,12 @@ class Digital:
 class Crossbar:
     """A layer on the devices of a profile.
 
-        w = (G+ - G-) scale,   scale = max|w| / (g_max - g_min) per column, tile or layer
+        w = (G+ - G-) scale gain,   scale = max|w| / (g_max - g_min) per column, tile or layer
 
-    Weights are mapped to pairs of conductances; the bias stays digital. `program` writes them with every effect of
-    lifetime "write"; `weight` is the effective weight at this time of the clock; `read_variance` the variance of the
-    weight that is independent at every read; `read` gives pre-activations. Without a mapping in the profile the weights
-    are held exactly.
+    with a gain of 1 until drift is compensated. Weights are mapped to pairs of conductances; the bias stays digital.
+    `program` writes them with every effect of lifetime "write"; `weight` is the effective weight at this time of the
+    clock; `read_variance` the variance of the weight that is independent at every read; `read` gives pre-activations.
+    Without a mapping in the profile the weights are held exactly.
 
     Args:
         name: of the layer, for random streams.
@@ -105,6 +105,7 @@ class Crossbar:
         self._devices: Devices | None = None
         self._versions: list[tuple[int, int]] | None = None
         self._scale = torch.ones((), device=layer.weight.device)
+        self._gain = 1.0
         self.program()
 
     def program(self) -> None:
@@ -124,6 +125,7 @@ class Crossbar:
 
     def _write(self) -> None:
         self._forget_reads()
+        self._gain = 1.0
         for effect, state in self._with_memory():
             if effect.lifetime != "device":
                 state.clear()
@@ -198,6 +200,24 @@ class Crossbar:
             circuits.elapse(effect, self.layer.weight.detach(), self.setting, self._draw(effect), state)
         if self.periphery is not None:
             self.periphery.elapse(self.setting)
+
+    def compensate_drift(self) -> float:
+        """Scale what is read of the layer by what all its devices have lost in the mean since they were written.
+
+            gain = sum G(at the write) / sum G(now)
+
+        Returns:
+            The gain, 1 where nothing has changed. It holds until the next write or compensation.
+        """
+        total = self._total(self.setting)
+        before = self._total(replace(self.setting, since_write_s=0.0)) if self.setting.since_write_s else total
+        self._gain = before / total if before > 0 < total else 1.0
+        self._forget_reads()
+        return self._gain
+
+    def _total(self, setting: Setting) -> float:
+        """Sum of |G| over all devices at a time, without the noise of a read, which averages out."""
+        return float(self._conductances(setting)[0].abs().sum(dtype=torch.float64))
 
     def weight(self) -> Float[Tensor, "n_out ..."]:
         """Effective weight now, with programming errors, drift and slow noise.
@@ -286,7 +306,7 @@ class Crossbar:
         if shared is None or not _is_constant(shared) or not one_column:
             return _each_pass(self.layer, each, None, squares)
         sums = _each_pass(self.layer, torch.ones_like(self.layer.weight[:1]), None, squares)
-        column = (self._scale.squeeze(1) ** 2 * shared).reshape(
+        column = ((self._gain * self._scale.squeeze(1)) ** 2 * shared).reshape(
             -1, *[1] * (0 if self._is_linear else squares.dim() - 3)
         )
         return sums * column
@@ -302,7 +322,7 @@ class Crossbar:
             pair, variance = self._cache["pair"], self._cache["pair_variance"]
             assert pair is not None
             span = self.mapping.g_max_us - self.mapping.g_min_us if self.mapping is not None else 1.0
-            scale = self._tiling.scales(self._scale * span)
+            scale = self._tiling.scales(self._scale * (span * self._gain))
             if variance is not None and not _is_constant(variance):
                 variance = self._tiling.weights(variance)
             variance = None if variance is None else variance.reshape(*variance.shape, *[1] * (3 - variance.dim()))
@@ -331,6 +351,8 @@ class Crossbar:
             state["bias"] = self._bias
         for key in ("since_write_s", "clock_s"):
             state[key] = torch.tensor(getattr(self.setting, key), dtype=torch.float64)
+        if self._gain != 1:
+            state["gain"] = torch.tensor(self._gain, dtype=torch.float64)
         for name, memory in self._memories():
             state |= {f"{name}.{key}": value for key, value in memory.items()}
         return state
@@ -351,6 +373,7 @@ class Crossbar:
         device = self.layer.weight.device
         state = {key: value if key.endswith(ON_CPU) else value.to(device) for key, value in state.items()}
         self._written, self._scale, self._bias = state["written"], state["scale"], state.get("bias")
+        self._gain = float(state.get("gain", 1.0))
         self.setting = replace(
             self.setting, since_write_s=float(state["since_write_s"]), clock_s=float(state["clock_s"])
         )
@@ -371,32 +394,37 @@ class Crossbar:
         """Apply to the written conductances every effect since; once per programming and tick of the clock."""
         if self._cache:
             return
+        scale = self._tiling.spread(self._scale) * self._gain if self._gain != 1 else self._tiling.spread(self._scale)
         if self.kernels is not None and not self.kernels.not_looked_up:
-            scale = self._tiling.spread(self._scale)
             found = self.kernels.looked_up(self._written, scale, self._with_memory(), self.setting)
             if found is not None:
                 shape = self.layer.weight.shape
                 self._cache = {"weight": found[0].reshape(shape), "variance": found[1].reshape(shape)}
                 return
-        g, variance = self._written, None
-        for effect, state in self._with_memory():
-            fresh = effect.read_variance(g, self.setting, state)
-            if fresh is not None:
-                variance = fresh if variance is None else variance + fresh
-            if effect.lifetime == "memory":
-                g = effect.apply(g, self.setting, self._draw(effect), state)
+        g, variance = self._conductances(self.setting)
         if self.mapping is None and self._in_place is None:
             self._cache = {"weight": g, "variance": variance}
             return
         pair = g[0] - g[1] if self.mapping is not None else g
         both = None if variance is None else 2 * variance if _is_constant(variance) else variance[0] + variance[1]
-        scale, shape = self._tiling.spread(self._scale), self.layer.weight.shape
+        shape = self.layer.weight.shape
         self._cache = {
             "pair": pair,
             "pair_variance": both,
             "weight": (pair * scale).reshape(shape),
             "variance": None if both is None else (both * scale**2).expand_as(pair).reshape(shape),
         }
+
+    def _conductances(self, setting: Setting) -> tuple[Tensor, Tensor | None]:
+        """Conductances at a time, and their variance at every read."""
+        g, variance = self._written, None
+        for effect, state in self._with_memory():
+            fresh = effect.read_variance(g, setting, state)
+            if fresh is not None:
+                variance = fresh if variance is None else variance + fresh
+            if effect.lifetime == "memory":
+                g = effect.apply(g, setting, self._draw(effect), state)
+        return g, variance
 
     def _with_memory(self) -> Iterator[tuple[Effect, State]]:
         """Effects on the devices, and what they hold."""

@@ -281,6 +281,24 @@ class Chip(Shown):
             crossbar.elapse(seconds)
 
     @torch.no_grad()
+    def compensate_drift(self) -> dict[str, float]:
+        """Global drift compensation: scale what is read of every layer by what its devices have lost since the write.
+
+            gain_l = sum_ij G_l,ij(at the write) / sum_ij G_l,ij(now)
+
+        A chip measures both sums by driving all rows at once; here they are without the noise of such a read. The gain
+        is applied digitally, behind the converters, and holds until the next write. It mends the mean of drift, not its
+        spread from device to device.
+
+        Returns:
+            Layer name -> gain, 1 where nothing has changed.
+
+        Source:
+            Joshi et al., Nature Communications 11, 2473 (2020).
+        """
+        return {name: crossbar.compensate_drift() for name, crossbar in self._placed.items()}
+
+    @torch.no_grad()
     def calibrate(self, x: Shaped[Tensor, "_ ..."] | Segment, in_time: bool = False) -> None:
         """Set the range of every converter that is calibrated on data.
 

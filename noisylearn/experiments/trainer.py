@@ -302,7 +302,8 @@ class Trainer:
         """Results of a finished run; the chip is then as it was before the day of drift.
 
         Returns:
-            Metrics, weights, baselines, and the scores immediately after programming and after a day of drift.
+            Metrics, weights, baselines, and the scores immediately after programming and after a day of drift, without
+            and with compensation.
         """
         scores = self.scores()[-1]
         final = {f"{name}_at_once": score for name, score in scores.items()}
@@ -311,6 +312,8 @@ class Trainer:
             before = copy.deepcopy(self.chip.state())
             self.chip.advance(DAY_S)
             final |= {f"{name}_after_1_day": score for name, score in self.evaluate().items()}
+            self.chip.compensate_drift()
+            final |= {f"{name}_after_1_day_compensated": score for name, score in self.evaluate().items()}
             self.chip.load_state(before)
         epochs = self.progress.step // self.steps_per_epoch
         passes = self.rule.forward_passes(len(self.chip.layers)) * epochs

@@ -46,7 +46,9 @@ def _cells(row: Row) -> list[str]:
     if not row.runs:
         return [row.label, row.profile, row.refused, "", "", "", "", ""]
     found, metric = row.summary(), row.metric
-    later = found.get(f"{metric}_after_1_day")
+    drifted = [
+        _figure(found[key]) for key in (f"{metric}_after_1_day", f"{metric}_after_1_day_compensated") if key in found
+    ]
     passes = f"{found['forward_passes_over_data']['median']:.0f}"
     if back := found["backward_passes_over_data"]["median"]:
         passes += f" + {back:.0f} backward"
@@ -55,7 +57,7 @@ def _cells(row: Row) -> list[str]:
     at_once += "".join(f"; {key.removesuffix('_at_once')} {_figure(found[key])}" for key in others)
     updates = f"{found['weight_updates']['median']:.0f}"
     settings = _settings(row) + (f"; {row.refused}" if row.refused else "")
-    return [row.label, row.profile, settings, at_once, _figure(later) if later else "-", passes, updates, wall]
+    return [row.label, row.profile, settings, at_once, "; compensated ".join(drifted) or "-", passes, updates, wall]
 
 
 def _settings(row: Row) -> str:

@@ -111,11 +111,12 @@ def test_colour_is_of_the_rule_and_dash_of_the_profile():
 
 def test_results_have_medians_ranges_and_baselines():
     table = results_table(series_of(rows(*TWO_RULES)), "accuracy", BASELINES)
-    assert table.columns[2:6] == ["accuracy on the chip, at once", "after 1 day", "seeds", "passes over the data"]
+    assert table.columns[2:5] == ["accuracy on the chip, at once", "after 1 day", "after 1 day, compensated"]
+    assert table.columns[5:7] == ["seeds", "passes over the data"]
     anp, bp, chance, ridge = table.rows
     assert (anp[2].text, anp[2].order, anp[2].note) == ("0.7000", 0.7, "0.6000 to 0.8000")
-    assert anp[3].order == pytest.approx(0.68)
-    assert (bp[2].text, bp[2].note, bp[5].text, bp[5].note, bp[5].order) == ("0.9000", "", "4 forward", "2 backward", 6)
+    assert [cell.order for cell in anp[3:5]] == pytest.approx([0.68, 0.69])
+    assert (bp[2].text, bp[2].note, bp[6].text, bp[6].note, bp[6].order) == ("0.9000", "", "4 forward", "2 backward", 6)
     assert [row[0].text for row in (chance, ridge)] == ["chance", "ridge readout"]
     assert list(table.kinds) == ["", "", "baseline", "baseline"]
 
@@ -202,6 +203,7 @@ def test_drift_is_drawn_where_there_is_any():
     drawn = {(value["series"], value["when"]): value["score"] for value in values}
     assert drawn["anp, 8 draws", "at once"] == 0.7
     assert drawn["anp, 8 draws", "after 1 day"] == 0.68
+    assert drawn["anp, 8 draws", "after 1 day, compensated"] == 0.69
     assert drift_chart(series_of(rows(run_tree(profile="gaussian-node"))), "accuracy") is None
 
 

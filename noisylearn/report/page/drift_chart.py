@@ -6,13 +6,18 @@ from collections.abc import Sequence
 from noisylearn.report.page.series import Series
 from noisylearn.report.page.vega import SHOWN, Chart, Values, color_of, interactive, rounded, tip, words
 
+WHEN = {"at_once": "at once", "after_1_day": "after 1 day", "after_1_day_compensated": "after 1 day, compensated"}
+
 
 def drift_chart(series: Sequence[Series], metric: str) -> Chart | None:
-    """The metric at once and after a day of drift, a line for every row; None where no profile drifts."""
+    """The metric at once and after a day of drift, without and with compensation, a line for every row.
+
+    None where no profile drifts.
+    """
     values: Values = []
     for one in series:
-        for key, when in ((f"{metric}_at_once", "at once"), (f"{metric}_after_1_day", "after 1 day")):
-            if found := one.row.finals(key):
+        for key, when in WHEN.items():
+            if found := one.row.finals(f"{metric}_{key}"):
                 values.append({"series": one.label, "when": when, "score": rounded(statistics.median(found))})
     if not any(value["when"] == "after 1 day" for value in values):
         return None
@@ -26,7 +31,7 @@ def drift_chart(series: Sequence[Series], metric: str) -> Chart | None:
     }
     y = {"field": "series", "type": "nominal", "axis": None,
          "scale": {"domain": [one.label for one in drawn], "paddingOuter": 0.7}}  # fmt: skip
-    marks = {"domain": ["at once", "after 1 day"], "range": ["circle", "diamond"]}
+    marks = {"domain": [*WHEN.values()], "range": ["circle", "diamond", "triangle-up"]}
     legend = {"orient": "top", "symbolFillColor": "currentColor", "symbolStrokeColor": "currentColor"}
     shape = {"field": "when", "type": "nominal", "title": None, "scale": marks, "legend": legend}
     name = {"x": {"value": 0}, "y": y, "text": {"field": "series"}}

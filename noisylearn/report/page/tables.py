@@ -77,16 +77,16 @@ def results_table(series: Sequence[Series], metric: str, baselines: Mapping[str,
     """
     score = f"{metric.replace('_', ' ')} on the chip, at once"
     columns = [
-        "rule", "profile", score, "after 1 day", "seeds", "passes over the data", "updates", "training (s)",
-        "learning rate",
+        "rule", "profile", score, "after 1 day", "after 1 day, compensated", "seeds",
+        "passes over the data", "updates", "training (s)", "learning rate",
     ]  # fmt: skip
     rows = [_result(one) for one in series]
     kinds = ["" if one.row.runs else "failed" for one in series]
     for name, value in baselines.items():
-        rows.append([Cell(name), Cell("trivial baseline"), Cell(number(value), value), *[Cell("")] * 6])
+        rows.append([Cell(name), Cell("trivial baseline"), Cell(number(value), value), *[Cell("")] * 7])
         kinds.append("baseline")
     kept = [i for i in range(len(columns)) if any(row[i].text for row in rows)]
-    numbers = frozenset(place for place, i in enumerate(kept) if 2 <= i <= 8)
+    numbers = frozenset(place for place, i in enumerate(kept) if 2 <= i <= 9)
     return SortTable("results", [columns[i] for i in kept], [[row[i] for i in kept] for row in rows], kinds, numbers)
 
 
@@ -96,13 +96,14 @@ def _result(one: Series) -> list[Cell]:
     name = Cell(row.label, note="; ".join(part for part in (apart, ", ".join(terms(row)), row.refused) if part))
     profile, rate = Cell(row.profile), _rate(row)
     if not row.runs:
-        return [name, profile, *[Cell("")] * 6, rate]
+        return [name, profile, *[Cell("")] * 7, rate]
     passes = statistics.median(row.finals("forward_passes_over_data"))
     back = statistics.median(row.finals("backward_passes_over_data"))
     updates = statistics.median(row.finals("weight_updates"))
     wall_s = statistics.median(run["wall_s"] for run in row.runs)
+    scores = [f"{row.metric}_{when}" for when in ("at_once", "after_1_day", "after_1_day_compensated")]
     return [
-        name, profile, _spread(row.finals(f"{row.metric}_at_once")), _spread(row.finals(f"{row.metric}_after_1_day")),
+        name, profile, *(_spread(row.finals(score)) for score in scores),
         Cell(str(len(row.runs)), len(row.runs)),
         Cell(f"{passes:g} forward", passes + back, f"{back:g} backward" if back else ""),
         Cell(f"{updates:g}", updates), Cell(f"{wall_s:.3g}", wall_s), rate,
