@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from noisylearn.ground.errors import UserError
+from noisylearn.ground.errors import UserError, not_installed
 
 End = Literal["finished", "stopped", "interrupted", "failed"]
 
@@ -156,7 +156,7 @@ def check_installed(module: str, what: str, extra: str) -> None:
         UserError: it is not.
     """
     if find_spec(module) is None:
-        raise UserError(f"{what} needs the package {module}: pip install 'noisylearn[{extra}]'")
+        raise not_installed(f"{what} needs", module, extra)
 
 
 def beside(run: Run, given: Path | None, suffix: str, what: str) -> Path:

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 from noisylearn.engines.here import Here
 from noisylearn.engines.jobs import Engine, Job, Outcome, Watch
 from noisylearn.engines.processes import Processes
-from noisylearn.ground.errors import UserError, unknown_name
+from noisylearn.ground.errors import UserError, not_installed, unknown_name
 
 EngineName = Literal["local", "dask", "slurm"]
 MOST = 4096  # workers, and threads of each
@@ -76,4 +76,4 @@ def _check_together(name: str, workers: int | None, address: str | None, slurm: 
 
 def _check_installed(package: str, extra: str) -> None:
     if find_spec(package) is None:
-        raise UserError(f"--engine {extra} needs the package {package}: pip install 'noisylearn[{extra}]'")
+        raise not_installed(f"--engine {extra} needs", package, extra)

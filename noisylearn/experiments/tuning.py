@@ -10,7 +10,7 @@ from typing import Any, Literal, Self, get_args
 import numpy as np
 from pydantic import Field, model_validator
 
-from noisylearn.ground.errors import UserError, unknown_name
+from noisylearn.ground.errors import UserError, not_installed, unknown_name
 from noisylearn.ground.records import Record
 
 Settings = dict[str, Any]
@@ -91,7 +91,7 @@ class Tuning:
         if not 1 <= self.number <= MOST_TRIALS:
             raise UserError(f"{self.number} trials for every rule: give 1 to {MOST_TRIALS}")
         if self.method == "optuna" and find_spec("optuna") is None:
-            raise UserError("method optuna needs the package optuna: pip install 'noisylearn[optuna]'")
+            raise not_installed("method optuna needs", "optuna", "optuna")
 
     @property
     def number(self) -> int:

@@ -30,6 +30,20 @@ class RunawayError(UserError):
     """Training diverged: a loss or a weight is not finite, or has grown without bound."""
 
 
+def not_installed(what: str, package: str, extra: str) -> UserError:
+    """Make the error for a package that is missing. noisylearn is on no index: its extras are installed from a clone.
+
+    Args:
+        what: needs the package, in words, with its verb: "NIR files need".
+        package: by its name.
+        extra: of noisylearn that installs it.
+
+    Returns:
+        The error, to be raised.
+    """
+    return UserError(f"{what} the package {package}: pip install '.[{extra}]' in a clone of noisylearn")
+
+
 def unknown_name(what: str, name: str, known: Iterable[str]) -> UserError:
     """Make the error for an unknown name; it suggests the closest known names, or lists all if none is close.
 

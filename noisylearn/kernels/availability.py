@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 
-from noisylearn.ground.errors import UserError
+from noisylearn.ground.errors import UserError, not_installed
 
 Toolkit = Literal["triton", "numba"]
 
@@ -26,8 +26,8 @@ def toolkit_for(device: torch.device) -> Toolkit:
         )
     if device.type == "cuda" or os.environ.get("TRITON_INTERPRET") == "1":
         if find_spec("triton") is None:
-            raise UserError("kernels: on a GPU they need Triton (on Linux): pip install 'noisylearn[gpu]'")
+            raise not_installed("kernels on a GPU (under Linux) need", "triton", "gpu")
         return "triton"
     if find_spec("numba") is None:
-        raise UserError("kernels: on a CPU they need Numba: pip install 'noisylearn[numba]'")
+        raise not_installed("kernels on a CPU need", "numba", "numba")
     return "numba"

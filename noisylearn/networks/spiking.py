@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from noisylearn.ground.errors import UserError
+from noisylearn.ground.errors import UserError, not_installed
 from noisylearn.networks.feedforward import hidden_sizes, seeded
 
 Neuron = Literal["leaky", "rleaky", "synaptic"]
@@ -134,5 +134,5 @@ def snntorch_library() -> Any:
     try:
         import snntorch
     except ImportError:
-        raise UserError("spiking networks need snntorch: pip install 'noisylearn[spiking]'") from None
+        raise not_installed("spiking networks need", "snntorch", "spiking") from None
     return snntorch

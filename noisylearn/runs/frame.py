@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from noisylearn.ground.errors import UserError
+from noisylearn.ground.errors import not_installed
 from noisylearn.runs.records import Kind, Where, read_pieces, warn_of_damage
 
 if TYPE_CHECKING:
@@ -31,9 +31,7 @@ def load(where: Where = "runs", kind: Kind = "runs") -> "pd.DataFrame":
     try:
         import pandas as pd
     except ImportError:
-        raise UserError(
-            "nl.runs.load needs pandas: pip install 'noisylearn[pandas]'; nl.runs.records does not"
-        ) from None
+        raise not_installed("nl.runs.records needs no pandas, nl.runs.load needs", "pandas", "pandas") from None
     pieces, damaged = read_pieces(where, kind)
     if kind == "runs":
         frame = pd.DataFrame([piece.same for piece in pieces])

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from noisylearn.ground.draws import Draws
-from noisylearn.ground.errors import UserError
+from noisylearn.ground.errors import UserError, not_installed
 from noisylearn.tasks import mnist, mnist_sample
 from noisylearn.tasks.base import Description, Task, TaskModule
 from noisylearn.tasks.sequences import SequenceClassification, Steps, checked_length
@@ -124,7 +124,7 @@ def _spikegen() -> Any:
     try:
         from snntorch import spikegen
     except ImportError:
-        raise UserError("latency coding needs snntorch: pip install 'noisylearn[spiking]'") from None
+        raise not_installed("latency coding needs", "snntorch", "spiking") from None
     return spikegen
 
 

@@ -783,5 +783,5 @@ def test_nir_is_imported_when_it_is_needed(monkeypatch: pytest.MonkeyPatch, tmp_
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"
     monkeypatch.setitem(sys.modules, "nir", None)
-    with pytest.raises(UserError, match=r"pip install 'noisylearn\[nir\]'"):
+    with pytest.raises(UserError, match=r"pip install '\.\[nir\]'"):
         write_nir(tmp_path / "net.nir", mlp())

@@ -176,7 +176,7 @@ def test_mlflow_that_does_not_answer(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("name", "package"), [("tensorboard", "tensorboard"), ("mlflow", "mlflow")])
 def test_a_missing_package_is_named_with_its_remedy(name, package, monkeypatch):
     monkeypatch.setattr("noisylearn.callbacks.base.find_spec", lambda module: None)
-    with pytest.raises(UserError, match=rf"log {name} needs the package {package}: pip install 'noisylearn\[{name}\]'"):
+    with pytest.raises(UserError, match=rf"log {name} needs the package {package}: pip install '\.\[{name}\]'"):
         c.log_named(name)
 
 

@@ -169,7 +169,7 @@ def test_options_that_do_not_go_together(options, named, tmp_path):
 @pytest.mark.parametrize(("name", "package"), [("dask", "distributed"), ("slurm", "submitit")])
 def test_an_engine_that_is_not_installed_names_the_extra(name, package, tmp_path, monkeypatch):
     monkeypatch.setattr("noisylearn.engines.find_spec", lambda name: None)
-    with pytest.raises(UserError, match=rf"needs the package {package}: pip install 'noisylearn\[{name}\]'"):
+    with pytest.raises(UserError, match=rf"needs the package {package}: pip install '\.\[{name}\]'"):
         chosen_engine(tmp_path, name)
 
 

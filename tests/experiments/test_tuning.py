@@ -134,7 +134,7 @@ def test_searches_that_are_refused(arguments, named):
 
 def test_optuna_that_is_not_installed_names_the_extra(monkeypatch):
     monkeypatch.setattr("noisylearn.experiments.tuning.find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"pip install 'noisylearn\[optuna\]'"):
+    with pytest.raises(UserError, match=r"pip install '\.\[optuna\]'"):
         Tuning({"lr": (1, 2)}, method="optuna", trials=2)
 
 

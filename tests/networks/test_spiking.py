@@ -168,7 +168,7 @@ def test_neurons_that_never_or_always_fire_are_named(threshold: float, says: str
 
 def test_without_snntorch_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "snntorch", None)
-    with pytest.raises(UserError, match=r"pip install 'noisylearn\[spiking\]'"):
+    with pytest.raises(UserError, match=r"pip install '\.\[spiking\]'"):
         networks.Spiking(3, 5, 1)
 
 

@@ -129,7 +129,7 @@ def test_a_measurement_that_began_later_stands_at_the_last_epochs(folder):
 def test_without_pandas_records_work_and_load_says_what_to_install(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     assert len(nl.runs.records(folder, "epochs").rows) == 5
-    with pytest.raises(UserError, match=r"pip install 'noisylearn\[pandas\]'"):
+    with pytest.raises(UserError, match=r"pip install '\.\[pandas\]'"):
         nl.runs.load(folder)
 
 

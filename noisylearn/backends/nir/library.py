@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from noisylearn.ground.errors import UserError
+from noisylearn.ground.errors import not_installed
 
 
 def nir_library() -> Any:
@@ -14,5 +14,5 @@ def nir_library() -> Any:
     try:
         import nir
     except ImportError:
-        raise UserError("NIR files need the package nir: pip install 'noisylearn[nir]'") from None
+        raise not_installed("NIR files need", "nir", "nir") from None
     return nir
