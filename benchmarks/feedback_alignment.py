@@ -104,7 +104,7 @@ def main() -> None:
     for axes in (over_passes, over_depth):
         axes.set_ylim(-0.1, 1.05)
         axes.grid(alpha=0.3)
-    over_passes.legend(fontsize=8)
+    over_passes.legend(fontsize=8, loc="center right")
     figure.savefig(arguments.out / "feedback-alignment.png", dpi=120)
 
 

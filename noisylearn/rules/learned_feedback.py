@@ -11,7 +11,6 @@ from torch import Tensor
 from noisylearn.chips.interface import Memory
 from noisylearn.ground.errors import UserError
 from noisylearn.networks.layers import parameter_gradients
-from noisylearn.profiles import Machine
 from noisylearn.rules.checks import check_choice, check_count
 from noisylearn.rules.estimate import Baseline, Estimate, reference
 from noisylearn.rules.feedback import direct, layerwise
@@ -153,8 +152,8 @@ class LearnedFeedback(NoisyPasses):
         if self.route == "direct":
             return self._direct(feedback, window, seen, error, regression)
         sent = seen.chip.sent() if self.follow_updates else None
-        seldom = sent is not None and self.excitation == "activity" and is_programmed(seen.chip.profile)
-        every = layerwise.LEARNED_EVERY if seldom else 1
+        seldom = sent is not None and self.excitation == "activity"
+        every = layerwise.learned_every(seen.chip.profile) if seldom else 1
         feedback = layerwise.learned(feedback, window, regression, self.baseline, self.excitation, sent, every)
         return layerwise.signals(feedback, window, seen.chip, error, self.baseline), feedback
 
@@ -176,12 +175,3 @@ class LearnedFeedback(NoisyPasses):
             before = error.new_zeros(window.n_rows - window.n_rows_now, *error.shape[1:])
             signals[readout] = torch.cat([before, error]) if len(before) else error
         return signals, feedback
-
-
-def is_programmed(profile: Machine) -> bool:
-    """Whether simulated devices are programmed with weights that are kept digitally; of other chips nothing is known.
-
-    Args:
-        profile: of the chip.
-    """
-    return getattr(profile, "in_place", profile) is None

@@ -3,11 +3,15 @@
     dL' = dL - sum_l g^_l . xi_l,   g_l = (the rule's estimate from dL') + g^_l
 
 with xi_l the difference that the noise of layer l itself makes to its pre-activations: the noise where it can be read
-out, otherwise da_l - W_l dx_l with learned weights W_l, dx_l the difference of its input. The prediction g^ is made
-before the passes of a step are learned from, so that it does not depend on their noise. For noise that is independent
-and of equal variance in all units, the expectation of NP and INP, and of ANP in one layer, stays what it is, and the
-variance becomes that for the gradient g - g^ in place of g, in total 1 - R^2 of it with R^2 = 1 - |g - g^|^2 / |g|^2.
-In deep networks the bias of ANP is left on g - g^ alone.
+out, otherwise da_l - W_l dx_l with learned weights W_l, dx_l the difference of its input. g^ is the error at the
+output, led back through the same weights (see `layerwise`). The prediction is made before the passes of a step are
+learned from, so that it does not depend on their noise. For noise that is independent and of equal variance in all
+units, the expectation of NP and INP, and of ANP in one layer, stays what it is, and the variance becomes that for the
+gradient g - g^ in place of g, in total 1 - R^2 of it with R^2 = 1 - |g - g^|^2 / |g|^2. In deep networks the bias of
+ANP is left on g - g^ alone.
+
+Weights that are learned too small leave noise of earlier layers in xi_l, which is then predicted once more: activities
+teach them, as noise would only in very many steps.
 """
 
 from collections.abc import Mapping
@@ -22,7 +26,7 @@ from noisylearn.chips.interface import Memory
 from noisylearn.chips.readings import LayerReading
 from noisylearn.networks.layers import apply_weights
 from noisylearn.rules.estimate import Baseline, reference
-from noisylearn.rules.feedback import direct, layerwise
+from noisylearn.rules.feedback import layerwise
 from noisylearn.rules.feedback.regression import Regression
 from noisylearn.rules.feedback.window import Window
 from noisylearn.rules.observation import Observation
@@ -60,18 +64,15 @@ def predicted(
     Returns:
         The prediction, and what it remembers from now on.
     """
-    after: Memory = {}
     layers, outputs = window.readings.layers, window.readings.output
-    weights = memory.get("weights", {})
-    if not knows_noise:
-        after["weights"] = layerwise.learned(weights, window, Regression(), baseline)
+    before, sent, every = memory.get("weights", {}), seen.chip.sent(), layerwise.learned_every(seen.chip.profile)
+    after: Memory = {"weights": layerwise.learned(before, window, Regression(), baseline, "activity", sent, every)}
+    weights = layerwise.followed_weights(before, window, sent)
     if kind == "error":
         error = seen.error(reference(outputs, baseline))
     else:
         error, after["critic"] = _expected_error(memory.get("critic", {}), window, baseline)
-    transfers, feedback = seen.chip.transfers(seen.segment), memory.get("feedback", {})
-    signals = direct.signals(feedback, window, transfers, error, baseline)
-    after["feedback"] = direct.learned(feedback, window, transfers, list(layers), Regression(), 1, baseline)
+    signals = layerwise.signals(weights, window, seen.chip, error, baseline)
     losses = torch.zeros_like(window.losses)
     for name, signal in signals.items():
         noise = _noise_of(layers[name], weights.get(name), baseline, knows_noise)

@@ -33,6 +33,7 @@ from noisylearn.chips.crossbar import Digital
 from noisylearn.chips.interface import AnyChip, Memory, Placed
 from noisylearn.networks.decorrelation import Patches
 from noisylearn.networks.layers import WeightLayer, apply_weights, input_vjp, weight_vjp
+from noisylearn.profiles import Machine
 from noisylearn.rules.estimate import Baseline, reference
 from noisylearn.rules.feedback.direct import differences
 from noisylearn.rules.feedback.regression import Regression, followed, left, lms_rate, power
@@ -76,6 +77,30 @@ def learned(
         kept[name] = _of_layer(state, *passes, reading.layer, regression, baseline, excitation, moved)
         kept[name] |= {"waited": torch.tensor(0)}
     return kept
+
+
+def learned_every(profile: Machine) -> int:
+    """Which step to learn from after the first, where activities move the inputs and updates are followed.
+
+    Every fourth on simulated devices that are programmed with weights that are kept digitally; of other chips nothing
+    is known.
+
+    Args:
+        profile: of the chip.
+    """
+    return LEARNED_EVERY if getattr(profile, "in_place", profile) is None else 1
+
+
+def followed_weights(memory: Memory, window: Window, sent: Mapping[str, Tensor]) -> Memory:
+    """Learned weights as they are now, before the window is learned from: moved by the updates since.
+
+    Args:
+        memory: learned weights by layer. It is not changed.
+        window: names the layers.
+        sent: sum of all updates so far by layer.
+    """
+    layers = window.readings.layers
+    return {name: followed(state, _as_learned(layers[name].layer, sent[name])) for name, state in memory.items()}
 
 
 def _differs(passes: Tensor, baseline: Baseline) -> bool:
