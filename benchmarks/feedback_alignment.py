@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("--profile", default="pcm-nandakumar-2019")
     arguments = parser.parse_args()
     print(machine(torch.device("cpu")))
-    figure, (over_passes, over_depth) = plt.subplots(1, 2, figsize=(10, 4), constrained_layout=True)
+    figure, (over_passes, over_depth) = plt.subplots(1, 2, figsize=(10, 4.5), constrained_layout=True)
     for line in lines(arguments.profile):
         passes, found, _ = alignments(line, 2, arguments.steps)
         over_passes.semilogx(passes, found, line.style, label=line.label)
@@ -104,7 +104,7 @@ def main() -> None:
     for axes in (over_passes, over_depth):
         axes.set_ylim(-0.1, 1.05)
         axes.grid(alpha=0.3)
-    over_passes.legend(fontsize=8, loc="center right")
+    figure.legend(*over_passes.get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=4)
     figure.savefig(arguments.out / "feedback-alignment.png", dpi=120)
 
 
