@@ -126,13 +126,13 @@ def optimizer_named(name: str, lr: float) -> OptimizerOf:
     time.
 
     Args:
-        name: name of a class of torch.optim, in lower case.
+        name: name of a class of torch.optim, in either case.
         lr: learning rate.
 
     Raises:
         UserError: there is no such optimizer.
     """
-    options = {"fused": True} if name in ("adam", "adamw") else {}
+    options = {"fused": True} if name.lower() in ("adam", "adamw") else {}
     return partial(optimizer_class(name), lr=lr, **options)
 
 
@@ -140,7 +140,7 @@ def optimizer_class(name: str) -> Callable[..., torch.optim.Optimizer]:
     """Look up an optimizer.
 
     Args:
-        name: name of a class of torch.optim, in lower case.
+        name: name of a class of torch.optim, in either case.
 
     Returns:
         The class.
@@ -149,6 +149,7 @@ def optimizer_class(name: str) -> Callable[..., torch.optim.Optimizer]:
         UserError: there is no such optimizer, or it cannot take the updates of learning rules.
     """
     known = {key.lower(): kind for key, kind in vars(torch.optim).items() if _is_optimizer(kind)}
+    name = name.lower()
     if name in UNFIT_OPTIMIZERS:
         raise UserError(f"optimizer '{name}' {UNFIT_OPTIMIZERS[name]}; choose another, for example adam")
     if name not in known:

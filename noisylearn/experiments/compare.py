@@ -58,7 +58,7 @@ def compare(
     """
     tasks.describe(task)
     bench = _Bench(out, data_dir, engine or Here(), watch or Watch())
-    asked = [_Asked.of(task, label, profile, seeds, options) for profile in profiles for label in rules]
+    asked = [_Asked.of(task, label, profile, seeds, options) for profile in profiles for label in map(str.lower, rules)]
     _check_options([one.row for one in asked], options)
     able = [one for one in asked if not one.row.refused]
     prepare_folder(out)

@@ -31,7 +31,7 @@ from noisylearn.ground.records import Record, one_line
 from noisylearn.networks.feedforward import CONVNETS, Activation, ConvnetName, Initialisation
 from noisylearn.networks.spiking import Neuron, Reset
 from noisylearn.profiles import HardwareProfile
-from noisylearn.rules import REGISTRY, Delta, PerLayer, Rule, rule_class
+from noisylearn.rules import REGISTRY, Delta, PerLayer, Rule, rule_class, unknown_rule
 from noisylearn.rules.options import Option, options_of, typed
 from noisylearn.tasks import describe
 from noisylearn.tasks.own_file import is_own, source
@@ -84,7 +84,7 @@ class TrainConfig(Record):
     initialisation: Initialisation = _setting(
         "torch", "Initial weights of the mlp or convnet: torch (its defaults), or glorot (as Keras)."
     )
-    optimizer: str = _setting("adam", "Any optimizer of torch.optim, in lower case, with its defaults.")
+    optimizer: str = _setting("adam", "Any optimizer of torch.optim, such as sgd, with its defaults.")
     lr: float = _setting(1e-3, "Learning rate.", gt=0, allow_inf_nan=False)
     schedule: str = _setting(
         "cosine",
@@ -117,6 +117,11 @@ class TrainConfig(Record):
     def _is_a_schedule(cls, text: str) -> str:
         Schedule.from_text(text)
         return text
+
+    @field_validator("optimizer")
+    @classmethod
+    def _in_lower_case(cls, text: str) -> str:
+        return text.lower()
 
     @model_validator(mode="before")
     @classmethod
@@ -241,7 +246,7 @@ def split_label(label: str) -> tuple[str, bool]:
     """Split a name on the command line: ("anp", True) of "danp", ("bptt", False) of "tbptt5".
 
     Args:
-        label: the name.
+        label: the name, in either case.
 
     Returns:
         Name of the rule, and whether inputs are decorrelated.
@@ -249,12 +254,13 @@ def split_label(label: str) -> tuple[str, bool]:
     Raises:
         UserError: there is no such rule.
     """
+    small = label.lower()
     for start, decorrelated in (("", False), ("d", True)):
         for kind in REGISTRY.values():
-            if label.startswith(start) and kind.from_label(label.removeprefix(start)) is not None:
+            if small.startswith(start) and kind.from_label(small.removeprefix(start)) is not None:
                 return kind.name, decorrelated
     others = [name.replace("<k>", "1") for kind in REGISTRY.values() for name in kind.other_labels]
-    raise unknown_name("rule", label, [*REGISTRY, *others, *(f"d{name}" for name in REGISTRY)])
+    raise unknown_rule(label, [*REGISTRY, *others, *(f"d{name}" for name in REGISTRY)])
 
 
 def label_options(label: str) -> dict[str, Any]:
@@ -267,7 +273,7 @@ def label_options(label: str) -> dict[str, Any]:
         UserError: there is no such rule.
     """
     rule, decorrelated = split_label(label)
-    return rule_class(rule).from_label(label[int(decorrelated) :]) or {}
+    return rule_class(rule).from_label(label.lower()[int(decorrelated) :]) or {}
 
 
 def resolve(
@@ -280,7 +286,7 @@ def resolve(
 
     Args:
         task: name of the task.
-        label: name of the rule on the command line.
+        label: name of the rule on the command line, in either case.
         profile: of the machine.
         options: setting -> value that the user stated; None for a setting that was not.
         lenient: whether stated options that have no effect keep their default, for options that several rules share;
@@ -292,6 +298,7 @@ def resolve(
     Raises:
         UserError: a value is not allowed, or a stated option has no effect.
     """
+    label = label.lower()
     rule, decorrelated = split_label(label)
     in_time = describe(task).in_time
     stated = {key: value for key, value in options.items() if value is not None}

@@ -121,7 +121,7 @@ def fit(
         metric: (outputs, targets) -> score of every sample. None for the accuracy of labels, and the squared error of
             numbers.
         higher_is_better: whether a higher score of `metric` is better.
-        optimizer: name of a class of torch.optim in lower case, with `lr`; or parameters -> optimizer.
+        optimizer: name of a class of torch.optim in either case, with `lr`; or parameters -> optimizer.
         lr: learning rate of an optimizer that is named.
         schedule: "constant", "cosine" (to zero), or a class of torch.optim.lr_scheduler with its arguments; or
             optimizer -> scheduler. Schedulers of torch are stepped after every epoch.

@@ -154,7 +154,7 @@ def optimizer_of(given: str | OptimizerOf, lr: float) -> OptimizerOf:
     """What makes the optimizer.
 
     Args:
-        given: name of a class of torch.optim in lower case, or parameters -> optimizer.
+        given: name of a class of torch.optim in either case, or parameters -> optimizer.
         lr: learning rate of one that is named.
 
     Raises:

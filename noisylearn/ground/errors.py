@@ -45,7 +45,7 @@ def not_installed(what: str, package: str, extra: str) -> UserError:
 
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> UserError:
-    """Make the error for an unknown name; it suggests the closest known names, or lists all if none is close.
+    """Make the error for an unknown name; it suggests the closest known names, in either case, or lists all.
 
     Args:
         what: the kind of thing named, such as "task".
@@ -56,6 +56,7 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> UserError:
         The error, to be raised.
     """
     known = sorted(known)
-    near = difflib.get_close_matches(name[:LONGEST_NAME], known, n=3, cutoff=0.5)
+    small = {one.lower(): one for one in known}
+    near = [small[one] for one in difflib.get_close_matches(name[:LONGEST_NAME].lower(), small, n=3, cutoff=0.5)]
     hint = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(known)}"
     return UserError(f"unknown {what} '{shortened(name, LONGEST_NAME)}'; {hint}")

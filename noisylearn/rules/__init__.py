@@ -3,7 +3,9 @@
 `register` adds a rule of your own to it; so does a package that names one under the entry points "noisylearn.rules".
 """
 
-from noisylearn.ground.errors import unknown_name
+from collections.abc import Iterable
+
+from noisylearn.ground.errors import UserError, unknown_name
 from noisylearn.ground.registry import Registry
 from noisylearn.rules.anp import ANP
 from noisylearn.rules.backprop import BP, BPTT
@@ -56,8 +58,22 @@ def rule_class(name: str) -> type[Rule]:
         UserError: there is no such rule.
     """
     if name not in REGISTRY:
-        raise unknown_name("rule", name, REGISTRY)
+        raise unknown_rule(name, REGISTRY)
     return REGISTRY[name]
+
+
+def unknown_rule(name: str, known: Iterable[str]) -> UserError:
+    """Make the error for an unknown rule; that of a class suggests the name of its rule.
+
+    Args:
+        name: the unknown name.
+        known: the known names.
+
+    Returns:
+        The error, to be raised.
+    """
+    own = [key for key, kind in REGISTRY.items() if kind.__name__.lower() == name.lower()]
+    return unknown_name("rule", name, known) if not own else UserError(f"unknown rule '{name}'; did you mean {own[0]}?")
 
 
 __all__ = [

@@ -257,10 +257,11 @@ class Rule(Shown, ABC):
         lacking = self.missing(profile)
         if not lacking:
             return
+        able = rules_for(profile)
         raise UserError(
             f"rule {self.name} ({type(self).__name__}) cannot learn on profile '{profile.name}': it needs "
             f"{' and '.join(lacking)}, which this machine does not offer; rules that work there: "
-            f"{', '.join(rules_for(profile))}"
+            f"{', '.join(rule.name for rule in able)}; in Python {', '.join(rule.call() for rule in able)}"
         )
 
     @property
@@ -357,17 +358,17 @@ def draws_in_words(draws: int) -> str:
     return f"{draws} draw{'s' if draws > 1 else ''}"
 
 
-def rules_for(profile: Machine) -> list[str]:
+def rules_for(profile: Machine) -> list[Rule]:
     """All rules that can learn on a profile.
 
     Args:
         profile: of the machine to learn on.
 
     Returns:
-        The rules as Python code, with a noisy baseline where the profile has no clean one.
+        The rules, with a noisy baseline where the profile has no clean one.
     """
     rules = (kind.on(profile) for kind in _complete_rules(Rule))  # type: ignore[type-abstract]
-    return [rule.call() for rule in rules if rule is not None]
+    return [rule for rule in rules if rule is not None]
 
 
 def _complete_rules(kind: type[Rule]) -> list[type[Rule]]:

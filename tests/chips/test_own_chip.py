@@ -242,5 +242,6 @@ def test_a_chip_that_shows_the_loss_alone_refuses_learned_feedback(tmp_path: Pat
     refused = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert refused.returncode == 1
     assert "the error at the output" in refused.stderr
-    assert "rules that work there: ANP(baseline='noisy')" in refused.stderr
+    assert "rules that work there: anp" in refused.stderr
+    assert "; in Python ANP(baseline='noisy')" in refused.stderr
     assert refused.stderr.count("\n") == 1

@@ -6,10 +6,12 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from pydantic import ValidationError
 from support.small_runs import PCM, profile_text
 
 from noisylearn.experiments import config as config_module
+from noisylearn.experiments.build import optimizer_class
 from noisylearn.experiments.config import (
     PLACE,
     TrainConfig,
@@ -149,6 +151,15 @@ def test_labels():
     with pytest.raises(UserError, match=r"unknown rule 'anq'; did you mean anp"):
         split_label("anq")
     assert resolve("mnist", "dbp", ON_PCM, {})[0].label == "dbp"
+
+
+def test_names_are_known_in_either_case_and_by_their_class():
+    named = resolve("mnist", "DANP", ON_PCM, {"optimizer": "AdamW"})
+    assert named == resolve("mnist", "danp", ON_PCM, {"optimizer": "adamw"})
+    assert optimizer_class("Adam") is torch.optim.Adam
+    for name, rule in (("LearnedFeedback", "lf"), ("forwardgradient", "fg"), ("ANPP", "anp")):
+        with pytest.raises(UserError, match=rf"unknown rule '{name}'; did you mean {rule}\b"):
+            split_label(name)
 
 
 def test_every_option_of_a_rule_is_a_setting():

@@ -363,9 +363,9 @@ def check_on_profile(rule: Rule, name: str) -> None:
     assert name in message
     assert lacking[0] in message
     assert gradients(model) == {}, "a refused rule must leave the gradients alone"
-    remedies = message.split("rules that work there: ")[1]
-    working = eval(f"[{remedies}]", vars(rules))  # what a user would write
-    assert working
+    names, code = message.split("rules that work there: ")[1].split("; in Python ")
+    working = eval(f"[{code}]", vars(rules))  # what a user would write
+    assert [remedy.name for remedy in working] == names.split(", ")
     for remedy in working:
         remedy.estimate(Chip(model, profile), x, loss_of(t))
 
