@@ -16,6 +16,7 @@ from noisylearn import tasks
 from noisylearn.callbacks import Callback
 from noisylearn.chips.simulated import Chip
 from noisylearn.experiments.build import check_device
+from noisylearn.experiments.config import label_options, split_label
 from noisylearn.experiments.earlier import to_continue, versions
 from noisylearn.experiments.identity import digest_of, settings_of, structure_of, text_of
 from noisylearn.experiments.own_setup import Given, begun, optimizer_of
@@ -28,6 +29,7 @@ from noisylearn.ground.errors import UserError
 from noisylearn.ground.identity import identity_of
 from noisylearn.ground.table import Shown, Table
 from noisylearn.ground.tree_file import SUFFIX, Tree, tensors
+from noisylearn.networks.decorrelation import decorrelate
 from noisylearn.profiles import HardwareProfile, load_profile
 from noisylearn.progress import shown
 from noisylearn.rules import Rule, rule_class
@@ -35,6 +37,7 @@ from noisylearn.rules.options import options_of
 from noisylearn.tasks.own import OwnData, PerSample
 
 RESUME = "resume=True"
+DECORRELATION_RATE = 1e-4  # that of the recipe of all d... rules
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -94,6 +97,7 @@ def fit(
     epochs: int = 10,
     batch: int = 100,
     weight_normalisation: bool = False,
+    decorrelation_rate: float | None = None,
     seed: int = 0,
     device: str = "cpu",
     kernels: bool = False,
@@ -116,7 +120,8 @@ def fit(
         loss: a loss of torch, such as nn.CrossEntropyLoss; or (outputs, targets) -> loss of every sample. None for the
             cross entropy of labels and the squared error of numbers.
         profile: of the machine: name, TOML file, or profile.
-        rule: the learning rule, or its name.
+        rule: the learning rule; or its name on the command line, such as "danp" (with d in front: decorrelated). No
+            recipes apply: by name a rule has its defaults, with a noisy baseline where no pass is clean.
         held_out: the part that is measured on, like `data`; read into memory once.
         metric: (outputs, targets) -> score of every sample. None for the accuracy of labels, and the squared error of
             numbers.
@@ -128,6 +133,8 @@ def fit(
         epochs: passes over the data.
         batch: samples of a step, unless a DataLoader says so.
         weight_normalisation: whether every neuron keeps the norm of its incoming weights.
+        decorrelation_rate: of a rule whose name begins with d, 1e-4 where none is given; for others say
+            `noisylearn.decorrelate(model, rate)`.
         seed: of all random numbers: devices, order of the data, and what a DataLoader draws.
         device: of torch, such as "cuda".
         kernels: whether kernels read and write the devices, see `noisylearn.Chip`: faster, with other random numbers.
@@ -147,12 +154,12 @@ def fit(
     """
     check_device(device)
     _check_kinds(model, callbacks)
-    if epochs < 1 or batch < 1:
-        raise UserError(f"epochs {epochs}, batch {batch}: give at least 1")
+    _check_counts(1, epochs=epochs, batch=batch)
+    _check_counts(0, seed=seed)
     machine_of = load_profile(profile)
-    chosen = rule if isinstance(rule, Rule) else _named(rule, machine_of)
+    chosen, decorrelated = (rule, False) if isinstance(rule, Rule) else _named(rule, machine_of)
     chosen.check(machine_of)
-    model = copy.deepcopy(model).to(device)
+    model = _decorrelated(model, decorrelation_rate, decorrelated).to(device)
     given = Given(data, held_out, loss, metric, higher_is_better, batch, seed, device, name)
     batches, task, facts = given.read(model)
     setup = Setup(
@@ -161,7 +168,7 @@ def fit(
         epochs, batches.size, weight_normalisation=weight_normalisation, seed=seed, device=device,
         kernels=kernels,
     )  # fmt: skip
-    order = _order(setup, facts | {"schedule": text_of(schedule)}, callbacks)
+    order = _order(setup, facts | {"schedule": text_of(schedule)}, callbacks, "d" * decorrelated + chosen.label)
     run_file = None if out is None else RunFile(Path(out) / f"{order.name}-{order.own['id']}{SUFFIX}")
     with closing(batches):
         return _carried_out(setup, order, run_file, resume, callbacks, checkpoint_every_s)
@@ -244,18 +251,39 @@ def _is_unfinished(path: Path) -> bool:
         return False
 
 
-def _named(rule: str, profile: HardwareProfile) -> Rule:
-    kind = rule_class(rule)
-    return kind(**kind.settled({}, {}, profile))
+def _check_counts(least: int, **counts: Any) -> None:
+    """Raise UserError for what is no whole number, or too small."""
+    for what, count in counts.items():
+        if not isinstance(count, int) or count < least:
+            raise UserError(f"{what} {count!r}: give a whole number, at least {least}")
 
 
-def _order(setup: Setup, facts: dict[str, str], callbacks: Sequence[Callback]) -> Order:
+def _named(rule: Any, profile: HardwareProfile) -> tuple[Rule, bool]:
+    """The rule of a name on the command line, and whether it decorrelates. Raises UserError where there is none."""
+    if not isinstance(rule, str):
+        what = f"the class {rule.__name__}" if isinstance(rule, type) else f"of type {type(rule).__name__}"
+        raise UserError(f"the rule is {what}: give a rule, nl.rules.ANP(), or its name, 'anp'")
+    name, decorrelated = split_label(rule)
+    kind = rule_class(name)
+    return kind(**kind.settled({}, label_options(rule), profile)), decorrelated
+
+
+def _decorrelated(model: nn.Module, rate: float | None, wanted: bool) -> nn.Module:
+    """A copy of the model, decorrelated where that is wanted. Raises UserError for a rate that has no effect."""
+    if wanted:
+        return decorrelate(model, DECORRELATION_RATE if rate is None else rate)
+    if rate is not None:
+        raise UserError("decorrelation_rate goes with a decorrelated rule, by name: 'danp', 'dlf'")
+    return copy.deepcopy(model)
+
+
+def _order(setup: Setup, facts: dict[str, str], callbacks: Sequence[Callback], label: str) -> Order:
     """What identifies the run, and how it is spoken of."""
     optimizer = begun(setup.optimizer, setup.model)
     lr = optimizer.param_groups[0]["lr"]
     settings: dict[str, Any] = {
         "task": facts["task"],
-        "rule": setup.rule.label,
+        "rule": label,
         "profile": setup.profile.name,
         **{option: getattr(setup.rule, option) for option in options_of(type(setup.rule))},
         "network": type(setup.model).__name__,
@@ -272,7 +300,7 @@ def _order(setup: Setup, facts: dict[str, str], callbacks: Sequence[Callback]) -
     found = versions()
     run_id = identity_of([settings, setup.profile.full_text, found["noisylearn"], found["torch"]])
     return Order(
-        f"{facts['task']}-{setup.rule.label}-{setup.profile.name}-seed{setup.seed}",
+        f"{facts['task']}-{label}-{setup.profile.name}-seed{setup.seed}",
         {"id": run_id, "config": json.dumps(settings), "profile": setup.profile.full_text},
         how_made(setup.rule, setup.profile, setup.device),
         settings,

@@ -164,8 +164,8 @@ def optimizer_of(given: str | OptimizerOf, lr: float) -> OptimizerOf:
         if not callable(given):
             raise UserError(f"optimizer of type {type(given).__name__}: {OPTIMIZER}")
         return given
-    if not 0 < lr < float("inf"):
-        raise UserError(f"lr {lr}: give a positive number")
+    if not isinstance(lr, int | float) or not 0 < lr < float("inf"):
+        raise UserError(f"lr {lr!r}: give a positive number, such as 0.01")
     return optimizer_named(given, lr)
 
 

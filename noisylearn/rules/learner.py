@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from inspect import signature
 from typing import Protocol
 
 import torch
@@ -24,6 +25,8 @@ from noisylearn.rules.in_time import InTime
 from noisylearn.rules.observation import LossFn, Observation, StepLoss
 from noisylearn.rules.sequences import Sequences, Sum, checked
 from noisylearn.rules.sharing import Divisible, Send, Share, share_of, summed
+
+LOSS_FN = "a function, outputs -> loss of every sample, such as lambda y: loss(y, targets)"
 
 
 class Learns(Divisible, Protocol):
@@ -108,18 +111,20 @@ class Learner:
             Mean loss of the reference pass.
 
         Raises:
-            UserError: the batch has parts, whose targets are not known here.
+            UserError: the loss takes other arguments, or the batch has parts, whose targets are not known here.
         """
         if not callable(loss_fn):
-            raise UserError(
-                "the loss is a function, outputs -> loss of every sample, such as lambda y: loss(y, targets)"
-            )
+            raise UserError(f"the loss is {LOSS_FN}")
         if self.parts > 1:
             raise UserError(f"{self.parts} parts of a batch need its targets: use Learner.run(..., in_time=False)")
         segment = as_segment(x)
         inputs = segment.with_inputs(segment.inputs.detach())
         seen = Observation(self.chip, inputs, loss_fn, draws=self._share.numbers, away=self._share.away)
-        found, state = self._here.step(self.state, seen, list(self.chip.layers))
+        try:
+            found, state = self._here.step(self.state, seen, list(self.chip.layers))
+        except TypeError:
+            _check_takes_outputs(loss_fn)
+            raise
         if self._adds:
             found, _ = summed(self.ranks, self._share, found, found.loss.reshape(1), self.chip.model)
         check_losses(found.loss, self.chip.layers, self.norms_before, where=self.where)
@@ -222,6 +227,17 @@ class Learner:
             step = start + int((~torch.isfinite(losses)).long().argmax()) + 1
             at = f" at step {step} of the sequence" if in_time else ""
             check_losses(losses, self.chip.layers, self.norms_before, at, self.where)
+
+
+def _check_takes_outputs(loss_fn: LossFn) -> None:
+    """Raise UserError where a loss cannot be called with the outputs alone."""
+    called = loss_fn.forward if isinstance(loss_fn, nn.Module) else loss_fn
+    try:
+        signature(called).bind(None)
+    except ValueError:  # a builtin that tells nothing of its arguments
+        return
+    except TypeError as error:
+        raise UserError(f"the loss cannot be called with the outputs alone ({error}): give {LOSS_FN}") from None
 
 
 def fill_gradients(chip: AnyChip, found: Estimate) -> None:

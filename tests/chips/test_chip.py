@@ -892,6 +892,9 @@ def test_what_is_no_chip_and_what_is_no_loss() -> None:
     model, x = networks.mlp(8, (4,), 3, seed=0), torch.randn(5, 8)
     with pytest.raises(UserError, match=r"learns on a chip, not on a model: place it with nl.Chip\(model, profile\)"):
         ANP(baseline="noisy").estimate(model, x, lambda output: output.square().sum(1))
+    for loss in (nn.functional.cross_entropy, nn.CrossEntropyLoss(reduction="none"), lambda y, t: y):
+        with pytest.raises(UserError, match=r"the loss cannot be called with the outputs alone .*lambda y: loss"):
+            ANP(baseline="noisy").estimate(Chip(model, "gaussian-node"), x, loss)
     with pytest.raises(UserError, match="the loss is a function, outputs -> loss of every sample"):
         ANP(baseline="noisy").estimate(Chip(model, "gaussian-node"), x, model(x).square().sum(1))
     with pytest.raises(UserError, match="seed a: give a whole number"):

@@ -134,7 +134,7 @@ def test_profiles_show_plot(run, document, tmp_path):
 
 def test_profiles_show_what_the_rules_that_they_offer_must_observe(run, document):
     """Files of the first version imply the output and its error, which learned feedback must observe."""
-    shown = re.search(r"observable: (.*)\n.*LearnedFeedback", run("profiles", "show", PCM)[1])
+    shown = re.search(r"observable: (.*)\n.*\blf\b", run("profiles", "show", PCM)[1])
     assert set(document("rules", "show", "lf")["observes"]) <= set(shown[1].split(", "))
     assert document("profiles", "show", PCM)["shown"] == shown[1].split(", ")
 
@@ -234,7 +234,7 @@ def test_compare_with_nothing_to_run(document):
         (["--baseline", "quiet"], "'clean', 'noisy' or 'mean'"),
         (["--scale", "huge"], "'network', 'layer' or 'rnn-paper'"),
         (["--rule", "np", "--scale", "layer"], "--scale has no effect on rule np"),
-        (["--schedule", "line"], "unknown schedule 'line'; did you mean cosine"),
+        (["--schedule", "line"], "unknown schedule 'line'; did you mean LinearLR, cosine"),
         (["--network", "rnn"], "choose mlp or convnet or convnet-64"),
         (["--held-out", "train"], "held_out"),
         (["--draws", "0"], "draws"),

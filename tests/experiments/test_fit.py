@@ -610,7 +610,12 @@ class Pair(LeNet):
         ({"rule": "anpp"}, "unknown rule"),
         ({"profile": "pcm"}, "unknown profile"),
         ({"rule": "wp"}, "needs"),
-        ({"epochs": 0}, "give at least 1"),
+        ({"rule": nl.rules.ANP}, r"the rule is the class ANP: give a rule, nl.rules.ANP\(\), or its name, 'anp'"),
+        ({"decorrelation_rate": 0.1}, "decorrelation_rate goes with a decorrelated rule"),
+        ({"epochs": 0}, "epochs 0: give a whole number, at least 1"),
+        ({"epochs": 2.5}, "epochs 2.5: give a whole number"),
+        ({"seed": "0"}, "seed '0': give a whole number"),
+        ({"lr": "0.01"}, "lr '0.01': give a positive number"),
         ({"device": "tpu"}, "choose auto, cpu or cuda"),
         ({"name": "a/b"}, "task name 'a/b': give letters"),
     ],
@@ -621,6 +626,14 @@ def test_refused_in_one_line(changes, message, tmp_path):
         fit(tmp_path, **changes)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_rule_by_its_name_with_d_decorrelates(tmp_path):
+    by_name = fit(tmp_path, rule="DANP", decorrelation_rate=1e-3, seed=2, epochs=1)
+    assert by_name.file.name.startswith(f"own-danp-{PCM}-seed2-")
+    by_hand = nl.fit(nl.decorrelate(made(LeNet), 1e-3), shifted(), nn.CrossEntropyLoss, PCM, "anp",
+                     held_out=Images("test", 60), epochs=1, lr=1e-2, seed=2)  # fmt: skip
+    assert by_name.losses == by_hand.losses
 
 
 @pytest.mark.parametrize(("model", "what"), [(nn.Linear, "the class Linear"), (3, "of type int")])
