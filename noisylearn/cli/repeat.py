@@ -9,7 +9,7 @@ from noisylearn.profiles import profile_files
 
 
 def command_of(run: RunFacts) -> tuple[str, str]:
-    """The command that computes a run again, and what has to be said of it.
+    """The command that computes a run again, or continues an unfinished one, and what has to be said of it.
 
     Args:
         run: the run.
@@ -19,12 +19,15 @@ def command_of(run: RunFacts) -> tuple[str, str]:
         A remark, or an empty text.
     """
     config = run.config
+    unfinished = run.status == "unfinished"
     if "own" in run.settings:
-        return "", "trained by nl.fit: the same call in Python, with the same weights and data, is the same run"
+        does = "and resume=True, continues it" if unfinished else "is the same run"
+        return "", f"trained by nl.fit: the same call in Python, with the same weights and data, {does}"
     if config is None:
         return "", "this version of noisylearn does not know the configuration: repeat it with the version that ran it"
     place = ["--task", config.task, "--rule", config.label, "--profile", config.profile]
-    command = shlex.join(["noisylearn", "train", *place, *_stated(config)])
+    onwards = ["--resume", "--out", str(run.path.parent)] if unfinished else []
+    command = shlex.join(["noisylearn", "train", *place, *_stated(config), *onwards])
     packaged = profile_files().get(config.profile)
     if packaged is not None and packaged.read_text(encoding="utf-8") == run.tree["profile"]:
         return command, ""

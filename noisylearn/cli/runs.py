@@ -20,7 +20,7 @@ app = typer.Typer(no_args_is_help=True, help="Run files: list, show and export w
 
 Folder = Annotated[Path, typer.Argument(help="Folder of run files, or one run file.")]
 COLUMNS = ("started (UTC)", "task", "rule", "profile", "seed", "status", "epochs", "score", "id")
-STATUS = ("finished", "running", "stopped")
+STATUS = ("finished", "running", "stopped", "unfinished")
 FIRST_COLUMNS = b"id,f"  # how our tables begin
 
 
@@ -30,7 +30,7 @@ def list_command(
     task: Annotated[str | None, typer.Option(help="Only these tasks, separated by commas.")] = None,
     rule: Annotated[str | None, typer.Option(help="Only these rules, separated by commas.")] = None,
     profile: Annotated[str | None, typer.Option(help="Only these profiles, separated by commas.")] = None,
-    status: Annotated[str | None, typer.Option(help="Only these: finished, running, stopped.")] = None,
+    status: Annotated[str | None, typer.Option(help="Only these: finished, running, stopped, unfinished.")] = None,
     sort: Annotated[str, typer.Option(help="Column of the export to sort by, such as score or wall_s.")] = "started",
     json: Json = False,
 ) -> None:
@@ -72,7 +72,8 @@ def show_command(
         return
     for table in found.tables():
         print_table(table)
-    print_text("\n".join(filter(None, (f"again: {again}" if again else "", remark))))
+    what = "unfinished; to continue" if found.status == "unfinished" else "again"
+    print_text("\n".join(filter(None, (f"{what}: {again}" if again else "", remark))))
 
 
 @app.command("export")

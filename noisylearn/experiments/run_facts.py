@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from noisylearn.experiments.config import PLACE, TrainConfig
 from noisylearn.ground.errors import UserError, shortened
+from noisylearn.ground.lock import is_held
 from noisylearn.ground.table import Shown, Table
 from noisylearn.ground.tree_file import Tree
 
@@ -32,7 +33,13 @@ class RunFacts(Shown):
     tree: Tree
 
     def __repr__(self) -> str:
-        return f"<run {self.tree['id']}: {self.place}, {self.tree['status']}>"
+        return f"<run {self.tree['id']}: {self.place}, {self.status}>"
+
+    @cached_property
+    def status(self) -> str:
+        """Status as the file has it; "unfinished" where it says "running", but no process is at work on it."""
+        status = str(self.tree["status"])
+        return "unfinished" if status == "running" and not is_held(self.path) else status
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -99,7 +106,7 @@ class RunFacts(Shown):
         metric, score = next(iter(self.scores.items()), (None, None))
         own = {
             **self.identity,
-            "status": self.tree["status"],
+            "status": self.status,
             "started": self.tree.get("started"),
             "ended": self.tree.get("ended"),
             "stopped_early": self.tree.get("stopped_early"),
@@ -149,7 +156,7 @@ class RunFacts(Shown):
         why = [[_words(key), tree[key]] for key in ("reason", "stopped_early") if key in tree]
         return [
             ["file", str(self.path)],
-            ["status", tree["status"]],
+            ["status", self.status],
             *why,
             ["started (UTC)", _moment(record["started"])],
             ["ended (UTC)", _moment(record["ended"])],

@@ -27,7 +27,7 @@ def held(path: Path, what: str) -> Iterator[None]:
     Raises:
         UserError: the lock cannot be made there.
     """
-    lock = path.with_name(f".{path.name}.lock")
+    lock = _beside(path)
     try:
         file = _locked(lock, path, what)
     except OSError as error:
@@ -37,6 +37,31 @@ def held(path: Path, what: str) -> Iterator[None]:
     finally:
         lock.unlink(missing_ok=True)
         os.close(file)
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process holds the lock of a file, as far as the file system tells.
+
+    Args:
+        path: of the file.
+    """
+    try:
+        file = os.open(_beside(path), os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks
+        return False
+    finally:
+        os.close(file)
+    return False
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.lock")
 
 
 def _locked(lock: Path, path: Path, what: str) -> int:

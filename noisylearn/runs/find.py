@@ -34,7 +34,10 @@ def find(file_or_id: str | Path, folder: str | Path = "runs") -> RunFacts:
     named = sorted(Path(folder).glob(f"*-{text}*{SUFFIX}"))
     found = [path for path in named if path.stem.rpartition("-")[2].startswith(text)]
     if not found:
-        raise UserError(f"no run in {folder} has an id that begins with {text}; 'noisylearn runs list' shows them")
+        raise UserError(
+            f"no run in {folder} has an id that begins with {text}; 'noisylearn runs list {folder}' shows them, and "
+            "--folder names another folder"
+        )
     if len(found) > 1:
         raise UserError(f"id {text} fits {len(found)} runs in {folder}: give more digits, or {found[0]}, for example")
     return RunFacts(found[0], RunFile(found[0]).facts())

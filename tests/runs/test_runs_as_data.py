@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import sys
 import warnings
 
@@ -71,7 +72,8 @@ def test_records_are_what_the_files_hold(folder):
         with h5py.File(_path(folder, rule)) as file:
             config = json.loads(file.attrs["config"])
             assert row["id"] == file.attrs["id"]
-            assert row["status"] == ("running" if rule == "anp" else "finished") == file.attrs["status"]
+            assert file.attrs["status"] == ("running" if rule == "anp" else "finished")
+            assert row["status"] == ("unfinished" if rule == "anp" else "finished")
             assert row["started"] == file.attrs["started"]
             assert row["steps_done"] == len(file["metrics/step/loss"])
             assert row["epochs_done"] == len(file["metrics/epoch/held_out_accuracy"])
@@ -206,7 +208,7 @@ def test_a_run_is_found_by_its_file_or_the_start_of_its_id(folder, copies):
     (copies / twin).write_bytes(path.read_bytes())
     with pytest.raises(UserError, match=f"id {digits[:5]} fits 2 runs"):
         nl.runs.find(digits[:5], copies)
-    with pytest.raises(UserError, match=r"no run in .* begins with 00ab"):
+    with pytest.raises(UserError, match=r"no run in .* begins with 00ab; .* --folder names another"):
         nl.runs.find("00ab", folder)
     for text in ("abc", "no-id", "0" * 13, ""):
         with pytest.raises(UserError, match=r"no file and no id|cannot be read"):
@@ -223,8 +225,9 @@ def test_list_filters_and_sorts_and_names_what_it_leaves_out(folder, run):
     assert DAMAGED in err
     assert list(found["damaged"]) == [str(folder / DAMAGED)]
     for options, rules in (
-        (("--rule", "anp,danp"), {"anp", "danp"}), (("--profile", PCM), {"danp"}), (("--status", "running"), {"anp"}),
-        (("--task", "digits"), set()), (("--status", "finished", "--rule", "bp"), {"bp"}),
+        (("--rule", "anp,danp"), {"anp", "danp"}), (("--profile", PCM), {"danp"}), (("--task", "digits"), set()),
+        (("--status", "unfinished"), {"anp"}), (("--status", "running"), set()),
+        (("--status", "finished", "--rule", "bp"), {"bp"}),
     ):  # fmt: skip
         rows = json.loads(run("runs", "list", folder, *options, "--json")[1])["runs"]
         assert {row["rule"] for row in rows} == rules
@@ -259,6 +262,15 @@ def test_show_gives_a_command_that_is_the_same_run(folder, run):
     text = run("runs", "show", path)[1]
     for word in ("trivial baseline: ridge readout", "again: noisylearn train", "accuracy at once", "torch", "cite"):
         assert word in text
+
+
+def test_a_run_that_nobody_computes_is_unfinished_and_show_says_how_to_continue_it(folder, run):
+    path = _path(folder, "anp")
+    text = run("runs", "show", path)[1]
+    assert re.search(rf"unfinished; to continue: noisylearn train .* --resume --out {re.escape(str(folder))}\n", text)
+    with RunFile(path).held():
+        assert nl.runs.find(path).status == "running"
+        assert "\nagain: noisylearn train" in run("runs", "show", path)[1]
 
 
 def test_show_says_where_the_profile_is_not_packaged(tmp_path, monkeypatch, run):
