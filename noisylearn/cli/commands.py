@@ -6,7 +6,9 @@ from typing import Any
 
 import typer
 from rich.markup import escape
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
+
+from noisylearn.ground.errors import UserError
 
 # Command NAME is in the module cli/NAME.py: `app` where it has commands of its own, else the function NAME_command.
 COMMANDS = (
@@ -43,6 +45,17 @@ class Commands(TyperGroup):
         return _loaded(cmd_name) if cmd_name in COMMANDS else None
 
 
+class Command(TyperCommand):
+    """A command that knows what others call its options, where the nearest name is another one."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Raise UserError for --learning-rate, as a nearest name would be --decorrelation-rate."""
+        names = {argument.partition("=")[0] for argument in args}
+        if "--learning-rate" in names and any(one.name == "lr" for one in self.params):
+            raise UserError("there is no option --learning-rate; say --lr")
+        return list(super().parse_args(ctx, args))
+
+
 def _loaded(name: str) -> Any:
     """A command, with an option for every setting of the rules registered at this moment where it takes settings."""
     module = import_module(f"noisylearn.cli.{name}")
@@ -50,7 +63,7 @@ def _loaded(name: str) -> Any:
     if hasattr(module, "app"):
         alone.add_typer(module.app, name=name)
     else:
-        alone.command(name)(_with_options(getattr(module, f"{name}_command")))
+        alone.command(name, cls=Command)(_with_options(getattr(module, f"{name}_command")))
     return _shown_as_written(typer.main.get_group(alone).commands[name])
 
 

@@ -79,7 +79,7 @@ class TrainConfig(Record):
         0.3, "Membrane potential at which neurons of --network spiking fire.", gt=0, allow_inf_nan=False
     )
     reset: Reset = _setting("subtract", "Reset of --network spiking at a spike: subtract, or zero (as on Loihi).")
-    hidden: tuple[Units, ...] = _setting((300,), "Units of the hidden layers, e.g. 300 or 300,100.")
+    hidden: tuple[Units, ...] = _setting((300,), "Units of the hidden layers, e.g. 300 or 300,100; 0 for none.")
     activation: Activation = _setting("leaky-relu", "Activation of the mlp or rnn: leaky-relu, relu, tanh or identity.")
     initialisation: Initialisation = _setting(
         "torch", "Initial weights of the mlp or convnet: torch (its defaults), or glorot (as Keras)."
@@ -94,7 +94,7 @@ class TrainConfig(Record):
     epochs: int = _setting(10, "Passes over the training data.", ge=1, le=10**6)
     patience: int | None = _setting(
         None,
-        "Epochs without a better held-out metric after which the run ends; goes with --held-out validation. "
+        "Epochs without a better held-out metric after which the run ends; needs --held-out validation. "
         "Default: it never ends early.",
         ge=1,
     )
@@ -321,6 +321,11 @@ def resolve(
         raise UserError(f"configuration: {one_line(error)}") from None
     if config.weight_normalisation and in_time and config.build_rule().in_time().update == "online":
         raise UserError("--weight-normalisation restores norms after a whole sequence: say --update sequence")
+    if config.patience and config.held_out == "test":
+        raise UserError(
+            f"--patience {config.patience} would end the run by its score on the test part: say --held-out validation, "
+            "and read the test part once, with the epochs found"
+        )
     if config.batch_parts > config.batch:
         raise UserError(f"--batch-parts {config.batch_parts}: a batch has {config.batch} samples; give at most as many")
     if config.batch_parts > 1 and not (built := config.build_rule()).divides:

@@ -57,8 +57,8 @@ def train(
 
 def compare(
     task: str,
-    rules: Sequence[str],
-    profiles: Sequence[Profile] = ("gaussian-node",),
+    rules: str | Sequence[str],
+    profiles: Profile | Sequence[Profile] = ("gaussian-node",),
     *,
     seeds: Sequence[int] = (0, 1, 2),
     tune_lr: Sequence[float] = (),
@@ -73,8 +73,8 @@ def compare(
 
     Args:
         task: its name.
-        rules: their names on the command line.
-        profiles: of the machines.
+        rules: their names on the command line, or one of them.
+        profiles: of the machines, or of one.
         seeds: a run for each of them.
         tune_lr: learning rates to try for every rule first, on the validation part.
         workers: runs at the same time, in processes of their own; a script that has several keeps what it does under
@@ -90,6 +90,8 @@ def compare(
     Raises:
         UserError: the request itself is wrong, or no run could be carried out.
     """
+    rules = [rules] if isinstance(rules, str) else rules
+    profiles = [profiles] if isinstance(profiles, str | Path | HardwareProfile) else profiles
     chosen = [load_profile(profile) for profile in profiles]
     comparison.check_request(rules, [profile.name for profile in chosen], seeds)
     tuning = Tuning({"lr": list(tune_lr)}, None) if tune_lr else None

@@ -531,6 +531,9 @@ def load_profile(name_or_path: str | Path | HardwareProfile) -> HardwareProfile:
     if path.suffix != ".toml":
         known = profile_files()
         if str(name_or_path) not in known:
+            file = Path(f"{name_or_path}.toml")
+            if name_or_path and file.is_file():
+                raise UserError(f"unknown profile '{name_or_path}'; a file of yours ends in .toml: {file} is here")
             raise unknown_name("profile", str(name_or_path), known)
         path = known[str(name_or_path)]
     text = read_text(path, f"profile {path}")

@@ -242,6 +242,8 @@ def test_compare_with_nothing_to_run(document):
         (["--lr", "-1"], "lr"),
         (["--lr", "inf"], "lr"),
         (["--epochs", "0"], "epochs"),
+        (["--patience", "3"], "on the test part: say --held-out validation"),
+        (["--learning-rate", "0.1"], "there is no option --learning-rate; say --lr"),
         (["--seed", "-1"], "seed"),
         (["--batch", "100000"], "--batch 100000 is more than the 200 training samples"),
         (["--hidden", "abc"], "--hidden 'abc'"),

@@ -214,7 +214,7 @@ def test_an_unknown_log(run):
 
 def test_patience_ends_a_run_early(trained):
     """At so small a rate nothing changes."""
-    options = ["--lr", "1e-12", "--patience", "2", "--epochs", "9"]
+    options = ["--lr", "1e-12", "--patience", "2", "--epochs", "9", "--held-out", "validation"]
     document = trained("mine.py:glyphs", *options)
     assert len(document["epochs"]["held_out_accuracy"]) == 3
     assert document["stopped_early"].startswith("held_out_accuracy was no better for 2 epochs")

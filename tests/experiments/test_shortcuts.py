@@ -44,7 +44,7 @@ def test_compare_gives_rows_over_the_seeds():
 
 
 def test_compare_tries_rates():
-    (row,) = nl.compare("mnist-sample", ["anp"], seeds=[0], tune_lr=[1e-3, 1e-2], **SMALL)
+    (row,) = nl.compare("mnist-sample", "anp", "gaussian-node", seeds=[0], tune_lr=[1e-3, 1e-2], **SMALL)
     assert [trial["lr"] for trial in row.trials] == [1e-3, 1e-2]
     assert row.settings["lr"] == min(row.trials, key=lambda trial: trial["score"])["lr"]
 

@@ -215,6 +215,15 @@ def test_profile_that_is_not_there(name, named):
     assert "\n" not in str(caught.value)
 
 
+def test_a_file_beside_is_named_where_its_ending_is_missing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my-pcm.toml").touch()
+    with pytest.raises(
+        UserError, match=r"unknown profile 'my-pcm'; a file of yours ends in .toml: my-pcm.toml is here"
+    ):
+        load_profile("my-pcm")
+
+
 def test_a_profile_of_ones_own_has_a_name_of_its_own(tmp_path):
     text = profile_files()["gaussian-node"].read_text()
     (tmp_path / "mine.toml").write_text(text)
