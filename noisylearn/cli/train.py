@@ -1,12 +1,13 @@
 """`noisylearn train`: train one network."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
 
-from noisylearn.callbacks import log_named
+from noisylearn.callbacks import Callback, Run, log_named
 from noisylearn.cli import options as o
 from noisylearn.cli.output import print_json, print_table, print_text, progress
 from noisylearn.distributed import joined
@@ -19,6 +20,16 @@ from noisylearn.ground.tree_file import Tree
 from noisylearn.rules.sharing import Send
 
 FINISHED_BEFORE = "(read from file: the run was finished before)"
+
+
+@dataclass(frozen=True)
+class _Begins(Callback):
+    """Says something when the run begins: the log of one that is killed has it too."""
+
+    say: Callable[[], None]
+
+    def start(self, run: Run) -> None:
+        self.say()
 
 
 def train_command(
@@ -58,6 +69,15 @@ def train_command(
     with joined() as ranks:
         chosen = o.chosen_profile(profile, only, without, write)
         config, recipes = resolve(task, rule, chosen, {**settings, "seed": seed})
+
+        def begins() -> None:
+            if not json:
+                _print_settings(config, recipes)
+
+        def finished_before() -> None:
+            begins()
+            before.append(FINISHED_BEFORE)
+
         with progress() as bar, term_raised():
             file = train(
                 config,
@@ -68,8 +88,8 @@ def train_command(
                 bar.run(f"{config.label} on {chosen.name}", config.epochs),
                 ranks=ranks,
                 send=cast(Send, send),
-                on_read=lambda: before.append(FINISHED_BEFORE),
-                callbacks=logs,
+                on_read=finished_before,
+                callbacks=[_Begins(begins), *logs],
             )
     if not ranks.is_first:
         return
@@ -77,7 +97,7 @@ def train_command(
     if json:
         print_json(_document(config, recipes, file, run))
     else:
-        _print(config, recipes, file, run, *before)
+        _print(config, file, run, *before)
 
 
 def _document(config: TrainConfig, recipes: list[str], file: RunFile, run: Tree) -> dict[str, Any]:
@@ -95,10 +115,13 @@ def _document(config: TrainConfig, recipes: list[str], file: RunFile, run: Tree)
     }
 
 
-def _print(config: TrainConfig, recipes: list[str], file: RunFile, run: Tree, *remarks: str) -> None:
+def _print_settings(config: TrainConfig, recipes: list[str]) -> None:
     print_text(f"recipes: {', '.join(recipes)}")
     stated = config.model_dump(exclude={"task", "rule", "profile"})
     print_text("settings: " + ", ".join(f"{key}={value}" for key, value in stated.items()))
+
+
+def _print(config: TrainConfig, file: RunFile, run: Tree, *remarks: str) -> None:
     rows = [[key.replace("_", " "), f"{value:.4g}"] for key, value in run["final"].items()]
     rows += [[f"trivial baseline: {name}", f"{value:.4g}"] for name, value in run["baselines"].items()]
     rows.append(["wall time (s)", f"{run['wall_s']:.1f}"])

@@ -27,6 +27,7 @@ from noisylearn.experiments.setup import OptimizerOf, Setup
 from noisylearn.experiments.trainer import Trainer
 from noisylearn.ground.errors import UserError
 from noisylearn.ground.identity import identity_of
+from noisylearn.ground.interrupt import term_said
 from noisylearn.ground.table import Shown, Table
 from noisylearn.ground.tree_file import SUFFIX, Tree, tensors
 from noisylearn.networks.decorrelation import decorrelate
@@ -213,7 +214,7 @@ def _carried_out(
         if earlier is not None:
             training.load(earlier)
         order = replace(order, facts=order.facts | {"started": (earlier or {}).get("started", now())})
-        with shown() as line:
+        with term_said(), shown() as line:
             told = Told(line.run(order.name, setup.epochs))
             tree = Live(order, training, run_file, [*callbacks, told], checkpoint_every_s).go()
     return _fitted(tree, run_file, training.model, training.chip)

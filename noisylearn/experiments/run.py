@@ -285,7 +285,8 @@ class Live:
         except UserError:
             raise
         except (Exception, KeyboardInterrupt) as error:
-            error.add_note(f"{self._kept}; {self.order.resume} goes on from there")
+            onwards = "" if self.run_file is None else f"; {self.order.resume} goes on from there"
+            error.add_note(f"{self._kept}{onwards}")
             raise
 
     @property

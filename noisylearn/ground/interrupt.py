@@ -81,6 +81,17 @@ def term_raised() -> Iterator[None]:
 
 
 @contextmanager
+def term_said() -> Iterator[None]:
+    """Let SIGTERM end the process in this block as it would, but say in a line on standard error what was kept."""
+    try:
+        with term_raised():
+            yield
+    except Terminated as came:
+        print("; ".join(["terminated", *getattr(came, "__notes__", ())]), file=sys.stderr, flush=True)
+        signal.raise_signal(signal.SIGTERM)
+
+
+@contextmanager
 def ends_held_back() -> Iterator[Callable[[], bool]]:
     """Let Ctrl-C and SIGTERM wait until the block has ended; then they do what they did before it.
 

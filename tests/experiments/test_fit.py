@@ -186,6 +186,23 @@ def test_sigterm_reaches_a_handler_once_the_step_is_saved(tmp_path, monkeypatch)
     assert (len(found.losses), found.scores) == (4, {})
 
 
+def test_sigterm_ends_the_process_with_a_line(tmp_path, monkeypatch, capsys):
+    raised = signal.raise_signal
+
+    def last(number):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            raise SystemExit(number)  # in place of the end of the process
+        raised(number)
+
+    monkeypatch.setattr(signal, "raise_signal", last)
+    with pytest.raises(SystemExit, match="15"):
+        fit(tmp_path, callbacks=[At(3, lambda: os.kill(os.getpid(), signal.SIGTERM))])
+    (path,) = tmp_path.glob("*.h5")
+    assert capsys.readouterr().err == (
+        f"terminated; the state of step 3 is kept in {path}; resume=True goes on from there\n"
+    )
+
+
 def test_an_ignored_signal_stays_ignored(tmp_path):
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
