@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from noisylearn.ground.regular import read_regular
 from noisylearn.ground.replace import FORCE, check_replaceable, replace_file
 
 LARGEST = 256 * 2**20  # bytes
+THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")  # a comma that need not be a decimal one
 COLUMNS = ("experiment", "device", "write", "time_s", "target_us", "conductance_us", "pulse")
 
 
@@ -20,7 +22,8 @@ def read_measurements(file: Path) -> tuple[Measurements, str]:
     """Read a file of measurements; lines that begin with # are comments.
 
     Args:
-        file: comma-, semicolon- or tab-separated values, the first line with the names of the columns.
+        file: comma-, semicolon- or tab-separated values, the first line with the names of the columns. Numbers have
+            decimal points; between semicolons, they may have decimal commas instead.
 
     Returns:
         The measurements, and the SHA-256 of the file in hexadecimal digits.
@@ -34,30 +37,60 @@ def read_measurements(file: Path) -> tuple[Measurements, str]:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise UserError(f"{where}: no text in UTF-8; save the table as CSV") from None
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    lines = {
+        number: line
+        for number, line in enumerate(io.StringIO(text, newline=None), 1)
+        if line.strip() and not line.startswith("#")
+    }
     if not lines:
         raise UserError(f"{where}: the file is empty; its first line must name the columns")
-    return measurements(_columns(lines, where), where), hashlib.sha256(content).hexdigest()
+    columns, numbers = _columns(lines, where)
+    made = measurements(columns, where, lambda row: f"line {numbers[row]}")
+    return made, hashlib.sha256(content).hexdigest()
 
 
-def _columns(lines: list[str], where: str) -> dict[str, list[str]]:
-    """Columns of lines, by their names in the first line."""
-    separator = max(",;\t", key=lines[0].count)
+def _columns(lines: dict[int, str], where: str) -> tuple[dict[str, list[str]], list[int]]:
+    """Columns by their names in the first line, and the number of the line in which each of their rows begins."""
+    numbers, header = [*lines], next(iter(lines.values()))
+    separator = max(",;\t", key=header.count)
+    reader = csv.reader(lines.values(), delimiter=separator)
+    rows, begins = [], [0]  # a quoted value may run over several lines
     try:
-        rows = list(csv.reader(lines, delimiter=separator))
+        for row in reader:
+            rows.append(row)
+            begins.append(reader.line_num)
     except csv.Error as error:
-        raise UserError(f"{where}: no table: {error}") from None
+        raise UserError(f"{where}: line {numbers[reader.line_num - 1]} is no row of a table: {error}") from None
     names = [name.strip() for name in rows[0]]
-    for number, row in enumerate(rows[1:], 1):
+    begins = [numbers[begin] for begin in begins[1:-1]]
+    for number, row in zip(begins, rows[1:], strict=True):
         if len(row) != len(names):
             raise UserError(
-                f"{where}: row {number} has {len(row)} values for {len(names)} columns: "
+                f"{where}: line {number} has {len(row)} values for {len(names)} columns: "
                 f"{shortened(separator.join(row))}; give one for each"
+                + (
+                    "; decimal commas need semicolons between the columns"
+                    * (separator == "," and len(row) > len(names))
+                )
             )
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise UserError(f"{where}: column '{shortened(twice)}' is there twice; keep one")
-    return {name: [row[i] for row in rows[1:]] for i, name in enumerate(names)}
+    columns = {name: [row[i] for row in rows[1:]] for i, name in enumerate(names)}
+    return (_with_points(columns) if separator == ";" else columns), begins
+
+
+def _with_points(columns: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Columns with decimal points for decimal commas; as they are where a comma may be a mark for thousands."""
+    quantities = {name: values for name, values in columns.items() if name not in ("experiment", "device", "write")}
+    every = [value.strip() for values in quantities.values() for value in values]
+    commas = [value for value in every if "," in value]
+    if any("." in value for value in every) or all(THOUSANDS.fullmatch(value) for value in commas):
+        return columns
+    return columns | {
+        name: [value.replace(",", ".") if value.count(",") == 1 else value for value in values]
+        for name, values in quantities.items()
+    }
 
 
 def write_measurements(file: Path, made: Measurements, comments: list[str], force: bool = False) -> None:

@@ -1,6 +1,6 @@
 """Measurements of devices as columns of equal length, checked."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -82,13 +82,20 @@ def _codes(column: Array) -> Array:
     return np.unique(column, return_inverse=True)[1]
 
 
-def measurements(columns: Mapping[str, Any], where: str = "measurements") -> Measurements:
+def _row(row: int) -> str:
+    return f"row {row + 1}"
+
+
+def measurements(
+    columns: Mapping[str, Any], where: str = "measurements", at: Callable[[int], str] = _row
+) -> Measurements:
     """Make measurements of columns, such as those of a data frame.
 
     Args:
         columns: name -> values. A quantity has its unit in the name: `conductance_us` or `conductance_s`, `_ms`, `_ns`;
             `target_...` likewise; `time_s`, `_ms`, `_us` or `_ns`. Besides: experiment, device, write, pulse.
         where: names them in messages.
+        at: names a row in messages, by its index.
 
     Returns:
         The measurements, in microsiemens and seconds.
@@ -106,7 +113,7 @@ def measurements(columns: Mapping[str, Any], where: str = "measurements") -> Mea
         )
     if not n:
         raise UserError(f"{where}: there is no row of measurements; give at least one experiment")
-    found = {name: _numbers(given, name, units, n, where) for name, units in QUANTITIES.items()}
+    found = {name: _numbers(given, name, units, n, where, at) for name, units in QUANTITIES.items()}
     experiment = np.array([str(value).strip().lower() for value in given["experiment"]])
     made = Measurements(
         experiment,
@@ -115,10 +122,10 @@ def measurements(columns: Mapping[str, Any], where: str = "measurements") -> Mea
         found["time"],
         found["target"],
         found["conductance"],
-        _numbers(given, "pulse", {}, n, where),
+        _numbers(given, "pulse", {}, n, where, at),
     )
-    _check_rows(made, where)
-    _check_units(made, where)
+    _check_rows(made, where, at)
+    _check_units(made, where, at)
     return made
 
 
@@ -140,7 +147,9 @@ def _check_names(names: list[str], where: str) -> None:
         raise UserError(f"{where}: column {', '.join(missing)} is missing; the first line must name the columns")
 
 
-def _numbers(given: Mapping[str, Array], name: str, units: Mapping[str, float], n: int, where: str) -> Array:
+def _numbers(
+    given: Mapping[str, Array], name: str, units: Mapping[str, float], n: int, where: str, at: Callable[[int], str]
+) -> Array:
     """A column of numbers in the unit of this package; nan where it is empty or not there."""
     stated = [one for one in given if one == name or (one.rpartition("_")[0] == name and units)]
     if not stated:
@@ -150,13 +159,14 @@ def _numbers(given: Mapping[str, Array], name: str, units: Mapping[str, float], 
         try:
             values[row] = np.nan if str(value).strip() in ("", "None", "<NA>") else float(value)
         except (TypeError, ValueError):
+            mend = "write a decimal point, and no mark for thousands" if "," in str(value) else "correct it"
             raise UserError(
-                f"{where}: {stated[0]} in row {row + 1} is {shortened(repr(str(value)))}, no number; "
-                "correct it, or leave it empty"
+                f"{where}: {stated[0]} in {at(row)} is {shortened(repr(str(value)))}, no number; "
+                f"{mend}, or leave it empty"
             ) from None
     if np.isinf(values).any():
         row = int(np.isinf(values).argmax())
-        raise UserError(f"{where}: {stated[0]} in row {row + 1} is infinite; leave out reads beyond the range")
+        raise UserError(f"{where}: {stated[0]} in {at(row)} is infinite; leave out reads beyond the range")
     return values * units.get(stated[0].rpartition("_")[2], 1.0) if units else values
 
 
@@ -164,29 +174,27 @@ def _texts(given: Mapping[str, Array], name: str, n: int) -> Array:
     return np.array([str(value).strip() for value in given[name]]) if name in given else np.full(n, "")
 
 
-def _check_rows(made: Measurements, where: str) -> None:
+def _check_rows(made: Measurements, where: str, at: Callable[[int], str]) -> None:
     """Check that every row has what its experiment needs."""
     for row, name in enumerate(made.experiment):
         if name not in EXPERIMENTS:
-            raise UserError(f"{where}: row {row + 1}: {unknown_name('experiment', str(name), EXPERIMENTS)}")
+            raise UserError(f"{where}: {at(row)}: {unknown_name('experiment', str(name), EXPERIMENTS)}")
     if (made.device == "").any():
-        raise UserError(f"{where}: device is empty in row {int((made.device == '').argmax()) + 1}; name the device")
+        raise UserError(f"{where}: device is empty in {at(int((made.device == '').argmax()))}; name the device")
     for name in made.experiments:
         for column in ("conductance_us", *EXPERIMENTS[name]):
             empty = np.isnan(getattr(made, column)) & (made.experiment == name)
             if empty.any():
-                raise UserError(
-                    f"{where}: {column} is empty in row {int(empty.argmax()) + 1}; experiment {name} needs it"
-                )
+                raise UserError(f"{where}: {column} is empty in {at(int(empty.argmax()))}; experiment {name} needs it")
     odd = np.isfinite(made.pulse) & (made.pulse != np.round(made.pulse))
     if odd.any():
-        raise UserError(f"{where}: pulse in row {int(odd.argmax()) + 1} is no whole number of pulses, with sign")
+        raise UserError(f"{where}: pulse in {at(int(odd.argmax()))} is no whole number of pulses, with sign")
     drift = (made.experiment == "drift") & ~(made.time_s > 0)
     if drift.any():
-        raise UserError(f"{where}: time_s in row {int(drift.argmax()) + 1}: drift counts from programming, above 0")
+        raise UserError(f"{where}: time_s in {at(int(drift.argmax()))}: drift counts from programming, above 0")
 
 
-def _check_units(made: Measurements, where: str) -> None:
+def _check_units(made: Measurements, where: str, at: Callable[[int], str]) -> None:
     """Check that conductances can be in the unit that the column names."""
     typical = {name: np.median(np.abs(made.of(name).conductance_us)) for name in made.experiments}
     for name, value in typical.items():
@@ -207,7 +215,7 @@ def _check_units(made: Measurements, where: str) -> None:
             raise _two_units(where, "conductance", read, "their targets", target)
     if (row := _row_of_another_unit(made, noted)) is not None:
         read, target = abs(made.conductance_us[row]), made.target_us[row]
-        raise _two_units(where, f"conductance in row {row + 1}", read, "its target", target)
+        raise _two_units(where, f"conductance in {at(row)}", read, "its target", target)
 
 
 def _row_of_another_unit(made: Measurements, noted: Array) -> int | None:

@@ -24,15 +24,15 @@ WRONG = {
     "no device": ("experiment,conductance_us\nread,1\n", ["device", "missing"]),
     "two units": ("experiment,device,conductance_us,conductance_s\nread,a,1,1e-6\n", ["two units", "keep one"]),
     "column twice": ("experiment,device,device,conductance_us\nread,a,a,1\n", ["'device'", "twice"]),
-    "row too short": (HEADER + "programming,d1,1,5.0\n", ["row 1", "4 values for 5 columns"]),
-    "no number": (HEADER + "programming,d1,1,5.0,five\n", ["conductance_us in row 1", "'five'", "no number"]),
-    "infinite": (HEADER + "programming,d1,1,5.0,inf\n", ["row 1", "infinite"]),
-    "no target": (HEADER + "programming,d1,1,,5.1\n", ["target_us is empty in row 1", "programming"]),
+    "row too short": (HEADER + "programming,d1,1,5.0\n", ["line 2", "4 values for 5 columns"]),
+    "no number": (HEADER + "programming,d1,1,5.0,five\n", ["conductance_us in line 2", "'five'", "no number"]),
+    "infinite": (HEADER + "programming,d1,1,5.0,inf\n", ["line 2", "infinite"]),
+    "no target": (HEADER + "programming,d1,1,,5.1\n", ["target_us is empty in line 2", "programming"]),
     "no time": ("experiment,device,conductance_us\nread,a,1\n", ["time_s is empty", "read"]),
-    "no device in a row": (HEADER + ROW + "programming,,1,5.0,5.1\n", ["device is empty in row 2"]),
-    "unknown experiment": (HEADER + "programing,d1,1,5.0,5.1\n", ["row 1", "'programing'", "did you mean programming"]),
-    "part of a pulse": ("experiment,device,pulse,conductance_us\npulse,a,0.5,1\n", ["pulse in row 1", "whole number"]),
-    "drift before programming": (HEADER + "drift,d1,0,5.0,5.1\n", ["row 1", "above 0"]),
+    "no device in a row": (HEADER + ROW + "programming,,1,5.0,5.1\n", ["device is empty in line 3"]),
+    "unknown experiment": (HEADER + "programing,d1,1,5.0,5.1\n", ["line 2", "'programing'", "mean programming"]),
+    "part of a pulse": ("experiment,device,pulse,conductance_us\npulse,a,0.5,1\n", ["pulse in line 2", "whole number"]),
+    "drift before programming": (HEADER + "drift,d1,0,5.0,5.1\n", ["line 2", "above 0"]),
     "siemens called microsiemens": (HEADER + "programming,d1,1,5e-6,5.1e-6\n", ["beyond any device", "conductance_s"]),
     "targets in another unit": (HEADER + "programming,d1,1,5000,5.1\n", ["two units", "targets"]),
     "a device in another unit": (
@@ -40,7 +40,16 @@ WRONG = {
     ),
     "some reads in another unit": (
         HEADER + "".join(f"programming,d{i},1,{t},{t * (1 if i % 5 else 1e-6)}\n" for i in range(60) for t in (5, 12)),
-        ["conductance in row 1", "its target 5 uS", "two units"],
+        ["conductance in line 2", "its target 5 uS", "two units"],
+    ),
+    "after comments": (f"# one\n\n{HEADER}# two\r\n{ROW}\n" + ROW.replace("5.1", "x"), ["in line 7", "'x'"]),
+    "after a name of two lines": (HEADER + ROW.replace("d1", '"d\n1"') + ROW.replace("5.1", "x"), ["in line 4", "'x'"]),
+    "decimal commas between commas": (HEADER + "read,d1,1,5.0,5,1\n", ["line 2", "decimal commas need semicolons"]),
+    "decimal commas and points": (
+        HEADER.replace(",", ";") + "read;d1;1;5.0;5,1\n", ["in line 2", "'5,1'", "write a decimal point"],
+    ),
+    "commas for thousands": (
+        HEADER.replace(",", ";") + "read;d1;1;5;5,100\n", ["in line 2", "'5,100'", "no mark for thousands"],
     ),
     "too few": (HEADER + ROW, ["too little", "programming-noise", "written at least 8 times"]),
 }  # fmt: skip
@@ -123,6 +132,21 @@ def test_semicolons_comments_and_a_byte_order_mark(tmp_path: Path) -> None:
     file.write_bytes("\ufeff# from the analyser\nexperiment;device;time_s;conductance_us\nread;a;1;2.5\n".encode())
     made, _ = read_measurements(file)
     assert made.conductance_us.tolist() == [2.5]
+
+
+def test_decimal_commas_between_semicolons(tmp_path: Path) -> None:
+    """As German Excel writes them; a name keeps its comma."""
+    file = tmp_path / "a.csv"
+    file.write_bytes(b"experiment;device;time_s;conductance_us\r\nread;1,5 V;1;2,125\r\nread;1,5 V;1,5e-3;2\r\n")
+    made, _ = read_measurements(file)
+    assert made.conductance_us.tolist() == [2.125, 2.0]
+    assert made.time_s.tolist() == [1.0, 1.5e-3]
+    assert made.device.tolist() == ["1,5 V", "1,5 V"]
+
+
+def test_rows_of_columns_are_counted_from_one() -> None:
+    with pytest.raises(UserError, match="conductance_us in row 2 is 'x'"):
+        measurements({"experiment": ["read"] * 2, "device": ["a", "a"], "time_s": [1, 2], "conductance_us": [1, "x"]})
 
 
 def test_measurements_are_those_of_the_seed() -> None:
