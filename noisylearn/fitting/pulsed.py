@@ -1,7 +1,7 @@
 """Pulsed devices: all numbers of the profile's table [write.device], from trains of pulses.
 
 Devices are the sample: means and spreads over them are those of greatest likelihood, given the error of each. The step
-is chosen by `kind_of_step`.
+is chosen by `shape`, and where it is straight by `kind_of_step`.
 """
 
 import math
@@ -13,8 +13,8 @@ from scipy.special import chdtrc
 from noisylearn.fitting.measurements import Measurements
 from noisylearn.fitting.population import Population, population
 from noisylearn.fitting.results import Array, Check, EffectFit, Panel, Parameter, Series
-from noisylearn.fitting.step_curves import BENT, StepCurve, exponential, step_curve, step_panels, straight
-from noisylearn.fitting.step_lines import LEAST_STEPS, Line, line_of
+from noisylearn.fitting.step_curves import BENT, LOOSE, MORE, StepCurve, exponential, shape, step_curve, step_panels
+from noisylearn.fitting.step_lines import LEAST_STEPS, SEEN, Line, lines_of
 from noisylearn.fitting.trains import END, Trains, ends, equal_trains, movement, plateau, scale_of
 
 LEAST_DEVICES = 8
@@ -24,7 +24,11 @@ HIDDEN, WORST = 0.5, 0.9  # relative error of steps from which noise hides them,
 ARRIVED = 0.3  # of a step within the range: bounds are reached where the reads at the end of a train move less
 OFF = 0.05  # in full scale: distance by which noise keeps devices off their bounds, step variance / (2 step)
 COARSE = 0.15  # of the range: a mean step between two reads that is larger cannot be fitted
-SOFT, HALF_NORMAL = 0.93, 0.8  # of what soft bounds let a train reach; mean of |z|
+UNLIKE = 1.25  # ratio of the variance of noise to a law, less 4 standard errors, from which it follows none
+MOST_NOISE = 90.0  # of a pulse, in units of a step: profiles state up to 100
+EXTREME = 50  # the largest and the smallest of so many devices do not count in the noise of pulses
+SOFT, HARD = 0.93, 0.75  # of what soft bounds let a train reach: more are soft, less are not
+HALF_NORMAL = 0.8  # mean of |z|
 
 
 def fit_pulsed(
@@ -59,14 +63,13 @@ def fit_pulsed(
     signs = [d for d in (1.0, -1.0) if (d * alive.pulse > 0).any()]
     if 1.0 not in signs:
         return EffectFit("pulsed-device", refused="no pulses go up (pulse > 0): give a train of them"), scale
-    lines = {d: line_of(alive, d) for d in signs}
-    if any(line is None for line in lines.values()):
+    lines = lines_of(alive, signs)
+    if lines is None:
         refused = "fewer than 20 reads lie between the bounds: send fewer pulses between two reads"
         return EffectFit("pulsed-device", refused=refused), scale
-    found = {d: line for d, line in lines.items() if line is not None}
-    if unclear := _unclear(alive, found):
+    if unclear := _unclear(alive, lines):
         return EffectFit("pulsed-device", refused=unclear), scale
-    return _fitted(alive, found, dead), scale
+    return _fitted(alive, lines, dead), scale
 
 
 def _unclear(trains: Trains, lines: dict[float, Line]) -> str:
@@ -88,43 +91,81 @@ def _unclear(trains: Trains, lines: dict[float, Line]) -> str:
 
 
 def kind_of_step(
-    trains: Trains, lines: dict[float, Line], plateaus: dict[float, tuple[Array, Array]], curved: bool
-) -> str:
-    """Which step the profile states: "exponential", "constant", "linear" or "soft-bounds".
-
-    Bounds are soft where the trains end as far out as steps that vanish at a_d lead: at a_d, less twice its error, what
-    is missing after so many pulses, and what the noise of pulses that cannot cross a_d holds it back by.
+    trains: Trains, lines: dict[float, Line], plateaus: dict[float, tuple[Array, Array]]
+) -> tuple[str, list[Check], list[str]]:
+    """Which straight step the profile states, "constant", "linear" or "soft-bounds", with checks and warnings.
 
     Args:
         trains: reads.
         lines: of the devices, by direction.
         plateaus: states in which the trains of each device end, with their errors, by direction.
-        curved: whether steps are no straight function of the state.
     """
-    if curved:
-        return "exponential"
-    if all(_is_flat(line) for line in lines.values()):
-        return "constant"
-    soft = []
-    for d, line in lines.items():
-        bound, rate = _soft_bound(line, plateaus[d]), float(-d * np.nanmedian(line.slope))
-        zero = d * bound.mean - 2 * bound.mean_error
-        if rate <= 0 or zero <= 0:
-            return "linear"
-        pulses = float(
-            np.abs(trains.pulse[np.sign(trains.pulse) == d]).sum() / sum(way == d for way, _, _ in ends(trains))
-        )
-        held = HALF_NORMAL * math.sqrt(max(float(np.nanmedian(line.cycle)), 0.0) / (2 * rate))
-        start = d * float(np.median(plateaus[-d][0])) if -d in plateaus else 0.0
-        reached = zero - (zero - start) * math.exp(-rate * pulses * (1 - END / 2))
-        soft.append(d * float(np.median(plateaus[d][0])) > SOFT * (reached - held))
-    return "soft-bounds" if all(soft) else "linear"
+    is_constant, check, unclear = _constant(trains, lines)
+    if is_constant:
+        return "constant", [check], unclear
+    is_soft, another, unclear = _soft(trains, lines, plateaus)
+    return "soft-bounds" if is_soft else "linear", [check, another], unclear
 
 
-def _is_flat(line: Line) -> bool:
-    """Whether steps are the same at all states."""
-    slope = population(line.slope, line.errors[:, 1])
-    return abs(slope.mean) < max(4 * slope.mean_error, 0.01 * abs(float(np.nanmedian(line.intercept))))
+def _constant(trains: Trains, lines: dict[float, Line]) -> tuple[bool, Check, list[str]]:
+    """Whether no slope of the steps is seen, and what is to be said where a large one may be there."""
+    low, middle, high = np.quantile(trains.w, (0.02, 0.5, 0.98), axis=1)
+    devices, half = len(trains.w), float(np.median(high - low)) / 2
+    is_flat, evidence, most = True, 0.0, 0.0
+    for line in lines.values():
+        slope, step = population(line.slope, line.errors[:, 1]), float(np.nanmedian(line.intercept))
+        is_flat &= abs(slope.mean) < max(4 * slope.mean_error, 0.01 * abs(step))
+        evidence += devices * math.log1p((slope.mean / slope.mean_error) ** 2 / devices) - math.log(devices)
+        centre = float(np.nanmedian(line.intercept + line.slope * middle))
+        most = max(most, (abs(slope.mean) + 1.96 * slope.mean_error) * half / centre)
+    said = f"BIC(constant) - BIC(linear) = {evidence:.1f}, from middle to bound by {most:.1%} at most"
+    unclear = f"the data do not decide whether steps change with the state ({said}): constant ones are stated; {MORE}"
+    return is_flat, Check("steps change with the state", said, math.nan), [unclear] if most > LOOSE else []
+
+
+def _soft(
+    trains: Trains, lines: dict[float, Line], plateaus: dict[float, tuple[Array, Array]]
+) -> tuple[bool, Check, list[str]]:
+    """Whether trains end as far out as soft bounds would let them, and what is to be said where that is open."""
+    shares = {d: _share_reached(trains, d, line, plateaus) for d, line in lines.items()}
+    said = "trains go " + " and ".join(
+        f"{share:.0%} ({low:.0%} to {high:.0%}) of the way to where steps {'up' if d > 0 else 'down'} vanish"
+        for d, (low, share, high) in shares.items()
+    )
+    low, share, high = (min(column) for column in zip(*shares.values(), strict=True))
+    is_soft = share > (SOFT + HARD) / 2
+    unclear = (
+        f"the data do not decide whether bounds are soft ({said}): {'soft' if is_soft else 'hard'} ones are stated; "
+        "measure more devices or longer trains"
+    )
+    return is_soft, Check("bounds are soft", said, math.nan), [unclear] if low < HARD and high > SOFT else []
+
+
+def _share_reached(
+    trains: Trains, direction: float, line: Line, plateaus: dict[float, tuple[Array, Array]]
+) -> tuple[float, float, float]:
+    """How far trains go, of how far they would if bounds were soft, between the ends of its 95 % interval.
+
+    They would go to where steps vanish, less what is missing after so many pulses, and what the noise of pulses that
+    cannot cross a bound holds them back by.
+    """
+    gamma, error = _own_slope(line, plateaus[direction])
+    end, rate = direction * float(np.median(plateaus[direction][0])), float(-direction * np.nanmedian(line.slope))
+    if rate <= 0 or end <= 0:
+        return 0.0, 0.0, 0.0
+    pulses = float(
+        np.abs(trains.pulse[np.sign(trains.pulse) == direction]).sum()
+        / sum(way == direction for way, _, _ in ends(trains))
+    )
+    held = HALF_NORMAL * math.sqrt(max(float(np.nanmedian(line.cycle)), 0.0) / (2 * rate))
+    start = direction * float(np.median(plateaus[-direction][0])) if -direction in plateaus else 0.0
+    missing = math.exp(-rate * pulses * (1 - END / 2))
+
+    def share(slope: float) -> float:
+        zero = end / max(slope, 1e-9)
+        return end / max(zero - (zero - start) * missing - held, 1e-9)
+
+    return share(gamma - 1.96 * error), share(gamma), share(gamma + 1.96 * error)
 
 
 def _slopes(lines: dict[float, Line], bounds: dict[float, Population]) -> dict[float, Population]:
@@ -143,9 +184,15 @@ def _fitted(trains: Trains, lines: dict[float, Line], dead: Array) -> EffectFit:
     """All numbers of the device."""
     plateaus = {d: plateau(trains, d) for d in lines}
     width = np.maximum(plateaus[1.0][0] - (plateaus[-1.0][0] if -1.0 in plateaus else 0.0), 1e-9)
-    curves = {d: step_curve(trains, line, width, d) for d, line in lines.items()}
-    checks, warnings, curved = straight(curves)
-    kind = kind_of_step(trains, lines, plateaus, curved)
+    curves = {d: curve for d, line in lines.items() if (curve := step_curve(trains, line, width, d)) is not None}
+    if len(curves) < len(lines):
+        return EffectFit("pulsed-device", refused="too few devices were read at the same states: measure more devices")
+    checks, warnings, curved = shape(curves, len(trains.w))
+    if curved:
+        kind = "exponential"
+    else:
+        kind, more_checks, more_warnings = kind_of_step(trains, lines, plateaus)
+        checks, warnings = checks + more_checks, warnings + more_warnings
     bounds = {
         d: _soft_bound(lines[d], plateaus[d]) if kind == "soft-bounds" else population(*plateaus[d]) for d in lines
     }
@@ -160,20 +207,25 @@ def _fitted(trains: Trains, lines: dict[float, Line], dead: Array) -> EffectFit:
         more, more_parameters = _gammas(_slopes(lines, bounds))
         numbers, parameters = numbers | more, parameters + more_parameters
     if kind == "exponential":
-        more, parameters = exponential(curves, steps, parameters)
-        numbers |= more
+        noisiest = max(float(np.nanmean(line.cycle)) for line in lines.values())
+        least = math.sqrt(max(noisiest, 0.0)) / MOST_NOISE
+        more, parameters, unlike = exponential(curves, steps, parameters, least)
+        numbers, warnings = numbers | more, warnings + unlike
     if kind != "soft-bounds":
         warnings += [line for d, curve in curves.items() if (line := _not_arrived(trains, d, curve, lines[d]))]
-    noise, noise_parameters, check = _noise(lines, curves, numbers["dw_min"])
-    if check.p < BENT:
-        warnings.append(f"the noise of a pulse is neither the same at all states nor as its step ({check.statistic})")
+    noise, noise_parameters, check, unlike = _noise(lines, curves, numbers, parameters)
     share = Parameter.share("dead_share", int(dead.sum()), len(dead))
     numbers |= noise | ({"dead_share": share.value} if share.value else {})
     if -1.0 not in lines:
         numbers |= {"one_sided": True, "w_min": 0.0, "w_min_spread": 0.0}
     panels = (_train_panel(trains), *step_panels(curves), _devices_panel(lines))
     return EffectFit(
-        "pulsed-device", (*parameters, *noise_parameters, share), numbers, (), (*checks, check), panels, tuple(warnings)
+        "pulsed-device",
+        (*parameters, *noise_parameters, share),
+        numbers,
+        checks=(*checks, check),
+        panels=panels,
+        warnings=(*warnings, *unlike),
     )
 
 
@@ -272,74 +324,103 @@ def _not_arrived(trains: Trains, direction: float, curve: StepCurve, line: Line)
     return f"trains {way} end while devices still move, by {share:.0%} of a step: {key} lies beyond what is stated"
 
 
-def _soft_bound(line: Line, plateau: tuple[Array, Array]) -> Population:
-    """Bound at which steps vanish, over devices.
+def _own_slope(line: Line, plateau: tuple[Array, Array]) -> tuple[float, float]:
+    """gamma of steps i (1 - gamma w / e), with the state e in which a device's own trains end, and its error.
 
-    With steps i (1 - w / b) and i independent of b, the mean of b is E[i] / E[i / b] times E[b] E[1 / b], which is
-    1 + c^2 to second order in the relative spread c of b, that of the states in which the trains end. The error is that
-    of the jackknife over devices.
+    A weighted mean over devices of slope = -gamma i / e; the error is that of the jackknife over devices.
     """
-    good = np.isfinite(line.intercept + line.slope)
-    i, slope, error = line.intercept[good], line.slope[good], line.errors[good, 0]
-    weight = 1 / (error**2 + population(i, error).spread ** 2)
-    sums = (weight * i).sum(), (weight * slope).sum()
-    value = -sums[0] / sums[1]
-    without = -(sums[0] - weight * i) / (sums[1] - weight * slope)
-    value_error = math.sqrt(float(((without - without.mean()) ** 2).sum() * (len(i) - 1) / len(i)))
-    ends = population(*plateau)
-    c = ends.spread / abs(ends.mean)
-    mean = float(value) * (1 + c**2)
-    spread_error = ends.spread_error / abs(ends.mean) * abs(mean)
-    return Population(mean, math.hypot(value_error * (1 + c**2), 2 * c * spread_error), c * abs(mean), spread_error)
+    own = plateau[0]
+    at_own = line.intercept / own
+    error2 = (line.errors[:, 0] / own) ** 2 + line.errors[:, 1] ** 2
+    error2 = error2 + 2 * line.correlation * line.errors.prod(1) / own
+    good = np.isfinite(at_own + error2) & (error2 > 0)
+    weight = 1 / error2[good]
+    top, bottom = -weight * line.slope[good], weight * at_own[good]
+    without = (top.sum() - top) / (bottom.sum() - bottom)
+    error = math.sqrt(float(((without - without.mean()) ** 2).sum() * (len(weight) - 1) / len(weight)))
+    return float(top.sum() / bottom.sum()), error
 
 
-def _noise(
-    lines: dict[float, Line], curves: dict[float, StepCurve], dw_min: float
-) -> tuple[dict[str, Any], list[Parameter], Check]:
-    """Noise from pulse to pulse in the unit that holds over the states, and write noise."""
-    variance, its_error, relative = (
+def _soft_bound(line: Line, plateau: tuple[Array, Array]) -> Population:
+    """Bounds e / gamma at which steps vanish, over devices."""
+    gamma, error = _own_slope(line, plateau)
+    mean, mean_error, spread, spread_error = _relative(population(*plateau), gamma)
+    return Population(mean, math.hypot(mean_error, mean * error / gamma), spread, spread_error)
+
+
+def _unit_of_noise(curves: dict[float, StepCurve]) -> tuple[str, Check, list[str]]:
+    """The unit that noise from pulse to pulse keeps over the states, and what is to be said where it keeps none."""
+    variance, error, relative = (
         np.concatenate([getattr(curve, key) for curve in curves.values()])
         for key in ("variance", "variance_error", "relative")
     )
-    units = {"of-step": relative**2, "of-dw-min": np.ones_like(relative)}
-    chi2 = {unit: _proportion(variance, of, its_error) for unit, of in units.items()}
+    chi2, ratio = {}, {}
+    for unit, x in (("of-step", relative**2), ("of-dw-min", np.ones_like(relative))):
+        law = x * (x * variance / error**2).sum() / (x**2 / error**2).sum()
+        chi2[unit] = float((((variance - law) / error) ** 2).sum())
+        low, high = (variance - 4 * error) / law, (variance + 4 * error) / law
+        ratio[unit] = max(float(low.max()), 1 / max(float(high.min()), 1e-9))
     unit = min(chi2, key=chi2.__getitem__)
-    each = []
-    for d, line in lines.items():
-        of = curves[d].squares if unit == "of-step" else line.intercept**2
-        each.append(line.cycle / np.maximum(of, 1e-18))
-    squares = np.nanmean(each, axis=0)
-    spread, error = _root_mean(squares)
-    numbers: dict[str, Any] = {"cycle_spread": spread, "cycle_noise": unit}
-    parameters = [Parameter.positive("cycle_spread", spread, error)]
-    write = np.array([line.write[0] for line in lines.values()]) / dw_min**2
-    if write.any():
-        numbers["write_noise"] = math.sqrt(write.mean())
-        error = float(np.mean([line.write_error for line in lines.values()])) / dw_min**2 / math.sqrt(len(write))
-        parameters.append(
-            Parameter.positive("write_noise", numbers["write_noise"], error / (2 * numbers["write_noise"]))
-        )
     statistic = ", ".join(f"{name}: chi2 = {value:.3g}" for name, value in chi2.items()) + f" of {len(variance) - 1}"
-    return (
-        numbers,
-        parameters,
-        Check(f"noise of a pulse is {unit}", statistic, float(chdtrc(len(variance) - 1, chi2[unit]))),
+    check = Check(f"noise of a pulse is {unit}", statistic, float(chdtrc(len(variance) - 1, chi2[unit])))
+    said = f"the noise of a pulse is neither the same at all states nor as its step ({statistic})"
+    return unit, check, [said] if check.p < BENT and ratio[unit] > UNLIKE else []
+
+
+def _noise(
+    lines: dict[float, Line], curves: dict[float, StepCurve], numbers: dict[str, Any], parameters: list[Parameter]
+) -> tuple[dict[str, Any], list[Parameter], Check, list[str]]:
+    """Noise from pulse to pulse in the unit that holds over the states, write noise, a check and warnings."""
+    unit, check, warnings = _unit_of_noise(curves)
+    squares = {d: curve.squares for d, curve in curves.items()}
+    if unit == "of-dw-min":
+        squares = {d: line.intercept**2 - line.errors[:, 0] ** 2 for d, line in lines.items()}
+        if numbers["step"] == "exponential":  # dw_d is a coefficient, not the step at w = 0
+            up, up_down = numbers["dw_min"], numbers["up_down"]
+            dw = {1.0: up * (1 + min(up_down, 0.0)), -1.0: up * (1 - max(up_down, 0.0))}
+            squares = {d: of * (dw[d] / np.nanmean(lines[d].intercept)) ** 2 for d, of in squares.items()}
+    cycle = _cycle_spread(lines, squares)
+    coefficient = Parameter("dw_min", numbers["dw_min"], 0.0, 0.0, 0.0)  # without an error of its own
+    write = _write_noise(lines[1.0], next((p for p in parameters if p.key == "dw_min"), coefficient))
+    stated = {"cycle_noise": unit, "cycle_spread": cycle.value} | ({"write_noise": write.value} if write.low else {})
+    return stated, [cycle, write], check, warnings
+
+
+def _cycle_spread(lines: dict[float, Line], squares: dict[float, Array]) -> Parameter:
+    """Noise of a pulse in the unit whose squares are given for every device, by direction.
+
+    Of sums over devices, since steps of single ones may be uncertain; without extreme devices. The error includes that
+    of the noise of reads.
+    """
+    cycle, unit, per_write = (
+        np.sum([line.free * of for line, of in zip(lines.values(), columns, strict=True)], axis=0)
+        for columns in (
+            [line.cycle for line in lines.values()],
+            [squares[d] for d in lines],
+            [line.per_write for line in lines.values()],
+        )
     )
+    good = np.flatnonzero(np.isfinite(cycle + unit))
+    extreme = len(good) // EXTREME
+    kept = good[np.argsort((cycle / unit)[good])][extreme : len(good) - extreme]
+    total = max(float(unit[kept].sum()), 1e-30)
+    square = float(cycle[kept].sum()) / total
+    off = np.zeros_like(cycle)
+    off[kept] = cycle[kept] - square * unit[kept]
+    off -= per_write[kept].sum() * lines[1.0].write_shift
+    error, spread = float(np.sqrt((off**2).sum())) / total, math.sqrt(max(square, 0.0))
+    return Parameter.positive("cycle_spread", spread, error / (2 * spread) if spread else math.sqrt(error))
 
 
-def _proportion(y: Array, x: Array, error: Array) -> float:
-    """chi2 of y = c x with the best c."""
-    c = (x * y / error**2).sum() / (x**2 / error**2).sum()
-    return float((((y - c * x) / error) ** 2).sum())
-
-
-def _root_mean(squares: Array) -> tuple[float, float]:
-    """Root of a mean over devices, and its standard error; extreme devices are left out."""
-    squares = squares[np.isfinite(squares)]
-    squares = np.sort(squares)[len(squares) // 50 : len(squares) - len(squares) // 50]
-    mean = max(float(squares.mean()), 0.0)
-    error = float(squares.std(ddof=1)) / math.sqrt(len(squares))
-    return math.sqrt(mean), error / (2 * math.sqrt(mean)) if mean else math.sqrt(error)
+def _write_noise(line: Line, dw_min: Parameter) -> Parameter:
+    """Noise of a write, and of a read, in units of dw_min; its interval begins at 0 where it may be there by chance."""
+    variance, error = line.write, float(np.sqrt((line.write_shift**2).sum()))
+    value = math.sqrt(variance) / dw_min.value
+    if variance > SEEN * error:
+        relative = math.hypot(error / (2 * variance), dw_min.error / dw_min.value)
+        return Parameter.positive("write_noise", value, value * relative)
+    high = math.sqrt(variance + 1.96 * error) / dw_min.value
+    return Parameter("write_noise", value, high / 1.96, 0.0, high)
 
 
 def _train_panel(trains: Trains) -> Panel:

@@ -55,6 +55,15 @@ def ends(trains: Trains) -> list[tuple[float, int, int]]:
     return [(float(sign[a]), max(a - 1, 0), b - 1) for a, b in pairwise(edges) if sign[a]]
 
 
+def steps_of(trains: Trains, direction: float) -> tuple[Array, float]:
+    """Reads after the usual number of pulses of one direction, with two reads before, and that number."""
+    pulse = trains.pulse
+    values, counts = np.unique(pulse[pulse * direction > 0], return_counts=True)
+    usual = values[counts.argmax()]
+    steps = np.flatnonzero(pulse == usual)
+    return steps[(steps >= 2) & (pulse[steps - 1] != 0)], float(abs(usual))
+
+
 def movement(trains: Trains) -> Array:
     """Mean movement of every device along the pulses of a train."""
     moved = [d * (trains.w[:, last] - trains.w[:, first]) for d, first, last in ends(trains)]
