@@ -23,6 +23,7 @@ QUANTITIES = {"conductance": US, "target": US, "time": SECONDS}
 SIMPLE = ("experiment", "device", "write", "pulse")
 SMALLEST_US, LARGEST_US = 1e-5, 1e5  # typical conductances beyond these are of another unit
 MIXED = 300.0  # ratio from which conductances are not of one unit, since units differ by a thousand
+MOST_NEGATIVE = 0.02  # share of reads below minus half their target, which noise about zero may give
 UNITS_APART = (1e-9, 1e-6, 1e-3, 1e3, 1e6, 1e9)
 FOLLOWS = 1.2  # reads so near, as a factor, to a target in another unit follow it; at least MIXED_READS of them ...
 MIXED_READS, MIXED_SHARE, TARGETS_APART = 3, 5e-3, 1.5  # ... and this share, of targets this factor apart: not stuck
@@ -189,6 +190,9 @@ def _check_rows(made: Measurements, where: str, at: Callable[[int], str]) -> Non
     odd = np.isfinite(made.pulse) & (made.pulse != np.round(made.pulse))
     if odd.any():
         raise UserError(f"{where}: pulse in {at(int(odd.argmax()))} is no whole number of pulses, with sign")
+    before = made.time_s < 0
+    if before.any():
+        raise UserError(f"{where}: time_s in {at(int(before.argmax()))} is negative; it counts from programming")
     drift = (made.experiment == "drift") & ~(made.time_s > 0)
     if drift.any():
         raise UserError(f"{where}: time_s in {at(int(drift.argmax()))}: drift counts from programming, above 0")
@@ -209,6 +213,12 @@ def _check_units(made: Measurements, where: str, at: Callable[[int], str]) -> No
     if largest.max() > MIXED * np.median(largest) > 0:
         raise _two_units(where, f"device {names[largest.argmax()]}", largest.max(), "most devices", np.median(largest))
     noted = made.target_us > 0.1 * np.nanmax(np.append(made.target_us, 0.0))
+    negative = noted & (made.conductance_us < -0.5 * np.where(noted, made.target_us, 0.0))
+    if negative.sum() > MOST_NEGATIVE * noted.sum():
+        raise UserError(
+            f"{where}: {negative.sum()} of {noted.sum()} conductances lie below zero where their target does not, the "
+            f"first in {at(int(negative.argmax()))}; turn their sign"
+        )
     if noted.any():
         target, read = (float(np.median(np.abs(column[noted]))) for column in (made.target_us, made.conductance_us))
         if not 1 / MIXED < read / target < MIXED:
