@@ -35,7 +35,10 @@ ORDER = (
 )  # fmt: skip (in which effects act)
 PASS_INTERVAL_US = 1.0
 SPANS = 0.99  # of the largest target: the smallest conductance is below
-ALIKE = "no noise differs between two passes: rules that perturb have nothing to learn from until some is stated"
+ALIKE = (
+    "no noise differs between two passes: rules that perturb have nothing to learn from until some is stated, such as "
+    "that of the read-out, at the end of the file (see docs/measurements.md)"
+)
 
 
 class Source(NamedTuple):
