@@ -16,6 +16,10 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 from noisylearn.ground.errors import UserError, shortened, unknown_name
 
 SchedulerOf = Callable[[Optimizer], LRScheduler]
+EXPECTED = (
+    'give "constant", "cosine", a text such as "StepLR,step_size=10", or a function such as '
+    "lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, step_size=10)"
+)
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,16 @@ class Schedule:
 
         Args:
             of: optimizer -> scheduler.
+
+        Raises:
+            UserError: it cannot be called with an optimizer alone.
         """
+        if not callable(of):
+            raise UserError(f"schedule of type {type(of).__name__}: {EXPECTED}")
+        try:
+            inspect.signature(of).bind(None)
+        except TypeError as error:
+            raise UserError(f"schedule {getattr(of, '__name__', type(of).__name__)}: {error}; {EXPECTED}") from None
         return cls(lambda optimizer, total: of(optimizer), every_step=False)
 
 
@@ -63,12 +76,19 @@ class Scheduled:
         schedule: what it is.
         optimizer: whose settings it changes.
         total: steps in all.
+
+    Raises:
+        UserError: the schedule makes no scheduler of this optimizer.
     """
 
     def __init__(self, schedule: Schedule, optimizer: Optimizer, total: int) -> None:
         self.optimizer, self.every_step = optimizer, schedule.every_step
         self.first = _rate(optimizer)
         self.scheduler = schedule.of(optimizer, total)
+        if not isinstance(self.scheduler, LRScheduler):
+            raise UserError(f"schedule: the function gives {type(self.scheduler).__name__}; {EXPECTED}")
+        if self.scheduler.optimizer is not optimizer:
+            raise UserError(f"schedule: the scheduler is of another optimizer than the one given; {EXPECTED}")
 
     @property
     def share(self) -> float:

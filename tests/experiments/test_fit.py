@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from support.small_runs import GAUSSIAN, PCM, same, small_task, small_train
 from torch import nn
+from torch.optim.lr_scheduler import StepLR
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 import noisylearn as nl
@@ -624,6 +625,13 @@ class Pair(LeNet):
         ({"optimizer": lambda p: torch.optim.SGD(made(LeNet).parameters(), 0.1)}, "other parameters than those it was"),
         ({"optimizer": lambda p: torch.optim.LBFGS(p)}, "evaluates the loss several times"),
         ({"schedule": "StepLR"}, "step_size"),
+        ({"schedule": StepLR}, r'^schedule StepLR: missing a required argument: .step_size.; give .*"StepLR,step_size=10"'),
+        ({"schedule": StepLR(torch.optim.SGD(made(LeNet).parameters(), 0.1), 1)}, "^schedule of type StepLR: give"),
+        ({"schedule": lambda optimizer: None}, "^schedule: the function gives NoneType; give"),
+        (
+            {"schedule": lambda optimizer: StepLR(torch.optim.SGD(made(LeNet).parameters(), 0.1), 1)},
+            "^schedule: the scheduler is of another optimizer",
+        ),
         ({"rule": "anpp"}, "unknown rule"),
         ({"profile": "pcm"}, "unknown profile"),
         ({"rule": "wp"}, "needs"),
