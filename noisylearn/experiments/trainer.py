@@ -138,7 +138,10 @@ class Trainer:
         self._guard_state(_copied(self._state()))
         losses = self.progress.step_loss[-self.steps_per_epoch :]
         measured = {"train_loss": sum(losses) / len(losses)}
-        measured |= {f"{HELD_OUT}{name}": score for name, score in self.evaluate().items()}
+        scores = self.evaluate()
+        if all(math.isfinite(score) for before in self.scores() for score in before.values()):  # else it was said
+            _warn_of(scores, f"after epoch {self.progress.step // self.steps_per_epoch} of {self.setup.epochs}")
+        measured |= {f"{HELD_OUT}{name}": score for name, score in scores.items()}
         measured |= self._alignment() if self.rule.perturbs else {}
         measured |= self.rule.measures(self.learner.state)
         for name, layer in decorrelations(self.model).items():
@@ -311,9 +314,11 @@ class Trainer:
         if any(e.lifetime == "memory" for e in self.chip.profile.calibration.effects):
             before = copy.deepcopy(self.chip.state())
             self.chip.advance(DAY_S)
-            final |= {f"{name}_after_1_day": score for name, score in self.evaluate().items()}
-            self.chip.compensate_drift()
-            final |= {f"{name}_after_1_day_compensated": score for name, score in self.evaluate().items()}
+            for when in ("after_1_day", "after_1_day_compensated"):
+                drifted = self.evaluate()
+                _warn_of(drifted, "after a day of drift")
+                final |= {f"{name}_{when}": score for name, score in drifted.items()}
+                self.chip.compensate_drift()
             self.chip.load_state(before)
         epochs = self.progress.step // self.steps_per_epoch
         passes = self.rule.forward_passes(len(self.chip.layers)) * epochs
@@ -399,6 +404,17 @@ class Trainer:
     @property
     def _where(self) -> str:
         return f" at step {self.progress.step + 1} of {self.total_steps}"
+
+
+def _warn_of(scores: Mapping[str, float], when: str) -> None:
+    """Warn of scores that are not finite, where the weights are: then the training has not run away."""
+    for name, score in scores.items():
+        if not math.isfinite(score):
+            warnings.warn(
+                f"the held-out {name} is {score:g} {when}: some sample has no finite score, see where {name} divides "
+                "by zero or takes the logarithm of it (the weights are finite)",
+                stacklevel=3,
+            )
 
 
 def _leaves(tree: Mapping[str, Any], *place: str) -> Iterator[tuple[tuple[str, ...], Any]]:

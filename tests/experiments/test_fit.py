@@ -303,6 +303,23 @@ def test_a_metric_of_ones_own():
     assert found.history["held_out_top3"][-1] == found.scores["top3_at_once"]
 
 
+def test_a_metric_that_is_not_finite_is_told_once_and_the_run_goes_on(recwarn):
+    measured = []
+
+    def skill(output, target):
+        measured.append(len(output) == 60)  # the held-out part
+        return torch.full((len(output),), float(sum(measured) < 2)).log()
+
+    found = fit(metric=skill, rule="bp", epochs=3)
+    assert found.history["held_out_skill"] == [0.0, -np.inf, -np.inf]
+    remedy = "some sample has no finite score, see where skill divides by zero or takes the logarithm of it"
+    assert [str(one.message) for one in recwarn] == [
+        f"the held-out skill is -inf {when}: {remedy} (the weights are finite)"
+        for when in ("after epoch 2 of 3", "after a day of drift")
+    ]
+
+
+
 def test_the_network_that_was_given_and_the_global_generators_stay_as_they_are():
     model = made(LeNet)
     before = {name: value.clone() for name, value in model.state_dict().items()}
