@@ -39,8 +39,9 @@ def compare_command(
 ) -> None:
     """Compare rules on profiles over seeds: one table with trivial baselines, a plot and a page.
 
-    Every rule takes the settings of its recipe; a setting given here holds for all rules. Finished runs are read,
-    unfinished ones are continued; a rule that a profile refuses is a row with the reason.
+    Every rule takes the settings of its recipe; a setting given here holds for all rules that have a use for it, and a
+    warning names the others. Finished runs are read, unfinished ones are continued; a rule that a profile refuses is a
+    row with the reason.
 
     Example: noisylearn compare --task mnist-sample --rules danp,anp,np,bp --profiles pcm-nandakumar-2019 --workers 2
     """

@@ -59,9 +59,11 @@ def compare(
     tasks.describe(task)
     bench = _Bench(out, data_dir, engine or Here(), watch or Watch())
     asked = [_Asked.of(task, label, profile, seeds, options) for profile in profiles for label in map(str.lower, rules)]
-    _check_options([one.row for one in asked], options)
+    ignored = _ignored([one.row for one in asked], options)
     able = [one for one in asked if not one.row.refused]
     prepare_folder(out)
+    if ignored:
+        warnings.warn(f"options without effect: {ignored}", stacklevel=2)
     if tuning is not None:
         _tune(able, tuning, bench)
     _run(able, bench)
@@ -152,11 +154,26 @@ def _without_seed(config: TrainConfig) -> Settings:
     return settings
 
 
-def _check_options(rows: Sequence[Row], options: Mapping[str, Any]) -> None:
-    """Raises UserError for a stated option that has no effect in any row."""
-    idle = set.intersection(*(set(idle_options(row.rule, row.settings)) for row in rows))
-    for key in (k for k, value in options.items() if k in idle and value is not None):
-        raise UserError(f"--{key.replace('_', '-')} has no effect on {', '.join(dict.fromkeys(r.rule for r in rows))}")
+def _ignored(rows: Sequence[Row], options: Mapping[str, Any]) -> str:
+    """Which stated options have no effect in some rows, in words. Raises UserError for one without effect in any."""
+    idle = [(row.rule, _idle(row, options)) for row in rows]
+    partly = []
+    for key in (key for key, value in options.items() if value is not None):
+        name, found = f"--{key.replace('_', '-')}", [(rule, why[key]) for rule, why in idle if key in why]
+        rules = ", ".join(dict.fromkeys(rule for rule, _ in found))
+        if len(found) == len(rows):
+            reasons = {why for _, why in found}
+            raise UserError(f"{name} {reasons.pop() if len(reasons) == 1 else f'has no effect on {rules}'}")
+        partly += [f"{name} on {rules}"] if found else []
+    return "; ".join(partly)
+
+
+def _idle(row: Row, options: Mapping[str, Any]) -> dict[str, str]:
+    """Options without effect on the runs of a row -> why, in words."""
+    whole = row.settings["batch_parts"] != options.get("batch_parts")  # as the rule takes no parts
+    return idle_options(row.rule, row.settings) | (
+        {"batch_parts": f"has no effect on rule {row.rule}"} if whole else {}
+    )
 
 
 def _tune(asked: Sequence[_Asked], tuning: Tuning, bench: _Bench) -> None:

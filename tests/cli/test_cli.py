@@ -19,9 +19,9 @@ from noisylearn.experiments.trainer import Trainer
 from noisylearn.profiles import load_profile, profile_files
 
 ECRAM = "ecram-mo-kim-2019"
-TRAIN = ["train", "--task", "mnist-sample", "--rule", "anp", "--hidden", "8", "--batch", "40", "--epochs", "1",
-         "--draws", "1", "--lr", "1e-3"]  # fmt: skip
-COMPARE = ["compare", "--task", "mnist-sample", "--rules", "np,bp", "--seeds", "0,1", *TRAIN[5:]]
+SETTINGS = ["--hidden", "8", "--batch", "40", "--epochs", "1", "--lr", "1e-3"]
+TRAIN = ["train", "--task", "mnist-sample", "--rule", "anp", *SETTINGS, "--draws", "1"]
+COMPARE = ["compare", "--task", "mnist-sample", "--rules", "np,bp", "--seeds", "0,1", *SETTINGS]
 COMMANDS = [
     ["train"], ["compare"], ["profiles"], ["profiles", "list"], ["profiles", "show"], ["profiles", "check"],
     ["rules"], ["rules", "list"], ["rules", "show"], ["tasks"], ["tasks", "list"], ["tasks", "show"], [],

@@ -116,7 +116,7 @@ def test_its_type_is_that_of_the_command_line(run):
 def test_it_is_compared(run):
     arguments = ["compare", *TRAIN[1:], "--rules", "toy,np", "--seeds", "0", "--its-option", "3", "--no-its-switch"]
     status, out, err = run(*arguments, "--json")
-    assert (status, err) == (0, "")
+    assert (status, err) == (0, "warning: options without effect: --its-option on np; --its-switch on np\n")
     toy, np = (row["settings"] for row in json.loads(out)["rows"])
     assert [(row["its_option"], row["its_switch"]) for row in (toy, np)] == [(3, False), (1, True)]
     assert "toy, 1 draw" in run(*arguments)[1]

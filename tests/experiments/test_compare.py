@@ -170,6 +170,9 @@ def test_a_run_that_runs_away_is_part_of_its_row(tmp_path, monkeypatch):
         ("mnist-sample", ["anp", "bp"], {"lr": -1.0}, "lr: "),
         ("mnist-sample", ["anp", "bp"], {"scale": "huge"}, "scale: "),
         ("mnist-sample", ["np", "bp"], {"scale": "layer"}, "--scale has no effect on np, bp"),
+        ("mackey-glass", ["bptt"], {"update": "online"}, "^--update has no effect on rule bptt$"),
+        ("mnist-sample", ["anp", "bp"], {"seq_len": 9}, "^--seq-len goes with tasks that have sequences$"),
+        ("mnist-sample", ["lf"], {"batch_parts": 2}, "^--batch-parts has no effect on rule lf$"),
         ("mnist-sample", ["anp"], {"optimizer": "adamm"}, "did you mean adam"),
         ("mnist-sample", ["anp"], {"device": "tpu"}, "device 'tpu'"),
     ],
@@ -178,6 +181,14 @@ def test_wrong_request_runs_nothing(task, rules, options, named, tmp_path):
     with pytest.raises(UserError, match=named):
         compare(task, rules, PROFILES[:1], [0], {**OPTIONS, **options}, tmp_path)
     assert not list(tmp_path.glob("*"))
+
+
+def test_one_warning_names_the_options_that_some_rules_do_not_use(tmp_path):
+    options = {**OPTIONS, "epochs": 1, "draws": 2, "batch_parts": 2, "scale": "layer"}
+    told = r"^options without effect: --draws on bp; --batch-parts on lf; --scale on lf, bp$"
+    with pytest.warns(UserWarning, match=told):
+        rows = compare("mnist-sample", ["anp", "lf", "bp"], PROFILES[:1], [0], options, tmp_path)
+    assert [row.settings["batch_parts"] for row in rows] == [2, 1, 2]
 
 
 @pytest.mark.parametrize(

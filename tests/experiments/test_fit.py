@@ -319,7 +319,6 @@ def test_a_metric_that_is_not_finite_is_told_once_and_the_run_goes_on(recwarn):
     ]
 
 
-
 def test_the_network_that_was_given_and_the_global_generators_stay_as_they_are():
     model = made(LeNet)
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -642,7 +641,10 @@ class Pair(LeNet):
         ({"optimizer": lambda p: torch.optim.SGD(made(LeNet).parameters(), 0.1)}, "other parameters than those it was"),
         ({"optimizer": lambda p: torch.optim.LBFGS(p)}, "evaluates the loss several times"),
         ({"schedule": "StepLR"}, "step_size"),
-        ({"schedule": StepLR}, r'^schedule StepLR: missing a required argument: .step_size.; give .*"StepLR,step_size=10"'),
+        (
+            {"schedule": StepLR},
+            r'^schedule StepLR: missing a required argument: .step_size.; give .*"StepLR,step_size=10"',
+        ),
         ({"schedule": StepLR(torch.optim.SGD(made(LeNet).parameters(), 0.1), 1)}, "^schedule of type StepLR: give"),
         ({"schedule": lambda optimizer: None}, "^schedule: the function gives NoneType; give"),
         (
