@@ -4,6 +4,7 @@ import os
 import resource
 import signal
 import stat
+import struct
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 from noisylearn.ground.errors import MOST_CHARACTERS, UserError, shortened
-from noisylearn.ground.hdf5 import opened
+from noisylearn.ground.hdf5 import _claims_too_much, opened
 from noisylearn.ground.lock import held
 from noisylearn.ground.regular import read_regular
 from noisylearn.ground.replace import FORCE, replace_file
@@ -82,6 +83,16 @@ def virtual(file: h5py.File) -> None:
     file.create_virtual_dataset("x", layout)
 
 
+def virtual_claim(file: h5py.File) -> None:
+    """With a list of sources that claims so many of them that they take hundreds of megabytes."""
+    virtual(file)
+    file.flush()
+    with open(file.filename, "r+b") as place:
+        at = place.read().index(b"GCOL") + 33  # the number, behind the version of the list
+        place.seek(at)
+        place.write((10**6).to_bytes(4, "little"))
+
+
 def objects(file: h5py.File) -> None:
     file.create_dataset("x", (3,), h5py.ref_dtype)
 
@@ -112,6 +123,43 @@ def one_text_many_times(file: h5py.File) -> None:
     text[1] = "z" * 10**7
 
 
+def texts_long_together(file: h5py.File) -> None:
+    file["x"] = "z" * 10**7
+    file.create_group("y").attrs["z"] = "z" * 10**7
+
+
+def several_texts(file: h5py.File) -> None:
+    file.attrs.create("x", ["a", "b"], dtype=h5py.string_dtype())
+
+
+def text_of_one_byte(file: h5py.File) -> None:
+    """The reference takes sixteen: HDF5 reads whatever lies behind the one."""
+    file.attrs["x"] = "a"
+    file.flush()
+    with open(file.filename, "r+b") as place:
+        place.seek(place.read().index(bytes.fromhex("1901010010000000")) + 4)  # the size of the type
+        place.write(b"\1")
+
+
+def texts_in_chunks(file: h5py.File) -> None:
+    file.create_dataset("x", data=["a"], dtype=h5py.string_dtype(), chunks=(1,))
+
+
+def packed_twice(file: h5py.File) -> None:
+    plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plan.set_chunk((8,))
+    plan.set_deflate(9)
+    plan.set_deflate(9)
+    h5py.h5d.create(file.id, b"x", h5py.h5t.NATIVE_INT8, h5py.h5s.create_simple((8,)), plan)
+
+
+def lists_of_lists(file: h5py.File) -> None:
+    kind = h5py.h5t.NATIVE_INT8
+    for _ in range(1500):
+        kind = h5py.h5t.vlen_create(kind)
+    h5py.h5a.create(file.id, b"x", kind, h5py.h5s.create(h5py.h5s.SCALAR))
+
+
 def object_attribute(file: h5py.File) -> None:
     file.attrs["x"] = file.ref
 
@@ -122,9 +170,12 @@ def deep(file: h5py.File) -> None:
 
 FOREIGN = {
     external: "another file", external_link: "is a link", soft_link: "is a link", virtual: "another file",
-    cycle: "twice", deep: "too deep", objects: "the type", lists: "the type", complex_numbers: "the type",
-    foreign_order: "the type", object_attribute: "the type", claim: "more than the file holds",
-    packed_claim: "more than the file holds", one_text_many_times: "characters",
+    virtual_claim: "another file", cycle: "twice", deep: "too deep", objects: "the type", lists: "the type",
+    complex_numbers: "the type", foreign_order: "the type", object_attribute: "the type",
+    lists_of_lists: "the type vlen", claim: "more than the file holds", packed_claim: "more than the file holds",
+    packed_twice: "by filter 1 and filter 1", one_text_many_times: "characters", texts_long_together: "characters",
+    several_texts: "more than one text", texts_in_chunks: "in one piece",
+    text_of_one_byte: "no text as HDF5 stores one",
 }  # fmt: skip
 
 
@@ -142,16 +193,67 @@ def test_only_numbers_and_texts_in_the_file_itself_are_read(put, tmp_path: Path)
     assert FOREIGN[put] in refused(look)
 
 
-def test_a_text_that_claims_gigabytes_is_not_looked_for(tmp_path: Path) -> None:
+def claiming(content: bytes, elsewhere: bool) -> bytes:
+    """The content with 4 GB in place of the length of its text; its place may be wrong as well."""
+    at = content.index((2400).to_bytes(4, "little") + content.index(b"GCOL").to_bytes(8, "little"))
+    return content[: at + 3] + bytes([0xEE, content[at + 4] ^ elsewhere]) + content[at + 5 :]
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_text_that_claims_gigabytes_is_not_looked_for(elsewhere: bool, tmp_path: Path) -> None:
     file = AnyFile(tmp_path / "file.h5")
     file.write({"text": "some thousand characters" * 100, "b": np.arange(3)})
-    content = bytearray(file.path.read_bytes())
-    at = content.index((2400).to_bytes(4, "little") + content.index(b"GCOL").to_bytes(8, "little"))
-    content[at + 3] = 0xEE
-    file.path.write_bytes(content)
+    file.path.write_bytes(claiming(file.path.read_bytes(), elsewhere))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert "more characters than the file holds" in refused(file.read)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 10**5
+
+
+@pytest.mark.parametrize("number", [0, 20])
+@pytest.mark.parametrize("version", ["earliest", "latest"])
+def test_what_a_text_claims_is_found_wherever_hdf5_puts_it(version: str, number: int, tmp_path: Path) -> None:
+    """In the header, or, where there are many attributes, in a heap of them."""
+    with h5py.File(tmp_path / "file.h5", "w", libver=version) as file:
+        for i in range(number):
+            file.attrs[f"x{i}"] = i
+        file.attrs["text"] = "some thousand characters" * 100
+    content = (tmp_path / "file.h5").read_bytes()
+    assert not _claims_too_much("text", content)
+    assert _claims_too_much("text", claiming(content, elsewhere=False))
+
+
+def test_collections_of_texts_without_an_end_are_not_read(tmp_path: Path) -> None:
+    file = AnyFile(tmp_path / "file.h5")
+    file.write({"text": "a"})
+    content = bytearray(file.path.read_bytes())
+    at = content.index(b"GCOL") + 16
+    content[at : at + 32] = bytes(32)  # a free place of length 0: HDF5 looks for what follows it for ever
+    file.path.write_bytes(content)
+    assert "damaged" in refused(file.read)
+
+
+def test_arrays_on_the_same_bytes_are_refused(tmp_path: Path) -> None:
+    """One that the file holds once, and three that say that they lie there too."""
+    file = AnyFile(tmp_path / "file.h5")
+    file.write({"a": np.zeros(9000), **{f"b{i}": np.full(3, i + 0.5) for i in range(3)}})
+    content = bytearray(file.path.read_bytes())
+    with h5py.File(file.path) as opened_:
+        places = [opened_[key].id.get_offset() for key in opened_]
+    for place in places[1:]:
+        layout = content.index(struct.pack("<QQ", place, 24))
+        shape = content.rindex(struct.pack("<QQ", 3, 3), 0, layout)
+        content[layout : layout + 16] = struct.pack("<QQ", places[0], 72000)
+        content[shape : shape + 16] = struct.pack("<QQ", 9000, 9000)
+    file.path.write_bytes(content)
+    assert "claims more than the file holds, or what something else" in refused(file.read)
+
+
+@pytest.mark.parametrize("how", ["set_userblock", "set_sizes"])
+def test_files_that_begin_in_another_way_are_refused(how: str, tmp_path: Path) -> None:
+    plan = h5py.h5p.create(h5py.h5p.FILE_CREATE)
+    getattr(plan, how)(*{"set_userblock": (512,), "set_sizes": (4, 4)}[how])
+    h5py.h5f.create(bytes(tmp_path / "file.h5"), fcpl=plan).close()
+    assert "does not begin as HDF5 files of this kind do" in refused(AnyFile(tmp_path / "file.h5").read)
 
 
 def test_a_file_without_its_checksum_is_not_whole(tmp_path: Path) -> None:
