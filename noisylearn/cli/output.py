@@ -83,6 +83,21 @@ def waiting(what: str) -> Iterator[None]:
         yield
 
 
+def end_with(left_out: Mapping[Any, str]) -> None:
+    """End a command that has done the rest with one line on the files that it left out.
+
+    Args:
+        left_out: file -> why, in one line.
+
+    Raises:
+        UserError: there are any.
+    """
+    if left_out:
+        count = f"{len(left_out)} files are" if len(left_out) > 1 else "1 file is"
+        more = " (--json names all of them)" if len(left_out) > 1 else ""
+        raise UserError(f"{count} left out{more}: {next(iter(left_out.values()))}")
+
+
 def loss_tenths(losses: np.ndarray) -> dict[str, float]:
     """Mean loss of the first and of the last tenth of a run; not a number where there is no loss.
 

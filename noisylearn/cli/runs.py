@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from noisylearn.cli.options import Force, Json
-from noisylearn.cli.output import print_json, print_table, print_text, split_list, waiting
+from noisylearn.cli.output import end_with, print_json, print_table, print_text, split_list, waiting
 from noisylearn.cli.repeat import command_of
 from noisylearn.ground.errors import UserError, unknown_name
 from noisylearn.ground.replace import FORCE, check_replaceable, replace_file
@@ -50,7 +50,7 @@ def list_command(
         print_json({"runs": rows, "damaged": damaged})
     else:
         print_table(Table(f"{len(rows)} of {len(found)} runs in {folder}", COLUMNS, [_cells(row) for row in rows]))
-    _end_with(damaged)
+    end_with(damaged)
 
 
 @app.command("show")
@@ -108,7 +108,7 @@ def export_command(
         print_json(document)
     else:
         print_text(f"{kind} of {len(pieces)} run files: {csv}")
-    _end_with(damaged)
+    end_with(damaged)
 
 
 def _sorted(rows: list[dict[str, Any]], column: str) -> list[dict[str, Any]]:
@@ -132,11 +132,3 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
     started = str(row["started"] or "-").replace("T", " ")[:16]
     place = [f"{row[key]}" for key in ("task", "rule", "profile", "seed", "status")]
     return [started, *place, epochs, score, row["id"]]
-
-
-def _end_with(damaged: Mapping[str, str]) -> None:
-    """End with one line that says which files are not in the table. Raises UserError where there are any."""
-    if damaged:
-        count = f"{len(damaged)} files are" if len(damaged) > 1 else "1 file is"
-        more = " (--json names all of them)" if len(damaged) > 1 else ""
-        raise UserError(f"{count} left out{more}: {next(iter(damaged.values()))}")

@@ -51,9 +51,10 @@ def opened(content: bytes, where: str, otherwise: str, without: Collection[str] 
             yield file
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
-    except Exception as error:  # whatever HDF5 makes of damaged bytes
-        reason = shortened(f"{type(error).__name__}: {error}", 200)
-        raise UserError(f"{where}: {otherwise} ({reason})") from None
+    except MemoryError:
+        raise UserError(f"{where}: this machine has too little memory to read it") from None
+    except Exception:  # whatever HDF5 makes of damaged bytes, in words that help nobody
+        raise UserError(f"{where}: {otherwise}") from None
 
 
 @dataclass

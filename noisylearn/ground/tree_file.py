@@ -120,8 +120,12 @@ class TreeFile(ABC, Generic[Content]):
         """What the file holds; its checksum is compared where no group is left out."""
         where = f"{self.what} {self.path}"
         mend = f"; {self.mend}" if self.path.suffix == SUFFIX else ""
-        damaged = f"damaged or not a {self.what}{mend}"
+        damaged = f"damaged or not a {self.what} of noisylearn{mend}"
         with opened(read_regular(self.path, where), where, damaged, without) as file:
+            if "format_version" not in file.attrs:
+                raise UserError(
+                    f"a file of another program, or damaged: move it elsewhere, or give a {self.what} of noisylearn"
+                )
             version = _plain(file.attrs["format_version"])
             if version != FORMAT_VERSION:
                 raise UserError(
@@ -132,7 +136,7 @@ class TreeFile(ABC, Generic[Content]):
             checksum = tree.pop("checksum", None)
             del tree["format_version"]
             if not without and not any(checksum == _checksum(file, of_arrays) for of_arrays in (False, True)):
-                raise UserError(f"{damaged}: its checksum is not that of its content")
+                raise UserError(f"damaged, its checksum is not that of its content{mend}")
         return tree
 
     @contextmanager

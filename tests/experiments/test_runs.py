@@ -298,6 +298,8 @@ def test_wall_time_goes_on_across_a_resume(unfinished):
 
 # damaged
 
+DAMAGED = "run file {}: damaged or not a run file of noisylearn; remove it to start this run anew"
+
 
 def refused(file, settings=FULL):
     """One line, and the file is as it was."""
@@ -314,14 +316,14 @@ def refused(file, settings=FULL):
 @pytest.mark.parametrize("content", [b"", b"garbage" * 1000, b"\x89HDF\r\n\x1a\n" + bytes(5000)])
 def test_not_a_run_file(unfinished, content):
     unfinished.path.write_bytes(content)
-    assert "damaged" in refused(unfinished)
+    assert refused(unfinished) == DAMAGED.format(unfinished.path)
 
 
 @pytest.mark.parametrize("kept", [0.02, 0.5, 0.9, 0.999])
 def test_truncated_file(unfinished, kept):
     content = unfinished.path.read_bytes()
     unfinished.path.write_bytes(content[: int(len(content) * kept)])
-    assert "damaged" in refused(unfinished)
+    assert refused(unfinished) == DAMAGED.format(unfinished.path)
 
 
 def test_flipped_byte_is_never_taken_for_data(unfinished):
@@ -396,6 +398,16 @@ def test_nobody_is_told_to_remove_a_file_of_another_kind(tmp_path):
         RunFile(tmp_path / "thesis.txt").read()
     assert "damaged or not a run file" in str(caught.value)
     assert "remove it" not in str(caught.value)
+
+
+def test_nobody_is_told_to_remove_an_hdf5_file_of_another_program(tmp_path):
+    path = tmp_path / "measured.h5"
+    with h5py.File(path, "w") as file:
+        file["measured"] = np.arange(10)
+    with pytest.raises(UserError) as caught:
+        RunFile(path).read()
+    says = "a file of another program, or damaged: move it elsewhere, or give a run file of noisylearn"
+    assert str(caught.value) == f"run file {path}: {says}"
 
 
 def test_a_file_of_another_kind_is_not_called_damaged(tmp_path):

@@ -256,6 +256,16 @@ def test_files_that_begin_in_another_way_are_refused(how: str, tmp_path: Path) -
     assert "does not begin as HDF5 files of this kind do" in refused(AnyFile(tmp_path / "file.h5").read)
 
 
+def test_too_little_memory_is_no_damage(tmp_path: Path) -> None:
+    AnyFile(tmp_path / "file.h5").write({"a": 1})
+
+    def read() -> None:
+        with opened((tmp_path / "file.h5").read_bytes(), "file of a test", "damaged"):
+            raise MemoryError
+
+    assert refused(read) == "file of a test: this machine has too little memory to read it"
+
+
 def test_a_file_without_its_checksum_is_not_whole(tmp_path: Path) -> None:
     file = AnyFile(tmp_path / "file.h5")
     file.write({"a": 1, "b": np.arange(3)})

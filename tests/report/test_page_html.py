@@ -120,14 +120,18 @@ def test_report_of_a_folder(run, tmp_path):
     (tmp_path / "a.h5").write_bytes((tmp_path / "0.h5").read_bytes()[:500])
     out = tmp_path / "page.html"
     status, printed, said = run("report", tmp_path, "-o", out, "--json")
-    assert status == 0
     assert json.loads(printed)["runs"] == [str(tmp_path / f"{i}.h5") for i in range(3)]
     assert sorted(Path(path).name for path in json.loads(printed)["not_shown"]) == ["3.h5", "a.h5"]
-    assert [line.count("not in the report") for line in said.splitlines()] == [1, 1]
+    assert (status, said.splitlines()) == (1, [
+        f"warning: run file {tmp_path / '3.h5'}: not finished: it is at step 2; not in the report",
+        f"error: 1 file is left out: run file {tmp_path / 'a.h5'}: damaged or not a run file of noisylearn; remove it "
+        "to start this run anew",
+    ])  # fmt: skip
     text = Parsed(out.read_text()).text
     assert f"run file {tmp_path / 'a.h5'}: damaged" in text
     assert f"run file {tmp_path / '3.h5'}: not finished: it is at step 2" in text
-    assert run("report", tmp_path / "0.h5", "-o", out)[:2] == (0, f"page: {out}\n")
+    assert run("report", tmp_path / "0.h5", tmp_path / "3.h5", "-o", out)[:2] == (0, f"page: {out}\n")
+    assert "error: 1 file is left out: run file" in run("report", tmp_path / "a.h5", "-o", out)[2]
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ from torch import nn
 from noisylearn.backends.nir.graph import DT_S, to_graph
 from noisylearn.backends.nir.library import nir_library
 from noisylearn.backends.nir.model import to_model
-from noisylearn.backends.nir.nodes import read_nodes
+from noisylearn.backends.nir.nodes import graph_of
 from noisylearn.experiments.run_model import trained_run
-from noisylearn.ground.errors import UserError
+from noisylearn.ground.errors import UserError, shortened
 from noisylearn.ground.hdf5 import opened
 from noisylearn.ground.regular import read_regular
 from noisylearn.ground.replace import FORCE, check_replaceable, replace_file
@@ -24,6 +24,7 @@ from noisylearn.rules import Delta, PerLayer, Rule, rule_class
 from noisylearn.rules.options import typed
 from noisylearn.version import __version__
 
+DAMAGED = "damaged, or not a NIR file"
 KEYS = ("noisylearn_version", "dt_s", "rule", "rule_options", "profile", "config")
 
 
@@ -152,8 +153,15 @@ def _graph(path: Path) -> Any:
     """The graph of a file, if nothing in it is damaged or lies elsewhere."""
     nir = nir_library()
     content = read_regular(path, f"NIR file {path}")
-    with opened(content, f"NIR file {path}", "damaged, or not a NIR file") as file:
-        graph = read_nodes(file)
+    with opened(content, f"NIR file {path}", DAMAGED) as file:
+        stored = nir.serialization.hdf2dict(file["node"])
+    try:
+        graph = graph_of(stored)
+    except UserError as error:
+        raise UserError(f"NIR file {path}: {error}") from None
+    except Exception as error:  # whatever nir makes of what it does not know
+        reason = shortened(f"{type(error).__name__}: {error}", 200)
+        raise UserError(f"NIR file {path}: {DAMAGED} ({reason})") from None
     if not isinstance(graph, nir.NIRGraph):
         raise UserError(f"NIR file {path}: contains one {type(graph).__name__} node and no graph")
     if any(isinstance(node, nir.NIRGraph) for node in graph.nodes.values()):

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import h5py
 import numpy as np
 
 from noisylearn.backends.nir.library import nir_library
@@ -12,18 +11,18 @@ from noisylearn.ground.errors import UserError, shortened
 STATED = {"Conv1d": "input_shape", "Conv2d": "input_shape", "Flatten": "input_type"}
 
 
-def read_nodes(file: h5py.File) -> Any:
+def graph_of(stored: dict[str, Any]) -> Any:
     """The node of a file, mostly a graph, without a check of how its nodes fit together.
 
     Args:
-        file: a NIR file that was looked through.
+        stored: its content, as nir reads it.
 
     Raises:
         UserError: the parameters of a node have different shapes, its metadata is no group, or nir does not know its
             kind.
-        Exception: of any kind that HDF5 and nir raise on damaged bytes.
+        Exception: of any kind that nir raises on what it does not know.
     """
-    return _node("node", nir_library().serialization.hdf2dict(file["node"]))
+    return _node("node", stored)
 
 
 def _node(name: str, content: dict[str, Any]) -> Any:
