@@ -25,7 +25,7 @@ from noisylearn.ground.draws import RecordedDraws
 from noisylearn.ground.errors import UserError
 from noisylearn.ground.tree_file import tensors
 from noisylearn.networks.decorrelation import decorrelations
-from noisylearn.profiles import HardwareProfile, profile_from_text
+from noisylearn.profiles import HardwareProfile, load_profile, profile_from_text
 from noisylearn.rules import Rule
 
 PROBED = 1000  # samples on which a loss is compared
@@ -108,7 +108,13 @@ def export_run(
 
 
 def to_lava_net(
-    model: nn.Module, rule: Rule, profile: HardwareProfile, data: Data, lr: float, seed: int = 0, facts: str = "{}"
+    model: nn.Module,
+    rule: Rule,
+    profile: str | HardwareProfile,
+    data: Data,
+    lr: float,
+    seed: int = 0,
+    facts: str = "{}",
 ) -> LavaNet:
     """A network file's content for a model, and for any rule that Lava processes can execute.
 
@@ -117,7 +123,7 @@ def to_lava_net(
     Args:
         model: the network; it is left as it is.
         rule: the learning rule.
-        profile: the hardware profile.
+        profile: the hardware profile, or its name.
         data: the samples.
         lr: learning rate of plain gradient steps.
         seed: of torch's draws.
@@ -128,6 +134,7 @@ def to_lava_net(
     """
     if not (math.isfinite(lr) and lr > 0):
         raise UserError(f"learning rate {lr}: give a positive number")
+    profile = load_profile(profile)
     model = copy.deepcopy(model).cpu().double()
     netlist = from_model(model)
     if frozen := [name for name, parameter in model.named_parameters() if not parameter.requires_grad]:

@@ -60,7 +60,7 @@ class LavaResult:
 
 
 def run_net(
-    path: Path,
+    path: str | Path,
     n_steps: int,
     learns: bool = False,
     replays: bool = False,
@@ -92,7 +92,7 @@ def run_net(
     with TemporaryDirectory(prefix="nl-lava-") as name:
         folder = Path(name)
         specs = checked_specs(read_net(path), options, new_monitors(folder))
-        _run_job({"net": str(path.resolve()), "options": vars(options)}, folder, n_steps, timeout_s, on_step)
+        _run_job({"net": str(Path(path).resolve()), "options": vars(options)}, folder, n_steps, timeout_s, on_step)
         return _result(specs)
 
 
@@ -147,7 +147,7 @@ def replay_here(net: LavaNet) -> LavaResult:
 
 
 def run_net_in_integers(
-    path: Path,
+    path: str | Path,
     options: IntegerOptions,
     timeout_s: float = TIMEOUT_S,
     on_step: OnStep = lambda step, total, loss: None,
@@ -171,7 +171,7 @@ def run_net_in_integers(
         folder = Path(name)
         new_monitors(folder)
         total = options.n_steps * microcode.schedule.t_epoch
-        _run_job({"net": str(path.resolve()), "integers": vars(options)}, folder, total, timeout_s, on_step)
+        _run_job({"net": str(Path(path).resolve()), "integers": vars(options)}, folder, total, timeout_s, on_step)
         return read_executed(folder)
 
 

@@ -221,7 +221,7 @@ def write_net(path: str | Path, net: LavaNet, force: bool = False) -> None:
     )
 
 
-def read_net(path: Path) -> LavaNet:
+def read_net(path: str | Path) -> LavaNet:
     """Read a network file.
 
     Args:
