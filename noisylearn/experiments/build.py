@@ -43,7 +43,10 @@ def load_data(config: TrainConfig, data_dir: str | None, runs_files: bool = Fals
         UserError: data is missing, not finite, or less than one batch; or in a Python file that is not to be run.
     """
     if is_own(config.task) and not runs_files:
-        raise UserError(f"task {config.task} is in a Python file, which is not run because a run file names it")
+        raise UserError(
+            f"task {config.task} is in a Python file, which is not run because a run file names it; in Python give "
+            "network and data to noisylearn.backends.lava.to_lava_net"
+        )
     task = tasks.load(config.task, data_dir, config.held_out, config.seed, config.seq_len)
     for part in ("train_inputs", "train_targets", "test_inputs", "test_targets"):
         if not torch.isfinite(getattr(task, part)).all():

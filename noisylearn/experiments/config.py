@@ -154,7 +154,10 @@ class TrainConfig(Record):
             UserError: this version does not know the configuration, or it is that of a network of one's own.
         """
         if _is_own(tree["config"]):
-            raise UserError(f"run file {run_file}: a run of nl.fit, whose network and data are in no configuration")
+            raise UserError(
+                f"run file {run_file}: a run of nl.fit, whose network and data are in no configuration; in Python give "
+                "its network, run.model, to noisylearn.backends: lava.to_lava_net, netlist.from_model or nir.write_nir"
+            )
         try:
             return cls.model_validate_json(tree["config"])
         except ValidationError as error:

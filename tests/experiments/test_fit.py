@@ -701,7 +701,9 @@ def test_runs_are_rows_of_a_report(tmp_path):
 
 def test_other_commands_say_what_such_a_run_is(tmp_path):
     path = fit(tmp_path, epochs=1).file
-    with pytest.raises(UserError, match=r"a run of nl\.fit, whose network and data are in no configuration"):
+    with pytest.raises(
+        UserError, match=r"a run of nl\.fit, whose network and data are in no configuration.*to_lava_net"
+    ):
         trained_run(path)
 
 

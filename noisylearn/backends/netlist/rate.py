@@ -161,7 +161,8 @@ def from_model(model: nn.Module) -> Netlist:
         return _of_sequence(model)
     raise UserError(
         f"{type(model).__name__} cannot be expressed as populations and connections: only nn.Sequential of Linear "
-        "layers and nl.networks.RNN can"
+        "layers and activations, and nl.networks.RNN can; a chain of them goes into one with its weights, as in "
+        "nn.Sequential(model.hidden, nn.ReLU(), model.readout)"
     )
 
 
