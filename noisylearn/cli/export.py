@@ -69,7 +69,7 @@ def export_command(
     else:
         rows = [[key, str(value)] for key, value in _document(net, out).items() if key != "layers"]
         print_table(Table(f"{run.name} for Lava", ["what", "value"], rows))
-        print_text(f"run it with: noisylearn lava run {out} --steps {net.steps} --learn --replay")
+        print_text(f"run it with: noisylearn {_run_words(net, out, initial)}")
 
 
 def _to_nir(run: Path, out: Path, force: bool, json: bool) -> None:
@@ -86,6 +86,13 @@ def _profile(run: Path, name: str | None, only: str | None, without: str | None)
         return None
     given = name if name is not None else profile_from_text(RunFile(run).read()["profile"], str(run))
     return o.chosen_profile(given, only, without)
+
+
+def _run_words(net: LavaNet, out: Path, initial: bool) -> str:
+    """The command that runs a file: in integers where its profile has cores, which learn from the initial weights."""
+    if net.profile.specification.cores is None:
+        return f"lava run {out} --learn --replay"
+    return f"loihi run {out}" + " --learn" * initial
 
 
 def _document(net: LavaNet, out: Path) -> dict[str, object]:

@@ -43,7 +43,9 @@ def install_command(
 @app.command("run")
 def run_command(
     net: Annotated[Path, typer.Argument(help="Network file, as `noisylearn export --to lava` leaves it.")],
-    steps: Annotated[int, typer.Option(help="Steps to run; the data starts again at its end.")],
+    steps: Annotated[
+        int | None, typer.Option(help="Steps to run; the data starts again at its end. Default: those of the file.")
+    ] = None,
     learn: Annotated[bool, typer.Option("--learn", help="Let the weights change, by the rule of the file.")] = False,
     replay: Annotated[bool, typer.Option("--replay", help="Use torch's draws; the result then is torch's.")] = False,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="HDF5 file for losses and learned weights.")] = None,
@@ -56,11 +58,12 @@ def run_command(
     Without --learn the weights stay as they are. With --learn and --replay the result is compared with what torch
     learned from the same draws.
 
-    Example: noisylearn lava run net.h5 --steps 500 --learn --replay
+    Example: noisylearn lava run net.h5 --learn --replay
     """
     if out is not None and out.resolve() == net.resolve():
         raise UserError(f"-o {out} is the network file itself: give another name")
     content = read_net(net)
+    steps = content.steps if steps is None else steps
     if out is not None:
         ResultFile(out).check_free(force)
     with progress("nothing was kept, and no Lava process is left") as bar:
@@ -70,7 +73,7 @@ def run_command(
     counted = result.losses[content.counting(len(result.losses))]
     document = _document(content, result, counted, compares=learn and replay and steps == content.steps)
     if learn:
-        warn_of_growth(document, len(counted), content.lr, "export with --lr")
+        warn_of_growth(counted, content.lr, "export with --lr")
     not_compared = ""
     if replay and steps != content.steps:
         not_compared = f"not compared with torch, which learned for {content.steps} steps: say --steps {content.steps}"

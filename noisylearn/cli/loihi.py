@@ -21,7 +21,12 @@ app = typer.Typer(no_args_is_help=True, help="Run exported networks in integers,
 @app.command("run")
 def run_command(
     net: Annotated[Path, typer.Argument(help="Network file, as `noisylearn export --to lava` leaves it.")],
-    steps: Annotated[int, typer.Option(help="Samples to run; the data starts again at its end.")],
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            help="Samples to run; the data starts again at its end. Default: those of the file, or a sequence."
+        ),
+    ] = None,
     learn: Annotated[bool, typer.Option("--learn", help="Let the weights change, by the rule of the file.")] = False,
     lava: Annotated[
         bool, typer.Option("--lava", help="Execute in Lava's learning engine as well, and compare.")
@@ -44,20 +49,21 @@ def run_command(
     Prints the rule in the notation of the learning engine, the effective learning rates, and everything that is
     rounded or clipped. This is an emulation; no chip is involved.
 
-    Example: noisylearn loihi run net.h5 --steps 1000 --learn
+    Example: noisylearn loihi run net.h5 --steps 20000 --learn
     """
     if lr is not None and not learn:
         raise UserError("--lr goes with --learn: without it the weights stay as they are")
     if timeout is not None and not lava:
         raise UserError("--timeout goes with --lava: nothing else is waited for")
-    options = IntegerOptions(steps, learn, lr, profile, headroom)
     content = read_net(net)
+    steps = (content.period or content.steps) if steps is None else steps
+    options = IntegerOptions(steps, learn, lr, profile, headroom)
     with waiting(f"{content.rule.name} in integers"):
         microcode, result = emulate(content, options)
     counted = result.losses[content.counting(len(result.losses)), 1]  # of the reference pass
     document = _document(result, counted)
     if learn:
-        warn_of_growth(document, len(counted), content.lr if lr is None else lr, "--lr")
+        warn_of_growth(counted, content.lr if lr is None else lr, "--lr")
     if lava:
         with progress("nothing was kept, and no Lava process is left") as bar:
             on_step = bar.run(f"{content.rule.name} in Lava, fixed point")

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -113,22 +113,28 @@ def loss_tenths(losses: np.ndarray) -> dict[str, float]:
     }
 
 
-ENOUGH_SAMPLES = 500  # in fewer a tenth of them is too few to tell
+ENOUGH_SAMPLES = 100  # in a tenth of fewer the spread of the losses is not known
+SURE = 2.0  # standard errors of the difference
 
 
-def warn_of_growth(document: Mapping[str, Any], n_samples: int, lr: float, remedy: str) -> None:
-    """Warn where the loss grew during learning: the learning rate is too large.
+def warn_of_growth(losses: np.ndarray, lr: float, option: str) -> None:
+    """Warn where the mean loss of the last tenth is above that of the first by more than the losses' spread explains.
 
     Args:
-        document: has the mean losses of `loss_tenths`.
-        n_samples: samples of the run whose loss counts.
-        lr: its learning rate.
-        remedy: option that sets another learning rate.
+        losses: (samples,), in the order in which they were trained on; of steps that count alone.
+        lr: learning rate of the run.
+        option: that sets another learning rate, in words.
     """
-    first, last = document["loss_first_tenth"], document["loss_last_tenth"]
-    if n_samples >= ENOUGH_SAMPLES or (n_samples and math.isnan(last)):
-        tenth = f"the learning rate {lr:g} is too large, try a tenth ({remedy} {lr / 10:g})"
-        warn_if_grown(first, last, tenth)
+    tenth = max(len(losses) // 10, 1)
+    first, last = losses[:tenth], losses[-tenth:]
+    if len(losses) >= ENOUGH_SAMPLES or not np.isfinite(last).all():
+        with np.errstate(invalid="ignore", over="ignore"):  # losses that are not finite have no spread: it has grown
+            limit = float(np.mean(first) + SURE * np.sqrt((np.var(first) + np.var(last)) / tenth))
+        remedy = (
+            f"the learning rate {lr:g} is too large for these weights, try a tenth ({option} {lr / 10:g}); trained "
+            "weights have little left to learn: export with --initial to see learning"
+        )
+        warn_if_grown(float(np.mean(first)), float(np.mean(last)), remedy, limit)
 
 
 def split_list(text: str, option: str) -> list[str]:

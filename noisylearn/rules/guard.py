@@ -15,18 +15,19 @@ from noisylearn.networks.layers import WeightLayer
 GROWN = 3.0  # times the loss of the start
 
 
-def warn_if_grown(first: float, last: float, remedy: str) -> bool:
+def warn_if_grown(first: float, last: float, remedy: str, limit: float | None = None) -> bool:
     """Warn where the loss grew during learning.
 
     Args:
         first: mean loss at the start.
         last: mean loss now.
         remedy: what to do, in words.
+        limit: loss above which it has grown; None for three times that of the start.
 
     Returns:
         Whether there was a warning.
     """
-    grown = not last <= GROWN * first
+    grown = not last <= (GROWN * first if limit is None else limit)
     if grown:
         warnings.warn(f"the loss grew from {first:.3g} to {last:.3g} while it learned: {remedy}", stacklevel=3)
     return grown

@@ -196,7 +196,7 @@ def test_a_loss_that_agrees_only_on_some_samples_is_refused() -> None:
     labels[0] = 0
     data = dataclasses.replace(data, targets=labels, loss_fn=weighted)
     with pytest.raises(nl.UserError, match="loss has no form outside torch"):
-        to_lava_net(nl.networks.mlp(6, (8,), 3), nl.rules.NP(), nl.load_profile("gaussian-node"), data, lr=1e-3)
+        to_lava_net(nl.networks.mlp(6, (8,), 3), nl.rules.NP(), "gaussian-node", data, lr=1e-3)
 
 
 def test_options_that_contradict_one_another_are_refused(tmp_path: Path) -> None:
@@ -290,7 +290,10 @@ def test_netlist_of_a_recurrent_network_gives_its_outputs() -> None:
         (torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.LeakyReLU(0.2)), "slope"),
         (torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Sigmoid()), "Sigmoid"),
         (torch.nn.Sequential(torch.nn.Tanh(), torch.nn.Linear(2, 2)), "Tanh"),
-        (torch.nn.Linear(2, 2), "Sequential"),
+        (
+            torch.nn.Linear(2, 2),
+            r"Linear cannot .* as in nn\.Sequential\(model\.hidden, nn\.ReLU\(\), model\.readout\)",
+        ),
         (torch.nn.Sequential(torch.nn.Flatten()), "no Linear layer"),
     ],
 )
@@ -650,6 +653,30 @@ def test_steps_that_do_not_count_are_in_no_mean(
     assert not recwarn.list
 
 
+@pytest.mark.parametrize(
+    ("command", "period", "steps"), [("lava", 0, 20), ("lava", 10, 20), ("loihi", 0, 20), ("loihi", 10, 10)]
+)
+def test_a_run_without_steps_takes_those_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, period: int, steps: int
+) -> None:
+    """Cores take one sequence, since nothing resets their state."""
+    write_net(tmp_path / "net.h5", in_integers(period=period))
+    monkeypatch.setattr("noisylearn.cli.lava.run_net", lambda net, steps, *_: LavaResult(np.ones(steps)))
+    done = CliRunner().invoke(app, [command, "run", str(tmp_path / "net.h5"), "--json"], catch_exceptions=False)
+    assert json.loads(done.stdout)["steps" if command == "lava" else "samples"] == steps
+
+
+def test_the_name_of_a_file_may_be_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, jobs = str(tmp_path / "net.h5"), []
+    write_net(path, in_integers())
+    for name, fake in (("require_lava", lambda: None), ("_result", lambda specs: None), ("read_executed", str)):
+        monkeypatch.setattr(f"noisylearn.backends.lava.launch.{name}", fake)
+    monkeypatch.setattr("noisylearn.backends.lava.launch._run_job", lambda job, *_: jobs.append(job["net"]))
+    run_net(path, 3)
+    run_net_in_integers(path, IntegerOptions(3, learns=False))
+    assert jobs == [path, path]
+
+
 def test_a_run_of_another_optimizer_has_to_state_a_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks, "load", small_task)
     monkeypatch.chdir(tmp_path)
@@ -659,7 +686,15 @@ def test_a_run_of_another_optimizer_has_to_state_a_rate(tmp_path: Path, monkeypa
     done = runner.invoke(app, ["export", file, "--to", "lava", "-o", "net.h5"])
     assert isinstance(done.exception, nl.UserError)
     assert "--lr" in str(done.exception)
-    assert runner.invoke(app, ["export", file, "--to", "lava", "-o", "net.h5", "--lr", "1e-3"]).exit_code == 0
+    for more, said in (
+        ([], "lava run net.h5 --learn --replay"),
+        (["--profile", "loihi2-lava-0.10"], "loihi run net.h5"),
+        (["--profile", "loihi2-lava-0.10", "--initial"], "loihi run net.h5 --learn"),
+    ):
+        done = runner.invoke(
+            app, ["export", file, "--to", "lava", "-o", "net.h5", "--lr", "1e-3", "--steps", "5", *more]
+        )
+        assert done.stdout.endswith(f"run it with: noisylearn {said}\n")
 
 
 def test_an_activation_in_two_places_is_kept_in_both() -> None:

@@ -9,6 +9,7 @@ import sys
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 from support.small_runs import PCM, in_child, profile_text, small_task
 
@@ -140,13 +141,19 @@ def test_profiles_show_what_the_rules_that_they_offer_must_observe(run, document
 
 
 @pytest.mark.parametrize(
-    ("last", "samples", "warned"), [(0.2, 500, 0), (0.7, 500, 1), (0.7, 30, 0), (float("nan"), 30, 1)]
+    ("growth", "samples", "warned"),
+    [(0.6, 300, 1), (0.4, 300, 0), (0.4, 1000, 1), (-0.6, 300, 0), (5.0, 80, 0), (np.inf, 80, 1), (np.nan, 80, 1)],
 )
-def test_a_loss_that_grew_is_named(last, samples, warned):
+def test_a_loss_that_grew_is_named(growth, samples, warned):
+    """Losses 1 +- 1: a difference of two tenths of 30 has a standard error of 0.26, of 100 one of 0.14."""
+    losses = 1 + np.tile([-1.0, 1.0], samples // 2)
+    losses[-samples // 10 :] += growth
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        warn_of_growth({"loss_first_tenth": 0.1, "loss_last_tenth": last}, samples, 0.01, "export with --lr")
-    assert [str(w.message).partition(", ")[2] for w in caught] == warned * ["try a tenth (export with --lr 0.001)"]
+        warn_of_growth(losses, 0.01, "export with --lr")
+    said = f"the loss grew from 1 to {1 + growth:.3g} while it learned"
+    assert [str(w.message).partition(": ")[0] for w in caught] == warned * [said]
+    assert all("try a tenth (export with --lr 0.001)" in str(w.message) for w in caught)
 
 
 def test_profiles_keys(run, document, refusal):
