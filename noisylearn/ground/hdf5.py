@@ -213,6 +213,8 @@ def _is_text(kind: h5py.h5t.TypeID, place: str) -> bool:
     types inside one another takes gigabytes.
     """
     if kind.get_class() == h5py.h5t.STRING:
+        if kind.is_variable_str() and kind.get_super().get_size() > 1:  # HDF5 takes as much for every character
+            raise UserError(f"'{place}' is no text as HDF5 stores one")
         return bool(kind.is_variable_str())
     dtype = kind.dtype if kind.get_class() in NUMBERS else None
     if dtype is None or dtype.kind not in "fiub" or dtype.itemsize > 8 or not dtype.isnative:

@@ -132,13 +132,23 @@ def several_texts(file: h5py.File) -> None:
     file.attrs.create("x", ["a", "b"], dtype=h5py.string_dtype())
 
 
-def text_of_one_byte(file: h5py.File) -> None:
-    """The reference takes sixteen: HDF5 reads whatever lies behind the one."""
+def _text_of_another_type(file: h5py.File, at: int, size: int) -> None:
+    """A text with another number where the size of its type, or of that of its characters, stands."""
     file.attrs["x"] = "a"
     file.flush()
     with open(file.filename, "r+b") as place:
-        place.seek(place.read().index(bytes.fromhex("1901010010000000")) + 4)  # the size of the type
-        place.write(b"\1")
+        place.seek(place.read().index(bytes.fromhex("1901010010000000 1000000001000000")) + at)
+        place.write(bytes([size]))
+
+
+def text_of_one_byte(file: h5py.File) -> None:
+    """The reference takes sixteen: HDF5 reads whatever lies behind the one."""
+    _text_of_another_type(file, 4, 1)
+
+
+def text_of_large_characters(file: h5py.File) -> None:
+    """HDF5 takes memory for characters of the size that is stated; where the header has a checksum, of any size."""
+    _text_of_another_type(file, 12, 2)
 
 
 def texts_in_chunks(file: h5py.File) -> None:
@@ -175,7 +185,7 @@ FOREIGN = {
     lists_of_lists: "the type vlen", claim: "more than the file holds", packed_claim: "more than the file holds",
     packed_twice: "by filter 1 and filter 1", one_text_many_times: "characters", texts_long_together: "characters",
     several_texts: "more than one text", texts_in_chunks: "in one piece",
-    text_of_one_byte: "no text as HDF5 stores one",
+    text_of_one_byte: "no text as HDF5 stores one", text_of_large_characters: "no text as HDF5 stores one",
 }  # fmt: skip
 
 
