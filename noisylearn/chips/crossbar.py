@@ -394,9 +394,8 @@ class Crossbar:
         """Apply to the written conductances every effect since; once per programming and tick of the clock."""
         if self._cache:
             return
-        scale = self._tiling.spread(self._scale) * self._gain if self._gain != 1 else self._tiling.spread(self._scale)
         if self.kernels is not None and not self.kernels.not_looked_up:
-            found = self.kernels.looked_up(self._written, scale, self._with_memory(), self.setting)
+            found = self.kernels.looked_up(self._written, self._spread_scale(), self._with_memory(), self.setting)
             if found is not None:
                 shape = self.layer.weight.shape
                 self._cache = {"weight": found[0].reshape(shape), "variance": found[1].reshape(shape)}
@@ -407,13 +406,18 @@ class Crossbar:
             return
         pair = g[0] - g[1] if self.mapping is not None else g
         both = None if variance is None else 2 * variance if _is_constant(variance) else variance[0] + variance[1]
-        shape = self.layer.weight.shape
+        scale, shape = self._spread_scale(), self.layer.weight.shape
         self._cache = {
             "pair": pair,
             "pair_variance": both,
             "weight": (pair * scale).reshape(shape),
             "variance": None if both is None else (both * scale**2).expand_as(pair).reshape(shape),
         }
+
+    def _spread_scale(self) -> Tensor:
+        """Weight per microsiemens of every device, with the gain."""
+        scale = self._tiling.spread(self._scale)
+        return scale if self._gain == 1 else scale * self._gain
 
     def _conductances(self, setting: Setting) -> tuple[Tensor, Tensor | None]:
         """Conductances at a time, and their variance at every read."""

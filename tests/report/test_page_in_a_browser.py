@@ -122,9 +122,9 @@ def test_legend_switches_lines_off_and_on(opened):
     page = opened()
     boxes = page.locator(".legend input")
     assert boxes.count() == page.evaluate(LINES) == 3
-    assert page.evaluate(DOTS) == 5  # two rows with a day of drift, one without
+    assert page.evaluate(DOTS) == 7  # two rows with a day of drift, one without
     boxes.first.uncheck()
-    page.wait_for_function(f"{LINES} === 2 && {DOTS} === 4")
+    page.wait_for_function(f"{LINES} === 2 && {DOTS} === 6")
     boxes.first.check()
     page.wait_for_function(f"{LINES} === 3")
 
