@@ -16,7 +16,7 @@ from noisylearn.networks.layers import WeightLayer, apply_weights
 from noisylearn.profiles import HardwareProfile
 from noisylearn.profiles.write import DeviceArray, InPlace, PulsedDevice
 
-ON_CPU = ("since_write_s", "clock_s", "gain", "seen_s", PLACE)  # keys of what the CPU computes with
+ON_CPU = ("since_write_s", "clock_s", "seen_s", PLACE)  # keys of what the CPU computes with
 
 
 class Digital:
