@@ -43,9 +43,11 @@ def with_slurm(tmp_path, monkeypatch):
             tasks=$(sed -n 's/^#SBATCH --array=0-\([0-9]*\).*/\1/p' "$script")
             echo "Submitted batch job $job"
             for task in $(seq 0 "${tasks:-0}"); do
-                export SLURM_JOB_ID=${job}${task}
-                [ -n "$tasks" ] && export SLURM_ARRAY_JOB_ID=$job SLURM_ARRAY_TASK_ID=$task || SLURM_JOB_ID=$job
-                bash "$script" > /dev/null 2>&1 < /dev/null &
+                export SLURM_JOB_ID=${job}${task}; name=$job
+                if [ -n "$tasks" ]; then export SLURM_ARRAY_JOB_ID=$job SLURM_ARRAY_TASK_ID=$task; name=${job}_$task
+                else SLURM_JOB_ID=$job; fi
+                { bash "$script" && state=COMPLETED || state=FAILED; echo "$name|$state|here" >> "$0.ended"; } \
+                    > /dev/null 2>&1 < /dev/null &
             done
         """,
         "srun": r"""
@@ -54,7 +56,11 @@ def with_slurm(tmp_path, monkeypatch):
             sleep 0.5  # so that the pickle is there under its last name
             exec "$@"
         """,
-        "sacct": "echo 'JobID|State|NodeList'",
+        "sacct": r"""
+            echo 'JobID|State|NodeList'
+            cat "${0%/*}/sbatch.ended" 2> /dev/null
+            true
+        """,
         "scancel": "true",
     }
     folder = tmp_path / "bin"
@@ -85,8 +91,8 @@ def test_jobs_end_alike_on_every_engine(name, tmp_path, with_slurm):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["processes", "dask", "slurm, local"])
-def test_another_process_goes_on_where_one_was_lost(name, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["processes", "dask", "slurm, local", "slurm"])
+def test_another_process_goes_on_where_one_was_lost(name, tmp_path, with_slurm, monkeypatch):
     monkeypatch.setattr("submitit.core.core.Job._results_timeout_s", 1)  # it waits for results of slow file systems
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
