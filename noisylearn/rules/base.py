@@ -86,6 +86,22 @@ class Rule(Shown, ABC):
         """
         return {}
 
+    def shows(self, state: Memory, seen: Observation) -> Memory:
+        """Sums over the rows of a segment, from which `step` finds what the rule remembers of all segments.
+
+        Where several parts of a batch are observed in several places, their sums are added, and every part is given the
+        totals as `seen.shown`. So all remember the same.
+
+        Args:
+            state: what the rule remembers. It is not changed.
+            seen: of one part of the batch.
+
+        Returns:
+            A tree (dicts) of tensors of one type, whose form and shapes do not depend on the part; empty for a rule
+            that remembers nothing, or only what it saw of the part.
+        """
+        return {}
+
     @abstractmethod
     def step(self, state: Memory, seen: Observation, layers: Collection[str]) -> tuple[Estimate, Memory]:
         """Estimate gradients from one observation.
@@ -172,7 +188,8 @@ class Rule(Shown, ABC):
     def divides(self) -> frozenset[Way]:
         """Along what an estimate is a sum of estimates made in several places: "batch", "draws".
 
-        Neither for a rule that pools what samples show, or that remembers more than the sequence it is in.
+        Neither for a rule that pools what samples show, or that remembers more than the sequence it is in, unless it
+        learns that from sums, see `shows`.
         """
         return frozenset()
 

@@ -20,6 +20,7 @@ from noisylearn.rules.feedback.window import Window, observed
 from noisylearn.rules.in_time import OF_SEQUENCES
 from noisylearn.rules.observation import Observation
 from noisylearn.rules.perturbation import NoisyPasses
+from noisylearn.rules.sharing import Way
 
 Route = Literal["direct", "layerwise"]
 
@@ -121,13 +122,28 @@ class LearnedFeedback(NoisyPasses):
         learned = state.get("feedback", {})
         return {f"feedback_norm_{name}": float(of["coefficients"].norm()) for name, of in learned.items()}
 
+    @property
+    def divides(self) -> frozenset[Way]:
+        """The batch: the feedback is learned from sums over the rows of all parts."""
+        return frozenset({"batch"})
+
+    def shows(self, state: Memory, seen: Observation) -> Memory:
+        window, _ = observed(state.get("past", {}), seen, self.plan(len(seen.chip.layers)), self.horizon)
+        return self._shown(state.get("feedback", {}), window, seen, self._sent(seen), alone=False)
+
     def step(self, state: Memory, seen: Observation, layers: Collection[str]) -> tuple[Estimate, Memory]:
         plan = self.plan(len(seen.chip.layers))
         window, past = observed(state.get("past", {}), seen, plan, self.horizon)
         readings, n_before = window.readings, window.n_rows - window.n_rows_now
         output = reference(readings.output[:, n_before:], self.baseline)
         error = seen.error(output)
-        signals, feedback = self._signals(state.get("feedback", {}), window, seen, error)
+        feedback, sent = state.get("feedback", {}), self._sent(seen)
+        shown = self._shown(feedback, window, seen, sent) if seen.shown is None else seen.shown
+        if self.route == "direct":
+            feedback = direct.learned(feedback, shown, self.of_differences)
+        else:
+            feedback = layerwise.learned(feedback, shown, window, self.of_differences, sent)
+        signals = self._signals(feedback, window, seen, error)
         if state.get("steps", 0) < self.warm_up:
             signals = {n: g if n == readings.last else torch.zeros_like(g) for n, g in signals.items()}
         inputs = {n: reference(r.input, self.baseline) for n, r in readings.layers.items()}
@@ -145,33 +161,46 @@ class LearnedFeedback(NoisyPasses):
         """How coefficients are found from differences."""
         return Regression(self.regression, self.forgetting, self.ridge)
 
-    def _signals(
-        self, feedback: Memory, window: Window, seen: Observation, error: Tensor
-    ) -> tuple[dict[str, Tensor], Memory]:
+    def _sent(self, seen: Observation) -> Mapping[str, Tensor] | None:
+        """Sum of all updates by layer, where they are followed."""
+        return seen.chip.sent() if self.route == "layerwise" and self.follow_updates else None
+
+    def _shown(
+        self,
+        feedback: Memory,
+        window: Window,
+        seen: Observation,
+        sent: Mapping[str, Tensor] | None,
+        alone: bool = True,
+    ) -> Memory:
         regression = self.of_differences
         if self.route == "direct":
-            return self._direct(feedback, window, seen, error, regression)
-        sent = seen.chip.sent() if self.follow_updates else None
+            horizon, transfers = self.horizon if seen.segment.in_time else 1, seen.chip.transfers(seen.segment)
+            return direct.shown(
+                feedback, window, transfers, _led_back_to(window), regression, horizon, self.baseline
+            )  # fmt: skip
         seldom = sent is not None and self.excitation == "activity"
         every = layerwise.learned_every(seen.chip.profile) if seldom else 1
-        feedback = layerwise.learned(feedback, window, regression, self.baseline, self.excitation, sent, every)
-        return layerwise.signals(feedback, window, seen.chip, error, self.baseline), feedback
+        return layerwise.shown(feedback, window, regression, self.baseline, self.excitation, sent, every, alone)
 
-    def _direct(
-        self, feedback: Memory, window: Window, seen: Observation, error: Tensor, regression: Regression
-    ) -> tuple[dict[str, Tensor], Memory]:
-        """By one matrix per layer; a readout whose pre-activations are the output needs none.
+    def _signals(self, feedback: Memory, window: Window, seen: Observation, error: Tensor) -> dict[str, Tensor]:
+        """dL/da; with direct feedback, before the first whole horizon of steps, 0 but for such a readout as needs none.
 
-        Before the first whole horizon of steps there is no feedback, and nothing but such a readout learns.
+        Gradients of a readout whose pre-activations are the output are the error.
         """
-        horizon = self.horizon if seen.segment.in_time else 1
-        transfers, layers, readout = seen.chip.transfers(seen.segment), window.readings.layers, window.readings.last
-        is_output = torch.equal(layers[readout].activity, window.readings.output)
-        learning = [name for name in layers if not (is_output and name == readout)]
-        feedback = direct.learned(feedback, window, transfers, learning, regression, horizon, self.baseline)
+        if self.route == "layerwise":
+            return layerwise.signals(feedback, window, seen.chip, error, self.baseline)
+        layers, learning = window.readings.layers, _led_back_to(window)
         signals = {n: torch.zeros_like(reference(layers[n].activity, self.baseline)) for n in learning}
-        signals |= direct.signals(feedback, window, transfers, error, self.baseline)
-        if is_output:
+        signals |= direct.signals(feedback, window, seen.chip.transfers(seen.segment), error, self.baseline)
+        if len(learning) < len(layers):
             before = error.new_zeros(window.n_rows - window.n_rows_now, *error.shape[1:])
-            signals[readout] = torch.cat([before, error]) if len(before) else error
-        return signals, feedback
+            signals[window.readings.last] = torch.cat([before, error]) if len(before) else error
+        return signals
+
+
+def _led_back_to(window: Window) -> list[str]:
+    """Layers that direct feedback has a matrix for: all but a readout whose pre-activations are the output."""
+    layers, readout = window.readings.layers, window.readings.last
+    is_output = torch.equal(layers[readout].activity, window.readings.output)
+    return [name for name in layers if not (is_output and name == readout)]

@@ -24,7 +24,7 @@ from noisylearn.rules.guard import check_losses
 from noisylearn.rules.in_time import InTime
 from noisylearn.rules.observation import LossFn, Observation, StepLoss
 from noisylearn.rules.sequences import Sequences, Sum, checked
-from noisylearn.rules.sharing import Divisible, Send, Share, share_of, summed
+from noisylearn.rules.sharing import Divisible, Send, Share, share_of, show_each_other, summed
 
 LOSS_FN = "a function, outputs -> loss of every sample, such as lambda y: loss(y, targets)"
 
@@ -183,6 +183,8 @@ class Learner:
         losses = torch.zeros(len(counted), dtype=torch.float64, device=counted.device)
         counting, skipping = sequences.counting(), sequences.skipping()
         for i, segments in enumerate(zip(*(part.segments(self.chip) for part in parts), strict=True)):
+            if self._share.n_parts > 1:
+                show_each_other(self.ranks, self._here, states, [seen for _, seen in segments])
             for j, (steps, seen) in enumerate(segments):
                 mask = parts[j].mask[steps]
                 estimate, states[j] = self._here.step(states[j], seen, layers)

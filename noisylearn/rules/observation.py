@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from noisylearn.chips.interface import AnyChip
+from noisylearn.chips.interface import AnyChip, Memory
 from noisylearn.chips.readings import Plan, Readings
 from noisylearn.chips.segments import START, Segment, Trajectory
 from noisylearn.ground.errors import UserError
@@ -61,6 +61,8 @@ class Observation:
         ends: whether it ends here.
         purpose: name of the random streams.
         draws: which of all draws those of a plan are, where other processes run the rest; None where it has them all.
+        shown: what the rule is to learn from of this segment and of those in other places, see `Rule.shows`; None where
+            this is the only one.
         away: where plans have all draws, and other processes run some of them: tells which, and gives their losses.
     """
 
@@ -76,6 +78,7 @@ class Observation:
     purpose: str = "pass"
     draws: tuple[int, ...] | None = None
     away: "Away | None" = None
+    shown: Memory | None = None
     losses: Float[Tensor, "passes rows"] | None = field(default=None, init=False)  # unweighted, of the first plan run
     started: dict[Plan, Trajectory] = field(default_factory=dict, init=False)  # of the plans run, before the segment
     _seen: dict[Plan, tuple[Readings, Tensor]] = field(default_factory=dict, init=False)

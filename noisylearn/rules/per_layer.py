@@ -57,11 +57,17 @@ class PerLayer(Rule):
             )
         # Perturbation rules first: the others can then look at passes that were run already.
         order = sorted(given, key=lambda key: not isinstance(self.rules[key], NoisyPasses))
-        found = {key: self.rules[key].step(state.get(key, {}), seen, given[key]) for key in order}
+        shown, found = seen.shown, {}
+        for key in order:
+            seen.shown = None if shown is None else shown[key]
+            found[key] = self.rules[key].step(state.get(key, {}), seen, given[key])
         estimates = [estimate for estimate, _ in found.values()]
         merged = {layer: g for estimate in estimates for layer, g in estimate.gradients.items()}
         memories = {key: memory for key, (_, memory) in found.items() if memory}
         return Estimate(estimates[0].loss, merged, estimates[0].inputs), memories
+
+    def shows(self, state: Memory, seen: Observation) -> Memory:
+        return {key: rule.shows(state.get(key, {}), seen) for key, rule in self.rules.items()}
 
     def measures(self, state: Memory) -> dict[str, float]:
         return {name: v for key, rule in self.rules.items() for name, v in rule.measures(state.get(key, {})).items()}

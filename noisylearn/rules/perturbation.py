@@ -28,7 +28,7 @@ from noisylearn.rules.estimate import (
     estimate_nodes,
     reference,
 )
-from noisylearn.rules.feedback.control import ControlVariate, predicted
+from noisylearn.rules.feedback.control import ControlVariate, predicted, shown
 from noisylearn.rules.feedback.window import Window
 from noisylearn.rules.in_time import (
     CREDIT_HELP,
@@ -270,8 +270,14 @@ class NodePerturbation(Perturbation):
 
     @property
     def divides(self) -> frozenset[Way]:
-        """As for all perturbations; neither with a learned prediction, which is of the whole batch."""
-        return super().divides if self.control_variate == "none" else frozenset()
+        """As for all perturbations; the batch alone with a learned prediction, which is of all draws."""
+        return super().divides if self.control_variate == "none" else super().divides & {"batch"}
+
+    def shows(self, state: Memory, seen: Observation) -> Memory:
+        if self.control_variate == "none":
+            return {}
+        window = Window(*seen.of(self.plan(len(seen.chip.layers))), seen.segment)
+        return shown(self.control_variate, state, seen, window, self.baseline, alone=False)
 
     @property
     def _traces(self) -> bool:

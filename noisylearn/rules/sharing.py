@@ -13,12 +13,15 @@ from typing import Literal, Protocol, get_args
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from noisylearn.chips.interface import Memory
 from noisylearn.distributed import Ranks
 from noisylearn.ground.errors import UserError
 from noisylearn.networks.decorrelation import products_of
 from noisylearn.profiles import HardwareProfile, Machine
 from noisylearn.rules.estimate import Estimate
+from noisylearn.rules.observation import Observation
 from noisylearn.rules.seeds import SharedSeeds
 from noisylearn.rules.sequences import Sequences
 
@@ -37,6 +40,7 @@ class Divisible(Protocol):
     def name(self) -> str: ...
     def check_divides(self) -> None: ...
     def needs(self) -> frozenset[str]: ...
+    def shows(self, state: Memory, seen: Observation) -> Memory: ...
 
 
 @dataclass(frozen=True)
@@ -174,6 +178,25 @@ def _grid(count: int, n_parts: int, n_draws: int) -> tuple[int, int] | None:
         return math.ceil(n_parts / way[0]) / n_parts * (1 + math.ceil(n_draws / way[1])), -way[0]
 
     return min(ways, key=busiest, default=None)
+
+
+def show_each_other(ranks: Ranks, rule: Divisible, states: Sequence[Memory], parts: Sequence[Observation]) -> None:
+    """Give every part of a batch the sums over all of them that the rule learns from; by one all-reduce, if any.
+
+    Args:
+        ranks: the processes.
+        rule: tells which sums.
+        states: what the rule remembers, by part.
+        parts: segments of the parts that are observed here.
+
+    Raises:
+        LostRankError: another process has ended, or does not answer.
+    """
+    shown = [tree_flatten(rule.shows(state, seen)) for state, seen in zip(states, parts, strict=True)]
+    here = [torch.stack(leaves).sum(0) for leaves in zip(*(leaves for leaves, _ in shown), strict=True)]
+    total = tree_unflatten(ranks.sum(here) if here else [], shown[0][1])
+    for seen in parts:
+        seen.shown = total
 
 
 def summed(

@@ -133,6 +133,19 @@ def test_lms_goes_on_from_what_known_changes_made() -> None:
 
 
 @pytest.mark.parametrize("method", ["least-squares", "lms"])
+def test_sums_over_parts_teach_what_all_rows_teach(method: Any) -> None:
+    """With changes that are followed: after every step the coefficients are those of one place with all rows."""
+    regression, true, together, apart = Regression(method), normals(3, 5), {}, {}
+    for s in range(6):
+        x, sent = normals(40, 5, seed=10 + s), normals(3, 5, seed=50 + s)
+        y = x @ true.T + 0.1 * normals(40, 3, seed=90 + s)
+        sums = [regression.sums(apart, x[rows], y[rows], sent) for rows in (slice(0, 7), slice(7, 40))]
+        apart = regression.taught(apart, {key: sums[0][key] + sums[1][key] for key in sums[0]}, sent)
+        together = regression.updated(together, x, y, sent)
+        torch.testing.assert_close(apart["coefficients"], together["coefficients"])
+
+
+@pytest.mark.parametrize("method", ["least-squares", "lms"])
 def test_regression_changes_no_state_it_was_given_and_bears_silence(method: Any) -> None:
     regression = Regression(method)
     first = regression.updated({}, normals(9, 4), normals(9, 2))

@@ -16,6 +16,7 @@ from support.shared_steps import (
     SIZES,
     SLOW,
     STEPS,
+    TAUGHT,
     WEIGHTS,
     Outcome,
     check_same,
@@ -29,7 +30,7 @@ from noisylearn import Chip, HardwareProfile, UserError, decorrelate
 from noisylearn.chips.own import Offer
 from noisylearn.distributed import Ranks
 from noisylearn.networks.decorrelation import decorrelations
-from noisylearn.rules import ANP, BP, NP, REGISTRY, WP, Learner, Rule
+from noisylearn.rules import ANP, BP, NP, REGISTRY, WP, LearnedFeedback, Learner, Rule
 from noisylearn.rules.sharing import Share, share_of
 from noisylearn.rules.variants import variants
 
@@ -62,6 +63,21 @@ def test_what_keeps_its_draws_together_is_shared_by_batch(rule: Rule) -> None:
     together = "3 draws, which stay together as the rule compares them all"
     with pytest.raises(UserError, match=together if rule.n_draws > 1 else "1 draw: give"):
         share_of(rule, NODES, Ranks(0, 2))
+
+
+@pytest.mark.parametrize(("count", "parts"), [(2, 2), (2, 3), (3, 4)])
+@pytest.mark.parametrize(("rule", "profile"), TAUGHT, ids=str)
+def test_what_a_rule_remembers_is_learned_from_all_parts(
+    rule: Rule, profile: HardwareProfile, count: int, parts: int
+) -> None:
+    check_equal(rule, profile, count, parts)
+    with pytest.raises(UserError, match=f"give --batch-parts {count}"):
+        share_of(rule, profile, Ranks(0, count))
+
+
+@pytest.mark.parametrize("options", [{}, {"update": "online"}, {"update": "online", "horizon": 2, "route": "direct"}])
+def test_feedback_along_sequences_is_learned_from_all_parts(options: dict[str, Any]) -> None:
+    check_equal(LearnedFeedback(baseline="noisy", **options), NODES, 2, 3, in_time=True)
 
 
 def test_noise_that_lasts_from_pass_to_pass_is_shared_by_batch() -> None:
@@ -153,7 +169,7 @@ def test_rules_that_remember_or_pool_are_refused_by_name() -> None:
         for rule in variants(kind):
             if rule.divides:
                 assert rule.init(None) == {}  # type: ignore[arg-type]
-                assert not rule.pools or "batch" not in rule.divides
+                assert not rule.pools or type(rule).shows is not Rule.shows
                 continue
             with pytest.raises(UserError, match=r"in one place: .*go with anp, inp, np, reinforce, wp") as error:
                 rule.check_divides()
@@ -224,9 +240,9 @@ def test_bad_shares_are_one_line() -> None:
         share_of(NP(draws=2), NODES, Ranks(0, 3))
 
 
-def test_a_learned_prediction_is_not_shared() -> None:
+def test_a_learned_prediction_is_shared_by_batch_alone() -> None:
     assert NP().divides == {"batch", "draws"}
-    assert replace(NP(), control_variate="error").divides == frozenset()
+    assert replace(NP(), control_variate="error").divides == {"batch"}
 
 
 def test_decorrelations_learn_alike_from_samples_and_from_their_products() -> None:

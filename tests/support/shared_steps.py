@@ -11,7 +11,7 @@ from noisylearn import Chip, HardwareProfile, decorrelate
 from noisylearn.distributed import Ranks
 from noisylearn.networks import RNN
 from noisylearn.profiles import load_profile
-from noisylearn.rules import ANP, INP, NP, REINFORCE, WP, Delta, Learner, PerLayer, Rule
+from noisylearn.rules import ANP, INP, NP, REINFORCE, WP, Delta, LearnedFeedback, Learner, PerLayer, Rule
 from noisylearn.rules.sharing import Send
 
 SIZES, BATCH, STEPS = (4, 6, 5, 3), 11, 3
@@ -78,6 +78,15 @@ def check_same(outcome: Outcome, alone: Outcome) -> None:
         torch.testing.assert_close(outcome.weights[name], weight, **CLOSE)
 
 
+TAUGHT = [  # rules that learn what they remember from all parts
+    (LearnedFeedback(baseline="noisy"), NODES), (LearnedFeedback(baseline="noisy"), PCM),
+    (LearnedFeedback(baseline="noisy"), load_profile("reram-soft-bounds-gong-2018")),
+    (LearnedFeedback(draws=3, baseline="mean", regression="lms"), NODES),
+    (LearnedFeedback(route="direct"), NODES), (LearnedFeedback(route="direct", regression="lms"), NODES),
+    (LearnedFeedback(excitation="noise", follow_updates=False), NODES),
+    (ANP(draws=2, baseline="noisy", control_variate="error"), NODES), (NP(control_variate="loss"), NODES),
+    (PerLayer(rules={"4": Delta(), "*": ANP(control_variate="error")}), NODES),
+]  # fmt: skip
 SHARED = [
     (NP(draws=5), NODES), (NP(draws=3, baseline="noisy"), NODES), (INP(draws=2), NODES),
     (ANP(draws=4), NODES), (ANP(draws=5, baseline="noisy", scale="layer"), PCM), (WP(draws=4), WEIGHTS),

@@ -64,14 +64,16 @@ def predicted(
     Returns:
         The prediction, and what it remembers from now on.
     """
-    layers, outputs = window.readings.layers, window.readings.output
-    before, sent, every = memory.get("weights", {}), seen.chip.sent(), layerwise.learned_every(seen.chip.profile)
-    after: Memory = {"weights": layerwise.learned(before, window, Regression(), baseline, "activity", sent, every)}
+    layers, outputs, sent = window.readings.layers, window.readings.output, seen.chip.sent()
+    before = memory.get("weights", {})
+    given = shown(kind, memory, seen, window, baseline) if seen.shown is None else seen.shown
+    after: Memory = {"weights": layerwise.learned(before, given["weights"], window, Regression(), sent)}
     weights = layerwise.followed_weights(before, window, sent)
     if kind == "error":
         error = seen.error(reference(outputs, baseline))
     else:
-        error, after["critic"] = _expected_error(memory.get("critic", {}), window, baseline)
+        critic = memory.get("critic", {})
+        error, after["critic"] = _expected_error(critic, window, baseline), Regression().taught(critic, given["critic"])
     signals = layerwise.signals(weights, window, seen.chip, error, baseline)
     losses = torch.zeros_like(window.losses)
     for name, signal in signals.items():
@@ -80,22 +82,52 @@ def predicted(
     return Prediction(signals, losses), after
 
 
-def _expected_error(memory: Memory, window: Window, baseline: Baseline) -> tuple[Tensor, Memory]:
+def shown(
+    kind: ControlVariate, memory: Memory, seen: Observation, window: Window, baseline: Baseline, alone: bool = True
+) -> Memory:
+    """Sums over the rows of a segment that a prediction is learned from; those of several places are added before.
+
+    Args:
+        kind: as for `predicted`.
+        memory: of the prediction. It is not changed.
+        seen: gives the updates that were sent.
+        window: what the passes over the segment showed.
+        baseline: of the rule.
+        alone: whether no sums of other places are added.
+    """
+    before, sent, every = memory.get("weights", {}), seen.chip.sent(), layerwise.learned_every(seen.chip.profile)
+    found: Memory = {"weights": layerwise.shown(before, window, Regression(), baseline, "activity", sent, every, alone)}
+    if kind == "loss":
+        features, moved = _features(window, baseline), _error_as_noise_tells(window, baseline)
+        found["critic"] = Regression().sums(memory.get("critic", {}), features, moved)
+    return found
+
+
+def _expected_error(critic: Memory, window: Window, baseline: Baseline) -> Tensor:
     """The error at the output as its noise tells it, regressed on what the readout sees and gives.
 
         e^ = K phi,   phi = (1, y, inputs of the readout),   K = argmin E || n dL dy / ||dy||^2 - K phi ||^2
 
     with n outputs, over all passes. n dL dy / ||dy||^2 has the expectation e, and a variance n times its square.
     """
+    output = reference(window.readings.output.flatten(2), baseline)
+    return _features(window, baseline) @ critic["coefficients"].T if critic else torch.zeros_like(output)
+
+
+def _features(window: Window, baseline: Baseline) -> Tensor:
+    """phi of `_expected_error`."""
+    output = reference(window.readings.output.flatten(2), baseline)
+    seen = reference(window.readings.layers[window.readings.last].input, baseline)
+    return torch.cat([torch.ones_like(output[:, :1]), output, seen.flatten(1)], 1)
+
+
+def _error_as_noise_tells(window: Window, baseline: Baseline) -> Tensor:
+    """Mean of n dL dy / ||dy||^2 over the passes in which the output differs."""
     y = window.readings.output.flatten(2)
-    output, seen = reference(y, baseline), reference(window.readings.layers[window.readings.last].input, baseline)
-    features = torch.cat([torch.ones_like(output[:, :1]), output, seen.flatten(1)], 1)
-    error = features @ memory["coefficients"].T if memory else torch.zeros_like(output)
     dy, dl = (values - reference(values, baseline) for values in (y, window.losses))
     squares = dy.square().sum(2)
     moved = (dl * y.shape[2] / (squares + (squares == 0))).unsqueeze(2) * dy
-    n_moved = max(int((squares != 0).any(1).sum()), 1)
-    return error, Regression().updated(memory, features, moved.sum(0) / n_moved)
+    return moved.sum(0) / max(int((squares != 0).any(1).sum()), 1)
 
 
 def _noise_of(reading: LayerReading, weight: Memory | None, baseline: Baseline, knows_noise: bool) -> Tensor:

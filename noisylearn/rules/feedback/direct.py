@@ -33,7 +33,7 @@ def differences(passes: Float[Tensor, "passes rows ..."], baseline: Baseline) ->
     return (compared - reference(passes, baseline)).flatten(0, 1)
 
 
-def learned(
+def shown(
     memory: Memory,
     window: Window,
     transfers: Mapping[str, Transfer],
@@ -42,10 +42,10 @@ def learned(
     horizon: int,
     baseline: Baseline,
 ) -> Memory:
-    """Feedback matrices after a window: for every layer (horizon x outputs, units), lag after lag.
+    """Sums over the rows of a window that `learned` learns from, by layer; none before the first whole horizon.
 
     Args:
-        memory: those before, by layer. It is not changed.
+        memory: feedback matrices so far, by layer. It is not changed.
         window: its readings.
         transfers: f of every layer.
         layers: those to learn for.
@@ -57,7 +57,7 @@ def learned(
     last = n_rows - (horizon - 1) * batch
     first = max(0, last - window.n_rows_now)
     if last <= first:
-        return memory
+        return {}
     output = window.readings.output.flatten(2)
     later = [output[:, first + k * batch : last + k * batch] for k in range(horizon)]
     dy = differences(torch.cat(later, 2) if horizon > 1 else later[0], baseline)
@@ -65,8 +65,19 @@ def learned(
     for name in layers:
         activity = window.readings.layers[name].activity[:, first:last]
         dx = differences(transfers[name](activity), baseline).flatten(1)
-        found[name] = regression.updated(memory.get(name, {}), dx, dy)
+        found[name] = regression.sums(memory.get(name, {}), dx, dy)
     return found
+
+
+def learned(memory: Memory, shown: Memory, regression: Regression) -> Memory:
+    """Feedback matrices after a window: for every layer (horizon x outputs, units), lag after lag.
+
+    Args:
+        memory: those before, by layer. It is not changed.
+        shown: what the window shows, see `shown`.
+        regression: how.
+    """
+    return memory | {name: regression.taught(memory.get(name, {}), sums) for name, sums in shown.items()}
 
 
 def signals(

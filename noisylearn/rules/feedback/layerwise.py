@@ -36,7 +36,7 @@ from noisylearn.networks.layers import WeightLayer, apply_weights, input_vjp, we
 from noisylearn.profiles import Machine
 from noisylearn.rules.estimate import Baseline, reference
 from noisylearn.rules.feedback.direct import differences
-from noisylearn.rules.feedback.regression import Regression, followed, left, lms_rate, power
+from noisylearn.rules.feedback.regression import Regression, followed, lms_sums
 from noisylearn.rules.feedback.window import Window
 
 Excitation = Literal["noise", "activity"]
@@ -45,7 +45,7 @@ LEARNED_AT_FIRST = 100  # steps, each of which is learned from
 LEARNED_EVERY = 4  # steps after that, where devices are programmed with weights that are known
 
 
-def learned(
+def shown(
     memory: Memory,
     window: Window,
     regression: Regression,
@@ -53,29 +53,56 @@ def learned(
     excitation: Excitation = "noise",
     sent: Mapping[str, Tensor] | None = None,
     every: int = 1,
+    alone: bool = True,
 ) -> Memory:
-    """Weights of all layers after a window, as "coefficients" of each, in the shape of the weight or as a matrix.
+    """Sums over the rows of a window that `learned` learns from, by layer; those of several places are added before.
+
+    Layers whose inputs are the same in all passes have none, unless they had others before.
 
     Args:
-        memory: those before, by layer. It is not changed.
+        memory: learned weights so far, by layer. It is not changed.
         window: its readings; those of its segment are learned from.
         regression: how; convolutions other than plain two-dimensional ones by LMS.
         baseline: of the rule.
         excitation: what moves the inputs.
         sent: sum of all updates so far by layer, to follow them; None to do without.
-        every: which step is learned from after the first; the others follow what was sent alone.
+        every: which step is learned from after the first.
+        alone: whether no sums of other places are added, so that what is the same here is the same in all.
     """
-    kept, now = {}, slice(window.n_rows - window.n_rows_now, None)
+    found, now = {}, slice(window.n_rows - window.n_rows_now, None)
     for name, reading in window.readings.layers.items():
         state, moved = memory.get(name, {}), None if sent is None else _as_learned(reading.layer, sent[name])
-        if not state and not _differs(reading.input[:, now], baseline):
-            continue
-        if state and not _is_due(state, every):
+        inputs, activity = reading.input[:, now], reading.activity[:, now]
+        moves = bool(state) or (len(inputs) > 1 and bool(differences(inputs, baseline).any()))
+        if (moves or (len(inputs) > 1 and not alone)) and _is_due(state, every):
+            sums = _sums_of_layer(state, inputs, activity, reading.layer, regression, baseline, excitation, moved)
+            found[name] = {"sums": sums, "moves": activity.new_tensor(float(moves))}
+    return found
+
+
+def learned(
+    memory: Memory,
+    shown: Memory,
+    window: Window,
+    regression: Regression,
+    sent: Mapping[str, Tensor] | None = None,
+) -> Memory:
+    """Weights of all layers after a window, as "coefficients" of each, in the shape of the weight or as a matrix.
+
+    Args:
+        memory: those before, by layer. It is not changed.
+        shown: what the window shows of some layers, see `shown`; the others follow what was sent alone.
+        window: names the layers.
+        regression: how.
+        sent: sum of all updates so far by layer, to follow them; None to do without.
+    """
+    kept = {}
+    for name, reading in window.readings.layers.items():
+        state, moved = memory.get(name, {}), None if sent is None else _as_learned(reading.layer, sent[name])
+        if name in shown and bool(shown[name]["moves"]):
+            kept[name] = regression.taught(state, shown[name]["sums"], moved) | {"waited": torch.tensor(0)}
+        elif state:
             kept[name] = followed(state, moved) | {"waited": state["waited"] + 1}
-            continue
-        passes = reading.input[:, now], reading.activity[:, now]
-        kept[name] = _of_layer(state, *passes, reading.layer, regression, baseline, excitation, moved)
-        kept[name] |= {"waited": torch.tensor(0)}
     return kept
 
 
@@ -103,15 +130,11 @@ def followed_weights(memory: Memory, window: Window, sent: Mapping[str, Tensor])
     return {name: followed(state, _as_learned(layers[name].layer, sent[name])) for name, state in memory.items()}
 
 
-def _differs(passes: Tensor, baseline: Baseline) -> bool:
-    return len(passes) > 1 and bool(differences(passes, baseline).any())
-
-
 def _is_due(state: Memory, every: int) -> bool:
-    return int(state["step"]) < LEARNED_AT_FIRST or int(state["waited"]) + 1 >= every
+    return not state or int(state["step"]) < LEARNED_AT_FIRST or int(state["waited"]) + 1 >= every
 
 
-def _of_layer(
+def _sums_of_layer(
     state: Memory,
     inputs: Tensor,
     activity: Tensor,
@@ -121,19 +144,19 @@ def _of_layer(
     excitation: Excitation,
     sent: Tensor | None,
 ) -> Memory:
-    """What is learned of one layer.
+    """What is to be learned of one layer.
 
     LMS takes noise and activities in turn, lest the larger ones drown the noise.
     """
     if not _is_by_rows(layer):
-        return _shared(state, differences(inputs, baseline), differences(activity, baseline), layer, regression, sent)
+        return _sums_of_kernel(state, differences(inputs, baseline), differences(activity, baseline), layer, sent)
     kinds: list[Excitation] = ["noise", "activity"] if excitation == "activity" else ["noise"]
     if regression.is_lms(layer.weight[0].numel()):
         kinds = [kinds[int(state.get("step", 0)) % len(kinds)]]
     spacing = _spacing(layer, activity) if excitation == "activity" else 1
     pairs = [_rows(layer, *(_changes(v, baseline, kind, spacing) for v in (inputs, activity))) for kind in kinds]
     x, a = (torch.cat(rows) for rows in zip(*pairs, strict=True))
-    return regression.updated(state, x, a, sent)
+    return regression.sums(state, x, a, sent)
 
 
 def _spacing(layer: WeightLayer, activity: Tensor) -> int:
@@ -204,17 +227,12 @@ def _weight(memory: Memory, name: str, layer: WeightLayer) -> Tensor:
     return memory[name]["coefficients"].reshape(layer.weight.shape)
 
 
-def _shared(
-    state: Memory, dx: Tensor, da: Tensor, layer: WeightLayer, regression: Regression, sent: Tensor | None
-) -> Memory:
-    """LMS of a kernel that all positions share."""
-    state, step = followed(state, sent), int(state["step"]) if state else 0
-    before = state["coefficients"] if state else torch.zeros_like(layer.weight)
+def _sums_of_kernel(state: Memory, dx: Tensor, da: Tensor, layer: WeightLayer, sent: Tensor | None) -> Memory:
+    """For LMS of a kernel that all positions share."""
+    before = followed(state, sent)["coefficients"] if state else torch.zeros_like(layer.weight)
     missed = da - apply_weights(layer, before, None, dx)
-    n_seen = layer.weight[0].numel() * missed[:, :1].numel() / dx.numel()  # times that an input enters a product
-    rate = lms_rate(regression.rate, step) / (power(dx) * n_seen)
-    found = before + rate * weight_vjp(layer, dx, missed)
-    return {"coefficients": found, "step": torch.tensor(step + 1)} | left(found, sent)
+    n_uses = layer.weight[0].numel() * missed[:, :1].numel() / dx.numel()
+    return lms_sums(weight_vjp(layer, dx, missed), dx, n_uses)
 
 
 class _Replayed(Digital):

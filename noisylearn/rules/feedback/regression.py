@@ -70,21 +70,51 @@ class Regression:
         Returns:
             The new state.
         """
+        return self.taught(state, self.sums(state, x, y, sent), sent)
+
+    def sums(
+        self,
+        state: Memory,
+        x: Float[Tensor, "rows n_in"],
+        y: Float[Tensor, "rows n_out"],
+        sent: Float[Tensor, "n_out n_in"] | None = None,
+    ) -> Memory:
+        """Sums over some rows, which `taught` learns from; those over several sets of rows are added before.
+
+        Args:
+            state: as for `updated`.
+            x: differences of the inputs.
+            y: differences of the outputs.
+            sent: S, to follow it; None to do without.
+        """
+        if self.is_lms(x.shape[1]):
+            before = followed(state, sent)["coefficients"] if state else x.new_zeros(y.shape[1], x.shape[1])
+            return lms_sums(torch.addmm(y, x, before.T, alpha=-1).T @ x, x)
+        if sent is not None and state:
+            y = torch.addmm(y, x, (sent - state["start"]).T, alpha=-1)
+        return {"covariance": x.T @ x, "cross": y.T @ x, "power": y.square().sum(), "n_rows": y.new_tensor(len(y))}
+
+    def taught(self, state: Memory, sums: Memory, sent: Float[Tensor, "n_out ..."] | None = None) -> Memory:
+        """Learn from the rows that sums are of; see `updated`.
+
+        Args:
+            state: as for `updated`.
+            sums: over the rows, of `sums` or `lms_sums`.
+            sent: S, to follow it; None to do without.
+        """
         state = followed(state, sent)
-        found = self._lms(state, x, y) if self.is_lms(x.shape[1]) else self._least_squares(state, x, y, sent)
+        found = self._lms(state, sums) if "missed" in sums else self._least_squares(state, sums, sent)
         return found | left(found["coefficients"], sent)
 
     def is_lms(self, n_in: int) -> bool:
         """Whether coefficients of this many inputs are found by LMS."""
         return self.method == "lms" or (self.method == "auto" and n_in > self.largest)
 
-    def _least_squares(self, state: Memory, x: Tensor, y: Tensor, sent: Tensor | None) -> Memory:
-        step, kept, moved = int(state["step"]) if state else 0, {}, y.new_zeros(())
+    def _least_squares(self, state: Memory, now: Memory, sent: Tensor | None) -> Memory:
+        step, kept, moved = int(state["step"]) if state else 0, {}, now["power"].new_zeros(())
         if sent is not None:
             kept["start"] = state["start"] if state else sent.clone()
             moved = sent - kept["start"]
-            y = torch.addmm(y, x, moved.T, alpha=-1)
-        now = {"covariance": x.T @ x, "cross": y.T @ x, "power": y.square().sum(), "n_rows": y.new_tensor(len(y))}
         sums = {key: torch.add(part, state[key], alpha=self.forgetting) if state else part for key, part in now.items()}
         found = state.get("coefficients")
         if found is None or step < SOLVED_AT_FIRST or step % SOLVED_EVERY == 0:
@@ -92,12 +122,12 @@ class Regression:
             found = solved(sums["covariance"], sums["cross"], ridge) + moved
         return {"coefficients": found, **kept, **sums, "step": torch.tensor(step + 1)}
 
-    def _lms(self, state: Memory, x: Tensor, y: Tensor) -> Memory:
+    def _lms(self, state: Memory, now: Memory) -> Memory:
         step = int(state["step"]) if state else 0
-        before = state["coefficients"] if state else x.new_zeros(y.shape[1], x.shape[1])
-        rate = lms_rate(self.rate, step) / power(x)
-        found = torch.addmm(before, torch.addmm(y, x, before.T, alpha=-1).T * rate, x)
-        return {"coefficients": found, "step": torch.tensor(step + 1)}
+        before = state["coefficients"] if state else torch.zeros_like(now["missed"])
+        rate = FAST * self.rate if step < FAST_AT_FIRST else self.rate
+        squares = now["squares"] + (now["squares"] == 0)  # there is nothing to learn where they are 0
+        return {"coefficients": before + rate / squares * now["missed"], "step": torch.tensor(step + 1)}
 
 
 def followed(state: Memory, sent: Float[Tensor, "n_out ..."] | None) -> Memory:
@@ -120,15 +150,15 @@ def left(coefficients: Float[Tensor, "n_out ..."], sent: Float[Tensor, "n_out ..
     return {} if sent is None else {"left": coefficients - sent}
 
 
-def lms_rate(rate: float, step: int) -> float:
-    """mu of LMS, larger in the first steps."""
-    return FAST * rate if step < FAST_AT_FIRST else rate
+def lms_sums(missed: Float[Tensor, "n_out ..."], x: Float[Tensor, "..."], n_uses: float = 1.0) -> Memory:
+    """Sums that LMS learns from.
 
-
-def power(x: Float[Tensor, "..."]) -> Float[Tensor, ""]:
-    """Sum of squares to divide by: 1 in place of 0, where there is nothing to learn from."""
-    total = x.square().sum()
-    return total + (total == 0)
+    Args:
+        missed: (y - x B^T)^T x.
+        x: differences of the inputs.
+        n_uses: products that each of them enters.
+    """
+    return {"missed": missed, "squares": x.square().sum() * n_uses}
 
 
 def best_ridge(sums: Memory, coefficients: Float[Tensor, "n_out n_in"] | None) -> float:
