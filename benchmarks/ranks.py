@@ -31,17 +31,18 @@ from torch import Tensor
 
 import noisylearn as nl
 from noisylearn.distributed import Ranks, joined
+from noisylearn.rules.perturbation import NoisyPasses
 from noisylearn.rules.sharing import Send
 
 NETS = {"784-300-10": [784, 300, 10], "784-1024x2-10": [784, 1024, 1024, 10], "784-1024x3-10": [784, *[1024] * 3, 10]}
 ALONE, SIDE_BY_SIDE, BY_DRAWS, BY_BATCH = "alone", "alone, side by side", "by draws", "by batch"
 BY_SEEDS = "by draws, losses sent"
-RULES = {"anp": nl.rules.ANP, "np": nl.rules.NP}
+RULES = {"anp": nl.rules.ANP, "np": nl.rules.NP, "lf": nl.rules.LearnedFeedback}
 Seconds = tuple[float, float]  # of the wall clock and of the processor
 
 
 def make_step(
-    rule: nl.rules.NodePerturbation, sizes: list[int], batch: int, ranks: Ranks, parts: int, send: Send = "gradients"
+    rule: NoisyPasses, sizes: list[int], batch: int, ranks: Ranks, parts: int, send: Send = "gradients"
 ) -> Callable[[], object]:
     """A training step on random data, on a chip with injected Gaussian noise."""
     generator = torch.Generator().manual_seed(0)
@@ -75,16 +76,17 @@ def timed(step: Callable[[], object], ranks: Ranks, takes_part: bool) -> Seconds
 
 
 def measure(
-    rule: nl.rules.NodePerturbation, sizes: list[int], batch: int, rounds: int, ranks: Ranks, without: Collection[str]
+    rule: NoisyPasses, sizes: list[int], batch: int, rounds: int, ranks: Ranks, without: Collection[str]
 ) -> dict[str, list[Seconds]]:
     """Seconds of every way in every round, without some."""
     alone = make_step(rule, sizes, batch, Ranks(), 1)
     ways = {
         ALONE: (alone, ranks.is_first),
         SIDE_BY_SIDE: (alone, True),
-        BY_DRAWS: (make_step(rule, sizes, batch, ranks, 1), True),
         BY_BATCH: (make_step(rule, sizes, batch, ranks, ranks.count), True),
     }
+    if "draws" in rule.divides:
+        ways[BY_DRAWS] = make_step(rule, sizes, batch, ranks, 1), True
     if "activity" not in rule.needs():
         ways[BY_SEEDS] = make_step(rule, sizes, batch, ranks, 1, "losses"), True
     ways = {way: what for way, what in ways.items() if way not in without}
@@ -115,14 +117,19 @@ def efficiencies(found: Mapping[str, list[Seconds]], count: int) -> dict[str, di
     return rows
 
 
-def bytes_of(sizes: list[int], batch: int, draws: int) -> dict[str, int]:
+def bytes_of(rule: NoisyPasses, sizes: list[int], batch: int) -> dict[str, int]:
     """What a process gives to the sum of a step, in bytes, for ways of sharing; float32."""
     weights = sum((n_in + 1) * n_out for n_in, n_out in itertools.pairwise(sizes))
-    return {
-        "gradients (as in data-parallel backprop)": 4 * (weights + 2),  # with the loss, and a call to stop
-        "losses of every draw and sample (--send losses)": 4 * (draws * batch + 1),
-        "signals g of every sample and unit (not sent)": 4 * batch * sum(sizes[1:]),
-    }
+    sums = sum(n_in * (n_in + n_out) + 3 for n_in, n_out in itertools.pairwise(sizes[1:]))
+    learns = {"sums that feedback is learned from": 4 * (sums + 1)} if rule.name == "lf" else {}
+    return (
+        learns
+        | {
+            "gradients (as in data-parallel backprop)": 4 * (weights + 2),  # with the loss, and a call to stop
+            "losses of every draw and sample (--send losses)": 4 * (rule.draws * batch + 1),
+            "signals g of every sample and unit (not sent)": 4 * batch * sum(sizes[1:]),
+        }
+    )
 
 
 def work(number: int, options: argparse.Namespace, port: int) -> None:
@@ -134,12 +141,12 @@ def work(number: int, options: argparse.Namespace, port: int) -> None:
     rows: list[dict[str, Any]] = []
     with joined() as ranks:
         for net in options.net or ["784-1024x3-10"]:
-            for draws in options.draws or [8, 32, 128]:
+            for draws in options.draws or ([1] if options.rule == "lf" else [8, 32, 128]):
                 if ranks.is_first:
                     print(f"measuring {net}, {draws} draws ...", file=sys.stderr)
                 rule = RULES[options.rule](draws=draws)
                 found = measure(rule, NETS[net], options.batch, options.rounds, ranks, options.without)
-                sent = bytes_of(NETS[net], options.batch, draws)
+                sent = bytes_of(rule, NETS[net], options.batch)
                 rows.append({"net": net, "draws": draws, "ways": efficiencies(found, ranks.count), "bytes": sent})
     if ranks.is_first:
         report(rows, options)
@@ -167,7 +174,7 @@ def report(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
     for name in ("net", "draws", "what", "kB", "of gradients"):
         table.add_column(name)
     for row in rows:
-        first = next(iter(row["bytes"].values()))
+        first = next(size for what, size in row["bytes"].items() if what.startswith("gradients"))
         for what, n_bytes in row["bytes"].items():
             table.add_row(row["net"], str(row["draws"]), what, f"{n_bytes / 1000:.1f}", f"{n_bytes / first:.2g}")
     console.print(table)
@@ -176,8 +183,8 @@ def report(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--net", choices=NETS, action="append", help="one net; may be repeated (default: the last)")
-    parser.add_argument("--rule", choices=RULES, default="anp", help="np: also with losses sent in place of gradients")
-    parser.add_argument("--draws", type=int, action="append", help="may be repeated (default: 8, 32 and 128)")
+    parser.add_argument("--rule", choices=RULES, default="anp", help="np: losses sent, too; lf: by batch alone")
+    parser.add_argument("--draws", type=int, action="append", help="may be repeated (default: 8, 32, 128; lf: 1)")
     parser.add_argument("--batch", type=int, default=1000, help="samples of a step")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5, help="of every measurement, after one that warms up")

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from support.processes import command, in_processes
-from support.shared_steps import BY_SEEDS, NODES, SHARED, check_same, learned
+from support.shared_steps import BY_SEEDS, NODES, SHARED, TAUGHT, check_same, learned
 from support.small_runs import FULL, GAUSSIAN, same, small_task, small_train
 
 import noisylearn.cli.train as cli_train
@@ -35,6 +35,7 @@ ROUNDING = 2e-3  # of float32, relative, after ten steps of Adam from small diff
 RUNS = {
     "danp on pcm": {**FULL, "draws": 4},
     "mean": {**GAUSSIAN, "baseline": "mean", "draws": 4},
+    "lf on pcm": {**FULL, "rule": "lf", "draws": 1, "hidden": (12, 9), "decorrelation_rate": 0.0},
     "in time": {**GAUSSIAN, "task": "copying", "network": "rnn", "activation": "tanh", "draws": 4, "epochs": 1},
 }  # fmt: skip
 ENDED = "another process of this run has ended or does not answer ("
@@ -83,6 +84,8 @@ def _steps_of_all_rules() -> None:
                 check_same(shared, alone)
                 digests = ranks.gathered({name: w.numpy().tobytes() for name, w in shared.weights.items()})
                 assert all(digest == digests[0] for digest in digests), "processes differ"
+        for rule, profile in TAUGHT:
+            check_same(*(learned(rule, profile, some, ranks.count) for some in (ranks, Ranks())))
         for rule, profile in BY_SEEDS:
             of_all = rule.of_draws(2 * ranks.count)
             check_same(*(learned(of_all, profile, some, 1, send="losses") for some in (ranks, Ranks())))
@@ -92,8 +95,10 @@ def _steps_of_all_rules() -> None:
                 check_same(*runs)
 
 
-@pytest.mark.parametrize(("name", "parts", "count"), [("danp on pcm", 1, 2), ("danp on pcm", 2, 3), ("mean", 3, 3),
-                                                      ("in time", 2, 2)])  # fmt: skip
+WHOLE = [("danp on pcm", 1, 2), ("danp on pcm", 2, 3), ("mean", 3, 3), ("lf on pcm", 2, 2), ("in time", 2, 2)]
+
+
+@pytest.mark.parametrize(("name", "parts", "count"), WHOLE)
 def test_whole_runs_equal_those_of_one_process(name: str, parts: int, count: int, tmp_path: Path) -> None:
     settings = {**RUNS[name], "batch_parts": parts}
     if name == "danp on pcm" and count == 3:
