@@ -10,11 +10,12 @@ import typer
 from noisylearn import tasks
 from noisylearn.cli import options as o
 from noisylearn.cli.comparison import comparison_name, show_comparison
-from noisylearn.cli.output import progress, split_integers, split_list, split_numbers
+from noisylearn.cli.output import AGAIN, progress, split_integers, split_list, split_numbers
 from noisylearn.engines import Engine
 from noisylearn.experiments.compare import check_request, compare
 from noisylearn.experiments.tuning import Tuning
 from noisylearn.ground.errors import UserError
+from noisylearn.ground.interrupt import term_raised
 
 
 def compare_command(
@@ -50,7 +51,7 @@ def compare_command(
     check_request(labels, names, numbers)
     chosen = [o.chosen_profile(name, only, without, write) for name in names]
     tuning = _tuning(tune_lr, tune_epochs, settings)
-    with progress() as bar:
+    with progress(AGAIN) as bar, term_raised():
         rows = compare(task, labels, chosen, numbers, settings, out, data_dir, bar, tuning, engine)
     asked = [task, labels, [one.full_text for one in chosen], numbers, settings, tune_lr, tune_epochs]
     show_comparison(task, rows, out / comparison_name(f"compare-{tasks.describe(task).name}", asked), json)

@@ -53,6 +53,7 @@ class InterruptedRunError(Exception):
 
 
 RESUMES = "compare, or train with --resume, continues from the last checkpoint, if there was one"
+AGAIN = "the same command goes on: finished runs are read, unfinished ones continue from their last checkpoint"
 
 
 @contextmanager

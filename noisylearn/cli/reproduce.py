@@ -10,6 +10,7 @@ from noisylearn.cli import options as o
 from noisylearn.cli.output import json_text, print_json, print_table, print_text, progress
 from noisylearn.engines import Engine
 from noisylearn.ground.errors import UserError
+from noisylearn.ground.interrupt import term_raised
 from noisylearn.ground.replace import replace_file
 from noisylearn.ground.table import Table
 from noisylearn.papers import PAPERS, STUDIES, study
@@ -83,7 +84,7 @@ def _measure(
     engine: Engine,
     json: bool,
 ) -> None:
-    with progress(AGAIN) as bar:
+    with progress(AGAIN) as bar, term_raised():
         missing = measure(chosen, scale, seeds, out, parts, device, data_dir, bar.shares(), engine)
     if json:
         print_json({"study": chosen.name, "scale": scale, "parts_missing": missing})
@@ -104,7 +105,7 @@ def _reproduce(
     engine: Engine,
     json: bool,
 ) -> None:
-    with progress(AGAIN) as bar:
+    with progress(AGAIN) as bar, term_raised():
         result, file = reproduce(chosen, scale, seeds, out, device, data_dir, bar.shares(), engine)
     plot, page, table = (file.with_suffix(suffix) for suffix in (".png", ".html", ".json"))
     result.plot(plot)

@@ -7,13 +7,12 @@ import typer
 
 from noisylearn.cli import options as o
 from noisylearn.cli.comparison import comparison_name, show_comparison
-from noisylearn.cli.output import progress
+from noisylearn.cli.output import AGAIN, progress
 from noisylearn.engines import Engine
 from noisylearn.experiments.compare import check_request, compare
 from noisylearn.experiments.sweep import read_sweep
+from noisylearn.ground.interrupt import term_raised
 from noisylearn.profiles import load_profile
-
-AGAIN = "the same command goes on: finished runs are read, unfinished ones continue from their last checkpoint"
 
 
 def sweep_command(
@@ -35,7 +34,7 @@ def sweep_command(
     tuning = asked.tuning()
     check_request(asked.rules, asked.profiles, asked.seeds)
     profiles = [load_profile(name) for name in asked.profiles]
-    with progress(AGAIN) as bar:
+    with progress(AGAIN) as bar, term_raised():
         rows = compare(
             asked.task, asked.rules, profiles, asked.seeds, asked.settings, out, data_dir, bar, tuning, engine
         )

@@ -20,6 +20,8 @@ from noisylearn.profiles import HardwareProfile
 from noisylearn.progress import note_of
 from noisylearn.version import __version__
 
+ONWARDS = "the same command or call"
+
 
 def compare(
     task: str,
@@ -145,7 +147,7 @@ def run_job(config: TrainConfig, profile: HardwareProfile, out: Path, data_dir: 
     def on_step(step: int, total: int, loss: float) -> None:
         report(step, total, note_of(step, total, loss, config.epochs))
 
-    return train(config, profile, out, data_dir, resume=True, on_step=on_step).path
+    return train(config, profile, out, data_dir, resume=True, on_step=on_step, onwards=ONWARDS).path
 
 
 def _without_seed(config: TrainConfig) -> Settings:

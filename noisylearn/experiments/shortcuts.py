@@ -11,10 +11,13 @@ from noisylearn.experiments.config import resolve
 from noisylearn.experiments.row import Row
 from noisylearn.experiments.run_file import RunFile
 from noisylearn.experiments.tuning import Tuning
+from noisylearn.ground.interrupt import term_said
 from noisylearn.profiles import HardwareProfile, load_profile
 from noisylearn.progress import shown
 
 Profile = str | Path | HardwareProfile
+CALL = "the same call"
+AGAIN = f"{CALL} goes on: finished runs are read, unfinished ones continue from their last checkpoint"
 
 
 def train(
@@ -50,9 +53,9 @@ def train(
     """
     chosen = load_profile(profile)
     config, _ = resolve(task, rule, chosen, {**settings, "seed": seed})
-    with shown() as line:
+    with term_said(AGAIN), shown() as line:
         on_step = line.run(f"{config.label} on {chosen.name}", config.epochs)
-        return training.train(config, chosen, Path(out), data_dir, resume=True, on_step=on_step)
+        return training.train(config, chosen, Path(out), data_dir, resume=True, on_step=on_step, onwards=CALL)
 
 
 def compare(
@@ -96,5 +99,5 @@ def compare(
     comparison.check_request(rules, [profile.name for profile in chosen], seeds)
     tuning = Tuning({"lr": list(tune_lr)}, None) if tune_lr else None
     engine = Processes(workers) if workers > 1 else None
-    with shown() as line:
+    with term_said(AGAIN), shown() as line:
         return comparison.compare(task, rules, chosen, seeds, settings, Path(out), data_dir, line, tuning, engine)

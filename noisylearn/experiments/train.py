@@ -40,6 +40,7 @@ def train(
     send: Send = "gradients",
     on_read: Callable[[], None] = lambda: None,
     callbacks: Sequence[Callback] = (),
+    onwards: str = "--resume",
 ) -> RunFile:
     """Train as configured and write one HDF5 file; a finished run is not run again.
 
@@ -59,6 +60,7 @@ def train(
         send: what the processes send each other, see `noisylearn.rules.sharing.share_of`.
         on_read: called where the run was finished before, so that its file is all there is to do.
         callbacks: that go along, with the first process alone. What decides about the end is a setting, `patience`.
+        onwards: what goes on with the run where it is interrupted, in words.
 
     Returns:
         The run file.
@@ -88,7 +90,7 @@ def train(
         ranks.check_device(config.device)
         data = load_data(config, data_dir, runs_files=True)
         facts = _facts(config, profile, ranks) | {"started": (earlier or {}).get("started", now())}
-        order = Order(name, own, facts, config.uniform(), _remedies(config), "--resume")
+        order = Order(name, own, facts, config.uniform(), _remedies(config), onwards)
         deciding = [EarlyStopping(config.patience)] if config.patience else []
         with errors_of(config.task), out_of_memory():
             training = Trainer(build_setup(config, profile, data), ranks, send)

@@ -81,13 +81,18 @@ def term_raised() -> Iterator[None]:
 
 
 @contextmanager
-def term_said() -> Iterator[None]:
-    """Let SIGTERM end the process in this block as it would, but say in a line on standard error what was kept."""
+def term_said(otherwise: str = "") -> Iterator[None]:
+    """Let SIGTERM end the process in this block as it would, but say in a line on standard error what was kept.
+
+    Args:
+        otherwise: what is said where the work itself says nothing.
+    """
     try:
         with term_raised():
             yield
     except Terminated as came:
-        print("; ".join(["terminated", *getattr(came, "__notes__", ())]), file=sys.stderr, flush=True)
+        said = getattr(came, "__notes__", None) or [otherwise] * bool(otherwise)
+        print("; ".join(["terminated", *said]), file=sys.stderr, flush=True)
         signal.raise_signal(signal.SIGTERM)
 
 

@@ -1,10 +1,10 @@
 """A rule that learns on a chip: what it remembers, and its steps."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from inspect import signature
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float, Shaped
@@ -27,6 +27,7 @@ from noisylearn.rules.sequences import Sequences, Sum, checked
 from noisylearn.rules.sharing import Divisible, Send, Share, share_of, show_each_other, summed
 
 LOSS_FN = "a function, outputs -> loss of every sample, such as lambda y: loss(y, targets)"
+STEP_LOSS = "a function, (outputs, targets) -> loss of every row, such as lambda y, t: (y - t).square().mean(1)"
 
 
 class Learns(Divisible, Protocol):
@@ -113,8 +114,7 @@ class Learner:
         Raises:
             UserError: the loss takes other arguments, or the batch has parts, whose targets are not known here.
         """
-        if not callable(loss_fn):
-            raise UserError(f"the loss is {LOSS_FN}")
+        _check_is_function(loss_fn, LOSS_FN)
         if self.parts > 1:
             raise UserError(f"{self.parts} parts of a batch need its targets: use Learner.run(..., in_time=False)")
         segment = as_segment(x)
@@ -123,7 +123,7 @@ class Learner:
         try:
             found, state = self._here.step(self.state, seen, list(self.chip.layers))
         except TypeError:
-            _check_takes_outputs(loss_fn)
+            _check_takes(loss_fn, ["the outputs alone"], LOSS_FN)
             raise
         if self._adds:
             found, _ = summed(self.ranks, self._share, found, found.loss.reshape(1), self.chip.model)
@@ -153,11 +153,19 @@ class Learner:
 
         Returns:
             Mean loss of every step, of the reference pass.
+
+        Raises:
+            UserError: the loss takes other arguments, or the shapes do not fit.
         """
+        _check_is_function(loss_fn, STEP_LOSS)
         time = self.rule.in_time()
         sequences = checked(inputs.detach(), targets, mask, loss_fn, time, optimizer, in_time)
-        with watch_firing(getattr(self.chip, "neurons", {})):
-            losses = self._along(sequences, optimizer if time.update == "online" else None)
+        try:
+            with watch_firing(getattr(self.chip, "neurons", {})):
+                losses = self._along(sequences, optimizer if time.update == "online" else None)
+        except TypeError:
+            _check_takes(loss_fn, ["outputs", "targets"], STEP_LOSS)
+            raise
         return losses.to(sequences.mask.dtype)
 
     def look(self, *segments: Observation) -> Estimate:
@@ -231,15 +239,23 @@ class Learner:
             check_losses(losses, self.chip.layers, self.norms_before, at, self.where)
 
 
-def _check_takes_outputs(loss_fn: LossFn) -> None:
-    """Raise UserError where a loss cannot be called with the outputs alone."""
+def _check_is_function(loss_fn: Any, wanted: str) -> None:
+    """Raise UserError for a loss that cannot be called, or a class of losses."""
+    if isinstance(loss_fn, type):
+        raise UserError(f"the loss is the class {loss_fn.__name__}: give {wanted}")
+    if not callable(loss_fn):
+        raise UserError(f"the loss is {wanted}")
+
+
+def _check_takes(loss_fn: Callable[..., Tensor], arguments: list[str], wanted: str) -> None:
+    """Raise UserError where a loss cannot be called with these arguments."""
     called = loss_fn.forward if isinstance(loss_fn, nn.Module) else loss_fn
     try:
-        signature(called).bind(None)
+        signature(called).bind(*arguments)
     except ValueError:  # a builtin that tells nothing of its arguments
         return
     except TypeError as error:
-        raise UserError(f"the loss cannot be called with the outputs alone ({error}): give {LOSS_FN}") from None
+        raise UserError(f"the loss cannot be called with {' and '.join(arguments)} ({error}): give {wanted}") from None
 
 
 def fill_gradients(chip: AnyChip, found: Estimate) -> None:

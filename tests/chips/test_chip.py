@@ -895,6 +895,8 @@ def test_what_is_no_chip_and_what_is_no_loss() -> None:
     for loss in (nn.functional.cross_entropy, nn.CrossEntropyLoss(reduction="none"), lambda y, t: y):
         with pytest.raises(UserError, match=r"the loss cannot be called with the outputs alone .*lambda y: loss"):
             ANP(baseline="noisy").estimate(Chip(model, "gaussian-node"), x, loss)
+    with pytest.raises(UserError, match="the loss is the class MSELoss: give a function, outputs -> loss"):
+        ANP(baseline="noisy").estimate(Chip(model, "gaussian-node"), x, nn.MSELoss)
     with pytest.raises(UserError, match="the loss is a function, outputs -> loss of every sample"):
         ANP(baseline="noisy").estimate(Chip(model, "gaussian-node"), x, model(x).square().sum(1))
     with pytest.raises(UserError, match="seed a: give a whole number"):

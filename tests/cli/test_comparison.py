@@ -1,16 +1,22 @@
 """Files of a comparison: two in one folder both stay; every kind says the same."""
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
 from support.page_runs import run_tree
-from support.small_runs import PCM
+from support.processes import command
+from support.small_runs import PCM, in_child, signalled
 
+from noisylearn.cli import compare as comparing
 from noisylearn.cli.comparison import comparison_name, show_comparison
+from noisylearn.cli.output import AGAIN
 from noisylearn.report.page.rows import rows_of
 
 COMPARE = ["compare", "--task", "digits", "--rules", "np,bp", "--epochs", "1", "--hidden", "8", "--batch", "100"]
+MORE = ["--rules", "bp", "--seeds", "0", "--epochs", "2"]  # four steps
 
 
 def test_two_comparisons_in_one_folder_both_stay(run, tmp_path):
@@ -50,3 +56,20 @@ def test_a_picture_of_someone_else_is_not_replaced(tmp_path):
     with pytest.raises(ValueError, match=r"report .*mine\.html: there is a file of another kind"):
         show_comparison("digits", rows, tmp_path / "mine", json=True)
     assert "thesis" in (tmp_path / "mine.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+)
+def test_a_signal_saves_the_run_and_says_how_to_go_on(number, status, word, tmp_path):
+    assert in_child(signalled, tmp_path, number, command, *COMPARE, *MORE) == status
+    (file,) = (tmp_path / "runs").glob("*.h5")
+    assert (tmp_path / "log").read_text() == (
+        f"{word}; the state of step 3 is kept in {file}; the same command or call goes on from there\n"
+    )
+
+
+def test_sigterm_between_runs_says_how_to_go_on(monkeypatch, run, tmp_path):
+    monkeypatch.setattr(comparing, "compare", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    status, _, said = run(*COMPARE, "--seeds", "0", "--out", tmp_path)
+    assert (status, said) == (143, f"terminated; {AGAIN}\n")

@@ -1,10 +1,12 @@
 """`nl.train` and `nl.compare` do what the commands of these names do."""
 
 import json
+import signal
 import statistics
+from pathlib import Path
 
 import pytest
-from support.small_runs import small_task
+from support.small_runs import in_child, signalled, small_task
 
 import noisylearn as nl
 from noisylearn import tasks
@@ -63,3 +65,22 @@ def test_mistakes_are_one_line(call, message):
     with pytest.raises(nl.UserError, match=message) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+def trained():
+    """A run that takes a few steps."""
+    nl.train("mnist-sample", "bp", out=Path.cwd() / "runs", **SMALL)
+
+
+def compared():
+    """A comparison of one run."""
+    nl.compare("mnist-sample", "bp", seeds=[0], **SMALL)
+
+
+@pytest.mark.parametrize(("call", "again"), [(trained, "the same call"), (compared, "the same command or call")])
+def test_sigterm_ends_the_process_with_a_line(call, again, tmp_path):
+    assert in_child(signalled, tmp_path, signal.SIGTERM, call) == -signal.SIGTERM
+    (file,) = (tmp_path / "runs").glob("*.h5")
+    assert (tmp_path / "log").read_text() == (
+        f"terminated; the state of step 3 is kept in {file}; {again} goes on from there\n"
+    )

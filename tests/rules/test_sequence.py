@@ -612,6 +612,33 @@ def test_loss_of_a_step_is_the_weighted_mean() -> None:
     torch.testing.assert_close(losses, plain)
 
 
+@pytest.mark.parametrize(
+    ("loss", "says"),
+    [
+        (lambda y: y.square().sum(1), r"cannot be called with outputs and targets \(too many positional arguments\)"),
+        (lambda y, t, w: y.sum(1), r"cannot be called with outputs and targets \(missing a required argument: 'w'\)"),
+        (nn.MSELoss, "is the class MSELoss"),
+        (None, "is a function"),
+    ],
+)
+@pytest.mark.parametrize("rule", [ANP(baseline="noisy"), BPTT()], ids=["anp", "bptt"])
+def test_a_loss_with_other_arguments_is_named(rule: Rule, loss: Any, says: str) -> None:
+    inputs, targets = sequences()
+    with pytest.raises(UserError, match=rf"the loss {says}.*\(outputs, targets\) -> loss of every row, such as") as one:
+        rule.run(Chip(net(), machine(QUIET, observable=SHOWS)), inputs, targets, loss)
+    assert "\n" not in str(one.value)
+
+
+def test_an_error_within_a_loss_stays_as_it_is() -> None:
+    inputs, targets = sequences()
+
+    def wrong(output: Tensor, target: Tensor) -> Tensor:
+        raise TypeError("of the loss itself")
+
+    with pytest.raises(TypeError, match="of the loss itself"):
+        BPTT().run(Chip(net(), machine(QUIET, observable=SHOWS)), inputs, targets, wrong)
+
+
 def test_calls_that_do_not_fit_a_network_in_time() -> None:
     chip = Chip(RNN(2, 3, 1))
     x = torch.zeros(4, 2)

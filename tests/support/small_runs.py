@@ -10,6 +10,7 @@ from noisylearn import tasks
 from noisylearn.experiments.config import TrainConfig
 from noisylearn.experiments.run_file import OF_THE_OCCASION
 from noisylearn.experiments.train import train
+from noisylearn.experiments.trainer import Trainer
 from noisylearn.ground.tree_file import differences
 from noisylearn.profiles import load_profile, parse_profile, profile_files
 
@@ -63,6 +64,29 @@ def in_child(function, *arguments):
     process.start()
     process.join(120)
     return process.exitcode
+
+
+def signalled(folder, number, function, *arguments):
+    """Call a function, to which a signal comes after the third step of its run; what it says goes to the file `log`.
+
+    Args:
+        folder: to work in.
+        number: of the signal.
+        function: what is called.
+        arguments: of it.
+    """
+    os.chdir(folder)
+    os.dup2(os.open("log", os.O_WRONLY | os.O_CREAT), 2)
+    step = Trainer.step
+
+    def then_signalled(training):
+        loss = step(training)
+        if training.progress.step == 3:
+            os.kill(os.getpid(), number)
+        return loss
+
+    Trainer.step = then_signalled
+    function(*arguments)
 
 
 def _child(function, arguments):
