@@ -1,13 +1,15 @@
 """The commands of `noisylearn`, each imported when it is called for."""
 
 from importlib import import_module
-from inspect import signature
+from difflib import get_close_matches
+from inspect import cleandoc, signature
 from typing import Any
 
 import typer
 from rich.markup import escape
 from typer.core import TyperCommand, TyperGroup
 
+from noisylearn.cli.panels import in_panels
 from noisylearn.ground.errors import UserError
 
 # Command NAME is in the module cli/NAME.py: `app` where it has commands of its own, else the function NAME_command.
@@ -44,6 +46,12 @@ class Commands(TyperGroup):
         """The command of a name; None where there is none."""
         return _loaded(cmd_name) if cmd_name in COMMANDS else None
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command of the first argument; where there is none, the nearest names are proposed."""
+        if args[0] not in COMMANDS and (near := get_close_matches(args[0].lower(), COMMANDS)):
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {', '.join(map(repr, near))}?")
+        return super().resolve_command(ctx, args)
+
 
 class Command(TyperCommand):
     """A command that knows what others call its options, where the nearest name is another one."""
@@ -62,14 +70,20 @@ def _loaded(name: str) -> Any:
     alone = typer.Typer(add_completion=False)
     if hasattr(module, "app"):
         alone.add_typer(module.app, name=name)
-    else:
-        alone.command(name, cls=Command)(_with_options(getattr(module, f"{name}_command")))
-    return _shown_as_written(typer.main.get_group(alone).commands[name])
+        return _shown_as_written(typer.main.get_group(alone).commands[name])
+    function = getattr(module, f"{name}_command")
+    alone.command(name, cls=Command)(_with_options(function))
+    command = _shown_as_written(typer.main.get_group(alone).commands[name])
+    return in_panels(command) if "settings" in signature(function).parameters else command
 
 
 def _shown_as_written(command: Any) -> Any:
-    """The command, in whose help brackets stand for themselves, not for colours, and flags take no value."""
-    command.help = escape(command.help or "")
+    """The command, in whose help brackets stand for themselves, not for colours, and flags take no value.
+
+    Its paragraphs are wrapped by the terminal alone, not where the lines of the docstring end as well.
+    """
+    paragraphs = cleandoc(command.help or "").split("\n\n")
+    command.help = escape("\n\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs))
     for parameter in _flags_take_no_value(command.get_params(typer.Context(command))):
         parameter.help = escape(parameter.help or "")
     for each in getattr(command, "commands", {}).values():

@@ -7,10 +7,10 @@ import typer
 
 from noisylearn.cli.options import with_options
 from noisylearn.cli.output import print_text
+from noisylearn.cli.panels import PLACE as PANEL
 from noisylearn.engines import Engine, Job, Outcome, Watch, chosen_engine
 from noisylearn.ground.errors import UserError
 
-PANEL = "Where runs are carried out"
 OPTIONS = {
     "engine": Annotated[
         str | None,

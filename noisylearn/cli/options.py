@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from noisylearn.cli.panels import RULES
 from noisylearn.experiments.config import TrainConfig, all_settings, recipes, rule_options
 from noisylearn.ground.errors import UserError
 from noisylearn.profiles import HardwareProfile, load_profile
@@ -167,7 +168,7 @@ def _annotation(setting: Option) -> Any:
     info = typer.Option(
         name,
         help=" ".join([setting.help, *choices, *([RECIPE] if stated else [])]),
-        rich_help_panel="Options of rules" if setting.name in rule_options() else None,
+        rich_help_panel=RULES if setting.name in rule_options() else None,
     )
     return Annotated[setting.plain_kind | None, info]
 

@@ -21,9 +21,13 @@ US = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}  # microsiemens in one unit of
 SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 QUANTITIES = {"conductance": US, "target": US, "time": SECONDS}
 SIMPLE = ("experiment", "device", "write", "pulse")
+BEYOND = {"ol", "0l", "o.l", "o.l.", "0.l", "ovl", "ovld", "ovr", "ovrflw", "over", "overflow", "overload", "overrange"}
+"""What instruments write, in either case and with a sign, in place of a number beyond their range."""
+BEYOND_AS_NUMBER = 9.9e37  # what SCPI has them write for it; 9.91e37 for no number
 SMALLEST_US, LARGEST_US = 1e-5, 1e5  # typical conductances beyond these are of another unit
 MIXED = 300.0  # ratio from which conductances are not of one unit, since units differ by a thousand
 MOST_NEGATIVE = 0.02  # share of reads below minus half their target, which noise about zero may give
+LEFT_OUT = "leave out all lines of this device, as only devices with the same trains of pulses are compared"
 UNITS_APART = (1e-9, 1e-6, 1e-3, 1e3, 1e6, 1e9)
 FOLLOWS = 1.2  # reads so near, as a factor, to a target in another unit follow it; at least MIXED_READS of them ...
 MIXED_READS, MIXED_SHARE, TARGETS_APART = 3, 5e-3, 1.5  # ... and this share, of targets this factor apart: not stuck
@@ -145,7 +149,8 @@ def _check_names(names: list[str], where: str) -> None:
     missing = [name for name in ("experiment", "device") if name not in names]
     missing += [] if any(name.startswith("conductance_") for name in names) else ["conductance_us"]
     if missing:
-        raise UserError(f"{where}: column {', '.join(missing)} is missing; the first line must name the columns")
+        what = f"; it says in every row which one: {', '.join(EXPERIMENTS)}" * (missing[0] == "experiment")
+        raise UserError(f"{where}: column {', '.join(missing)} is missing; the first line must name the columns{what}")
 
 
 def _numbers(
@@ -160,15 +165,24 @@ def _numbers(
         try:
             values[row] = np.nan if str(value).strip() in ("", "None", "<NA>") else float(value)
         except (TypeError, ValueError):
+            said, without = f"{stated[0]} in {at(row)} is {shortened(repr(str(value)))}", _without(given, name, row)
+            if str(value).strip().lower().lstrip("+-") in BEYOND:
+                raise UserError(f"{where}: {said}, beyond the range of the instrument; {without}") from None
             mend = "write a decimal point, and no mark for thousands" if "," in str(value) else "correct it"
-            raise UserError(
-                f"{where}: {stated[0]} in {at(row)} is {shortened(repr(str(value)))}, no number; "
-                f"{mend}, or leave it empty"
-            ) from None
-    if np.isinf(values).any():
-        row = int(np.isinf(values).argmax())
-        raise UserError(f"{where}: {stated[0]} in {at(row)} is infinite; leave out reads beyond the range")
+            raise UserError(f"{where}: {said}, no number; {mend}, or {without}") from None
+    beyond = np.abs(values) >= BEYOND_AS_NUMBER
+    if beyond.any():
+        row = int(beyond.argmax())
+        said = "infinite" if np.isinf(values[row]) else f"{values[row]:g}, as instruments write beyond their range"
+        raise UserError(f"{where}: {stated[0]} in {at(row)} is {said}; {_without(given, name, row)}")
     return values * units.get(stated[0].rpartition("_")[2], 1.0) if units else values
+
+
+def _without(given: Mapping[str, Array], name: str, row: int) -> str:
+    """How to do without a number, in words."""
+    if name != "conductance":
+        return "leave it empty"
+    return LEFT_OUT if str(given["experiment"][row]).strip().lower() == "pulse" else "leave out the line"
 
 
 def _texts(given: Mapping[str, Array], name: str, n: int) -> Array:
@@ -186,7 +200,9 @@ def _check_rows(made: Measurements, where: str, at: Callable[[int], str]) -> Non
         for column in ("conductance_us", *EXPERIMENTS[name]):
             empty = np.isnan(getattr(made, column)) & (made.experiment == name)
             if empty.any():
-                raise UserError(f"{where}: {column} is empty in {at(int(empty.argmax()))}; experiment {name} needs it")
+                mend = f": {LEFT_OUT}" if name == "pulse" and column == "conductance_us" else ""
+                row = at(int(empty.argmax()))
+                raise UserError(f"{where}: {column} is empty in {row}; experiment {name} needs it{mend}")
     odd = np.isfinite(made.pulse) & (made.pulse != np.round(made.pulse))
     if odd.any():
         raise UserError(f"{where}: pulse in {at(int(odd.argmax()))} is no whole number of pulses, with sign")
