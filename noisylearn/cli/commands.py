@@ -1,7 +1,7 @@
 """The commands of `noisylearn`, each imported when it is called for."""
 
-from importlib import import_module
 from difflib import get_close_matches
+from importlib import import_module
 from inspect import cleandoc, signature
 from typing import Any
 

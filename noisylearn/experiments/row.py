@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from noisylearn.experiments.config import rule_from
+from noisylearn.experiments.run_facts import AT_ONCE
 from noisylearn.experiments.tuning import Settings
 from noisylearn.ground.tree_file import Tree
 
@@ -42,7 +43,7 @@ class Row:
     @property
     def metric(self) -> str:
         """Name of the task's metric, taken from the first run."""
-        return next(key for key in self.runs[0]["final"] if key.endswith("_at_once")).removesuffix("_at_once")
+        return next(key for key in self.runs[0]["final"] if key.endswith(AT_ONCE)).removesuffix(AT_ONCE)
 
     def finals(self, key: str) -> list[float]:
         """One final figure of every seed that has it.

@@ -15,7 +15,10 @@ from noisylearn.ground.lock import is_held
 from noisylearn.ground.table import Shown, Table
 from noisylearn.ground.tree_file import Tree
 
-AT_ONCE, HELD_OUT = "_at_once", "held_out_"
+HELD_OUT = "held_out_"
+AT_ONCE, AFTER_A_DAY, COMPENSATED = "_at_once", "_after_1_day", "_after_1_day_compensated"
+MOMENTS = {AT_ONCE: "at once", AFTER_A_DAY: "after 1 day", COMPENSATED: "after 1 day, compensated"}
+"""How the final scores in a run file end that are read immediately after programming and after a day, in words."""
 LONGEST = 200  # characters of a setting inside a table, such as the source of one's own loss
 Curves = dict[str, NDArray[Any]]
 

@@ -17,7 +17,7 @@ from noisylearn import tasks
 from noisylearn.chips.readings import Plan
 from noisylearn.chips.simulated import Chip
 from noisylearn.distributed import Ranks
-from noisylearn.experiments.run_facts import HELD_OUT
+from noisylearn.experiments.run_facts import AFTER_A_DAY, AT_ONCE, COMPENSATED, HELD_OUT
 from noisylearn.experiments.schedules import Scheduled
 from noisylearn.experiments.setup import Setup
 from noisylearn.ground.errors import RunawayError, UserError, shortened
@@ -309,15 +309,15 @@ class Trainer:
             and with compensation.
         """
         scores = self.scores()[-1]
-        final = {f"{name}_at_once": score for name, score in scores.items()}
+        final = {f"{name}{AT_ONCE}": score for name, score in scores.items()}
         on_chip = self.chip.weights()
         if any(e.lifetime == "memory" for e in self.chip.profile.calibration.effects):
             before = copy.deepcopy(self.chip.state())
             self.chip.advance(DAY_S)
-            for when in ("after_1_day", "after_1_day_compensated"):
+            for when in (AFTER_A_DAY, COMPENSATED):
                 drifted = self.evaluate()
                 _warn_of(drifted, "after a day of drift")
-                final |= {f"{name}_{when}": score for name, score in drifted.items()}
+                final |= {f"{name}{when}": score for name, score in drifted.items()}
                 self.chip.compensate_drift()
             self.chip.load_state(before)
         epochs = self.progress.step // self.steps_per_epoch

@@ -201,8 +201,8 @@ def _check_rows(made: Measurements, where: str, at: Callable[[int], str]) -> Non
             empty = np.isnan(getattr(made, column)) & (made.experiment == name)
             if empty.any():
                 mend = f": {LEFT_OUT}" if name == "pulse" and column == "conductance_us" else ""
-                row = at(int(empty.argmax()))
-                raise UserError(f"{where}: {column} is empty in {row}; experiment {name} needs it{mend}")
+                there = at(int(empty.argmax()))
+                raise UserError(f"{where}: {column} is empty in {there}; experiment {name} needs it{mend}")
     odd = np.isfinite(made.pulse) & (made.pulse != np.round(made.pulse))
     if odd.any():
         raise UserError(f"{where}: pulse in {at(int(odd.argmax()))} is no whole number of pulses, with sign")

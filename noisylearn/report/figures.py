@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Sequence
 
 from noisylearn.experiments.row import Row
+from noisylearn.experiments.run_facts import AT_ONCE
 from noisylearn.report.tables import trivial_baselines
 
 
@@ -25,7 +26,7 @@ def comparison_csv(rows: Sequence[Row]) -> str:
     writer = csv.DictWriter(content, columns, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(_line(row, figures) for row in rows)
-    score = next((f"{row.metric}_at_once_median" for row in rows if row.runs), "")
+    score = next((f"{row.metric}{AT_ONCE}_median" for row in rows if row.runs), "")
     for name, value in trivial_baselines(rows).items():
         writer.writerow({"rule": name, "label": "trivial baseline", score: value})
     return content.getvalue()

@@ -5,15 +5,16 @@ from typing import Any
 
 from noisylearn.experiments.config import NETWORKS_IN_TIME, rule_from
 from noisylearn.experiments.row import Row
+from noisylearn.experiments.run_facts import AFTER_A_DAY, AT_ONCE, COMPENSATED, MOMENTS
 from noisylearn.ground.table import Table
 
-AT_ONCE = "on chip, at once"
+SCORE = f"on chip, {MOMENTS[AT_ONCE]}"
 COLUMNS = (
     "rule",
     "profile",
     "settings",
-    AT_ONCE,
-    "after 1 day",
+    SCORE,
+    MOMENTS[AFTER_A_DAY],
     "passes over the data",
     "updates",
     "wall (s)",
@@ -28,7 +29,7 @@ def comparison_table(title: str, rows: Sequence[Row]) -> Table:
         rows: rows of a comparison, of one task.
     """
     metric = next((row.metric.replace("_", " ") for row in rows if row.runs), "")
-    columns = [f"{metric} {name}".strip() if name == AT_ONCE else name for name in COLUMNS]
+    columns = [f"{metric} {name}".strip() if name == SCORE else name for name in COLUMNS]
     baselines = [
         [name, "(trivial baseline)", "", number(value), "", "", "", ""]
         for name, value in trivial_baselines(rows).items()
@@ -46,15 +47,13 @@ def _cells(row: Row) -> list[str]:
     if not row.runs:
         return [row.label, row.profile, row.refused, "", "", "", "", ""]
     found, metric = row.summary(), row.metric
-    drifted = [
-        _figure(found[key]) for key in (f"{metric}_after_1_day", f"{metric}_after_1_day_compensated") if key in found
-    ]
+    drifted = [_figure(found[key]) for key in (f"{metric}{AFTER_A_DAY}", f"{metric}{COMPENSATED}") if key in found]
     passes = f"{found['forward_passes_over_data']['median']:.0f}"
     if back := found["backward_passes_over_data"]["median"]:
         passes += f" + {back:.0f} backward"
-    at_once, wall = _figure(found[f"{metric}_at_once"]), f"{found['wall_s']['median']:.0f}"
-    others = [key for key in found if key.endswith("_at_once") and key != f"{metric}_at_once"]
-    at_once += "".join(f"; {key.removesuffix('_at_once')} {_figure(found[key])}" for key in others)
+    at_once, wall = _figure(found[f"{metric}{AT_ONCE}"]), f"{found['wall_s']['median']:.0f}"
+    others = [key for key in found if key.endswith(AT_ONCE) and key != f"{metric}{AT_ONCE}"]
+    at_once += "".join(f"; {key.removesuffix(AT_ONCE)} {_figure(found[key])}" for key in others)
     updates = f"{found['weight_updates']['median']:.0f}"
     settings = _settings(row) + (f"; {row.refused}" if row.refused else "")
     return [row.label, row.profile, settings, at_once, "; compensated ".join(drifted) or "-", passes, updates, wall]

@@ -3,10 +3,9 @@
 import statistics
 from collections.abc import Sequence
 
+from noisylearn.experiments.run_facts import AFTER_A_DAY, AT_ONCE, MOMENTS
 from noisylearn.report.page.series import Series
 from noisylearn.report.page.vega import SHOWN, Chart, Values, color_of, interactive, rounded, tip, words
-
-WHEN = {"at_once": "at once", "after_1_day": "after 1 day", "after_1_day_compensated": "after 1 day, compensated"}
 
 
 def drift_chart(series: Sequence[Series], metric: str) -> Chart | None:
@@ -16,10 +15,10 @@ def drift_chart(series: Sequence[Series], metric: str) -> Chart | None:
     """
     values: Values = []
     for one in series:
-        for key, when in WHEN.items():
-            if found := one.row.finals(f"{metric}_{key}"):
+        for key, when in MOMENTS.items():
+            if found := one.row.finals(f"{metric}{key}"):
                 values.append({"series": one.label, "when": when, "score": rounded(statistics.median(found))})
-    if not any(value["when"] == "after 1 day" for value in values):
+    if not any(value["when"] == MOMENTS[AFTER_A_DAY] for value in values):
         return None
     drawn = [one for one in series if any(value["series"] == one.label for value in values)]
     x = {
@@ -31,12 +30,12 @@ def drift_chart(series: Sequence[Series], metric: str) -> Chart | None:
     }
     y = {"field": "series", "type": "nominal", "axis": None,
          "scale": {"domain": [one.label for one in drawn], "paddingOuter": 0.7}}  # fmt: skip
-    marks = {"domain": [*WHEN.values()], "range": ["circle", "diamond", "triangle-up"]}
+    marks = {"domain": [*MOMENTS.values()], "range": ["circle", "diamond", "triangle-up"]}
     legend = {"orient": "top", "symbolFillColor": "currentColor", "symbolStrokeColor": "currentColor"}
     shape = {"field": "when", "type": "nominal", "title": None, "scale": marks, "legend": legend}
     name = {"x": {"value": 0}, "y": y, "text": {"field": "series"}}
     layers = [
-        {"transform": [{"filter": "datum.when === 'at once'"}], "encoding": name,
+        {"transform": [{"filter": f"datum.when === '{MOMENTS[AT_ONCE]}'"}], "encoding": name,
          "mark": {"type": "text", "align": "left", "dy": -12, "color": "currentColor"}},
         {"mark": {"type": "line"},
          "encoding": {"x": x, "y": y, "color": color_of(drawn), "detail": {"field": "series"}}},

@@ -10,6 +10,7 @@ from typing import Any
 
 from noisylearn.experiments.config import idle_options
 from noisylearn.experiments.row import Row
+from noisylearn.experiments.run_facts import AT_ONCE, MOMENTS
 from noisylearn.ground.errors import shortened
 from noisylearn.ground.table import Table
 from noisylearn.report.page.series import Series, facts_of
@@ -75,9 +76,10 @@ def results_table(series: Sequence[Series], metric: str, baselines: Mapping[str,
 
     Columns in which nothing stands are left out.
     """
-    score = f"{metric.replace('_', ' ')} on the chip, at once"
+    at_once, *later = MOMENTS.values()
+    score = f"{metric.replace('_', ' ')} on the chip, {at_once}"
     columns = [
-        "rule", "profile", score, "after 1 day", "after 1 day, compensated", "seeds",
+        "rule", "profile", score, *later, "seeds",
         "passes over the data", "updates", "training (s)", "learning rate",
     ]  # fmt: skip
     rows = [_result(one) for one in series]
@@ -101,7 +103,7 @@ def _result(one: Series) -> list[Cell]:
     back = statistics.median(row.finals("backward_passes_over_data"))
     updates = statistics.median(row.finals("weight_updates"))
     wall_s = statistics.median(run["wall_s"] for run in row.runs)
-    scores = [f"{row.metric}_{when}" for when in ("at_once", "after_1_day", "after_1_day_compensated")]
+    scores = [f"{row.metric}{when}" for when in MOMENTS]
     return [
         name, profile, *(_spread(row.finals(score)) for score in scores),
         Cell(str(len(row.runs)), len(row.runs)),
@@ -155,7 +157,7 @@ def runs_table(series: Sequence[Series]) -> SortTable:
 
 def _run(run: Mapping[str, Any], metric: str, file: Path) -> list[Cell]:
     config, versions = (json.loads(run[key]) for key in ("config", "versions"))
-    score, seed = run["final"][f"{metric}_at_once"], config["seed"]
+    score, seed = run["final"][f"{metric}{AT_ONCE}"], config["seed"]
     named = ", ".join(f"{name} {version}" for name, version in versions.items())
     texts = [shortened(text, 200) for text in (named, run["machine"], _date(run, file), file.name)]
     numbers = [Cell(number(score), score), Cell(f"{run['wall_s']:.3g}", run["wall_s"])]
