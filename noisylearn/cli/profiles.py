@@ -139,6 +139,13 @@ def fit_command(
     full_scale_us: Annotated[
         float | None, typer.Option("--full-scale-us", help="What w = 1 adds to it. Default: half the range.")
     ] = None,
+    output_noise: Annotated[
+        float | None,
+        typer.Option(
+            help="Noise of the read-out, assumed, in units of full scale: 0.06 is that of the packaged pulsed devices. "
+            "Default: none."
+        ),
+    ] = None,
     plot: Annotated[Path | None, typer.Option(help="Also draw data, fits and residuals into this file.")] = None,
     force: Force = False,
     json: Json = False,
@@ -165,6 +172,7 @@ def fit_command(
             t_read_ns=t_read_ns,
             zero_us=zero_us,
             full_scale_us=full_scale_us,
+            output_noise=output_noise,
             experiments=chosen,
         )
         if plot is not None:
@@ -191,7 +199,9 @@ def _fit_document(found: "FittedProfile", out: Path, plot: Path | None) -> dict[
         }
         for fit in found.effects
     }
-    return {"file": str(out), "name": found.profile.name, "effects": effects} | ({"plot": str(plot)} if plot else {})
+    return {"file": str(out), "name": found.profile.name, "effects": effects, "notes": found.warnings} | (
+        {"plot": str(plot)} if plot else {}
+    )
 
 
 @app.command("measure")

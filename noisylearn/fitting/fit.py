@@ -37,7 +37,7 @@ PASS_INTERVAL_US = 1.0
 SPANS = 0.99  # of the largest target: the smallest conductance is below
 ALIKE = (
     "no noise differs between two passes: rules that perturb have nothing to learn from until some is stated, such as "
-    "that of the read-out, at the end of the file (see docs/measurements.md)"
+    "that of the read-out: --output-noise 0.06, in Python output_noise=0.06 (see docs/measurements.md)"
 )
 
 
@@ -121,6 +121,7 @@ def fit_profile(
     t_read_ns: float | None = None,
     zero_us: float | None = None,
     full_scale_us: float | None = None,
+    output_noise: float | None = None,
     experiments: tuple[str, ...] = tuple(EXPERIMENTS),
 ) -> FittedProfile:
     """Fit a hardware profile to measurements.
@@ -132,6 +133,8 @@ def fit_profile(
         t_read_ns: duration of a read, in nanoseconds; fitted where 1/f noise is found if None.
         zero_us: conductance of a pulsed device at w = 0, in microsiemens; the middle of its range if None.
         full_scale_us: conductance that w = 1 adds to that, in microsiemens; half the range if None.
+        output_noise: noise of the read-out, which is not measured: standard deviation in units of one full-scale
+            product. None for none.
         experiments: which to use, of those in the data.
 
     Returns:
@@ -145,7 +148,7 @@ def fit_profile(
         if one not in EXPERIMENTS:
             raise unknown_name("experiment", one, EXPERIMENTS)
     name = re.sub(r"[^a-z0-9.]+", "-", (name or source.stem).lower()).strip("-.") or "my-device"
-    _check_positive(g_max_us=g_max_us, t_read_ns=t_read_ns, full_scale_us=full_scale_us)
+    _check_positive(g_max_us=g_max_us, t_read_ns=t_read_ns, full_scale_us=full_scale_us, output_noise=output_noise)
     used = [one for one in made.experiments if one in experiments]
     if not used:
         raise UserError(f"{source.where}: no experiment to fit; the data have {', '.join(made.experiments)}")
@@ -155,8 +158,8 @@ def fit_profile(
             "pulsed devices or devices written to a conductance; choose with --experiments pulse, or the others"
         )
     if used == ["pulse"]:
-        return _fit_pulsed(made, name, source, zero_us, full_scale_us)
-    return _fit_written(made, used, name, source, g_max_us, t_read_ns)
+        return _fit_pulsed(made, name, source, zero_us, full_scale_us, output_noise)
+    return _fit_written(made, used, name, source, g_max_us, t_read_ns, output_noise)
 
 
 def _read(data: Any) -> tuple[Measurements, Source]:
@@ -179,7 +182,13 @@ def _check_positive(**numbers: float | None) -> None:
 
 
 def _fit_written(
-    made: Measurements, used: list[str], name: str, source: Source, g_max_us: float | None, t_read_ns: float | None
+    made: Measurements,
+    used: list[str],
+    name: str,
+    source: Source,
+    g_max_us: float | None,
+    t_read_ns: float | None,
+    output_noise: float | None,
 ) -> FittedProfile:
     """Devices that are written to a conductance."""
     low, high = _range(made.where(np.isin(made.experiment, used)))
@@ -203,7 +212,7 @@ def _fit_written(
     fits.sort(key=lambda fit: ORDER.index(fit.name))
     timing = {"t0_s": t0_s or 1.0, "pass_interval_us": _pass_interval_us(fits)}
     mapping = {"g_max_us": g_max} | ({"g_min_us": low} if low > 0 else {})
-    return _assembled(name, fits, source, mapping, timing)
+    return _assembled(name, fits, source, mapping, timing, output_noise)
 
 
 @contextmanager
@@ -240,16 +249,27 @@ def _pass_interval_us(fits: list[EffectFit]) -> float:
 
 
 def _fit_pulsed(
-    made: Measurements, name: str, source: Source, zero_us: float | None, full_scale_us: float | None
+    made: Measurements,
+    name: str,
+    source: Source,
+    zero_us: float | None,
+    full_scale_us: float | None,
+    output_noise: float | None,
 ) -> FittedProfile:
     """Devices that are written by pulses."""
     fit, scale = fit_pulsed(made.of("pulse"), zero_us, full_scale_us)
     source = source._replace(text=f"{source.text}; w = 0 at {scale[0]:.6g} uS, w = 1 at {scale[0] + scale[1]:.6g} uS")
-    return _assembled(name, [fit], source, None, {"t0_s": 1.0, "pass_interval_us": PASS_INTERVAL_US})
+    timing = {"t0_s": 1.0, "pass_interval_us": PASS_INTERVAL_US}
+    return _assembled(name, [fit], source, None, timing, output_noise)
 
 
 def _assembled(
-    name: str, fits: list[EffectFit], source: Source, mapping: dict[str, float] | None, timing: dict[str, float]
+    name: str,
+    fits: list[EffectFit],
+    source: Source,
+    mapping: dict[str, float] | None,
+    timing: dict[str, float],
+    output_noise: float | None,
 ) -> FittedProfile:
     """The profile of all effects that were fitted."""
     done = [fit for fit in fits if not fit.refused]
@@ -257,5 +277,5 @@ def _assembled(
         raise UserError(
             f"{source.where}: too little for any effect: " + "; ".join(f"{fit.name}: {fit.refused}" for fit in fits)
         )
-    text = profile_text(name, done, source.text, datetime.date.today(), mapping, timing)
+    text = profile_text(name, done, source.text, datetime.date.today(), mapping, timing, output_noise)
     return FittedProfile(parse_profile(text, f"fitted to {source.text}"), text, tuple(fits))

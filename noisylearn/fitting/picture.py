@@ -46,11 +46,11 @@ def _draw(ax: "Axes", panel: Panel) -> None:
 
 def _draw_series(ax: "Axes", series: Series) -> None:
     """Points with error bars, or a line."""
-    label = series.label or None
+    label, color = series.label or None, None if series.color is None else f"C{series.color}"
     if series.style == "points" and series.error is not None:
-        ax.errorbar(series.x, series.y, yerr=series.error, fmt=".", label=label, capsize=2)
+        ax.errorbar(series.x, series.y, yerr=series.error, fmt=".", label=label, capsize=2, color=color)
     elif series.style in ("points", "faint"):
-        ax.plot(series.x, series.y, ".", label=label, alpha=0.25 if series.style == "faint" else 1.0)
+        ax.plot(series.x, series.y, ".", label=label, color=color, alpha=0.25 if series.style == "faint" else 1.0)
     else:
         dashed = series.style == "dashed"
-        ax.plot(series.x, series.y, label=label, linestyle="--" if dashed else "-", color="grey" if dashed else None)
+        ax.plot(series.x, series.y, label=label, linestyle="--" if dashed else "-", color="grey" if dashed else color)

@@ -95,6 +95,7 @@ class Series:
         y: coordinates.
         error: half the length of an error bar; None for a line.
         style: "points", "line" or "faint".
+        color: number of its colour; None for the next one.
     """
 
     label: str
@@ -102,6 +103,7 @@ class Series:
     y: Array
     error: Array | None = None
     style: Literal["points", "line", "dashed", "faint"] = "points"
+    color: int | None = None
 
 
 @dataclass(frozen=True)

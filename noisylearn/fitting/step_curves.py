@@ -264,10 +264,10 @@ def exponential(
 def step_panels(curves: dict[float, StepCurve]) -> tuple[Panel, Panel]:
     """Mean steps against the state with the mean of the devices' lines, and what lies off these."""
     data, off = [], []
-    for d, curve in curves.items():
+    for color, (d, curve) in enumerate(curves.items()):
         way = "up" if d > 0 else "down"
-        data.append(Series(f"{way}, 95 %", curve.w, curve.step, 1.96 * curve.error))
-        data.append(Series(f"{way}, mean line", curve.w, curve.step - curve.away, style="line"))
+        data.append(Series(f"{way}, 95 %", curve.w, curve.step, 1.96 * curve.error, color=color))
+        data.append(Series(f"{way}, mean line", curve.w, curve.step - curve.away, style="line", color=color))
         off.append(Series(way, curve.w, curve.away / curve.error, np.full(len(curve.w), 1.96)))
     state = "state w"
     return (

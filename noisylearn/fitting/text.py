@@ -18,6 +18,7 @@ def profile_text(
     date: datetime.date,
     mapping: dict[str, float] | None,
     timing: dict[str, float],
+    output_noise: float | None = None,
 ) -> str:
     """A profile as its file states it.
 
@@ -28,6 +29,7 @@ def profile_text(
         date: of the measurements.
         mapping: g_max_us and g_min_us of devices that are written to a conductance; None for pulsed ones.
         timing: t0_s and pass_interval_us.
+        output_noise: assumed noise of the read-out, in units of one full-scale product; None for none.
     """
     device = next((fit for fit in fits if fit.name == "pulsed-device"), None)
     lines = [
@@ -56,6 +58,9 @@ def profile_text(
     for fit in fits:
         if fit is not device:
             lines += _fitted("[[calibration.effects]]", {"kind": _value(fit.name)}, fit)
+    if output_noise is not None:
+        noise = {"kind": _value("output-noise"), "sigma": _value(output_noise)}
+        lines += _table("[[calibration.effects]]", noise, "assumed", CHOICE)
     return "\n".join(lines) + "\n"
 
 

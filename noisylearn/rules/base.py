@@ -20,6 +20,7 @@ from noisylearn.rules.observation import LossFn, Observation, StepLoss
 from noisylearn.rules.options import options_of
 from noisylearn.rules.sharing import Way
 
+NO_NOISE = "noise that perturbs the network"  # is missing
 DRAWS_HELP = "Noise draws per sample and step."
 Unbiased = Literal["none", "one layer", "deep"]  # from the weakest claim to the strongest
 
@@ -246,7 +247,7 @@ class Rule(Shown, ABC):
             What is missing, in words; empty if the rule can learn there.
         """
         if self.perturbs and not profile.is_noisy:
-            return ["noise that perturbs the network"]
+            return [NO_NOISE]
         return [_MEANING[need] for need in sorted(self.needs() - set(profile.shown))]
 
     @classmethod
@@ -275,9 +276,10 @@ class Rule(Shown, ABC):
         if not lacking:
             return
         able = rules_for(profile)
+        remedy = " (state some in its file: noisylearn profiles keys output-noise)" if lacking == [NO_NOISE] else ""
         raise UserError(
             f"rule {self.name} ({type(self).__name__}) cannot learn on profile '{profile.name}': it needs "
-            f"{' and '.join(lacking)}, which this machine does not offer; rules that work there: "
+            f"{' and '.join(lacking)}, which this machine does not offer{remedy}; rules that work there: "
             f"{', '.join(rule.name for rule in able)}; in Python {', '.join(rule.call() for rule in able)}"
         )
 

@@ -47,6 +47,23 @@ def test_json_is_one_document(measured, tmp_path, run):
     assert document["effects"]["read-noise"]["refused"]
 
 
+def test_pulses_with_the_noise_of_the_read_out_can_be_learned_on(tmp_path, run):
+    file, out = tmp_path / "pulses.csv", tmp_path / "mine.toml"
+    assert run("profiles", "measure", "ecram-mo-kim-2019", "-o", file, "--devices", 20)[0] == 0
+    document = json.loads(run("profiles", "fit", file, "-o", out, "--json")[1])
+    assert "no noise differs between two passes" in document["notes"][-1]
+    assert "--output-noise 0.06" in document["notes"][-1]
+    assert "lf" not in run("profiles", "check", out)[1].split()
+    said = run("profiles", "fit", file, "-o", out, "--force", "--output-noise", 0.06)[1]
+    assert "no noise differs" not in said
+    assert "anp, lf," in run("profiles", "check", out)[1]
+    (noise,) = load_profile(out).calibration.effects
+    assert (noise.kind, noise.sigma) == ("output-noise", 0.06)
+    assert {origin.status for _, _, origin in noise.numbers()} == {"assumed"}
+    status, _, said = run("profiles", "fit", file, "-o", out, "--force", "--output-noise", -1)
+    assert (status, said) == (1, "error: output_noise = -1: give a positive number, or leave it out\n")
+
+
 def test_nothing_is_lost(measured, tmp_path, run):
     out = tmp_path / "a.toml"
     out.write_text("mine")

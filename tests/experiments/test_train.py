@@ -186,6 +186,7 @@ def test_decorrelation_in_front_of_every_layer():
     ("changes", "named"),
     [
         ({"rule": "np", "profile": PCM}, "rules that work there: "),
+        ({"rule": "anp", "profile": "ideal"}, "state some in its file: noisylearn profiles keys output-noise"),
         ({"rule": "anp", "profile": "ideal"}, "noise that perturbs"),
         ({"task": "mnits"}, "did you mean mnist"),
         ({"optimizer": "adaam"}, "did you mean adam"),

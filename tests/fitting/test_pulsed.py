@@ -190,6 +190,13 @@ def test_what_is_not_resolved_is_said() -> None:
     assert any("w_max lies beyond" in line for line in pcm.warnings)
 
 
+def test_points_and_lines_of_a_direction_have_one_colour() -> None:
+    panel = next(one for one in fitted("capacitor-li-2018", 20).panels if one.title == "mean step of one pulse")
+    colors = {series.label.split(",")[0]: series.color for series in panel.series}
+    assert [series.color for series in panel.series] == [colors["up"]] * 2 + [colors["down"]] * 2
+    assert len(set(colors.values())) == 2
+
+
 def test_dead_devices_and_lognormal_steps() -> None:
     profile = load_profile("capacitor-li-2018")
     changed = {"dead_share": 0.12, "dw_min_spread": 0.5, "dw_min_distribution": "lognormal"}
