@@ -50,6 +50,7 @@ def as_read(tree: Any) -> Any:
         ("lf", "reram-hfo2-gong-2022", {"baseline": "noisy", "warm_up": 2}),
         ("lf", PCM, {**IN_TIME, "update": "online", "horizon": 3, "baseline": "noisy"}),
         ("lf", PCM, {**IN_TIME, "baseline": "noisy"}),
+        ("lf", PCM, {"route": "direct", "baseline": "noisy"}),
         ("lf", "gaussian-node", {"route": "direct", "regression": "lms", "decorrelation_rate": 1e-3}),
         ("np", "gaussian-node", {"control_variate": "error"}),
         ("anp", PCM, {"control_variate": "loss", "baseline": "mean", "draws": 2}),

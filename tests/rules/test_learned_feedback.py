@@ -76,7 +76,8 @@ def test_least_squares_forget() -> None:
 
 def test_a_covariance_that_rounding_made_indefinite_is_solved_all_the_same() -> None:
     covariance = torch.diag(torch.tensor([1.0, 1.0, -1e-4]))
-    found = solved(covariance, torch.ones(2, 3), ridge=1e-6)
+    found, n_determined = solved(covariance, torch.ones(2, 3), ridge=1e-6)
+    assert 0 <= float(n_determined) <= 3
     assert bool(torch.isfinite(found).all())
     torch.testing.assert_close(found[:, :2], torch.ones(2, 2), rtol=1e-2, atol=1e-2)
 
@@ -89,9 +90,37 @@ def test_the_ridge_is_the_best_one() -> None:
     for part_x, part_y in zip(x.split(100), y.split(100), strict=True):
         state = Regression("least-squares", forgetting=1.0).updated(state, part_x, part_y)
     error = (state["coefficients"] - true).norm()
-    others = [(solved(x.T @ x, y.T @ x, float(ridge)) - true).norm() for ridge in np.logspace(-3, 3, 25)]
+    others = [(solved(x.T @ x, y.T @ x, float(ridge))[0] - true).norm() for ridge in np.logspace(-3, 3, 25)]
     assert error < 1.1 * min(others)
     assert error < 0.7 * min(others[0], others[-1])
+
+
+def test_as_many_coefficients_are_determined_as_eigenvalues_exceed_the_ridge() -> None:
+    eigenvalues = torch.tensor([0.0, 0.1, 1.0, 50.0], dtype=torch.float64)
+    axes = torch.linalg.qr(normals(4, 4)).Q
+    covariance = axes @ eigenvalues.diag() @ axes.T
+    _, n_determined = solved(covariance, normals(2, 4), ridge=0.5)
+    torch.testing.assert_close(n_determined, (eigenvalues / (eigenvalues + 0.5)).sum())
+
+
+@pytest.mark.parametrize("spread", [0, 2], ids=["alike", "unequal"])
+@pytest.mark.parametrize("share", [0.01, 0.1, 1.0])
+def test_the_ridge_is_the_noise_over_the_size_of_the_coefficients(share: float, spread: int) -> None:
+    """sigma^2 / var(w), within a factor of 1.4, from a hundredth of the mean eigenvalue of the inputs to all of it.
+
+    500 coefficients tell their size to some 12 % (two standard deviations), 1.4 times more with as much noise in them.
+    """
+    n_steps, rows, n_in, size = 20, 100, 50, 0.1
+    scales = torch.logspace(0, -spread, n_in, dtype=torch.float64)
+    expected = share * n_steps * rows * float(scales.square().mean())
+    true, state = size * normals(10, n_in), {}
+    for s in range(n_steps):
+        x = normals(rows, n_in, seed=100 + s) * scales
+        y = x @ true.T + size * expected**0.5 * normals(rows, 10, seed=200 + s)
+        state = Regression("least-squares", forgetting=1.0).updated(state, x, y)
+    found, rest = state["coefficients"], state["cross"] - state["coefficients"] @ state["covariance"]
+    ridge = float((rest * found).sum() / found.square().sum())  # B (C + ridge I) = D
+    assert expected / 1.4 < ridge < 1.4 * expected
 
 
 def test_lms_step_and_limit() -> None:

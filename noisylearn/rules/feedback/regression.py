@@ -27,9 +27,16 @@ class Regression:
 
         C <- lambda C + x^T x,   D <- lambda D + y^T x,   N <- lambda N + rows,   B = D (C + rho kappa I)^-1
 
-    with kappa the variance of the noise in y over that of the coefficients, both as the last B shows them: the best
-    ridge for coefficients of unknown direction. While there are fewer than 2 n_in rows they are taken for equal in
-    effect, kappa = tr C / N. Or normalised LMS, whose cost and memory grow with n_in rather than its square:
+    with kappa the variance of the noise in y over that of the coefficients: the best ridge for coefficients of unknown
+    direction. The last B, which its own ridge kappa' has shrunk, shows both: the evidence is largest where
+
+        kappa = s^2 / v,   s^2 = sum (y - x B^T)^2 / (n_out (N - gamma)),   v = sum B^2 / (n_out gamma)
+        gamma = n_in - kappa' tr (C + kappa' I)^-1
+
+    with gamma the number of coefficients per output that the rows determine. What shrinking takes away is in it: v is
+    (sum B^2 / n_out + s^2 tr (C + kappa' I)^-1) / n_in, the size of what is likely rather than of what is likeliest,
+    where kappa' = kappa. While there are fewer than 2 n_in rows noise and coefficients are taken for equal in effect,
+    kappa = tr C / N. Or normalised LMS, whose cost and memory grow with n_in rather than its square:
 
         B <- B + mu (y - x B^T)^T x / sum x^2
 
@@ -44,6 +51,9 @@ class Regression:
         ridge: rho, a factor on the ridge.
         rate: mu, larger in the first steps.
         largest: inputs up to which "auto" takes least squares.
+
+    Source:
+        MacKay, Neural Computation 4:415 (1992), "Bayesian interpolation": the evidence, and gamma.
     """
 
     method: Method = "auto"
@@ -116,11 +126,12 @@ class Regression:
             kept["start"] = state["start"] if state else sent.clone()
             moved = sent - kept["start"]
         sums = {key: torch.add(part, state[key], alpha=self.forgetting) if state else part for key, part in now.items()}
-        found = state.get("coefficients")
-        if found is None or step < SOLVED_AT_FIRST or step % SOLVED_EVERY == 0:
-            ridge = self.ridge * best_ridge(sums, None if found is None else found - moved)
-            found = solved(sums["covariance"], sums["cross"], ridge) + moved
-        return {"coefficients": found, **kept, **sums, "step": torch.tensor(step + 1)}
+        found, n_determined = state.get("coefficients"), state.get("n_determined")
+        if n_determined is None or step < SOLVED_AT_FIRST or step % SOLVED_EVERY == 0:
+            ridge = self.ridge * best_ridge(sums, None if found is None else found - moved, n_determined)
+            rest, n_determined = solved(sums["covariance"], sums["cross"], ridge)
+            found = rest + moved
+        return {"coefficients": found, "n_determined": n_determined, **kept, **sums, "step": torch.tensor(step + 1)}
 
     def _lms(self, state: Memory, now: Memory) -> Memory:
         step = int(state["step"]) if state else 0
@@ -161,27 +172,31 @@ def lms_sums(missed: Float[Tensor, "n_out ..."], x: Float[Tensor, "..."], n_uses
     return {"missed": missed, "squares": x.square().sum() * n_uses}
 
 
-def best_ridge(sums: Memory, coefficients: Float[Tensor, "n_out n_in"] | None) -> float:
+def best_ridge(
+    sums: Memory, coefficients: Float[Tensor, "n_out n_in"] | None, n_determined: Float[Tensor, ""] | None
+) -> float:
     """kappa, the variance of the noise in y over that of the coefficients.
 
     Args:
         sums: "covariance", "cross", "power" (the sum of y^2) and "n_rows" over the rows that count.
         coefficients: as they were last found.
+        n_determined: gamma of them.
     """
     covariance, n_rows = sums["covariance"], float(sums["n_rows"])
     n_in, trace = len(covariance), float(covariance.diagonal().sum())
-    if coefficients is None or n_rows < 2 * n_in or not bool(coefficients.any()):
+    if coefficients is None or not n_determined or n_rows < 2 * n_in or not bool(coefficients.any()):
         return trace / n_rows
     left = float(sums["power"] + ((coefficients @ covariance - 2 * sums["cross"]) * coefficients).sum())
-    noise, size = max(left, 0.0) / (n_rows - n_in), float(coefficients.double().square().sum()) / n_in
+    noise = max(left, 0.0) / (n_rows - float(n_determined))
+    size = float(coefficients.double().square().sum()) / float(n_determined)
     smallest, largest = (bound * trace / n_in for bound in RIDGES)
     return min(max(noise / size, smallest), largest) if size else largest
 
 
 def solved(
     covariance: Float[Tensor, "n_in n_in"], cross: Float[Tensor, "n_out n_in"], ridge: float
-) -> Float[Tensor, "n_out n_in"]:
-    """B = D (C + ridge I)^-1, in float64.
+) -> tuple[Float[Tensor, "n_out n_in"], Float[Tensor, ""]]:
+    """B = D (C + ridge I)^-1, and gamma = n_in - ridge tr (C + ridge I)^-1, in float64.
 
     Args:
         covariance: C.
@@ -195,4 +210,5 @@ def solved(
         if not failed:
             break
         ridge *= 10
-    return torch.cholesky_solve(cross.double().T, factor).T.to(cross)
+    n_determined = (len(normal) - ridge * torch.cholesky_inverse(factor).trace()).clamp(min=0)
+    return torch.cholesky_solve(cross.double().T, factor).T.to(cross), n_determined.to(cross)
