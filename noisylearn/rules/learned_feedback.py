@@ -40,8 +40,9 @@ class LearnedFeedback(NoisyPasses):
         route: "direct" regresses the output on the activities of every layer, one step of feedback for all layers;
             "layerwise" regresses the pre-activations of every layer on its inputs, and leads the error back from layer
             to layer, and through time.
-        regression: "least-squares" (recursive), "lms" (normalised), or "auto": least squares up to 1024 inputs.
-        forgetting: factor per step of recursive least squares.
+        regression: "least-squares" (recursive), "lms" (normalised), or "auto": up to 1024 inputs least squares, or a
+            Kalman filter for layerwise feedback that follows the updates of pulsed devices.
+        forgetting: factor per step of recursive least squares; of the noise that a Kalman filter finds.
         excitation: of layerwise feedback: "noise", differences of passes alone, or "activity", of samples as well.
         follow_updates: of layerwise feedback: whether the learned weights follow the updates that were sent to the
             devices, as the rule itself asked for them, so that noise has to teach only what these leave to find.
@@ -76,7 +77,8 @@ class LearnedFeedback(NoisyPasses):
 
     route: Route = field(default="layerwise", metadata={"help": "Way of the feedback: direct, or layerwise."})
     regression: Method = field(
-        default="auto", metadata={"help": "Regression of the feedback: least-squares, lms, or auto (by size)."}
+        default="auto",
+        metadata={"help": "Regression of the feedback: least-squares, lms, or auto (by size and device)."},
     )
     forgetting: float = field(default=0.98, metadata={"help": "Factor per step by which the regression forgets."})
     ridge: float = field(default=1.0, metadata={"help": "Factor on the ridge that the noise calls for."})
@@ -181,6 +183,8 @@ class LearnedFeedback(NoisyPasses):
             )  # fmt: skip
         seldom = sent is not None and self.excitation == "activity"
         every = layerwise.learned_every(seen.chip.profile) if seldom else 1
+        if sent is not None and alone:
+            regression = layerwise.suited(regression, seen.chip.profile)
         return layerwise.shown(feedback, window, regression, self.baseline, self.excitation, sent, every, alone)
 
     def _signals(self, feedback: Memory, window: Window, seen: Observation, error: Tensor) -> dict[str, Tensor]:

@@ -96,7 +96,8 @@ def shown(
         alone: whether no sums of other places are added.
     """
     before, sent, every = memory.get("weights", {}), seen.chip.sent(), layerwise.learned_every(seen.chip.profile)
-    found: Memory = {"weights": layerwise.shown(before, window, Regression(), baseline, "activity", sent, every, alone)}
+    regression = layerwise.suited(Regression(), seen.chip.profile) if alone else Regression()
+    found: Memory = {"weights": layerwise.shown(before, window, regression, baseline, "activity", sent, every, alone)}
     if kind == "loss":
         features, moved = _features(window, baseline), _error_as_noise_tells(window, baseline)
         found["critic"] = Regression().sums(memory.get("critic", {}), features, moved)

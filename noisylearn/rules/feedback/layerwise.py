@@ -19,10 +19,12 @@ regression is of what they leave to find: W_l = V_l + M_l with M_l the sum of al
 so that nothing learned grows stale. V_l starts from nothing, and takes in what the devices made of the updates. Where
 devices are programmed with the weights, errors of one update do not add to those of the next, V_l hardly changes, and
 after the first steps every fourth is learned from. Pulsed devices add up what they make of every update: there, and
-where the noise alone teaches, all steps are.
+where the noise alone teaches, all steps are; and as a pulse may miss by more than it moves, a Kalman filter takes the
+place of the regression, which knows that the other weights are still what they were.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -43,6 +45,7 @@ Excitation = Literal["noise", "activity"]
 INPUTS_PER_ROW, LEAST_ROWS = 4, 100  # of what a step learns from, where activities move the inputs
 LEARNED_AT_FIRST = 100  # steps, each of which is learned from
 LEARNED_EVERY = 4  # steps after that, where devices are programmed with weights that are known
+FILTERED_ROWS = 32  # of what a step learns from by a Kalman filter, which forgets nothing and costs more for each
 
 
 def shown(
@@ -118,6 +121,16 @@ def learned_every(profile: Machine) -> int:
     return LEARNED_EVERY if getattr(profile, "in_place", profile) is None else 1
 
 
+def suited(regression: Regression, profile: Machine) -> Regression:
+    """A regression of weights whose updates are followed, for what a machine makes of those.
+
+    Args:
+        regression: the method "auto" becomes a Kalman filter on simulated devices that are pulsed.
+        profile: of the chip.
+    """
+    return replace(regression, errors_stay=getattr(profile, "in_place", None) is not None)
+
+
 def followed_weights(memory: Memory, window: Window, sent: Mapping[str, Tensor]) -> Memory:
     """Learned weights as they are now, before the window is learned from: moved by the updates since.
 
@@ -151,18 +164,20 @@ def _sums_of_layer(
     if not _is_by_rows(layer):
         return _sums_of_kernel(state, differences(inputs, baseline), differences(activity, baseline), layer, sent)
     kinds: list[Excitation] = ["noise", "activity"] if excitation == "activity" else ["noise"]
-    if regression.is_lms(layer.weight[0].numel()):
+    n_in = layer.weight[0].numel()
+    method = regression.method_of(n_in, state)
+    if method == "lms":
         kinds = [kinds[int(state.get("step", 0)) % len(kinds)]]
-    spacing = _spacing(layer, activity) if excitation == "activity" else 1
+    enough = FILTERED_ROWS if method == "kalman" else max(n_in // INPUTS_PER_ROW, LEAST_ROWS)
+    spacing = _spacing(layer, activity, enough) if excitation == "activity" else 1
     pairs = [_rows(layer, *(_changes(v, baseline, kind, spacing) for v in (inputs, activity))) for kind in kinds]
     x, a = (torch.cat(rows) for rows in zip(*pairs, strict=True))
     return regression.sums(state, x, a, sent)
 
 
-def _spacing(layer: WeightLayer, activity: Tensor) -> int:
+def _spacing(layer: WeightLayer, activity: Tensor, enough: int) -> int:
     """Every which sample to learn from: activities tell the weights from far fewer rows than a batch has."""
     n_rows = activity[0].numel() // layer.weight.shape[0]
-    enough = max(layer.weight[0].numel() // INPUTS_PER_ROW, LEAST_ROWS)
     return min(max(1, n_rows // enough), activity.shape[1])
 
 

@@ -8,8 +8,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from noisylearn.chips.interface import Memory
+from noisylearn.rules.feedback.filtering import filtered
 
 Method = Literal["auto", "least-squares", "lms"]
+How = Literal["least-squares", "lms", "kalman"]
 SOLVED_AT_FIRST = 20  # steps after each of which least squares are solved anew
 SOLVED_EVERY = 20  # steps after that
 # Relative to the mean variance. Sums in float32 are no more exact than the first; with a larger ridge than the second
@@ -45,12 +47,17 @@ class Regression:
 
         y - x (S - S_0)^T = x V^T
 
+    Where every one of these changes has an error that stays, a Kalman filter knows which coefficients they made
+    uncertain; see `feedback.filtering`.
+
     Args:
-        method: "least-squares", "lms", or "auto": least squares up to `largest` inputs.
+        method: "least-squares", "lms", or "auto": up to `largest` inputs a Kalman filter where errors of changes stay,
+            least squares elsewhere.
         forgetting: lambda, per step.
         ridge: rho, a factor on the ridge.
         rate: mu, larger in the first steps.
-        largest: inputs up to which "auto" takes least squares.
+        largest: inputs up to which "auto" takes no LMS.
+        errors_stay: whether changes that are followed have errors that add up, as on pulsed devices.
 
     Source:
         MacKay, Neural Computation 4:415 (1992), "Bayesian interpolation": the evidence, and gamma.
@@ -61,6 +68,7 @@ class Regression:
     ridge: float = 1.0
     rate: float = 1.0
     largest: int = 1024
+    errors_stay: bool = False
 
     def updated(
         self,
@@ -97,7 +105,10 @@ class Regression:
             y: differences of the outputs.
             sent: S, to follow it; None to do without.
         """
-        if self.is_lms(x.shape[1]):
+        method = self.method_of(x.shape[1], state)
+        if method == "kalman":
+            return {"x": x, "y": y}  # of one place: the filter takes rows one after the other
+        if method == "lms":
             before = followed(state, sent)["coefficients"] if state else x.new_zeros(y.shape[1], x.shape[1])
             return lms_sums(torch.addmm(y, x, before.T, alpha=-1).T @ x, x)
         if sent is not None and state:
@@ -113,12 +124,26 @@ class Regression:
             sent: S, to follow it; None to do without.
         """
         state = followed(state, sent)
-        found = self._lms(state, sums) if "missed" in sums else self._least_squares(state, sums, sent)
+        if "x" in sums:
+            found = filtered(state, sums["x"], sums["y"], sent, self.forgetting)
+        else:
+            found = self._lms(state, sums) if "missed" in sums else self._least_squares(state, sums, sent)
         return found | left(found["coefficients"], sent)
 
-    def is_lms(self, n_in: int) -> bool:
-        """Whether coefficients of this many inputs are found by LMS."""
-        return self.method == "lms" or (self.method == "auto" and n_in > self.largest)
+    def method_of(self, n_in: int, state: Memory | None = None) -> How:
+        """How coefficients of this many inputs are found: as they were before, if any were.
+
+        Args:
+            n_in: the number.
+            state: as for `updated`.
+        """
+        if state:
+            return "kalman" if "variance" in state else "least-squares" if "covariance" in state else "lms"
+        if self.method != "auto":
+            return self.method
+        if n_in > self.largest:
+            return "lms"
+        return "kalman" if self.errors_stay else "least-squares"
 
     def _least_squares(self, state: Memory, now: Memory, sent: Tensor | None) -> Memory:
         step, kept, moved = int(state["step"]) if state else 0, {}, now["power"].new_zeros(())
