@@ -159,7 +159,7 @@ def dying_command(number: int, step: int, *arguments: str) -> None:
     ("more", "says"),
     [
         ([], "2 processes cannot share 1 part of the batch and 1 draw: give --batch-parts 2"),
-        (["--rule", "lf"], "rule lf learns from a whole batch in one place: processes and --batch-parts go with anp"),
+        (["--rule", "nrl"], "rule nrl learns from a whole batch in one place: processes and --batch-parts go with anp"),
         (["--draws", "2", "--baseline", "mean"], "stay together as the rule compares them all: give --batch-parts 2"),
         (["--draws", "2", "--send", "losses"], "rule anp learns from pre-activations, which the process that"),
         (["--batch-parts", "41"], "--batch-parts 41: a batch has 40 samples"),
@@ -178,9 +178,9 @@ def test_mistakes_are_told_once_before_any_run_starts(more: list[str], says: str
 
 
 def test_mistakes_are_told_once_where_the_first_process_holds_the_store(tmp_path: Path) -> None:
-    line = ["train", "--task", "mnist-sample", "--rule", "lf", "--out", str(tmp_path / "out")]
+    line = ["train", "--task", "mnist-sample", "--rule", "nrl", "--out", str(tmp_path / "out")]
     assert in_processes(3, command, *line, log=tmp_path / "log", as_torchrun=False) == [1, 1, 1]
-    assert [line[:14] for line in errors(tmp_path / "log", 3)] == ["error: rule lf"]
+    assert [line[:14] for line in errors(tmp_path / "log", 3)] == ["error: rule nr"]
 
 
 def test_a_run_that_diverges_is_told_once_and_its_file_says_why(tmp_path: Path) -> None:

@@ -172,7 +172,7 @@ def test_a_run_that_runs_away_is_part_of_its_row(tmp_path, monkeypatch):
         ("mnist-sample", ["np", "bp"], {"scale": "layer"}, "--scale has no effect on np, bp"),
         ("mackey-glass", ["bptt"], {"update": "online"}, "^--update has no effect on rule bptt$"),
         ("mnist-sample", ["anp", "bp"], {"seq_len": 9}, "^--seq-len goes with tasks that have sequences$"),
-        ("mnist-sample", ["lf"], {"batch_parts": 2}, "^--batch-parts has no effect on rule lf$"),
+        ("mnist-sample", ["nrl"], {"batch_parts": 2}, "^--batch-parts has no effect on rule nrl$"),
         ("mnist-sample", ["anp"], {"optimizer": "adamm"}, "did you mean adam"),
         ("mnist-sample", ["anp"], {"device": "tpu"}, "device 'tpu'"),
     ],
@@ -185,9 +185,9 @@ def test_wrong_request_runs_nothing(task, rules, options, named, tmp_path):
 
 def test_one_warning_names_the_options_that_some_rules_do_not_use(tmp_path):
     options = {**OPTIONS, "epochs": 1, "draws": 2, "batch_parts": 2, "scale": "layer"}
-    told = r"^options without effect: --draws on bp; --batch-parts on lf; --scale on lf, bp$"
+    told = r"^options without effect: --draws on bp; --batch-parts on nrl; --scale on nrl, bp$"
     with pytest.warns(UserWarning, match=told):
-        rows = compare("mnist-sample", ["anp", "lf", "bp"], PROFILES[:1], [0], options, tmp_path)
+        rows = compare("mnist-sample", ["anp", "nrl", "bp"], PROFILES[:1], [0], options, tmp_path)
     assert [row.settings["batch_parts"] for row in rows] == [2, 1, 2]
 
 

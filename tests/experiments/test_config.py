@@ -346,9 +346,9 @@ def test_round_trip():
 
 def test_parts_of_a_batch_go_with_rules_that_divide():
     assert resolve("mnist", "anp", GAUSSIAN, {"batch_parts": 2})[0].batch_parts == 2
-    with pytest.raises(UserError, match="rule lf learns from a whole batch in one place"):
-        resolve("mnist", "lf", GAUSSIAN, {"batch_parts": 2})
-    assert resolve("mnist", "lf", GAUSSIAN, {"batch_parts": 2}, lenient=True)[0].batch_parts == 1
+    with pytest.raises(UserError, match="rule nrl learns from a whole batch in one place"):
+        resolve("mnist", "nrl", GAUSSIAN, {"batch_parts": 2})
+    assert resolve("mnist", "nrl", GAUSSIAN, {"batch_parts": 2}, lenient=True)[0].batch_parts == 1
     with pytest.raises(UserError, match="--batch-parts 200: a batch has 100 samples"):
         resolve("mnist", "anp", GAUSSIAN, {"batch_parts": 200, "batch": 100})
 
