@@ -356,7 +356,7 @@ def test_updates_are_followed_as_they_were_sent_not_as_they_came_out(name: str) 
 def test_learned_weights_stay_close_to_those_that_pulses_make(name: str, most: float) -> None:
     """Distance from the weights on the devices, mean over steps, as a share of what least squares leave.
 
-    On HfO2 one pulse moves a weight by half its range, more or less, and a tenth of the devices not at all.
+    On HfO2 one pulse moves a weight by a quarter of its range, more or less, and a tenth of the devices not at all.
     """
     missed = {}
     for method in ("auto", "least-squares"):
