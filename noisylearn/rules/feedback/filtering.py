@@ -99,18 +99,23 @@ def _changed(before: Memory, sent: Tensor | None) -> Tensor:
 
 
 def _after(found: Tensor, variance: Tensor, x: Tensor, y: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Coefficients and their variance after a few rows, and the expected sum of squares of their noise."""
-    spread = variance.unsqueeze(1) * x  # diag(P) x^T of every output, (outputs, rows, inputs)
-    of_rows = spread @ x.T
+    """Coefficients and their variance after a few rows, and the expected sum of squares of their noise.
+
+    S is made, and used, by way of the products of all pairs of rows: two products of matrices for all outputs together.
+    """
+    n_rows = len(x)
+    pairs = (x.unsqueeze(1) * x).flatten(0, 1)
+    of_rows = (variance @ pairs.T).unflatten(1, (n_rows, n_rows)).double()
     diagonal = of_rows.diagonal(dim1=1, dim2=2)
-    noise = torch.maximum(noise, LEAST_NOISE * diagonal.mean())
+    noise = torch.maximum(noise, LEAST_NOISE * diagonal.mean().to(noise))
     noise = noise + (noise == 0)
     diagonal += noise
-    missed = (y - x @ found.T).T.unsqueeze(2)
-    solved = torch.cholesky_solve(torch.cat([missed, spread], 2), torch.linalg.cholesky(of_rows))
-    gained, known = (spread * solved[:, :, :1]).sum(1), (spread * solved[:, :, 1:]).sum(1)
-    found = found + gained
-    squares = (y - x @ found.T).square().sum() + noise * (solved[:, :, 1:] * x).sum()
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(of_rows)).to(x)
+    weights = (inverse @ (y - x @ found.T).T.unsqueeze(2)).squeeze(2)
+    found = found + variance * (weights @ x)
+    known = variance.square() * (inverse.flatten(1) @ pairs)
+    unknown = noise * inverse.diagonal(dim1=1, dim2=2).sum()  # of all rows, the share that the coefficients leave
+    squares = (y - x @ found.T).square().sum() + noise * (y.numel() - unknown)
     return found, (variance - known).clamp(min=0), squares
 
 
