@@ -31,6 +31,7 @@ from torch import Tensor
 
 import noisylearn as nl
 from noisylearn.distributed import Ranks, joined
+from noisylearn.rules.feedback import layerwise
 from noisylearn.rules.perturbation import NoisyPasses
 from noisylearn.rules.sharing import Send
 
@@ -44,7 +45,10 @@ Seconds = tuple[float, float]  # of the wall clock and of the processor
 def make_step(
     rule: NoisyPasses, sizes: list[int], batch: int, ranks: Ranks, parts: int, send: Send = "gradients"
 ) -> Callable[[], object]:
-    """A training step on random data, on a chip with injected Gaussian noise."""
+    """A training step on random data, on a chip with injected Gaussian noise.
+
+    Learned feedback: as many steps as it takes to learn once, after the first ones, which all are learned from.
+    """
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(1, batch, sizes[0], generator=generator)
     y = torch.randint(10, (1, batch), generator=generator)
@@ -61,7 +65,11 @@ def make_step(
         optimizer.step()
         chip.program()
 
-    return step
+    if rule.name != "lf":
+        return step
+    for _ in range(layerwise.LEARNED_AT_FIRST):
+        step()
+    return lambda: [step() for _ in range(layerwise.LEARNED_EVERY)]
 
 
 def timed(step: Callable[[], object], ranks: Ranks, takes_part: bool) -> Seconds:
@@ -121,15 +129,12 @@ def bytes_of(rule: NoisyPasses, sizes: list[int], batch: int) -> dict[str, int]:
     """What a process gives to the sum of a step, in bytes, for ways of sharing; float32."""
     weights = sum((n_in + 1) * n_out for n_in, n_out in itertools.pairwise(sizes))
     sums = sum(n_in * (n_in + n_out) + 3 for n_in, n_out in itertools.pairwise(sizes[1:]))
-    learns = {"sums that feedback is learned from": 4 * (sums + 1)} if rule.name == "lf" else {}
-    return (
-        learns
-        | {
-            "gradients (as in data-parallel backprop)": 4 * (weights + 2),  # with the loss, and a call to stop
-            "losses of every draw and sample (--send losses)": 4 * (rule.draws * batch + 1),
-            "signals g of every sample and unit (not sent)": 4 * batch * sum(sizes[1:]),
-        }
-    )
+    found = {
+        "gradients (as in data-parallel backprop)": 4 * (weights + 2),  # with the loss, and a call to stop
+        "losses of every draw and sample (--send losses)": 4 * (rule.draws * batch + 1),
+        "signals g of every sample and unit (not sent)": 4 * batch * sum(sizes[1:]),
+    }
+    return found | ({"sums that feedback is learned from": 4 * (sums + 1)} if rule.name == "lf" else {})
 
 
 def work(number: int, options: argparse.Namespace, port: int) -> None:
@@ -174,7 +179,7 @@ def report(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
     for name in ("net", "draws", "what", "kB", "of gradients"):
         table.add_column(name)
     for row in rows:
-        first = next(size for what, size in row["bytes"].items() if what.startswith("gradients"))
+        first = next(iter(row["bytes"].values()))
         for what, n_bytes in row["bytes"].items():
             table.add_row(row["net"], str(row["draws"]), what, f"{n_bytes / 1000:.1f}", f"{n_bytes / first:.2g}")
     console.print(table)
@@ -183,7 +188,7 @@ def report(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--net", choices=NETS, action="append", help="one net; may be repeated (default: the last)")
-    parser.add_argument("--rule", choices=RULES, default="anp", help="np: losses sent, too; lf: by batch alone")
+    parser.add_argument("--rule", choices=RULES, default="anp", help="np: also losses sent; lf: 4 steps by batch")
     parser.add_argument("--draws", type=int, action="append", help="may be repeated (default: 8, 32, 128; lf: 1)")
     parser.add_argument("--batch", type=int, default=1000, help="samples of a step")
     parser.add_argument("--processes", type=int, default=2)

@@ -177,10 +177,9 @@ class LearnedFeedback(NoisyPasses):
     ) -> Memory:
         regression = self.of_differences
         if self.route == "direct":
-            horizon, transfers = self.horizon if seen.segment.in_time else 1, seen.chip.transfers(seen.segment)
-            return direct.shown(
-                feedback, window, transfers, _led_back_to(window), regression, horizon, self.baseline
-            )  # fmt: skip
+            layers, transfers = _led_back_to(window), seen.chip.transfers(seen.segment)
+            horizon = self.horizon if seen.segment.in_time else 1
+            return direct.shown(feedback, window, transfers, layers, regression, horizon, self.baseline)
         seldom = sent is not None and self.excitation == "activity"
         every = layerwise.learned_every(seen.chip.profile) if seldom else 1
         if sent is not None and alone:

@@ -61,9 +61,9 @@ class Observation:
         ends: whether it ends here.
         purpose: name of the random streams.
         draws: which of all draws those of a plan are, where other processes run the rest; None where it has them all.
+        away: where plans have all draws, and other processes run some of them: tells which, and gives their losses.
         shown: what the rule is to learn from of this segment and of those in other places, see `Rule.shows`; None where
             this is the only one.
-        away: where plans have all draws, and other processes run some of them: tells which, and gives their losses.
     """
 
     chip: AnyChip
